@@ -1,0 +1,36 @@
+# Everything works on a machine that has Python 3.11 or newer, pip and make:
+# each target sets up .venv first, once, and again only when pyproject.toml changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test test-long lint diagrams clean
+
+demo: $(READY)
+	$(BIN)/python examples/custom_events_resnet18.py
+
+test: lint
+	$(BIN)/python -m pytest -n auto --durations=5
+
+# the same properties, on many more programs
+test-long: lint
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+diagrams: $(READY)
+	$(BIN)/python tests/write_diagrams.py
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "camshaft needs Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,193 @@
+"""The cursor: how far a run has come, how far it may go, and both written down.
+
+Limits are judged here before a run begins, and the counters of a saved state before they are taken on: nothing is
+changed until everything is known to fit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from camshaft.feed import check_data, length_of
+from camshaft.loop import DATA, Loop, Mark
+from camshaft.state import State
+
+__all__ = ["Limits", "load_cursor", "save_cursor"]
+
+START_OVER = "call close() first to start over"
+
+
+def _limit(_: Any, attribute: attrs.Attribute[Any], value: int | None) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{attribute.name}={value!r} is no limit: give a whole number of 1 or more")
+
+
+@attrs.frozen
+class Limits:
+    """What was asked of one call of ``run()``.
+
+    Raises:
+        ValueError: a limit is not positive, or both kinds are given.
+    """
+
+    max_epochs: int | None = attrs.field(default=None, validator=_limit)
+    max_iters: int | None = attrs.field(default=None, validator=_limit)
+    epoch_length: int | None = attrs.field(default=None, validator=_limit)
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_epochs is not None and self.max_iters is not None:
+            raise ValueError("max_epochs and max_iters exclude each other: give one")
+
+    def go_on(self, state: State, loop: Loop, finished: bool) -> bool:
+        """Whether a run with these limits goes on with what the state has counted, or starts anew.
+
+        Raises:
+            ValueError: the limits are below what is done, or of the other kind than before.
+        """
+        epochs = getattr(state, loop.name.lower())
+        data_loop = loop.data_loop
+        iters = getattr(state, data_loop.name.lower()) if data_loop else 0
+        if epochs == 0 and iters == 0:
+            return False
+        if finished and (loop.until is not None or loop.over is not None):
+            return False
+        if not finished and (self.max_iters if state.max_epochs is not None else self.max_epochs if state.max_iters is not None else None):
+            raise ValueError(f"the run was begun with {'max_epochs' if state.max_iters is None else 'max_iters'}: go on with that, or {START_OVER}")
+        for name, limit, done in (("max_epochs", self.max_epochs, epochs), ("max_iters", self.max_iters, iters)):
+            if limit is not None:
+                if limit < done:
+                    raise ValueError(f"{name}={limit} is below the {done} that are done: give at least that, or {START_OVER}")
+                return limit > done or state.resumed
+        return not finished and state.within_limits()
+
+    def check_length(self, state: State) -> None:
+        """Refuse a change of the length of an epoch half-way.
+
+        Raises:
+            ValueError: ``epoch_length`` is another than the run was begun with.
+        """
+        if self.epoch_length is not None and state.epoch_length not in (None, self.epoch_length):
+            raise ValueError(f"epoch_length={self.epoch_length}, but the run was begun with {state.epoch_length}: leave it out, or {START_OVER}")
+
+    def extend(self, state: State) -> None:
+        """Let a run that goes on have these limits."""
+        if self.max_epochs is not None:
+            state.max_epochs = self.max_epochs
+        if self.max_iters is not None:
+            state.max_iters = self.max_iters
+        if state.epoch_length is None:
+            state.epoch_length = self.epoch_length
+
+    def check_new(self, loop: Loop, data: Any) -> None:
+        """Refuse what a new run of this loop cannot work with.
+
+        Raises:
+            TypeError, ValueError: the data, or a limit that the loop does not have.
+        """
+        data_loop = loop.data_loop
+        if data is not None:
+            if data_loop is None:
+                raise ValueError(f"the loop {loop.name} takes no data: none of its loops is over=DATA; leave the data out")
+            check_data(data)
+        elif data_loop is not None and self.epoch_length is None:
+            raise ValueError("data=None needs epoch_length: give data, or the number of iterations in an epoch")
+        if data_loop is None and (self.epoch_length or self.max_iters):
+            raise ValueError(f"epoch_length and max_iters count batches, and the loop {loop.name} takes none; use max_epochs")
+        if self.max_epochs is not None and loop.over is DATA:
+            raise ValueError(f"the outermost loop {loop.name} takes the data itself and has no epochs; use max_iters")
+
+    def begin(self, state: State, loop: Loop, data: Any) -> None:
+        """Set the state to the start of a new run."""
+        for _, item in loop.walk():
+            if isinstance(item, Loop):
+                setattr(state, item.name.lower(), 0)
+        state.metrics.clear()
+        state.times.clear()
+        state.batch = state.output = None
+        state.resumed = False
+        state.max_iters = self.max_iters
+        open_ended = self.max_iters is not None or loop.until is not None or loop.over is not None
+        default = loop.times or (None if open_ended else 1)
+        state.max_epochs = default if self.max_epochs is None else min(self.max_epochs, loop.times or self.max_epochs)
+        state.epoch_length = self.epoch_length if self.epoch_length is not None or data is None else length_of(data)
+
+
+LIMITS = ("max_epochs", "max_iters", "epoch_length")
+
+
+def _counters(loop: Loop) -> list[str]:
+    return [item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)]
+
+
+def save_cursor(state: State, loop: Loop, position: int, counts: dict[str, int], user_keys: list[str]) -> dict[str, Any]:
+    """What :func:`load_cursor` needs, as plain values.
+
+    Args:
+        position: batches that the present epoch has had; 0 between epochs.
+        counts: how often the events that count their own firings have fired.
+        user_keys: attributes of the state to save as well.
+    """
+    missing = [key for key in user_keys if not hasattr(state, key)]
+    if missing:
+        raise KeyError(f"state_dict_user_keys names {', '.join(missing)}, which the state does not have")
+    saved = {name: getattr(state, name) for name in (*_counters(loop), *LIMITS, *user_keys)}
+    return saved | {"position": position, "event_counts": dict(counts)}
+
+
+def load_cursor(state: State, loop: Loop, saved: dict[str, Any], user_keys: list[str]) -> tuple[int, dict[str, int]]:
+    """Set the state to what was saved. Returns the position in the epoch and the counts of events.
+
+    A dictionary with ``iteration`` or ``epoch`` alone, beside ``epoch_length`` and a limit, is accepted too.
+
+    Raises:
+        ValueError: keys are missing or contradict each other; nothing is changed then.
+    """
+    counters, data_loop = _counters(loop), loop.data_loop
+    saved = dict(saved)
+    if data_loop is not None and len(counters) == 2 and (counters[0] in saved) != (counters[1] in saved):
+        _complete(saved, *counters)
+    missing = [key for key in (*counters, *user_keys) if key not in saved]
+    if missing:
+        raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
+    limits = Limits(*(saved.get(name) for name in LIMITS))
+    position, counts = saved.get("position", 0), dict(saved.get("event_counts", {}))
+    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "position", "event_counts"}
+    if unknown:
+        raise ValueError(f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; add them to state_dict_user_keys")
+    for name in counters:
+        if not isinstance(saved[name], int) or saved[name] < 0:
+            raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
+    _check_position(saved, loop, position, limits)
+    for name in (*counters, *user_keys):
+        setattr(state, name, saved[name])
+    for name in LIMITS:
+        setattr(state, name, getattr(limits, name))
+    state.resumed = position > 0
+    return position, counts
+
+
+def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
+    """Work out the counter that is not there from the one that is."""
+    length = saved.get("epoch_length")
+    if not isinstance(length, int) or length < 1:
+        raise ValueError(f"the state dict has one of {outer} and {inner}: it needs epoch_length to tell the other")
+    if outer in saved:
+        saved[inner] = saved[outer] * length
+    else:
+        whole, saved["position"] = divmod(saved[inner], length)
+        saved[outer] = whole + (saved["position"] > 0)
+
+
+def _check_position(saved: dict[str, Any], loop: Loop, position: Any, limits: Limits) -> None:
+    if not isinstance(position, int) or position < 0 or (limits.epoch_length is not None and position > limits.epoch_length):
+        raise ValueError(f"the state dict has position={position!r}, outside an epoch of {limits.epoch_length}")
+    if position == 0:
+        return
+    data_loop = loop.data_loop
+    if data_loop is None or all(item is data_loop or isinstance(item, Mark) for item in loop.body) is False:
+        raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass; save at {loop.completed.upper()}")
+    outer, inner = saved[loop.name.lower()], saved[data_loop.name.lower()]
+    if outer == 0 or inner < position:
+        raise ValueError(f"the state dict contradicts itself: position={position}, but {loop.name.lower()}={outer} and {data_loop.name.lower()}={inner}")

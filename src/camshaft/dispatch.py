@@ -1,0 +1,326 @@
+"""Dispatch: who hears an event, in which order, and when a filter lets it through.
+
+All that can be decided when a handler is attached is decided there: how it is called, and when its filter is due
+next. Firing an event is a loop over ready calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+
+from camshaft.events import Filter, event_name
+
+__all__ = ["Firing", "Handler", "Switchboard", "check_filter", "resolve"]
+
+ONCE_A_RUN = {"started", "completed", "terminate", "exception_raised"}
+
+
+class _Argument:
+    """Stands for an argument while a signature is tried."""
+
+
+def resolve(function: Callable[..., Any], event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:
+    """How a handler is called: with the engine if its signature accepts it, without it otherwise.
+
+    Args:
+        function: the handler.
+        event: the key of its event; handlers of EXCEPTION_RAISED get the exception too.
+        args, kwargs: further arguments that it was attached with.
+
+    Returns:
+        A callable of the engine, and of the exception for EXCEPTION_RAISED. It does not refer to any engine.
+
+    Raises:
+        TypeError: the signature fits neither way; the message says how it would be called.
+    """
+    if not callable(function):
+        raise TypeError(f"handler {function!r} for {event_name(event)} is no callable")
+    raised = event == "exception_raised"
+    passed = (_Argument(),) if raised else ()
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # some functions written in C do not tell
+        signature = None
+    if signature is None or _fits(signature, (_Argument(), *passed, *args), kwargs):
+        if not args and not kwargs:
+            return function
+        return lambda engine, *error: function(engine, *error, *args, **kwargs)
+    if _fits(signature, (*passed, *args), kwargs):
+        if not args and not kwargs and not raised:
+            return lambda engine: function()
+        return lambda engine, *error: function(*error, *args, **kwargs)
+    name = getattr(function, "__qualname__", repr(function))
+    shown = ["exception"] * raised + [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
+    calls = f"{name}({', '.join(['engine', *shown])}) or {name}({', '.join(shown)})"
+    raise TypeError(f"handler {name}{signature} does not fit {event_name(event)}: it will be called as {calls}")
+
+
+def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def check_filter(filter: Filter, event: str) -> None:
+    """Refuse a filter that cannot work on an event.
+
+    Raises:
+        ValueError: the event fires once a run at most, and the filter is not due then.
+        TypeError: ``event_filter`` does not take (engine, count).
+    """
+    if event in ONCE_A_RUN and filter.event_filter is None and filter.next_due(1) != 1:
+        raise ValueError(f"{event_name(event)}{filter} can never be due: the event fires once in a run; leave the filter out")
+    if filter.event_filter is not None:
+        try:
+            signature = inspect.signature(filter.event_filter)
+        except (ValueError, TypeError):
+            return
+        if not _fits(signature, (_Argument(), 1), {}):
+            raise TypeError(f"{event_name(event)}{filter}: event_filter{signature} will be called with (engine, count)")
+
+
+def _nothing(*_: Any) -> None:
+    """What is left of a handler that was removed while its event was firing."""
+
+
+@attrs.define(eq=False)
+class Handler:
+    """A handler attached to one event.
+
+    Attributes:
+        function: what the user attached.
+        call: how it is called, from :func:`resolve`.
+        filter: when it is due; None for always.
+        priority: higher ones run first.
+        since: how often the event had fired when the handler was attached.
+        due: the next count at which the filter must be looked at.
+    """
+
+    function: Callable[..., Any]
+    call: Callable[..., Any]
+    filter: Filter | None = None
+    priority: int = 0
+    since: int = 0
+    due: float = 0
+
+    def remove(self) -> None:
+        """Make sure that it does not run again, not even in a firing that has begun."""
+        self.call = _nothing
+
+
+@attrs.define(eq=False)
+class _Tally:
+    """How often an event fired in this run, counted only while somebody needs to know."""
+
+    value: int = 0
+
+    def call(self, engine: Any, *_: Any) -> None:
+        self.value += 1
+
+
+@attrs.define(eq=False)
+class _Gate:
+    """Handlers with filters that stand side by side: one comparison passes them all by while none is due."""
+
+    handlers: list[Handler]
+    counter: str | None
+    tally: _Tally
+    due: float = 0
+
+    def call(self, engine: Any, *error: Any) -> Any:
+        count = self.tally.value if self.counter is None else getattr(engine.state, self.counter)
+        if count < self.due:
+            return None
+        answer = None
+        for handler in self.handlers:
+            if count >= handler.due and self._is_due(handler, engine, count):
+                answer = handler.call(engine, *error) or answer
+        self.due = min(handler.due for handler in self.handlers)
+        return answer
+
+    @staticmethod
+    def _is_due(handler: Handler, engine: Any, count: int) -> bool:
+        filter, own = handler.filter, count - handler.since
+        if filter is None:
+            return True
+        if filter.event_filter is not None:
+            return bool(filter.event_filter(engine, own))
+        upcoming = filter.next_due(own + 1)
+        handler.due = math.inf if upcoming is None else upcoming + handler.since
+        return filter.next_due(own) == own
+
+
+class Firing:
+    """One event of one engine: the calls to make when it fires, in order.
+
+    Args:
+        event: its key.
+        counter: the attribute of the state that its filters count; None to count its own firings.
+    """
+
+    __slots__ = ("_attached", "_guards", "_observers", "_tally", "counter", "event", "handlers")
+
+    def __init__(self, event: str, counter: str | None) -> None:
+        self.event = event
+        self.counter = counter
+        self.handlers: tuple[Any, ...] = ()
+        self._observers: tuple[Any, ...] = ()
+        self._guards: tuple[Any, ...] = ()
+        self._attached: list[Handler] = []
+        self._tally = _Tally()
+
+    @property
+    def attached(self) -> tuple[Handler, ...]:
+        """The handlers that a user attached, in the order in which they run."""
+        return tuple(self._attached)
+
+    @property
+    def count(self) -> int:
+        """How often the event fired in this run since somebody counts."""
+        return self._tally.value
+
+    def attach(self, handler: Handler) -> None:
+        """Add a handler: behind all of its priority, from the next firing on."""
+        handler.since = 0 if self.counter is not None else self._tally.value
+        later = (index for index, other in enumerate(self._attached) if other.priority < handler.priority)
+        self._attached.insert(next(later, len(self._attached)), handler)
+        self._arrange()
+
+    def detach(self, handler: Handler) -> None:
+        """Remove a handler; one that is about to be called in this very firing is not."""
+        handler.remove()
+        self._attached.remove(handler)
+        self._arrange()
+
+    def observe(self, observers: tuple[Any, ...]) -> None:
+        """Let these be called before all handlers, instead of those that were."""
+        self._observers = observers
+        self._arrange()
+
+    def guard(self, check: Any) -> None:
+        """Let this be called before everything else; what it raises keeps the event from firing."""
+        self._guards += (check,)
+        self._arrange()
+
+    def count_by(self, counter: str | None) -> None:
+        """Let filters count this attribute of the state."""
+        if counter != self.counter:
+            self.counter = counter
+            self._arrange()
+
+    def begin_run(self, count: int = 0) -> None:
+        """Count anew."""
+        self._tally.value = count
+        for handler in self._attached:
+            handler.since = 0
+            handler.due = 0
+        self._arrange()
+
+    def _arrange(self) -> None:
+        calls: list[Any] = [*self._guards, *self._observers]
+        if self.counter is None and any(handler.filter for handler in self._attached):
+            calls.append(self._tally)
+        gate: list[Handler] = []
+        for handler in self._attached:
+            if handler.filter is None:
+                gate = []
+                calls.append(handler)
+                continue
+            if not gate:
+                calls.append(_Gate(gate, self.counter, self._tally))
+            gate.append(handler)
+        self.handlers = tuple(calls)
+
+
+class Switchboard:
+    """All events of one engine, and the names under which its generated loop tests whether they are heard."""
+
+    def __init__(self) -> None:
+        self.attentive = False
+        self._counters: dict[str, str] = {}
+        self._deaf: frozenset[str] = frozenset()
+        self._firings: dict[str, Firing] = {}
+        self._names: dict[str, str] = {}
+        self._namespace: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    def connect(self, names: dict[str, str], namespace: dict[str, Any], counters: dict[str, str]) -> None:
+        """Serve the loop that looks up these names, by event, in this namespace.
+
+        Args:
+            names: the name of each event that the loop fires.
+            namespace: where the loop looks them up.
+            counters: the attribute of the state that filters on an event count; others count their own firings.
+        """
+        self._names, self._namespace = names, namespace
+        self._counters |= counters
+        for key, firing in self._firings.items():
+            firing.count_by(self._counters.get(key))
+        self.bind()
+
+    def firing(self, key: str) -> Firing:
+        """The event of that key."""
+        if key not in self._firings:
+            self._firings[key] = Firing(key, self._counters.get(key))
+        return self._firings[key]
+
+    def known(self) -> list[Firing]:
+        """Every event that anybody asked for so far."""
+        return list(self._firings.values())
+
+    def attach(self, key: str, handler: Handler) -> None:
+        """Add a handler to an event."""
+        with self._lock:
+            firing = self.firing(key)
+            firing.attach(handler)
+            self._hear(firing)
+
+    def detach(self, key: str, handler: Handler) -> None:
+        """Remove a handler from an event, if it is attached there."""
+        with self._lock:
+            firing = self.firing(key)
+            if handler in firing.attached:
+                firing.detach(handler)
+                self._hear(firing)
+
+    def begin_run(self, counts: dict[str, int], deaf: frozenset[str]) -> None:
+        """Count firings anew, from ``counts``; events in ``deaf`` do not fire in this run."""
+        self._deaf = deaf
+        for key, firing in self._firings.items():
+            firing.begin_run(counts.get(key, 0))
+        self.bind()
+
+    def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Any]]) -> None:
+        """Let watchers hear these events; each makes, for a key, an object with ``call(engine)``."""
+        makers = list(watchers)
+        for key in keys:
+            self.firing(key).observe(tuple(maker(key) for maker in makers))
+        self.bind()
+
+    def attend(self, attentive: bool) -> None:
+        """Have the loop yield every event, heard or not; or only those that are heard again."""
+        with self._lock:
+            self.attentive = attentive
+            self.bind()
+
+    def bind(self) -> None:
+        """Bring every name up to date."""
+        for key, name in self._names.items():
+            if self.attentive or key in self._firings:
+                self._hear(self.firing(key))
+            else:
+                self._namespace[name] = False
+
+    def _hear(self, firing: Firing) -> None:
+        name = self._names.get(firing.event)
+        if name is not None:
+            heard = (firing.handlers or self.attentive) and firing.event not in self._deaf
+            self._namespace[name] = firing if heard else False

@@ -1,0 +1,568 @@
+"""The engine: owns a loop, the handlers of its events, and its state.
+
+What a loop is, how it is written out and run, who hears an event and where batches come from is the business of the
+modules that this one brings together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from camshaft.codegen import Program, generate
+from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
+from camshaft.cursor import START_OVER, Limits, load_cursor, save_cursor
+from camshaft.dispatch import Firing, Handler, Switchboard, check_filter, resolve
+from camshaft.events import EventHandle, attachments, event_key, event_name
+from camshaft.feed import Feed, check_data
+from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step
+from camshaft.machine import LoopMachine
+from camshaft.registration import guard_order, register
+from camshaft.run import PAUSED, Run
+from camshaft.state import State
+
+__all__ = ["Engine", "RemovableEventHandle"]
+
+
+class RemovableEventHandle:
+    """What attaching a handler returns: it removes it again, by ``remove()`` or at the end of a ``with`` block."""
+
+    def __init__(self, switchboard: Switchboard, attached: list[tuple[str, Handler]]) -> None:
+        self._switchboard = switchboard
+        self._attached = attached
+
+    def remove(self) -> None:
+        """Detach the handler from every event it was attached to; a second time does nothing."""
+        for key, handler in self._attached:
+            self._switchboard.detach(key, handler)
+        self._attached = []
+
+    def __enter__(self) -> RemovableEventHandle:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.remove()
+
+
+class Engine:
+    """Runs a loop over data and fires its events.
+
+    Args:
+        process: what it runs: a step function ``(engine, batch) -> output``, a list of phases that make up the
+            iteration, or a whole :class:`~camshaft.Loop`.
+        name: how traces and errors call it.
+        strict: check every event against the machine as it fires, and raise at the first illegal one.
+
+    Attributes:
+        state: the :class:`~camshaft.State`, the same object for the life of the engine.
+        strict: see above; a change counts from the next run on.
+        logger: a standard logger of the engine's name.
+        state_dict_user_keys: names of attributes of the state that :meth:`state_dict` saves as well.
+
+    Raises:
+        TypeError: ``process`` is none of these.
+        LoopError: the loop cannot run as declared.
+    """
+
+    def __init__(self, process: Any, name: str = "engine", *, strict: bool = False) -> None:
+        loop = _as_loop(process)
+        self.name = name
+        self.strict = strict
+        self.state = State()
+        self.logger = logging.getLogger(f"camshaft.{name}")
+        self.state_dict_user_keys: list[str] = []
+        self.switchboard = Switchboard()
+        self.active: Run | None = None
+        self.outcome: str | None = None
+        self.runs = 0
+        self._by_hand: dict[EventHandle, Firing] = {}
+        self._hand_fired: list[str] = []
+        self._last_event: str | None = None
+        self._saved: tuple[int, dict[str, int]] = (0, {})
+        self._machine: LoopMachine | None = None
+        self._take_on(loop.evolve(nested=()))
+        for nested in loop.nested:
+            self._nest(nested)
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.name}: {self._loop.name}>"
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> Loop:
+        """The declaration that it runs, with the states that registration put in."""
+        return self._loop
+
+    @property
+    def machine(self) -> LoopMachine:
+        """The loop as a ``transitions.Machine``: ask it what may follow what."""
+        if self._machine is None:
+            self._machine = LoopMachine(self._loop)
+        return self._machine
+
+    def source(self) -> str:
+        """The Python that runs."""
+        return self.program.source
+
+    def _take_on(self, loop: Loop) -> None:
+        """Run this loop from now on; handlers stay attached."""
+        program = generate(loop)
+        if self.active is not None:
+            if program is not self.program:
+                raise RuntimeError(f"{self.name} has a run that is not over: change the states of its loop before run(), or after close()")
+            self._loop, self._machine = loop, None
+            return
+        self._loop, self._machine = loop, None
+        self.program: Program = program
+        self.namespace = program.namespace(loop)
+        counters: dict[str, str] = {}
+        for _, item in loop.walk():
+            if isinstance(item, Loop):
+                counter = item.name.lower()
+                counters |= {item.started: counter, item.completed: counter}
+                if item.over is DATA:
+                    counters |= dict.fromkeys(("get_batch_started", "get_batch_completed", "iteration_skipped"), counter)
+                if not hasattr(self.state, counter):
+                    setattr(self.state, counter, 0)
+        self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
+        self.switchboard.connect(program.names, self.namespace, counters)
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def register_events(
+        self,
+        *events: EventHandle,
+        after: str | None = None,
+        before: str | None = None,
+        within: str | None = None,
+        order: str = "free",
+        event_to_attr: dict[EventHandle, str] | None = None,
+    ) -> None:
+        """Put the states of custom events into the loop.
+
+        ``X_STARTED`` and ``X_COMPLETED`` make the state X, any other event a state that is entered and left at once.
+        An event that a phase of the loop fires already is only made known under another handle.
+
+        Args:
+            events: members of an EventEnum or Enum, or strings.
+            after, before: the state beside which the engine fires the events itself, in the order given. Without
+                either, your own code fires them.
+            within: the loop that they belong to, ITERATION unless given, or ``"RUN"``.
+            order: ``"free"``, or ``"declared"``: in the order given, each at most once a pass.
+            event_to_attr: by event, the attribute of the state that filters on it count instead of its firings.
+
+        Raises:
+            TypeError: one of them is no event.
+            ValueError: the value of a built-in event, or an order that is unknown.
+            LoopError: there is no such place.
+        """
+        attributes = {event_key(event): attribute for event, attribute in (event_to_attr or {}).items()}
+        keys = [event_key(event) for event in events]
+        if strangers := sorted(set(attributes) - set(keys)):
+            raise ValueError(f"event_to_attr names {event_name(strangers[0])}, which is not among the events registered with it")
+        loop = register(self._loop, events, after=after, before=before, within=within, order=order)
+        if loop is not self._loop:
+            self._take_on(loop)
+        for attribute in attributes.values():
+            if not hasattr(self.state, attribute):
+                setattr(self.state, attribute, 0)
+        if attributes:
+            self.switchboard.connect(self.program.names, self.namespace, attributes)
+        free = {event: state for state in loop.free for event in state.events}
+        for event, key in zip(events, keys, strict=True):
+            if key in free:
+                self._by_hand[event] = self._by_hand[key] = self.switchboard.firing(key)
+        if order == "declared":
+            states = [state for state in loop.free if state.order and state.order[0] == keys[0]]
+            guard_order(states, [self.switchboard.firing(event) for state in states for event in state.events])
+
+    def has_registered_events(self, event: EventHandle) -> bool:
+        """Whether this engine knows the event: built-in, of a phase, or registered."""
+        known = self._loop.event_keys
+        return all(single.key in known for single in attachments(event))
+
+    def fire_event(self, event: EventHandle) -> None:
+        """Fire a registered event that has no declared place.
+
+        Raises:
+            ValueError: it is not registered, or the engine fires it itself.
+            EventOrderError: it is out of its declared order, or the engine is strict and it is illegal here.
+        """
+        try:
+            firing = self._by_hand[event]
+        except (KeyError, TypeError):
+            firing = self._find_by_hand(event)
+        if firing.handlers:
+            self._hand_fired.append(firing.event)
+            try:
+                for handler in firing.handlers:
+                    handler.call(self)
+            finally:
+                self._hand_fired.pop()
+
+    def _find_by_hand(self, event: EventHandle) -> Firing:
+        key = event_key(event)
+        if key in self._by_hand:
+            return self._by_hand[key]
+        self._check_known(key)
+        why = "it is a built-in event" if key in BUILT_IN else f"its place in the loop {self._loop.name} is declared"
+        raise ValueError(f"{self.name} fires {event_name(key)} itself, {why}: leave out fire_event()")
+
+    def _check_known(self, key: str) -> None:
+        known = self._loop.event_keys
+        if key in known:
+            return
+        if key in BUILT_IN:
+            names = ", ".join(map(event_name, known))
+            raise ValueError(f"{event_name(key)} can never fire in the loop {self._loop.name} of {self.name}; it fires {names}")
+        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; the nearest registered one is {event_name(nearest[0])}" if nearest else ""
+        raise ValueError(f"{event_name(key)} is not registered in {self.name}{hint}. Call {self.name}.register_events({key!r}) first")
+
+    # -- handlers ----------------------------------------------------------------------------------------------------
+
+    def on(self, event: EventHandle, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator that attaches a handler: see :meth:`add_event_handler`."""
+
+        def attach(handler: Callable[..., Any]) -> Callable[..., Any]:
+            self.add_event_handler(event, handler, *args, **kwargs)
+            return handler
+
+        return attach
+
+    def add_event_handler(self, event: EventHandle, handler: Callable[..., Any], *args: Any, **kwargs: Any) -> RemovableEventHandle:
+        """Attach a handler to an event, a filtered event, or a union of events.
+
+        Args:
+            event: when to call it.
+            handler: called with the engine, if its signature accepts it, then ``args`` and ``kwargs``; at
+                EXCEPTION_RAISED with the exception after the engine.
+
+        Returns:
+            What removes it again, also as a context manager.
+
+        Raises:
+            ValueError: the event is not registered, can never fire in this loop, or the filter cannot work on it.
+            TypeError: the signature of the handler does not fit.
+        """
+        attached = []
+        for single in attachments(event):  # all of it is checked before any of it is done
+            key = single.key
+            self._check_known(key)
+            if single.filter is not None:
+                check_filter(single.filter, key)
+            attached.append((key, Handler(handler, resolve(handler, key, args, kwargs), single.filter, single.priority)))
+        for key, made in attached:
+            self.switchboard.attach(key, made)
+        return RemovableEventHandle(self.switchboard, attached)
+
+    def handlers(self, event: EventHandle) -> tuple[Handler, ...]:
+        """What is attached to an event, in the order in which it runs."""
+        key = event_key(event)
+        self._check_known(key)
+        return self.switchboard.firing(key).attached
+
+    def has_event_handler(self, handler: Callable[..., Any], event: EventHandle | None = None) -> bool:
+        """Whether ``handler`` is attached to ``event``, or without it to any event."""
+        keys = self._loop.event_keys if event is None else [single.key for single in attachments(event)]
+        return any(made.function == handler for key in keys for made in self.handlers(key))
+
+    def remove_event_handler(self, handler: Callable[..., Any], event: EventHandle) -> None:
+        """Detach a handler from an event.
+
+        Raises:
+            ValueError: it is not attached there.
+        """
+        for single in attachments(event):
+            found = [made for made in self.handlers(single.key) if made.function == handler]
+            if not found:
+                raise ValueError(f"{handler!r} is not attached to {event_name(single.key)} of {self.name}")
+            for made in found:
+                self.switchboard.detach(single.key, made)
+
+    def nest(
+        self,
+        engine: Engine,
+        on: EventHandle,
+        data: Any = None,
+        *,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        epoch_length: int | None = None,
+    ) -> None:
+        """Run another engine at an event of this one, at its place among that event's handlers.
+
+        Args:
+            engine: the inner engine; machine and diagram know about it.
+            on: the event, filtered or not, or a union.
+            data, max_epochs, max_iters, epoch_length: as for the :meth:`run` of the inner engine.
+
+        Raises:
+            ValueError: the event is not registered, or the engine would run inside itself.
+        """
+        for single in attachments(on):
+            self._nest(Nested(engine, single, data, max_epochs, max_iters, epoch_length))
+
+    def _nest(self, nested: Nested) -> None:
+        inner = nested.engine
+        if inner is None:
+            raise ValueError(f"{nested.name} was read from a file, without its engine: such a loop can be judged and drawn, not run")
+        if self in _with_nested(inner):
+            raise ValueError(f"{inner.name} cannot be nested in {self.name}: {self.name} would run inside itself")
+
+        def run_nested() -> None:
+            inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
+
+        run_nested.__qualname__ = f"run {nested.name}"
+        self.add_event_handler(nested.on, run_nested)
+        self._take_on(self._loop.evolve(nested=(*self._loop.nested, nested)))
+
+    # -- where it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def parent(self) -> Engine | None:
+        """The engine inside a transition of which this one executes right now, or None."""
+        return self.active.parent if self.active is not None else None
+
+    @property
+    def where(self) -> Path:
+        """The states in which it stands, outermost first; empty when no run is under way."""
+        line = self.active.line() if self.active is not None else None
+        path = line.path if line is not None else ()
+        if self._hand_fired:
+            path += tuple(free.name for free in self._loop.free if self._hand_fired[-1] in free.events)
+        return path
+
+    @property
+    def place(self) -> str:
+        """Where it stands, in words: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
+        where = self.where
+        if not where:
+            return event_name(self.last_event_name or "a run that has not begun")
+        loops = {item.name for _, item in self._loop.walk() if isinstance(item, Loop)}
+        return " / ".join(f"{state} {getattr(self.state, state.lower())}" if state in loops else state for state in where)
+
+    @property
+    def last_event_name(self) -> str | None:
+        """The key of the event that fired last; None before any did."""
+        if self._hand_fired:
+            return self._hand_fired[-1]
+        line = self.active.line() if self.active is not None else None
+        return line.last if line is not None else self._last_event
+
+    # -- control -----------------------------------------------------------------------------------------------------
+
+    def terminate(self, skip_completed: bool = False) -> None:
+        """End the run: TERMINATE fires, then COMPLETED unless it is skipped. Without a run it does nothing."""
+        self._ask(Terminate(skip_completed))
+
+    def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
+        """End the present pass of the outermost loop: TERMINATE_SINGLE_EPOCH fires, then its completion unless skipped.
+
+        The next pass starts with fresh data.
+
+        Raises:
+            RuntimeError: no epoch has begun, or the outermost loop takes the data itself.
+        """
+        if self._loop.over is DATA:
+            raise RuntimeError(f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has none; call terminate()")
+        line = self.active.line() if self.active is not None else None
+        if line is None or line.last == "started":
+            raise RuntimeError(f"{self.name} cannot terminate an epoch: none has begun; call it from EPOCH_STARTED on")
+        if line.last not in (self._loop.completed, "terminate_single_epoch"):
+            self._ask(TerminateEpoch(skip_epoch_completed))
+
+    def skip_iteration(self) -> None:
+        """Leave out what this iteration would do: ITERATION_SKIPPED fires in place of its phases and ITERATION_COMPLETED.
+
+        Raises:
+            RuntimeError: called elsewhere than at GET_BATCH_COMPLETED or ITERATION_STARTED.
+        """
+        line, data_loop = self.active.line() if self.active is not None else None, self._loop.data_loop
+        if line is None or data_loop is None or line.event not in ("get_batch_completed", data_loop.started):
+            raise RuntimeError(f"{self.name} cannot skip an iteration in {self.place}: call it at GET_BATCH_COMPLETED or ITERATION_STARTED")
+        self._ask(SkipIteration())
+
+    def interrupt(self) -> None:
+        """Pause: INTERRUPT fires and ``run()`` returns; the next ``run()`` goes on at that very point."""
+        self._ask(Interrupt())
+
+    def set_data(self, data: Any) -> None:
+        """Take the next batch from other data.
+
+        Raises:
+            TypeError, ValueError: no batch can come from it.
+            RuntimeError: there is no run that takes data.
+        """
+        check_data(data)
+        if self.active is None or not self.active.feed.has_data:
+            raise RuntimeError(f"{self.name} has no run that takes data: give it to run()")
+        self._ask(NewData(data))
+
+    def _ask(self, control: Control) -> None:
+        if self.active is not None:
+            self.active.ask(control)
+
+    @property
+    def should_terminate(self) -> bool:
+        """Whether ``terminate()`` was called and has not taken effect yet."""
+        return self.active is not None and isinstance(self.active.control, Terminate)
+
+    @property
+    def should_terminate_single_epoch(self) -> bool:
+        """Whether ``terminate_epoch()`` was called and has not taken effect yet."""
+        return self.active is not None and isinstance(self.active.control, TerminateEpoch)
+
+    @property
+    def should_interrupt(self) -> bool:
+        """Whether ``interrupt()`` was called and has not taken effect yet."""
+        return self.active is not None and isinstance(self.active.control, Interrupt)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, data: Any = None, max_epochs: int | None = None, max_iters: int | None = None, epoch_length: int | None = None) -> State:
+        """Run the loop, or go on with a run that is not done.
+
+        Args:
+            data: an iterable of batches; None for a loop that takes none, or with ``epoch_length``.
+            max_epochs: passes of the outermost loop; 1 unless given.
+            max_iters: passes of the loop that takes data, instead of ``max_epochs``.
+            epoch_length: batches in an epoch; the length of the data unless given. Where that is unknown, the first
+                epoch ends with the data and its length is kept.
+
+        Returns:
+            The state.
+
+        Raises:
+            RuntimeError: it is running already.
+            TypeError, ValueError: data or limits that cannot work.
+            BaseException: what left the step or a handler, with a note that says where the loop was.
+        """
+        for _ in self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=False):
+            pass
+        return self.state
+
+    def steps(
+        self, data: Any = None, max_epochs: int | None = None, max_iters: int | None = None, epoch_length: int | None = None
+    ) -> Iterator[str]:
+        """Run one transition at a time: yields the key of each event after its handlers.
+
+        The engine stands still in between: look at ``where``, ``state``, ``machine``. Leaving the iteration early
+        pauses the run; ``run()`` or ``steps()`` go on with it. Arguments and errors are those of :meth:`run`.
+        """
+        return self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=True)
+
+    def close(self) -> None:
+        """Drop a paused or unfinished run and what it opened: the next ``run()`` starts anew.
+
+        Raises:
+            RuntimeError: it is running.
+        """
+        if self.active is not None:
+            if self.active.status != PAUSED:
+                raise RuntimeError(f"{self.name} is running: end it from inside with terminate()")
+            self.active.drop()
+        for _, item in self._loop.walk():
+            if isinstance(item, Loop):
+                setattr(self.state, item.name.lower(), 0)
+        self._saved = (0, {})
+
+    def _begin(self, data: Any, limits: Limits) -> Run:
+        state, loop = self.state, self._loop
+        if self.active is not None:
+            return self._go_on(self.active, data, limits)
+        goes_on = limits.go_on(state, loop, self.outcome == "completed")
+        if goes_on:
+            limits.check_length(state)
+            data = state.dataloader if data is None else data
+            if data is not None:
+                check_data(data)
+            limits.extend(state)
+        else:
+            limits.check_new(loop, data)
+            limits.begin(state, loop, data)
+        position, counts = self._saved if goes_on else (0, {})
+        self._saved, self.outcome = (0, {}), None
+        self.runs += 1
+        state.dataloader = data
+        state.resumed = position > 0
+        feed = Feed(state, data, loop.data_loop.name.lower() if loop.data_loop else "", position)
+        self.switchboard.begin_run(counts, frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"}))
+        self.active = Run(self, self.namespace[self.program.entry](self, state, feed), feed)
+        return self.active
+
+    def _go_on(self, run: Run, data: Any, limits: Limits) -> Run:
+        if run.status != PAUSED:
+            raise RuntimeError(f"{self.name} is running: it cannot be started again from inside itself; make a second Engine for that")
+        if data is not None and data is not self.state.dataloader:
+            raise ValueError(f"{self.name} is paused and goes on with the data it has: leave the data out, call set_data() when it runs, or {START_OVER}")
+        limits.check_length(self.state)
+        limits.go_on(self.state, self._loop, finished=False)
+        limits.extend(self.state)
+        return run
+
+    def ended(self, outcome: str) -> None:
+        """Take note that the run is over."""
+        self.active, self.outcome = None, outcome
+        self._last_event = {"completed": "completed", "terminated": "terminate", "failed": "exception_raised"}[outcome]
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, limits, the position in the epoch, and ``state_dict_user_keys``, as plain values.
+
+        Raises:
+            KeyError: a user key is no attribute of the state.
+        """
+        position = 0
+        line = self.active.line() if self.active is not None else None
+        if self.active is not None and line is not None and line.path and line.last != self._loop.completed:
+            position = self.active.feed.position
+        elif self.active is None:
+            position = self._saved[0]
+        counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
+        return save_cursor(self.state, self._loop, position, counts or self._saved[1], self.state_dict_user_keys)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
+
+        In the middle of an epoch, STARTED and EPOCH_STARTED fire again, without counting; ``state.resumed`` is True meanwhile.
+        The data is not moved: give :meth:`run` what is still to be read.
+
+        Args:
+            state_dict: what :meth:`state_dict` gave; or ``epoch`` or ``iteration`` with ``epoch_length`` and a limit.
+
+        Raises:
+            RuntimeError: a run is under way.
+            ValueError: keys are missing, unknown, or contradict each other. Nothing is changed then.
+        """
+        if self.active is not None:
+            raise RuntimeError(f"{self.name} has a run that is not over: load before run(), or after close()")
+        self._saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
+        self.outcome = None
+
+
+def _as_loop(process: Any) -> Loop:
+    if isinstance(process, Loop):
+        return process
+    if isinstance(process, (list, tuple)):
+        if not process:
+            raise TypeError("an iteration without phases does nothing: give at least one Phase")
+        return Loop("EPOCH", Loop("ITERATION", *process, over=DATA))
+    if isinstance(process, Phase):
+        raise TypeError(f"a single phase needs its brackets: Engine([{process.name}])")
+    if not callable(process):
+        raise TypeError(f"{process!r} is no step: give a function (engine, batch) -> output, a list of phases, or a Loop")
+    return Loop("EPOCH", Loop("ITERATION", Step(process), over=DATA))
+
+
+def _with_nested(engine: Engine) -> Iterator[Engine]:
+    """An engine and all that are nested in it, to any depth."""
+    yield engine
+    for nested in engine.loop.nested:
+        if nested.engine is not None:
+            yield from _with_nested(nested.engine)

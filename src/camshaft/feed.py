@@ -1,0 +1,167 @@
+"""The feed: where batches come from, and when an epoch has had its share of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice, repeat
+from typing import Any
+
+from camshaft.control import Terminate
+from camshaft.state import State
+
+__all__ = ["Feed", "check_data"]
+
+
+def check_data(data: Any) -> None:
+    """Refuse data that no batch can come from.
+
+    Raises:
+        TypeError: it is not iterable.
+        ValueError: it is empty.
+    """
+    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+        raise TypeError(f"data is not iterable: {data!r}; give a DataLoader, a list of batches, or any iterable")
+    if length_of(data) == 0:
+        raise ValueError("data is empty: there is no batch to run on")
+
+
+def length_of(data: Any) -> int | None:
+    """The number of batches in data, where it tells."""
+    try:
+        return len(data)
+    except (TypeError, NotImplementedError):  # an IterableDataset's loader has __len__ and raises
+        return None
+
+
+class Feed:
+    """Hands the loop its batches, ``for state.batch in feed.batches``, and keeps the iterator across epochs.
+
+    Args:
+        state: the state of the engine.
+        data: an iterable of batches; None for a run without data, which takes ``state.epoch_length`` times None.
+        counter: the attribute of the state that counts the batches.
+        skipped: batches that the epoch to begin has already had, when a run goes on in the middle of one.
+    """
+
+    __slots__ = ("_counter", "_data", "_first", "_iterator", "_opened_at", "_restarted", "_state", "_target", "batches", "replaced", "skipped")
+
+    def __init__(self, state: State, data: Any, counter: str, skipped: int = 0) -> None:
+        self._state = state
+        self._data = data
+        self._counter = counter
+        self._iterator: Iterator[Any] | None = None
+        self._first = 0
+        self._target: int | None = None
+        self._opened_at = 0
+        self._restarted = False
+        self.skipped = skipped
+        self.batches: Iterable[Any] = ()
+        self.replaced = False
+
+    @property
+    def has_data(self) -> bool:
+        """Whether batches come from data, or are None."""
+        return self._data is not None
+
+    @property
+    def position(self) -> int:
+        """Batches that the present epoch has had."""
+        return self._count() - self._first
+
+    def begin(self) -> None:
+        """Begin an epoch: from here on its batches are counted."""
+        self._first = self._count() - self.skipped
+        self.skipped = 0
+        self._state.resumed = False
+        self._aim()
+
+    def expects_more(self) -> bool:
+        """Whether there is another batch to fetch, as far as the limits say."""
+        return self._target is None or self._count() < self._target
+
+    def more(self) -> bool:
+        """Make ``batches`` ready for what the epoch still wants; False when it has had its share.
+
+        Raises:
+            Terminate: ``max_iters`` is reached inside the epoch.
+        """
+        self._aim()
+        count, state = self._count(), self._state
+        if state.epoch_length is not None and count - self._first >= state.epoch_length:
+            return False
+        if state.max_iters is not None and count >= state.max_iters:
+            raise Terminate
+        if self._iterator is None:
+            self._iterator = repeat(None) if self._data is None else iter(self._data)
+            self._opened_at = count
+            self.replaced = False
+        self.batches = self._iterator if self._target is None else islice(self._iterator, self._target - count)
+        return True
+
+    def ran_out(self) -> bool:
+        """Whether the batches ended because the data did; it is restarted then, at the next ``more()``.
+
+        The first time that data of unknown length ends, the epoch ends with it, and its length is known.
+
+        Raises:
+            ValueError: the data is empty.
+            Terminate: the data was restarted and gave nothing; a warning says so.
+        """
+        count = self._count()
+        if self.replaced or not self.expects_more():
+            return False
+        if count == self._opened_at:
+            self._gave_nothing(count)
+        if self._state.epoch_length is None:
+            self._state.epoch_length = count - self._first
+            return False
+        self.restart()
+        self._restarted = True
+        return True
+
+    def replace(self, data: Any) -> None:
+        """Fetch from other data, from the next batch on."""
+        self._close_iterator()
+        self._data = self._state.dataloader = data
+        self._restarted = False
+        self.replaced = True
+
+    def restart(self) -> None:
+        """Fetch from the beginning of the data, from the next batch on."""
+        self._close_iterator()
+        self._restarted = False
+
+    def close(self) -> None:
+        """Let go of the iterator and of the data."""
+        self._close_iterator()
+        self._data = None
+
+    def _aim(self) -> None:
+        state = self._state
+        ends = [limit for limit in (state.max_iters,) if limit is not None]
+        if state.epoch_length is not None:
+            ends.append(self._first + state.epoch_length)
+        self._target = min(ends, default=None)
+
+    def _count(self) -> int:
+        return getattr(self._state, self._counter)  # type: ignore[no-any-return]
+
+    def _gave_nothing(self, count: int) -> None:
+        if not self._restarted:
+            raise ValueError("data is empty: it gave no batch")
+        state = self._state
+        wanted = f"max_iters={state.max_iters}" if state.max_iters is not None else f"an epoch of {state.epoch_length}"
+        done = count if state.max_iters is not None else count - self._first
+        warnings.warn(
+            f"the data cannot be restarted and ended after {done} iterations of {wanted}; the run ends here. "
+            f"Give data that can be iterated again, or set_data() at DATALOADER_STOP_ITERATION",
+            stacklevel=2,
+        )
+        raise Terminate
+
+    def _close_iterator(self) -> None:
+        iterator, self._iterator = self._iterator, None
+        self.batches = ()
+        if iterator is not self._data and hasattr(iterator, "close"):
+            iterator.close()

@@ -1,0 +1,166 @@
+"""Registration: what custom events do to a loop, and the guard of an order that was declared for them.
+
+A function here returns a new loop or raises; the engine takes the loop on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from camshaft.dispatch import Firing
+from camshaft.events import EventHandle, attachments, event_key, event_name, state_of
+from camshaft.loop import BUILT_IN, Free, Loop, Mark, Phase
+from camshaft.machine import EventOrderError
+
+__all__ = ["guard_order", "register"]
+
+
+def register(
+    loop: Loop,
+    events: Sequence[EventHandle],
+    *,
+    after: str | None = None,
+    before: str | None = None,
+    within: str | None = None,
+    order: str = "free",
+) -> Loop:
+    """The loop with the states of these events put in: see :meth:`camshaft.Engine.register_events`."""
+    _check(events, order)
+    keys = list(dict.fromkeys(event_key(event) for event in events))
+    known = set(loop.event_keys)
+    new = [key for key in keys if key not in known]
+    if after is None and before is None:
+        declared = tuple(keys) if order == "declared" else ()
+        if declared and new != keys and new:
+            raise ValueError("order='declared' needs all of its events registered in one call")
+        return _with_free(loop, new, within or _innermost(loop), declared) if new else loop
+    if order == "declared":
+        raise ValueError("events with a place are fired in the order given; leave out order='declared'")
+    if new != keys:
+        taken = next(key for key in keys if key in known)
+        raise ValueError(f"{event_name(taken)} is in the loop {loop.name} already, and an event has one place; register it only there")
+    return loop.insert(*_placed(keys), after=after, before=before, within=within)
+
+
+def _check(events: Sequence[EventHandle], order: str) -> None:
+    if not events:
+        raise ValueError("no events to register: give members of an EventEnum, or strings")
+    if order not in ("free", "declared"):
+        raise ValueError(f"order={order!r}: give 'free' or 'declared'")
+    for event in events:
+        key = event_key(event)
+        if key in BUILT_IN:
+            raise ValueError(f"{event_name(key)} is a built-in event; give the custom event another value than {key!r}")
+        if any(single.filter is not None for single in attachments(event)):
+            raise ValueError(f"{event!r} has a filter: register the event itself, and filter where a handler is attached")
+
+
+def _innermost(loop: Loop) -> str:
+    """Where custom events belong unless said otherwise: the loop that takes data, else the deepest one."""
+    if loop.data_loop is not None:
+        return loop.data_loop.name
+    return max((path for path, item in loop.walk() if isinstance(item, Loop)), key=len)[-1]
+
+
+def _by_state(keys: Sequence[str]) -> dict[str, list[str]]:
+    """The events of each state: the two that enter and leave it, or the one that does both.
+
+    Raises:
+        ValueError: two events would be the same state, and are no such pair.
+    """
+    states: dict[str, list[str]] = {}
+    for key in keys:
+        states.setdefault(state_of(key)[0], []).append(key)
+    for state, events in states.items():
+        if len(events) > 1 and sorted(str(state_of(key)[1]) for key in events) != ["completed", "started"]:
+            raise ValueError(f"{' and '.join(map(event_name, events))} would both be the state {state}; rename one")
+    return states
+
+
+def _enters_first(events: list[str]) -> list[str]:
+    return sorted(events, key=lambda key: state_of(key)[1] == "completed")
+
+
+def _placed(keys: Sequence[str]) -> list[Any]:
+    made: list[Any] = []
+    for state, events in _by_state(keys).items():
+        if len(events) == 2:
+            started, completed = _enters_first(events)
+            made.append(Phase(state, started=started, completed=completed))
+        else:
+            made.append(Mark(events[0]))
+    return made
+
+
+def _with_free(loop: Loop, new: Sequence[str], within: str, order: tuple[str, ...]) -> Loop:
+    free = {state.name: state for state in loop.free}
+    for name in _by_state(new):
+        if name in free and (free[name].within, free[name].order) != (within, order):
+            raise ValueError(f"the state {name} is registered already, within {free[name].within}; rename the new event")
+    registered = [event for state in loop.free for event in state.events]
+    for name, events in _by_state([*registered, *new]).items():
+        if name in free and len(events) == len(free[name].events):
+            continue
+        first, *second = _enters_first(events)
+        lone_leaves = not second and state_of(first)[1] == "completed"
+        started, completed = (None, first) if lone_leaves else (first, second[0] if second else None)
+        free[name] = Free(name, started, completed, within, order)
+    return loop.evolve(free=tuple(free.values()))
+
+
+class _OrderGuard:
+    """Holds events to their declared order as they are fired, pass by pass."""
+
+    def __init__(self, order: tuple[str, ...], states: Sequence[Free]) -> None:
+        self.order = order
+        self.state_of = {event: state for state in states for event in state.events}
+        self.scope = states[0].within
+        self.in_pass: tuple[int, int] | None = None
+        self.rank = 0
+        self.entered: set[str] = set()
+
+    def check(self, engine: Any, event: str) -> None:
+        """Judge one firing.
+
+        Raises:
+            EventOrderError: the order does not allow it in this pass.
+        """
+        present = (engine.runs, getattr(engine.state, self.scope.lower(), 0))
+        if present != self.in_pass:
+            self.in_pass, self.rank = present, 0
+            self.entered.clear()
+        if event not in self.allowed():
+            expected = " | ".join(map(event_name, self.allowed())) or f"nothing more in this pass of {self.scope}"
+            raise EventOrderError(f"{engine.name} event {event_name(event)} is out of its declared order in {engine.place}\n  expected: {expected}")
+        self.rank = self.order.index(event) + 1
+        state = self.state_of[event]
+        if state.is_pair:
+            (self.entered.add if event == state.started else self.entered.discard)(state.name)
+
+    def allowed(self) -> list[str]:
+        """The events that may come next: later in the order, and leaving only states that were entered."""
+        later = self.order[self.rank :]
+        return [event for event in later if not self._leaves(event) or self.state_of[event].name in self.entered]
+
+    def _leaves(self, event: str) -> bool:
+        state = self.state_of[event]
+        return state.is_pair and event == state.completed
+
+
+@attrs.frozen
+class _Guarded:
+    guard: _OrderGuard
+    event: str
+
+    def call(self, engine: Any) -> None:
+        self.guard.check(engine, self.event)
+
+
+def guard_order(states: Sequence[Free], firings: Sequence[Firing]) -> None:
+    """Check the declared order of these states whenever one of their events is fired."""
+    guard = _OrderGuard(states[0].order, states)
+    for firing in firings:
+        firing.guard(_Guarded(guard, firing.event))

@@ -1,0 +1,338 @@
+"""One run: drives the generated loop from STARTED to its end, and does what control calls ask for on the way.
+
+The loop yields each event that somebody hears; the run calls the handlers. Between two events it throws a pending
+control call into the loop, or pauses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextvars import ContextVar
+from itertools import chain
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from camshaft.codegen import Line
+from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
+from camshaft.dispatch import Firing
+from camshaft.feed import Feed
+from camshaft.loop import Loop
+from camshaft.machine import READY, Context, OrderChecker
+
+if TYPE_CHECKING:
+    from camshaft.engine import Engine
+
+__all__ = ["Observer", "Run", "executing", "observers"]
+
+RUNNING, PAUSED, FAILED = "running", "paused", "failed"
+
+executing: ContextVar[Engine | None] = ContextVar("camshaft_executing", default=None)
+"""The engine of which a transition executes right now, in this thread."""
+
+PENDING = Firing("", None)
+"""What the loop yields where no event is, so that a control call can take effect there."""
+
+
+class Observer(Protocol):
+    """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
+
+    def watch(self, engine: Engine) -> Callable[[str], Any]:
+        """A run begins or goes on. Returns what makes, for an event's key, an object with ``call(engine)``."""
+
+    def release(self, engine: Engine, outcome: str) -> None:
+        """It is over: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``."""
+
+
+observers: ContextVar[tuple[Observer, ...]] = ContextVar("camshaft_observers", default=())
+
+
+class Run:
+    """A run of an engine that has begun and is not over.
+
+    Args:
+        engine: whose handlers are called.
+        generator: the generated loop, not started.
+        feed: where its batches come from.
+    """
+
+    def __init__(self, engine: Engine, generator: Generator[Firing, None, None], feed: Feed) -> None:
+        self.engine = engine
+        self.feed = feed
+        self.status = PAUSED
+        self.outcome = "completed"
+        self.control: Control | None = None
+        self.parent: Engine | None = None
+        self.children: list[Run] = []
+        self._generator = generator
+        self._held: Firing | None = None
+        self._fired: Firing | None = None
+        self._failed_at: Line | None = None
+        self._stepping = False
+        self._strict: _Strict | None = None
+        self._watching: tuple[Observer, ...] = ()
+
+    # -- where it stands ---------------------------------------------------------------------------------------------
+
+    def line(self) -> Line | None:
+        """The line on which the loop stands; None before its first event and after its last."""
+        if self._failed_at is not None:
+            return self._failed_at
+        frame: FrameType | None = self._generator.gi_frame
+        lines, number = self.engine.program.lines, None
+        while frame is not None:
+            number = frame.f_lineno
+            inner = frame.f_locals.get("inner") if lines[number].joins else None
+            frame = inner.gi_frame if inner is not None else None
+        return lines[number] if number is not None and lines[number].last is not None else None
+
+    def _line_of(self, error: BaseException) -> Line | None:
+        """The line on which the loop stood when the error left it."""
+        number, trace = None, error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_globals is self.engine.namespace:
+                number = trace.tb_lineno
+            trace = trace.tb_next
+        return self.engine.program.lines[number] if number is not None else self.line()
+
+    def cursor(self) -> tuple[str, Context]:
+        """The place in the machine where the run stands, and the context to judge it from there."""
+        engine, state, line = self.engine, self.engine.state, self.line()
+        loops = [item for _, item in engine.loop.walk() if isinstance(item, Loop)]
+        data_loop = engine.loop.data_loop
+        context = Context(state.max_epochs, state.max_iters, state.epoch_length, self.feed.has_data)
+        context.counts = {loop.name: getattr(state, loop.name.lower()) for loop in loops}
+        if line is None:
+            if state.resumed and data_loop is not None:
+                context.counts[engine.loop.name] -= 1
+                context.position = {data_loop.name: self.feed.skipped}
+            return READY, context
+        context.passes = dict.fromkeys(context.counts)
+        if data_loop is not None:
+            context.passes[data_loop.name] = self.feed.position
+        machine = engine.machine
+        if self._held is not None:
+            return next(place for place, rows in machine.table.items() if self._held.event in rows), context
+        rows = (row for ways in machine.table.values() for row in ways.values() if row.event == line.event)
+        return next(row.dest for row in rows if machine.paths[row.dest][: len(line.path)] == line.path), context
+
+    # -- control -----------------------------------------------------------------------------------------------------
+
+    def ask(self, control: Control) -> None:
+        """Leave a control call to take effect when the present firing, phase or step is over."""
+        line = self.line()
+        if self.status != RUNNING or (line is not None and line.event in ("terminate", "completed")):
+            return
+        if self.control is None or control.rank > self.control.rank:
+            self.control = control
+        self.engine.namespace["PENDING"] = PENDING
+        self.engine.switchboard.attend(True)
+
+    def _obey(self, firing: Firing, fired: bool) -> Firing | None:
+        """Do what was asked for, at a firing that is over (``fired``) or about to come.
+
+        Returns:
+            The firing that comes next, where it is at hand already.
+        """
+        control, event = self.control, firing.event
+        next_firing = None if fired else firing
+        data_loop = self.engine.loop.data_loop
+        if isinstance(control, SkipIteration) and not (fired and data_loop is not None and event == data_loop.started):
+            return next_firing  # the iteration is entered first
+        if not fired and event == "started":
+            return next_firing
+        self.control = None
+        self.engine.namespace["PENDING"] = False
+        if isinstance(control, NewData):
+            self.feed.replace(control.data)  # the loop goes on yielding all events, to notice it before the next fetch
+        elif isinstance(control, Interrupt):
+            self._pause(next_firing)
+            return None
+        elif isinstance(control, (Terminate, TerminateEpoch, SkipIteration)) and not self._is_over(control, event):
+            self._attend()
+            return self._throw(control)
+        return next_firing
+
+    def _is_over(self, control: Control, event: str) -> bool:
+        """Whether what the control call would end has ended by itself."""
+        ended = {"terminate", "completed"}
+        if isinstance(control, TerminateEpoch):
+            ended |= {self.engine.loop.completed, "terminate_single_epoch"}
+        return event in ended
+
+    def _throw(self, control: Control) -> Firing | None:
+        if isinstance(control, Terminate) and control.skip_completed:
+            self.outcome = "terminated"
+        try:
+            return self._generator.throw(control)
+        except StopIteration:
+            return None
+
+    def _pause(self, held: Firing | None) -> None:
+        self._held = held
+        self.status = PAUSED
+        self._fire(self.engine.switchboard.firing("interrupt"))
+
+    def _attend(self) -> None:
+        """Have every event yielded only while something needs it."""
+        needed = self.control is not None or self.feed.replaced or self._stepping
+        if needed != self.engine.switchboard.attentive:
+            self.engine.switchboard.attend(needed)
+
+    # -- driving -----------------------------------------------------------------------------------------------------
+
+    def go(self, stepping: bool) -> Iterator[str]:
+        """Drive the loop on, to its end or to a pause.
+
+        When ``stepping``, hand out the key of each event after its handlers; leaving there pauses the run.
+
+        Raises:
+            BaseException: what left the loop or a handler, unless a handler of EXCEPTION_RAISED took it.
+        """
+        self._stepping = stepping
+        self.status = RUNNING
+        outcome = "paused"
+        self._enter()
+        try:
+            self._watch()
+            self._attend()
+            for event in self._events():
+                if stepping:
+                    self._leave()
+                    yield event
+                    self._enter()
+            outcome = "interrupted" if self.status == PAUSED else self.outcome
+            if self.status == RUNNING:
+                self._close()
+        except GeneratorExit:
+            self._enter()
+            self.status = PAUSED
+            raise
+        except BaseException as error:
+            outcome = "failed"
+            if not self._fail(error):
+                raise
+        finally:
+            self._release(outcome)
+            self._leave()
+
+    def _events(self) -> Iterator[str]:
+        """Call the handlers of each event that the loop yields; yields events only when stepping."""
+        engine, stepping = self.engine, self._stepping
+        at_hand, self._held = self._held, None
+        if at_hand is None and self.control is not None and self._fired is not None:
+            at_hand = self._obey(self._fired, fired=True)
+        while self.status == RUNNING:
+            for firing in self._generator if at_hand is None else chain((at_hand,), self._generator):
+                if self.control is not None:
+                    at_hand = self._obey(firing, fired=False)
+                    if at_hand is not firing:
+                        break
+                for handler in firing.handlers:
+                    handler.call(engine)
+                if stepping and firing is not PENDING:
+                    self._fired = firing
+                    yield firing.event
+                if self.control is not None:
+                    at_hand = self._obey(firing, fired=True)
+                    if at_hand is not None or self.status != RUNNING:
+                        break
+            else:
+                return
+        if stepping:
+            yield "interrupt"
+
+    def _fire(self, firing: Firing) -> None:
+        for handler in firing.handlers:
+            handler.call(self.engine)
+
+    def _fail(self, error: BaseException) -> bool:
+        """Enter FAILED: note where, tell the handlers, close what is open. Returns whether one took the error."""
+        engine = self.engine
+        self._failed_at = self._line_of(error)
+        self.status, self.control = FAILED, None
+        error.add_note(f"in {engine.name}: {engine.place}")
+        answers = []
+        try:
+            for handler in engine.switchboard.firing("exception_raised").handlers:
+                answers.append(handler.call(engine, error))
+        finally:
+            try:
+                self._close()
+            except BaseException as second:
+                error.add_note(f"in {engine.name}: closing the data failed too: {second!r}")
+        return isinstance(error, Exception) and any(answer is True for answer in answers)
+
+    def _close(self) -> None:
+        """Close what the run opened."""
+        self._generator.close()
+        children, self.children = self.children, []
+        for child in children:
+            child.drop()
+        self.feed.close()
+
+    def drop(self) -> None:
+        """End a paused run without firing anything."""
+        if self.status == PAUSED:
+            self.engine.active = None
+            self._close()
+
+    # -- what is around it -------------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        self.parent = executing.get()
+        executing.set(self.engine)
+
+    def _leave(self) -> None:
+        executing.set(self.parent)
+        if self.status == PAUSED and self.parent is not None and self.parent.active is not None:
+            self.parent.active.children.append(self)  # to be dropped with it, should nobody go on
+        self.parent = None
+
+    def _watch(self) -> None:
+        self._watching = observers.get()
+        if self.engine.strict:
+            self._strict = self._strict or _Strict(OrderChecker(self.engine.machine, self.engine.name, *reversed(self.cursor())))
+            self._watching += (self._strict,)
+        if self._watching:
+            makers = [observer.watch(self.engine) for observer in self._watching]
+            self.engine.switchboard.observe(self.engine.loop.event_keys, makers)
+
+    def _release(self, outcome: str) -> None:
+        engine = self.engine
+        if self._watching:
+            engine.switchboard.observe(engine.loop.event_keys, ())
+            for observer in self._watching:
+                observer.release(engine, outcome)
+            self._watching = ()
+        if engine.switchboard.attentive:
+            engine.switchboard.attend(False)
+        if self.status != PAUSED:
+            engine.ended(outcome)
+
+
+class _Strict:
+    """Judges each event as it fires."""
+
+    def __init__(self, checker: OrderChecker) -> None:
+        self.checker = checker
+
+    def watch(self, engine: Engine) -> Callable[[str], Any]:
+        """Hear the events of a run."""
+        return lambda event: _Check(self.checker, event)
+
+    def release(self, engine: Engine, outcome: str) -> None:
+        """The run ended: it is judged event by event, so there is nothing left to say."""
+
+
+class _Check:
+    """Judges one event of one engine."""
+
+    def __init__(self, checker: OrderChecker, event: str) -> None:
+        self.checker = checker
+        self.event = event
+
+    def call(self, engine: Engine, *_: Any) -> None:
+        """Take the transition of the event, under the limits that hold now."""
+        context, state = self.checker.context, engine.state
+        context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
+        self.checker.advance(self.event)

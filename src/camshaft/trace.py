@@ -1,0 +1,495 @@
+"""Traces: the ordered record of what fired, with nesting where one engine runs inside another.
+
+A trace carries the declaration of every loop that ran, so that it can be judged by itself, in another process too.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path as FilePath
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from camshaft.events import event_key, event_name
+from camshaft.loop import RUN, Loop, Mark, Phase, from_dict, to_dict
+from camshaft.machine import READY, Context, EventOrderError, LoopMachine, OrderChecker
+from camshaft.run import Run, observers
+
+if TYPE_CHECKING:
+    from camshaft.engine import Engine
+
+__all__ = ["RunRecord", "Trace", "TraceError", "TraceEvent", "record"]
+
+VERSION = 1
+_LIMITS = ("max_epochs", "max_iters", "epoch_length")
+
+
+class TraceError(ValueError):
+    """A file that is no whole trace of this version; the message says what is wrong with it."""
+
+
+@attrs.frozen
+class TraceEvent:
+    """One event of a trace.
+
+    Attributes:
+        engine: the name of the engine that fired it.
+        event: its key.
+        count: passes, over the run, of the loop that it belongs to.
+        time: seconds since the trace began.
+        depth: how many engines were around that engine.
+    """
+
+    engine: str
+    event: str
+    count: int
+    time: float
+    depth: int
+
+    def __str__(self) -> str:
+        return f"{self.engine} {event_name(self.event)} {self.count}"
+
+
+@attrs.define
+class RunRecord:
+    """One run of one engine.
+
+    Attributes:
+        engine: its name.
+        loop: what it ran.
+        parent: the number of the run inside which it ran, or None.
+        place: where in the machine the record begins: READY, unless it was paused before.
+        context: counters and limits at that moment.
+        outcome: how it ended: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"``, ``"failed"``; None while it runs.
+        limits: the limits at its end.
+    """
+
+    engine: str
+    loop: Loop
+    parent: int | None
+    place: str
+    context: Context
+    outcome: str | None = None
+    limits: dict[str, int | None] = attrs.field(factory=dict)
+
+
+def counters(loop: Loop) -> dict[str, str]:
+    """The loop whose passes are counted with each event."""
+    found = dict.fromkeys(loop.event_keys, loop.name)
+    data_loop = loop.data_loop
+    if data_loop is not None:
+        batch = ("get_batch_started", "get_batch_completed", "dataloader_stop_iteration", "iteration_skipped")
+        found |= dict.fromkeys(batch, data_loop.name)
+    for path, item in loop.walk():
+        if isinstance(item, Loop):
+            found |= {item.started: item.name, item.completed: item.name}
+        elif isinstance(item, Phase):
+            found |= {item.started: path[-2], item.completed: path[-2]}
+        elif isinstance(item, Mark):
+            found[item.event] = path[-2]
+    for free in loop.free:
+        found |= dict.fromkeys(free.events, loop.name if free.within == RUN else free.within)
+    return found
+
+
+class Trace:
+    """What fired while :func:`record` was recording, in order. Iterating gives :class:`TraceEvent` objects.
+
+    Attributes:
+        runs: the runs of engines, in the order in which they began.
+    """
+
+    def __init__(self) -> None:
+        self.runs: list[RunRecord] = []
+        self._segments: list[list[int]] = []  # [run, first event, past its last event], one for each time it went on
+        self._keys: list[str] = []
+        self._run = array("I")
+        self._key = array("I")
+        self._count = array("q")
+        self._time = array("d")
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._run)
+
+    def __iter__(self) -> Iterator[TraceEvent]:
+        return map(self._event, range(len(self)))
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """An event, or a list of events."""
+        picked = range(len(self))[index]
+        return [self._event(number) for number in picked] if isinstance(picked, range) else self._event(picked)
+
+    def __eq__(self, other: object) -> bool:
+        """A trace equals a list of events if they fired in this order; another trace, if engines and counters agree too."""
+        if isinstance(other, Trace):
+            return [(e.engine, e.event, e.count, e.depth) for e in self] == [(e.engine, e.event, e.count, e.depth) for e in other]
+        if isinstance(other, (list, tuple)):
+            return [self._keys[key] for key in self._key] == [event_key(event) for event in other]
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def count(self, event: Any, engine: str | None = None) -> int:
+        """How often an event fired, in all engines or in one."""
+        return sum(number for (name, key), number in self.counts().items() if key == event_key(event) and engine in (None, name))
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How often each event fired, by engine and event, in the order of first appearance."""
+        pairs = Counter(zip(self._run, self._key, strict=True))
+        found: dict[tuple[str, str], int] = {}
+        for (run, key), number in pairs.items():
+            name = (self.runs[run].engine, self._keys[key])
+            found[name] = found.get(name, 0) + number
+        return found
+
+    def table(self) -> str:
+        """The counts as a text table."""
+        rows = [(engine, event_name(event), str(number)) for (engine, event), number in self.counts().items()]
+        rows.insert(0, ("engine", "event", "count"))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+
+    def __str__(self) -> str:
+        """The trace as an indented tree, equal passes of a loop shown once."""
+        return "\n".join(_Tree(self).lines()) if self.runs else "nothing was recorded"
+
+    def __repr__(self) -> str:
+        return f"<Trace: {len(self)} events, {len(self.runs)} runs>"
+
+    def _event(self, index: int) -> TraceEvent:
+        run = self._run[index]
+        return TraceEvent(self.runs[run].engine, self._keys[self._key[index]], self._count[index], self._time[index], self.depth(run))
+
+    def depth(self, run: int) -> int:
+        """How many runs are around a run."""
+        depth, parent = 0, self.runs[run].parent
+        while parent is not None:
+            depth, parent = depth + 1, self.runs[parent].parent
+        return depth
+
+    # -- judging -----------------------------------------------------------------------------------------------------
+
+    def assert_legal(self) -> None:
+        """Judge every run by its loop: its path through the machine, its counters, its end, and where it is nested.
+
+        Raises:
+            EventOrderError: the first event that is illegal, with what stood before it and what was expected.
+        """
+        self._check_nesting()
+        machines = {id(loop): LoopMachine(loop) for loop in {id(record.loop): record.loop for record in self.runs}.values()}
+        checkers = [_RunChecker(machines[id(record.loop)], record) for record in self.runs]
+        for index, (run, key, count) in enumerate(zip(self._run, self._key, self._count, strict=True)):
+            try:
+                checkers[run].advance(self._keys[key], count)
+            except EventOrderError as error:
+                raise EventOrderError(self._in_context(index, str(error))) from None
+        for checker in checkers:
+            checker.finish()
+
+    def _in_context(self, index: int, message: str) -> str:
+        first, *rest = message.splitlines()
+        run = self._run[index]
+        before = [number for number in range(max(0, index - 40), index) if self._run[number] == run][-2:]
+        shown = [f"    {number + 1:>4}  {event_name(self._keys[self._key[number]])} {self._count[number]}" for number in before]
+        shown.append(f"  > {index + 1:>4}  {event_name(self._keys[self._key[index]])} {self._count[index]}")
+        return "\n".join([first, *shown, *rest])
+
+    def _check_nesting(self) -> None:
+        """Every run lies inside one event of the run that it was called from, and nothing of that falls between."""
+        begins: dict[int, list[list[int]]] = {}
+        for segment in self._segments:
+            begins.setdefault(segment[1], []).append(segment)
+        around: list[list[int]] = []
+        for index in range(len(self) + 1):
+            while around and around[-1][2] <= index and not (around[-1][1] == around[-1][2] == index and begins.get(index)):
+                around.pop()
+            for segment in begins.pop(index, ()):
+                self._check_parent(segment, around)
+                if segment[2] > index:
+                    around.append(segment)
+            if index < len(self) and (not around or around[-1][0] != self._run[index]):
+                inner = f" inside {self.runs[around[-1][0]].engine}" if around else ", outside of its run"
+                name = self.runs[self._run[index]].engine
+                raise EventOrderError(f"{name} event #{index + 1} {event_name(self._keys[self._key[index]])} fell{inner}\n  expected: none of {name} there")
+
+    def _check_parent(self, segment: list[int], around: list[list[int]]) -> None:
+        run, first, past = segment
+        record = self.runs[run]
+        outer = around[-1] if around else None
+        if record.place == READY and record.parent != (outer[0] if outer else None):
+            raise EventOrderError(f"{record.engine} runs where it was not called from, at event #{first + 1}")
+        if outer is not None and past > outer[2]:
+            raise EventOrderError(f"{record.engine} goes on after {self.runs[outer[0]].engine}, which called it, was over, at event #{outer[2]}")
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | FilePath) -> None:
+        """Write the trace as JSON lines, with the declaration of each loop in it."""
+        declarations = [json.dumps(to_dict(record.loop)) for record in self.runs]
+        distinct = list(dict.fromkeys(declarations))
+        with open(path, "w", encoding="utf-8") as file:
+
+            def write(value: Any) -> None:
+                file.write(json.dumps(value) + "\n")
+
+            write({"camshaft": "trace", "version": VERSION})
+            for declaration in distinct:
+                write({"loop": json.loads(declaration)})
+            for record, declaration in zip(self.runs, declarations, strict=True):
+                fields = {field: getattr(record, field) for field in ("engine", "parent", "place", "outcome", "limits")}
+                write({"run": fields | {"loop": distinct.index(declaration), "context": _context_to_dict(record.context)}})
+            for segment in self._segments:
+                write({"segment": segment})
+            for index in range(len(self)):
+                write([self._run[index], self._keys[self._key[index]], self._count[index], round(self._time[index], 9)])
+            write({"end": len(self)})
+
+    @classmethod
+    def load(cls, path: str | FilePath) -> Trace:
+        """Read a trace that :meth:`save` wrote.
+
+        Raises:
+            TraceError: the file is no trace, of another version, or cut short.
+        """
+        trace, loops, end = cls(), [], None
+        with open(path, encoding="utf-8") as file:
+            try:
+                for number, line in enumerate(file):
+                    value = json.loads(line)
+                    if number == 0:
+                        _check_header(path, value)
+                    elif isinstance(value, list):
+                        trace._append(*value)
+                    elif "loop" in value:
+                        loops.append(from_dict(value["loop"]))
+                    elif "run" in value:
+                        fields = value["run"]
+                        made = {"loop": loops[fields["loop"]], "context": _context_from_dict(fields["context"])}
+                        trace.runs.append(RunRecord(**(fields | made)))
+                    elif "segment" in value:
+                        trace._segments.append(value["segment"])
+                    else:
+                        end = value["end"]
+            except TraceError:
+                raise
+            except (ValueError, KeyError, IndexError, TypeError) as error:
+                raise TraceError(f"{path}: line {number + 1} is damaged or cut short: {error}; record the trace again") from error
+        if end != len(trace):
+            said = "is empty" if end is None and not len(trace) else f"is cut short after {len(trace)} events"
+            raise TraceError(f"{path} {said}; record the trace again")
+        return trace
+
+    def _append(self, run: int, key: str, count: int, time: float) -> None:
+        self._run.append(run)
+        self._key.append(self._code(key))
+        self._count.append(count)
+        self._time.append(time)
+
+    def _code(self, key: str) -> int:
+        if key not in self._keys:
+            self._keys.append(key)
+        return self._keys.index(key)
+
+
+def _check_header(path: Any, value: Any) -> None:
+    if not isinstance(value, dict) or value.get("camshaft") != "trace":
+        raise TraceError(f"{path} is no trace: its first line does not say so")
+    if value.get("version") != VERSION:
+        raise TraceError(f"{path} is a trace of version {value.get('version')}, and this camshaft reads version {VERSION}; record it again")
+
+
+_PLAIN = ("max_epochs", "max_iters", "epoch_length", "has_data", "counts", "passes", "position")
+
+
+def _context_to_dict(context: Context) -> dict[str, Any]:
+    return {name: getattr(context, name) for name in _PLAIN}
+
+
+def _context_from_dict(fields: dict[str, Any]) -> Context:
+    return Context(**fields)
+
+
+class _RunChecker:
+    """Replays one run: path, guards, counters, end."""
+
+    def __init__(self, machine: LoopMachine, record: RunRecord) -> None:
+        start = record.context
+        limits = record.limits or {name: getattr(start, name) for name in _LIMITS}
+        context = Context(limits["max_epochs"], limits["max_iters"], start.epoch_length, start.has_data)
+        context.counts, context.passes, context.position = dict(start.counts), dict(start.passes), dict(start.position)
+        self.record = record
+        self.counters = counters(record.loop)
+        self.checker = OrderChecker(machine, record.engine, context, record.place)
+        self.last: str | None = None
+
+    def advance(self, event: str, count: int) -> None:
+        """Take the next event, which was recorded with this count."""
+        self.checker.advance(event)
+        self.last = event
+        loop = self.counters[event]
+        counted = self.checker.context.counts.get(loop, 0)
+        if counted != count:
+            raise EventOrderError(f"{self.record.engine} event #{self.checker.seen} {event_name(event)} is miscounted\n  expected: {loop} {counted}, not {count}")
+
+    def finish(self) -> None:
+        """Judge the end."""
+        checker, record = self.checker, self.record
+        if record.outcome == "paused" or (record.outcome is None and self.last is not None):
+            return  # stepping was left there, or recording ended before the run did
+        checker.finish()
+        ends = {"completed": "completed", "terminated": "terminate", "interrupted": "interrupt", "failed": "exception_raised"}
+        if record.outcome is not None and self.last != ends[record.outcome]:
+            last = event_name(self.last) if self.last else "nothing"
+            raise EventOrderError(f"{record.engine} {record.outcome}, but ends with {last}\n  expected: {event_name(ends[record.outcome])}")
+        length = record.limits.get("epoch_length")
+        if checker.context.epoch_length != length:
+            raise EventOrderError(f"{record.engine} is miscounted: an epoch had {checker.context.epoch_length} iterations\n  expected: {length}")
+
+
+# -- recording --------------------------------------------------------------------------------------------------------
+
+
+class _Mark:
+    """Writes one event of one run down when it fires."""
+
+    __slots__ = ("_code", "_counter", "_count", "_key", "_run", "_start", "_time", "_which")
+
+    def __init__(self, trace: Trace, run: int, code: int, counter: str, start: float) -> None:
+        self._which, self._code, self._counter, self._start = run, code, counter, start
+        self._run, self._key, self._count, self._time = trace._run.append, trace._key.append, trace._count.append, trace._time.append
+
+    def call(self, engine: Engine, *_: Any) -> None:
+        self._run(self._which)
+        self._key(self._code)
+        self._count(getattr(engine.state, self._counter))
+        self._time(perf_counter() - self._start)
+
+
+class _Recorder:
+    """Records the engines that run while it observes."""
+
+    def __init__(self) -> None:
+        self.trace = Trace()
+        self.open: dict[Run, int] = {}
+        self.segments: dict[Run, list[int]] = {}
+        self.start = perf_counter()
+
+    def watch(self, engine: Engine) -> Callable[[str], Any]:
+        """A run begins or goes on."""
+        trace, run = self.trace, engine.active
+        assert run is not None
+        if run not in self.open:
+            place, context = run.cursor()
+            outer = engine.parent.active if engine.parent is not None else None
+            trace.runs.append(RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context))
+            self.open[run] = len(trace.runs) - 1
+        number = self.open[run]
+        self.segments[run] = [number, len(trace), len(trace)]
+        trace._segments.append(self.segments[run])
+        counted = counters(engine.loop)
+        return lambda key: _Mark(trace, number, trace._code(key), counted[key].lower(), self.start)
+
+    def release(self, engine: Engine, outcome: str) -> None:
+        """It ended or paused."""
+        run = engine.active
+        assert run is not None
+        record = self.trace.runs[self.open[run]]
+        record.loop, record.outcome = engine.loop, outcome
+        record.limits = {name: getattr(engine.state, name) for name in _LIMITS}
+        self.segments.pop(run)[2] = len(self.trace)
+        if outcome not in ("interrupted", "paused"):
+            del self.open[run]
+
+
+@contextmanager
+def record() -> Iterator[Trace]:
+    """Record every engine that runs inside the ``with`` block, nested runs as children.
+
+    >>> from camshaft import Engine
+    >>> with record() as trace:
+    ...     state = Engine(lambda engine, batch: None).run([1], max_epochs=1)
+    >>> trace.assert_legal()
+    >>> len(trace)
+    8
+    """
+    recorder = _Recorder()
+    token = observers.set((*observers.get(), recorder))
+    try:
+        yield recorder.trace
+    finally:
+        observers.reset(token)
+
+
+# -- printing ---------------------------------------------------------------------------------------------------------
+
+
+class _Tree:
+    """A trace as indented lines. Passes of a loop that are alike, but for their numbers, are shown once."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.opens = [{item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))} for run in trace.runs]
+        self.position = 0
+
+    def lines(self) -> list[str]:
+        """The text."""
+        return self._runs(None, 0)
+
+    def _runs(self, parent: int | None, depth: int) -> list[str]:
+        lines: list[str] = []
+        trace = self.trace
+        while self.position < len(trace):
+            run = trace._run[self.position]
+            if trace.runs[run].parent != parent:
+                break
+            lines.append("  " * depth + trace.runs[run].engine)
+            lines += self._events(run, depth + 1, None)
+        return lines
+
+    def _events(self, run: int, depth: int, until: str | None) -> list[str]:
+        """The events of a run up to one that closes the group it stands in."""
+        trace, blocks = self.trace, []
+        while self.position < len(trace):
+            here = trace._run[self.position]
+            if here != run:
+                if trace.runs[here].parent != run:
+                    break
+                blocks.append(("", self._runs(run, depth + 1)))
+                continue
+            key = trace._keys[trace._key[self.position]]
+            if until is not None and key == "exception_raised":
+                break
+            line = f"{'  ' * depth}{event_name(key)} {trace._count[self.position]}"
+            self.position += 1
+            if key == until:
+                blocks.append((key, [line]))
+                break
+            closing = self.opens[run].get(key)
+            inner = self._events(run, depth + 1, closing) if closing else []
+            if inner and event_name(str(closing)) == inner[-1].split()[0]:
+                inner[-1] = inner[-1][2:]  # the event that leaves stands under the one that enters
+            blocks.append((key, [line, *inner]))
+        return list(_merged(blocks, depth))
+
+
+def _merged(blocks: list[tuple[str, list[str]]], depth: int) -> Iterator[str]:
+    """The lines of all blocks; passes that are alike and follow each other are shown as the first of them and a number."""
+    passes: list[list[str]] = [[]]
+    for _, lines in blocks:
+        passes[-1] += lines
+        if len(lines) > 1:  # a state was entered and left: what comes next belongs to the next pass
+            passes.append([])
+    for _, group in groupby(passes, key=lambda lines: [line.rstrip("0123456789") for line in lines]):
+        first, *alike = group
+        yield from first
+        if alike:
+            yield f"{'  ' * depth}... and {len(alike)} more like this"
