@@ -1,5 +1,39 @@
+"""camshaft: a PyTorch training loop as a state machine that you can read, draw, extend and test."""
+
 from camshaft.engine import Engine, RemovableEventHandle
-from camshaft.events import BackpropEvents, EventEnum, Events, event
+from camshaft.events import BackpropEvents, EventEnum, Events, EventUnion, FilteredEvent, event
 from camshaft.loop import DATA, Loop, LoopError, Mark, Nested, Phase, Step, every
-from camshaft.machine import EventOrderError
+from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.state import State
+from camshaft.trace import Trace, TraceError, record
+from camshaft.training import create_supervised_evaluator, create_supervised_trainer, supervised_loop
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackpropEvents",
+    "DATA",
+    "Engine",
+    "EventEnum",
+    "EventOrderError",
+    "EventUnion",
+    "Events",
+    "FilteredEvent",
+    "Loop",
+    "LoopError",
+    "LoopMachine",
+    "Mark",
+    "Nested",
+    "Phase",
+    "RemovableEventHandle",
+    "State",
+    "Step",
+    "Trace",
+    "TraceError",
+    "create_supervised_evaluator",
+    "create_supervised_trainer",
+    "event",
+    "every",
+    "record",
+    "supervised_loop",
+]

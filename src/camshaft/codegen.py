@@ -13,6 +13,7 @@ import hashlib
 import keyword
 import linecache
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 from time import perf_counter
@@ -96,7 +97,9 @@ def generate(loop: Loop) -> Program:
 def _structure(item: Any) -> tuple[Any, ...]:
     """All that the text depends on, as a hashable tree."""
     if isinstance(item, Loop):
-        kind = "data" if item.over is DATA else "over" if item.over is not None else "until" if item.until else item.times
+        kind = (
+            "data" if item.over is DATA else "over" if item.over is not None else "until" if item.until else item.times
+        )
         is_call = callable(item.over) and item.over is not DATA
         return (Loop, item.name, item.started, item.completed, kind, is_call, *map(_structure, item.body))
     if isinstance(item, Phase):
@@ -268,7 +271,7 @@ class _Writer:
         else:
             self._open(f"for _ in range({kind}):")
         self.path = (*self.path, name)
-        self._count(counter, self.has_data_inside(body))
+        self._count(counter, self._has_data_inside(body))
         self._forget(body)
         self._fire(started)
         self._body(body)
@@ -336,7 +339,11 @@ class _Writer:
         if when is not False:
             self.path = around
             counter = f"state.{around[-1].lower()}"
-            holds = f"{self._call(name, 'when', f'{name.lower()}_when')}(engine)" if when is True else f"{counter} % {when} == 0"
+            holds = (
+                f"{self._call(name, 'when', f'{name.lower()}_when')}(engine)"
+                if when is True
+                else f"{counter} % {when} == 0"
+            )
             self._open(f"if {holds}:", blocks=0)
             self.path = (*around, name)
         self._fire(started)
@@ -354,8 +361,8 @@ class _Writer:
     def _count(self, counter: str, is_around_data: bool) -> None:
         self._line(f"{'if not state.resumed: ' if is_around_data else ''}{counter} += 1")
 
-    def has_data_inside(self, body: list[tuple[Any, ...]]) -> bool:
-        return any(item[0] is Loop and (item[4] == "data" or self.has_data_inside(item[6:])) for item in body)
+    def _has_data_inside(self, body: Sequence[tuple[Any, ...]]) -> bool:
+        return any(item[0] is Loop and (item[4] == "data" or self._has_data_inside(item[6:])) for item in body)
 
     def _forget(self, body: list[tuple[Any, ...]]) -> None:
         """Nothing that an earlier pass gave is kept alive in this one."""

@@ -53,12 +53,18 @@ class Limits:
             return False
         if finished and (loop.until is not None or loop.over is not None):
             return False
-        if not finished and (self.max_iters if state.max_epochs is not None else self.max_epochs if state.max_iters is not None else None):
-            raise ValueError(f"the run was begun with {'max_epochs' if state.max_iters is None else 'max_iters'}: go on with that, or {START_OVER}")
+        if not finished and (
+            self.max_iters if state.max_epochs is not None else self.max_epochs if state.max_iters is not None else None
+        ):
+            raise ValueError(
+                f"the run was begun with {'max_epochs' if state.max_iters is None else 'max_iters'}: go on with that, or {START_OVER}"
+            )
         for name, limit, done in (("max_epochs", self.max_epochs, epochs), ("max_iters", self.max_iters, iters)):
             if limit is not None:
                 if limit < done:
-                    raise ValueError(f"{name}={limit} is below the {done} that are done: give at least that, or {START_OVER}")
+                    raise ValueError(
+                        f"{name}={limit} is below the {done} that are done: give at least that, or {START_OVER}"
+                    )
                 return limit > done or state.resumed
         return not finished and state.within_limits()
 
@@ -69,7 +75,9 @@ class Limits:
             ValueError: ``epoch_length`` is another than the run was begun with.
         """
         if self.epoch_length is not None and state.epoch_length not in (None, self.epoch_length):
-            raise ValueError(f"epoch_length={self.epoch_length}, but the run was begun with {state.epoch_length}: leave it out, or {START_OVER}")
+            raise ValueError(
+                f"epoch_length={self.epoch_length}, but the run was begun with {state.epoch_length}: leave it out, or {START_OVER}"
+            )
 
     def extend(self, state: State) -> None:
         """Let a run that goes on have these limits."""
@@ -89,12 +97,16 @@ class Limits:
         data_loop = loop.data_loop
         if data is not None:
             if data_loop is None:
-                raise ValueError(f"the loop {loop.name} takes no data: none of its loops is over=DATA; leave the data out")
+                raise ValueError(
+                    f"the loop {loop.name} takes no data: none of its loops is over=DATA; leave the data out"
+                )
             check_data(data)
         elif data_loop is not None and self.epoch_length is None:
             raise ValueError("data=None needs epoch_length: give data, or the number of iterations in an epoch")
         if data_loop is None and (self.epoch_length or self.max_iters):
-            raise ValueError(f"epoch_length and max_iters count batches, and the loop {loop.name} takes none; use max_epochs")
+            raise ValueError(
+                f"epoch_length and max_iters count batches, and the loop {loop.name} takes none; use max_epochs"
+            )
         if self.max_epochs is not None and loop.over is DATA:
             raise ValueError(f"the outermost loop {loop.name} takes the data itself and has no epochs; use max_iters")
 
@@ -121,7 +133,9 @@ def _counters(loop: Loop) -> list[str]:
     return [item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)]
 
 
-def save_cursor(state: State, loop: Loop, position: int, counts: dict[str, int], user_keys: list[str]) -> dict[str, Any]:
+def save_cursor(
+    state: State, loop: Loop, position: int, counts: dict[str, int], user_keys: list[str]
+) -> dict[str, Any]:
     """What :func:`load_cursor` needs, as plain values.
 
     Args:
@@ -155,7 +169,9 @@ def load_cursor(state: State, loop: Loop, saved: dict[str, Any], user_keys: list
     position, counts = saved.get("position", 0), dict(saved.get("event_counts", {}))
     unknown = set(saved) - {*counters, *LIMITS, *user_keys, "position", "event_counts"}
     if unknown:
-        raise ValueError(f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; add them to state_dict_user_keys")
+        raise ValueError(
+            f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; add them to state_dict_user_keys"
+        )
     for name in counters:
         if not isinstance(saved[name], int) or saved[name] < 0:
             raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
@@ -181,7 +197,11 @@ def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
 
 
 def _check_position(saved: dict[str, Any], loop: Loop, position: Any, limits: Limits) -> None:
-    if not isinstance(position, int) or position < 0 or (limits.epoch_length is not None and position > limits.epoch_length):
+    if (
+        not isinstance(position, int)
+        or position < 0
+        or (limits.epoch_length is not None and position > limits.epoch_length)
+    ):
         raise ValueError(f"the state dict has position={position!r}, outside an epoch of {limits.epoch_length}")
     if position == 0:
         return
@@ -190,4 +210,6 @@ def _check_position(saved: dict[str, Any], loop: Loop, position: Any, limits: Li
         raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass; save at {loop.completed.upper()}")
     outer, inner = saved[loop.name.lower()], saved[data_loop.name.lower()]
     if outer == 0 or inner < position:
-        raise ValueError(f"the state dict contradicts itself: position={position}, but {loop.name.lower()}={outer} and {data_loop.name.lower()}={inner}")
+        raise ValueError(
+            f"the state dict contradicts itself: position={position}, but {loop.name.lower()}={outer} and {data_loop.name.lower()}={inner}"
+        )

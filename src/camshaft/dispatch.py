@@ -25,7 +25,9 @@ class _Argument:
     """Stands for an argument while a signature is tried."""
 
 
-def resolve(function: Callable[..., Any], event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:
+def resolve(
+    function: Callable[..., Any], event: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[..., Any]:
     """How a handler is called: with the engine if its signature accepts it, without it otherwise.
 
     Args:
@@ -77,7 +79,9 @@ def check_filter(filter: Filter, event: str) -> None:
         TypeError: ``event_filter`` does not take (engine, count).
     """
     if event in ONCE_A_RUN and filter.event_filter is None and filter.next_due(1) != 1:
-        raise ValueError(f"{event_name(event)}{filter} can never be due: the event fires once in a run; leave the filter out")
+        raise ValueError(
+            f"{event_name(event)}{filter} can never be due: the event fires once in a run; leave the filter out"
+        )
     if filter.event_filter is not None:
         try:
             signature = inspect.signature(filter.event_filter)

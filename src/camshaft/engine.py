@@ -43,7 +43,9 @@ class RemovableEventHandle:
     def __enter__(self) -> RemovableEventHandle:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.remove()
 
 
@@ -113,7 +115,9 @@ class Engine:
         program = generate(loop)
         if self.active is not None:
             if program is not self.program:
-                raise RuntimeError(f"{self.name} has a run that is not over: change the states of its loop before run(), or after close()")
+                raise RuntimeError(
+                    f"{self.name} has a run that is not over: change the states of its loop before run(), or after close()"
+                )
             self._loop, self._machine = loop, None
             return
         self._loop, self._machine = loop, None
@@ -125,7 +129,9 @@ class Engine:
                 counter = item.name.lower()
                 counters |= {item.started: counter, item.completed: counter}
                 if item.over is DATA:
-                    counters |= dict.fromkeys(("get_batch_started", "get_batch_completed", "iteration_skipped"), counter)
+                    counters |= dict.fromkeys(
+                        ("get_batch_started", "get_batch_completed", "iteration_skipped"), counter
+                    )
                 if not hasattr(self.state, counter):
                     setattr(self.state, counter, 0)
         self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
@@ -163,7 +169,9 @@ class Engine:
         attributes = {event_key(event): attribute for event, attribute in (event_to_attr or {}).items()}
         keys = [event_key(event) for event in events]
         if strangers := sorted(set(attributes) - set(keys)):
-            raise ValueError(f"event_to_attr names {event_name(strangers[0])}, which is not among the events registered with it")
+            raise ValueError(
+                f"event_to_attr names {event_name(strangers[0])}, which is not among the events registered with it"
+            )
         loop = register(self._loop, events, after=after, before=before, within=within, order=order)
         if loop is not self._loop:
             self._take_on(loop)
@@ -218,10 +226,14 @@ class Engine:
             return
         if key in BUILT_IN:
             names = ", ".join(map(event_name, known))
-            raise ValueError(f"{event_name(key)} can never fire in the loop {self._loop.name} of {self.name}; it fires {names}")
+            raise ValueError(
+                f"{event_name(key)} can never fire in the loop {self._loop.name} of {self.name}; it fires {names}"
+            )
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; the nearest registered one is {event_name(nearest[0])}" if nearest else ""
-        raise ValueError(f"{event_name(key)} is not registered in {self.name}{hint}. Call {self.name}.register_events({key!r}) first")
+        raise ValueError(
+            f"{event_name(key)} is not registered in {self.name}{hint}. Call {self.name}.register_events({key!r}) first"
+        )
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
@@ -234,7 +246,9 @@ class Engine:
 
         return attach
 
-    def add_event_handler(self, event: EventHandle, handler: Callable[..., Any], *args: Any, **kwargs: Any) -> RemovableEventHandle:
+    def add_event_handler(
+        self, event: EventHandle, handler: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> RemovableEventHandle:
         """Attach a handler to an event, a filtered event, or a union of events.
 
         Args:
@@ -255,7 +269,9 @@ class Engine:
             self._check_known(key)
             if single.filter is not None:
                 check_filter(single.filter, key)
-            attached.append((key, Handler(handler, resolve(handler, key, args, kwargs), single.filter, single.priority)))
+            attached.append(
+                (key, Handler(handler, resolve(handler, key, args, kwargs), single.filter, single.priority))
+            )
         for key, made in attached:
             self.switchboard.attach(key, made)
         return RemovableEventHandle(self.switchboard, attached)
@@ -310,7 +326,9 @@ class Engine:
     def _nest(self, nested: Nested) -> None:
         inner = nested.engine
         if inner is None:
-            raise ValueError(f"{nested.name} was read from a file, without its engine: such a loop can be judged and drawn, not run")
+            raise ValueError(
+                f"{nested.name} was read from a file, without its engine: such a loop can be judged and drawn, not run"
+            )
         if self in _with_nested(inner):
             raise ValueError(f"{inner.name} cannot be nested in {self.name}: {self.name} would run inside itself")
 
@@ -344,7 +362,9 @@ class Engine:
         if not where:
             return event_name(self.last_event_name or "a run that has not begun")
         loops = {item.name for _, item in self._loop.walk() if isinstance(item, Loop)}
-        return " / ".join(f"{state} {getattr(self.state, state.lower())}" if state in loops else state for state in where)
+        return " / ".join(
+            f"{state} {getattr(self.state, state.lower())}" if state in loops else state for state in where
+        )
 
     @property
     def last_event_name(self) -> str | None:
@@ -369,7 +389,9 @@ class Engine:
             RuntimeError: no epoch has begun, or the outermost loop takes the data itself.
         """
         if self._loop.over is DATA:
-            raise RuntimeError(f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has none; call terminate()")
+            raise RuntimeError(
+                f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has none; call terminate()"
+            )
         line = self.active.line() if self.active is not None else None
         if line is None or line.last == "started":
             raise RuntimeError(f"{self.name} cannot terminate an epoch: none has begun; call it from EPOCH_STARTED on")
@@ -384,7 +406,9 @@ class Engine:
         """
         line, data_loop = self.active.line() if self.active is not None else None, self._loop.data_loop
         if line is None or data_loop is None or line.event not in ("get_batch_completed", data_loop.started):
-            raise RuntimeError(f"{self.name} cannot skip an iteration in {self.place}: call it at GET_BATCH_COMPLETED or ITERATION_STARTED")
+            raise RuntimeError(
+                f"{self.name} cannot skip an iteration in {self.place}: call it at GET_BATCH_COMPLETED or ITERATION_STARTED"
+            )
         self._ask(SkipIteration())
 
     def interrupt(self) -> None:
@@ -424,7 +448,13 @@ class Engine:
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    def run(self, data: Any = None, max_epochs: int | None = None, max_iters: int | None = None, epoch_length: int | None = None) -> State:
+    def run(
+        self,
+        data: Any = None,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        epoch_length: int | None = None,
+    ) -> State:
         """Run the loop, or go on with a run that is not done.
 
         Args:
@@ -447,7 +477,11 @@ class Engine:
         return self.state
 
     def steps(
-        self, data: Any = None, max_epochs: int | None = None, max_iters: int | None = None, epoch_length: int | None = None
+        self,
+        data: Any = None,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        epoch_length: int | None = None,
     ) -> Iterator[str]:
         """Run one transition at a time: yields the key of each event after its handlers.
 
@@ -491,15 +525,21 @@ class Engine:
         state.dataloader = data
         state.resumed = position > 0
         feed = Feed(state, data, loop.data_loop.name.lower() if loop.data_loop else "", position)
-        self.switchboard.begin_run(counts, frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"}))
+        self.switchboard.begin_run(
+            counts, frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"})
+        )
         self.active = Run(self, self.namespace[self.program.entry](self, state, feed), feed)
         return self.active
 
     def _go_on(self, run: Run, data: Any, limits: Limits) -> Run:
         if run.status != PAUSED:
-            raise RuntimeError(f"{self.name} is running: it cannot be started again from inside itself; make a second Engine for that")
+            raise RuntimeError(
+                f"{self.name} is running: it cannot be started again from inside itself; make a second Engine for that"
+            )
         if data is not None and data is not self.state.dataloader:
-            raise ValueError(f"{self.name} is paused and goes on with the data it has: leave the data out, call set_data() when it runs, or {START_OVER}")
+            raise ValueError(
+                f"{self.name} is paused and goes on with the data it has: leave the data out, call set_data() when it runs, or {START_OVER}"
+            )
         limits.check_length(self.state)
         limits.go_on(self.state, self._loop, finished=False)
         limits.extend(self.state)
@@ -556,7 +596,9 @@ def _as_loop(process: Any) -> Loop:
     if isinstance(process, Phase):
         raise TypeError(f"a single phase needs its brackets: Engine([{process.name}])")
     if not callable(process):
-        raise TypeError(f"{process!r} is no step: give a function (engine, batch) -> output, a list of phases, or a Loop")
+        raise TypeError(
+            f"{process!r} is no step: give a function (engine, batch) -> output, a list of phases, or a Loop"
+        )
     return Loop("EPOCH", Loop("ITERATION", Step(process), over=DATA))
 
 

@@ -142,7 +142,9 @@ class Filter:
             raise TypeError(f"event_filter={self.event_filter!r} is no callable: give a function of (engine, count)")
         ranged = self.every is not None or self.before is not None or self.after is not None
         if (self.event_filter is not None) + (self.once is not None) + ranged > 1:
-            raise ValueError(f"{self} mixes filters: event_filter and once each stand alone, every goes with before and after")
+            raise ValueError(
+                f"{self} mixes filters: event_filter and once each stand alone, every goes with before and after"
+            )
         if self.event_filter is None and self.next_due(1) is None:
             raise ValueError(f"{self} is never due: no count lies above after and below before")
 
@@ -165,7 +167,11 @@ class Filter:
         return None if self.before is None else self.before - 1
 
     def __str__(self) -> str:
-        parts = [f"{field.name}={_plain(value)}" for field in attrs.fields(Filter) if (value := getattr(self, field.name)) is not None]
+        parts = [
+            f"{field.name}={_plain(value)}"
+            for field in attrs.fields(Filter)
+            if (value := getattr(self, field.name)) is not None
+        ]
         return f"({', '.join(parts)})"
 
 

@@ -34,6 +34,10 @@ def length_of(data: Any) -> int | None:
         return None
 
 
+def _nothing() -> None:
+    """Closing an iterator that has nothing to close."""
+
+
 class Feed:
     """Hands the loop its batches, ``for state.batch in feed.batches``, and keeps the iterator across epochs.
 
@@ -44,7 +48,19 @@ class Feed:
         skipped: batches that the epoch to begin has already had, when a run goes on in the middle of one.
     """
 
-    __slots__ = ("_counter", "_data", "_first", "_iterator", "_opened_at", "_restarted", "_state", "_target", "batches", "replaced", "skipped")
+    __slots__ = (
+        "_counter",
+        "_data",
+        "_first",
+        "_iterator",
+        "_opened_at",
+        "_restarted",
+        "_state",
+        "_target",
+        "batches",
+        "replaced",
+        "skipped",
+    )
 
     def __init__(self, state: State, data: Any, counter: str, skipped: int = 0) -> None:
         self._state = state
@@ -163,5 +179,5 @@ class Feed:
     def _close_iterator(self) -> None:
         iterator, self._iterator = self._iterator, None
         self.batches = ()
-        if iterator is not self._data and hasattr(iterator, "close"):
-            iterator.close()
+        if iterator is not self._data:
+            getattr(iterator, "close", _nothing)()

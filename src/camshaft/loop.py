@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
-from camshaft.events import EventEnum, Events, Filter, FilteredEvent, event_key, event_name, state_of
+from camshaft.events import EventEnum, EventHandle, Events, FilteredEvent, event_key, event_name, state_of
 
 __all__ = ["DATA", "RUN", "Every", "Free", "Item", "Loop", "LoopError", "Mark", "Nested", "Phase", "Step", "every"]
 
@@ -26,7 +26,17 @@ MAX_DEPTH = 40
 Path = tuple[str, ...]
 
 _RESERVED = {RUN, "READY", "STARTED", "GET_BATCH", "RESTART", "COMPLETED", "TERMINATED", "FAILED"}
-_STATE_FIELDS = {"EPOCH_LENGTH", "MAX_EPOCHS", "MAX_ITERS", "BATCH", "OUTPUT", "METRICS", "TIMES", "DATALOADER", "RESUMED"}
+_STATE_FIELDS = {
+    "EPOCH_LENGTH",
+    "MAX_EPOCHS",
+    "MAX_ITERS",
+    "BATCH",
+    "OUTPUT",
+    "METRICS",
+    "TIMES",
+    "DATALOADER",
+    "RESUMED",
+}
 BUILT_IN = frozenset(event.value for event in Events)
 _STANDARD = {"epoch_started", "epoch_completed", "iteration_started", "iteration_completed"}
 
@@ -110,7 +120,7 @@ class Phase:
         _check_callable(f"phase {name}", "what it runs", run, "(engine, batch)")
         if not isinstance(when, Every):
             _check_callable(f"phase {name}", "when", when, "(engine) -> bool, or every(n)")
-        self.__attrs_init__(name, run, when, **_events(started, completed))  # type: ignore[attr-defined]
+        self.__attrs_init__(name, run, when, **_events(started, completed))
         _check_events(f"phase {name}", self)
 
 
@@ -167,6 +177,10 @@ class Free:
         return len(self.events) == 2
 
 
+def _as_filtered(on: EventHandle) -> FilteredEvent:
+    return on if isinstance(on, FilteredEvent) else FilteredEvent(event_key(on))
+
+
 @attrs.frozen
 class Nested:
     """An engine that runs inside another, at its place among the handlers of an event.
@@ -179,7 +193,7 @@ class Nested:
     """
 
     engine: Any
-    on: FilteredEvent = attrs.field(converter=lambda on: on if isinstance(on, FilteredEvent) else FilteredEvent(event_key(on)))
+    on: FilteredEvent = attrs.field(converter=_as_filtered)
     data: Any = attrs.field(default=None, eq=False)
     max_epochs: int | None = None
     max_iters: int | None = None
@@ -242,9 +256,12 @@ class Loop:
         for item in states:  # what an inner loop says of the whole belongs to the outermost one
             if isinstance(item, Loop):
                 free, nested = free + item.free, nested + item.nested
-        states = tuple(item.evolve(free=(), nested=()) if isinstance(item, Loop) and (item.free or item.nested) else item for item in states)
+        states = tuple(
+            item.evolve(free=(), nested=()) if isinstance(item, Loop) and (item.free or item.nested) else item
+            for item in states
+        )
         events = _events(started, completed)
-        self.__attrs_init__(name, states, over, times, until, **events, free=free, nested=nested)  # type: ignore[attr-defined]
+        self.__attrs_init__(name, states, over, times, until, **events, free=free, nested=nested)
         _lint(self)
 
     # -- looking -------------------------------------------------------------------------------------------------
@@ -286,15 +303,17 @@ class Loop:
     def events(self) -> type[EventEnum]:
         """An enum of every event that this loop can fire: ``loop.events.CLIP_COMPLETED``."""
         members = {event_name(key).replace(".", "_"): key for key in self.event_keys}
-        made: Any = EventEnum("LoopEvents", members)  # type: ignore[call-overload]
-        return made  # type: ignore[no-any-return]
+        make: Any = EventEnum  # the functional interface of enums, which EventEnum's filters hide from type checkers
+        return make("LoopEvents", members)  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         return _draw(self)
 
     # -- changing: each returns a new loop -----------------------------------------------------------------------
 
-    def insert(self, *items: Any, after: str | None = None, before: str | None = None, within: str | None = None) -> Loop:
+    def insert(
+        self, *items: Any, after: str | None = None, before: str | None = None, within: str | None = None
+    ) -> Loop:
         """A loop with these states put after or before a state, or at the end of the body of ``within``.
 
         Args:
@@ -396,7 +415,9 @@ def _lint(loop: Loop) -> None:
     owner = f"loop {loop.name}"
     _check_name("loop", loop.name)
     if loop.name in _STATE_FIELDS:
-        raise LoopError(f"{owner}: its counter would be state.{loop.name.lower()}, which State needs itself; choose another name")
+        raise LoopError(
+            f"{owner}: its counter would be state.{loop.name.lower()}, which State needs itself; choose another name"
+        )
     _check_events(owner, loop)
     _lint_passes(loop, owner)
     for item in loop.body:
@@ -404,7 +425,9 @@ def _lint(loop: Loop) -> None:
             hint = f"; wrap it: Phase({item.__name__.upper()!r}, {item.__name__})" if hasattr(item, "__name__") else ""
             raise LoopError(f"{owner}: {item!r} is no state; a body has Phase, Loop, Step and Mark{hint}")
         if isinstance(item, Loop) and item.over is None and item.times is None and item.until is None:
-            raise LoopError(f"{owner}: there is no way out of the inner loop {item.name}; give it over=, times= or until=")
+            raise LoopError(
+                f"{owner}: there is no way out of the inner loop {item.name}; give it over=, times= or until="
+            )
     _lint_names(loop, owner)
     _lint_choices(loop, owner)
 
@@ -416,8 +439,15 @@ def _lint_passes(loop: Loop, owner: str) -> None:
     if loop.times is not None and (not isinstance(loop.times, int) or isinstance(loop.times, bool) or loop.times < 1):
         raise LoopError(f"{owner}: times={loop.times!r} makes its body unreachable; give a whole number of 1 or more")
     _check_callable(owner, "until", loop.until, "(engine) -> bool")
-    if loop.over is not None and loop.over is not DATA and not callable(loop.over) and not isinstance(loop.over, Iterable):
-        raise LoopError(f"{owner}: over={loop.over!r} is not iterable; give DATA, an iterable, or a function (engine) -> iterable")
+    if (
+        loop.over is not None
+        and loop.over is not DATA
+        and not callable(loop.over)
+        and not isinstance(loop.over, Iterable)
+    ):
+        raise LoopError(
+            f"{owner}: over={loop.over!r} is not iterable; give DATA, an iterable, or a function (engine) -> iterable"
+        )
     if not loop.body and loop.over is None and loop.times is None:
         raise LoopError(f"{owner}: it is a cycle that takes no data and does nothing; give it a body")
 
@@ -434,7 +464,9 @@ def _lint_names(loop: Loop, owner: str) -> None:
         if isinstance(item, Loop) and item.over is DATA:
             data_loops.append(item.name)
     if len(data_loops) > 1:
-        raise LoopError(f"{owner}: {' and '.join(data_loops)} both take the data of the run; one can, the others need over= of their own")
+        raise LoopError(
+            f"{owner}: {' and '.join(data_loops)} both take the data of the run; one can, the others need over= of their own"
+        )
     scopes = {RUN} | {item.name for _, item in loop.walk() if isinstance(item, Loop)}
     for free in loop.free:
         if free.name in seen:
@@ -455,7 +487,9 @@ def _lint_choices(loop: Loop, owner: str) -> None:
         if always:
             following = set()
         if first in following:
-            raise LoopError(f"{owner}: {event_name(first)} would lead two ways before {item.name}; give it events of its own")
+            raise LoopError(
+                f"{owner}: {event_name(first)} would lead two ways before {item.name}; give it events of its own"
+            )
         following.add(first)
 
 
@@ -528,7 +562,9 @@ def to_dict(loop: Loop) -> dict[str, Any]:
         if isinstance(item, Phase):
             when = item.when
             return {"kind": "phase", **made, "when": when.n if isinstance(when, Every) else when is not None}
-        passes = "data" if item.over is DATA else "over" if item.over is not None else "until" if item.until else item.times
+        passes = (
+            "data" if item.over is DATA else "over" if item.over is not None else "until" if item.until else item.times
+        )
         return {"kind": "loop", **made, "passes": passes, "body": [item_dict(child) for child in item.body]}
 
     nested = [{"name": inner.name, "on": inner.on.key} for inner in loop.nested]
@@ -549,7 +585,11 @@ def from_dict(data: dict[str, Any]) -> Loop:
             condition = None if when is False else _unknown if when is True else Every(when)
             return Phase(part["name"], None, condition, **events)
         passes = part["passes"]
-        kinds: dict[Any, dict[str, Any]] = {"data": {"over": DATA}, "over": {"over": _unknown}, "until": {"until": _unknown}}
+        kinds: dict[Any, dict[str, Any]] = {
+            "data": {"over": DATA},
+            "over": {"over": _unknown},
+            "until": {"until": _unknown},
+        }
         return Loop(part["name"], *map(item_from, part["body"]), **kinds.get(passes, {"times": passes}), **events)
 
     free = tuple(Free(**{**part, "order": tuple(part["order"])}) for part in data["free"])

@@ -140,7 +140,9 @@ class _Table:
         self._add(TERMINATED, [("completed", COMPLETED, (), ())])
         self._free_states(in_run)
         root = loop.name
-        inside = {place for place, path in self.paths.items() if path[:1] == (root,) and place != place_of((root,), left=True)}
+        inside = {
+            place for place, path in self.paths.items() if path[:1] == (root,) and place != place_of((root,), left=True)
+        }
         inside = set() if loop.over is DATA else inside
         ended = place_of((root, "TERMINATED"))
         if inside:
@@ -216,13 +218,18 @@ class _Table:
         has_data = Guard("data", lambda context: context.has_data)
         no_data = has_data.negated("no data")
         known = Guard("epoch_length known", lambda context: context.epoch_length is not None)
-        some = Guard(f"{counter} > 0", lambda context: _unless_none(context.passes.get(loop.name), lambda passes: passes > 0))
+        some = Guard(
+            f"{counter} > 0", lambda context: _unless_none(context.passes.get(loop.name), lambda passes: passes > 0)
+        )
         got = Guard("batch", lambda context: context.ask("batch", loop))
         ran_out = got.negated("data ran out")
         enter: Way = (loop.started, place_of(path), (), count)
         completes: Way = ("get_batch_completed", fetched, (got,), ())
         learned = _guarded(some, _guarded(known.negated("epoch_length unknown"), rest))
-        learned = [(event, dest, stages, (partial(_learn_length, loop.name), *effects)) for event, dest, stages, effects in learned]
+        learned = [
+            (event, dest, stages, (partial(_learn_length, loop.name), *effects))
+            for event, dest, stages, effects in learned
+        ]
         restarts: Way = ("dataloader_stop_iteration", place_of(restarting), (ran_out, known), ())
         self._add(place_of(fetching), [completes, restarts, *_guarded(ran_out, learned)])
         self._add(place_of(restarting), [completes])
@@ -256,7 +263,9 @@ class _Table:
 
         if is_root:
             limit = "max_epochs" if loop.times is None else str(loop.times)
-            return Guard(f"{counter} < {limit}", more), Guard(f"{counter} == {limit}", more).negated(f"{counter} == {limit}")
+            return Guard(f"{counter} < {limit}", more), Guard(f"{counter} == {limit}", more).negated(
+                f"{counter} == {limit}"
+            )
         text = condition(loop) if loop.times is None else f"{counter} < {loop.times}"
         return Guard(text, more), Guard(text, more).negated(f"{counter} == {loop.times}" if loop.times else "done")
 
@@ -315,7 +324,7 @@ class _Table:
             effects: tuple[Effect, ...] = ()
             if free.order:
                 rank = free.order.index(event)
-                stages = (Guard("declared order", lambda context, rank=rank: context.ranks.get(free.order, 0) <= rank),)
+                stages = (Guard("declared order", partial(_not_passed, free.order, rank)),)
                 effects = (partial(_advance, free.order, rank + 1),)
             if free.is_pair:
                 enters = event == free.started
@@ -395,6 +404,10 @@ def _leave(name: str, context: Context) -> None:
     context.entered.discard(name)
 
 
+def _not_passed(order: tuple[str, ...], rank: int, context: Context) -> bool:
+    return context.ranks.get(order, 0) <= rank
+
+
 def _advance(order: tuple[str, ...], rank: int, context: Context) -> None:
     context.ranks[order] = rank
 
@@ -408,7 +421,7 @@ class _Model:
         self.context = Context()
 
 
-class LoopMachine(Machine):  # type: ignore[misc]
+class LoopMachine(Machine):
     """A loop as a ``transitions.Machine``.
 
     ``machine.states`` are the places, ``machine.get_triggers(place)`` the events that may follow there, and
@@ -461,7 +474,11 @@ def _describe(machine: LoopMachine) -> Iterator[str]:
     """The machine as text: each place with its ways out; what is possible everywhere is said once, below."""
     frees = {event for free in machine.loop.free for event in free.events}
     boundary = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
-    hosts = {name for name in machine.table if "/" in name and name.rpartition("/")[2] in {free.name for free in machine.loop.free}}
+    hosts = {
+        name
+        for name in machine.table
+        if "/" in name and name.rpartition("/")[2] in {free.name for free in machine.loop.free}
+    }
     for place, ways in machine.table.items():
         if place in hosts or place in ENDS:
             continue
@@ -525,7 +542,9 @@ class OrderChecker:
         """
         if self.place not in ENDS and not self.paused:
             expected = " | ".join(map(event_name, self.expected()))
-            raise EventOrderError(f"{self.name} stops after {self.seen} events in {self.where()}\n  expected: {expected}")
+            raise EventOrderError(
+                f"{self.name} stops after {self.seen} events in {self.where()}\n  expected: {expected}"
+            )
 
     def expected(self) -> list[str]:
         """The events that may come next."""
@@ -537,7 +556,10 @@ class OrderChecker:
         if not path:
             return self.place
         entered = [state for state in sorted(self.context.entered) if state not in path]
-        counted = [f"{state} {self.context.counts[state]}" if state in self.context.counts else state for state in (*path, *entered)]
+        counted = [
+            f"{state} {self.context.counts[state]}" if state in self.context.counts else state
+            for state in (*path, *entered)
+        ]
         return ("after " if "after " in self.place else "") + " / ".join(counted)
 
     def describe(self, event: str, denied: Guard | None) -> str:

@@ -41,7 +41,9 @@ def register(
         raise ValueError("events with a place are fired in the order given; leave out order='declared'")
     if new != keys:
         taken = next(key for key in keys if key in known)
-        raise ValueError(f"{event_name(taken)} is in the loop {loop.name} already, and an event has one place; register it only there")
+        raise ValueError(
+            f"{event_name(taken)} is in the loop {loop.name} already, and an event has one place; register it only there"
+        )
     return loop.insert(*_placed(keys), after=after, before=before, within=within)
 
 
@@ -55,7 +57,9 @@ def _check(events: Sequence[EventHandle], order: str) -> None:
         if key in BUILT_IN:
             raise ValueError(f"{event_name(key)} is a built-in event; give the custom event another value than {key!r}")
         if any(single.filter is not None for single in attachments(event)):
-            raise ValueError(f"{event!r} has a filter: register the event itself, and filter where a handler is attached")
+            raise ValueError(
+                f"{event!r} has a filter: register the event itself, and filter where a handler is attached"
+            )
 
 
 def _innermost(loop: Loop) -> str:
@@ -99,7 +103,9 @@ def _with_free(loop: Loop, new: Sequence[str], within: str, order: tuple[str, ..
     free = {state.name: state for state in loop.free}
     for name in _by_state(new):
         if name in free and (free[name].within, free[name].order) != (within, order):
-            raise ValueError(f"the state {name} is registered already, within {free[name].within}; rename the new event")
+            raise ValueError(
+                f"the state {name} is registered already, within {free[name].within}; rename the new event"
+            )
     registered = [event for state in loop.free for event in state.events]
     for name, events in _by_state([*registered, *new]).items():
         if name in free and len(events) == len(free[name].events):
@@ -134,7 +140,9 @@ class _OrderGuard:
             self.entered.clear()
         if event not in self.allowed():
             expected = " | ".join(map(event_name, self.allowed())) or f"nothing more in this pass of {self.scope}"
-            raise EventOrderError(f"{engine.name} event {event_name(event)} is out of its declared order in {engine.place}\n  expected: {expected}")
+            raise EventOrderError(
+                f"{engine.name} event {event_name(event)} is out of its declared order in {engine.place}\n  expected: {expected}"
+            )
         self.rank = self.order.index(event) + 1
         state = self.state_of[event]
         if state.is_pair:

@@ -6,10 +6,10 @@ control call into the loop, or pauses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from itertools import chain
-from types import FrameType
+from types import FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from camshaft.codegen import Line
@@ -55,7 +55,7 @@ class Run:
         feed: where its batches come from.
     """
 
-    def __init__(self, engine: Engine, generator: Generator[Firing, None, None], feed: Feed) -> None:
+    def __init__(self, engine: Engine, generator: GeneratorType[Firing, None, None], feed: Feed) -> None:
         self.engine = engine
         self.feed = feed
         self.status = PAUSED
@@ -291,7 +291,9 @@ class Run:
     def _watch(self) -> None:
         self._watching = observers.get()
         if self.engine.strict:
-            self._strict = self._strict or _Strict(OrderChecker(self.engine.machine, self.engine.name, *reversed(self.cursor())))
+            if self._strict is None:
+                place, context = self.cursor()
+                self._strict = _Strict(OrderChecker(self.engine.machine, self.engine.name, context, place))
             self._watching += (self._strict,)
         if self._watching:
             makers = [observer.watch(self.engine) for observer in self._watching]

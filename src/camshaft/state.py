@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["State"]
 
@@ -41,6 +41,10 @@ class State:
         "resumed",
         "times",
     )
+
+    if TYPE_CHECKING:  # whatever a user sets can be read
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, **attributes: Any) -> None:
         self._outer_counter = "epoch"

@@ -131,7 +131,9 @@ class Trace:
     def __eq__(self, other: object) -> bool:
         """A trace equals a list of events if they fired in this order; another trace, if engines and counters agree too."""
         if isinstance(other, Trace):
-            return [(e.engine, e.event, e.count, e.depth) for e in self] == [(e.engine, e.event, e.count, e.depth) for e in other]
+            return [(e.engine, e.event, e.count, e.depth) for e in self] == [
+                (e.engine, e.event, e.count, e.depth) for e in other
+            ]
         if isinstance(other, (list, tuple)):
             return [self._keys[key] for key in self._key] == [event_key(event) for event in other]
         return NotImplemented
@@ -140,7 +142,11 @@ class Trace:
 
     def count(self, event: Any, engine: str | None = None) -> int:
         """How often an event fired, in all engines or in one."""
-        return sum(number for (name, key), number in self.counts().items() if key == event_key(event) and engine in (None, name))
+        return sum(
+            number
+            for (name, key), number in self.counts().items()
+            if key == event_key(event) and engine in (None, name)
+        )
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How often each event fired, by engine and event, in the order of first appearance."""
@@ -167,7 +173,9 @@ class Trace:
 
     def _event(self, index: int) -> TraceEvent:
         run = self._run[index]
-        return TraceEvent(self.runs[run].engine, self._keys[self._key[index]], self._count[index], self._time[index], self.depth(run))
+        return TraceEvent(
+            self.runs[run].engine, self._keys[self._key[index]], self._count[index], self._time[index], self.depth(run)
+        )
 
     def depth(self, run: int) -> int:
         """How many runs are around a run."""
@@ -185,7 +193,9 @@ class Trace:
             EventOrderError: the first event that is illegal, with what stood before it and what was expected.
         """
         self._check_nesting()
-        machines = {id(loop): LoopMachine(loop) for loop in {id(record.loop): record.loop for record in self.runs}.values()}
+        machines = {
+            id(loop): LoopMachine(loop) for loop in {id(record.loop): record.loop for record in self.runs}.values()
+        }
         checkers = [_RunChecker(machines[id(record.loop)], record) for record in self.runs]
         for index, (run, key, count) in enumerate(zip(self._run, self._key, self._count, strict=True)):
             try:
@@ -199,7 +209,10 @@ class Trace:
         first, *rest = message.splitlines()
         run = self._run[index]
         before = [number for number in range(max(0, index - 40), index) if self._run[number] == run][-2:]
-        shown = [f"    {number + 1:>4}  {event_name(self._keys[self._key[number]])} {self._count[number]}" for number in before]
+        shown = [
+            f"    {number + 1:>4}  {event_name(self._keys[self._key[number]])} {self._count[number]}"
+            for number in before
+        ]
         shown.append(f"  > {index + 1:>4}  {event_name(self._keys[self._key[index]])} {self._count[index]}")
         return "\n".join([first, *shown, *rest])
 
@@ -210,7 +223,11 @@ class Trace:
             begins.setdefault(segment[1], []).append(segment)
         around: list[list[int]] = []
         for index in range(len(self) + 1):
-            while around and around[-1][2] <= index and not (around[-1][1] == around[-1][2] == index and begins.get(index)):
+            while (
+                around
+                and around[-1][2] <= index
+                and not (around[-1][1] == around[-1][2] == index and begins.get(index))
+            ):
                 around.pop()
             for segment in begins.pop(index, ()):
                 self._check_parent(segment, around)
@@ -219,7 +236,9 @@ class Trace:
             if index < len(self) and (not around or around[-1][0] != self._run[index]):
                 inner = f" inside {self.runs[around[-1][0]].engine}" if around else ", outside of its run"
                 name = self.runs[self._run[index]].engine
-                raise EventOrderError(f"{name} event #{index + 1} {event_name(self._keys[self._key[index]])} fell{inner}\n  expected: none of {name} there")
+                raise EventOrderError(
+                    f"{name} event #{index + 1} {event_name(self._keys[self._key[index]])} fell{inner}\n  expected: none of {name} there"
+                )
 
     def _check_parent(self, segment: list[int], around: list[list[int]]) -> None:
         run, first, past = segment
@@ -228,7 +247,9 @@ class Trace:
         if record.place == READY and record.parent != (outer[0] if outer else None):
             raise EventOrderError(f"{record.engine} runs where it was not called from, at event #{first + 1}")
         if outer is not None and past > outer[2]:
-            raise EventOrderError(f"{record.engine} goes on after {self.runs[outer[0]].engine}, which called it, was over, at event #{outer[2]}")
+            raise EventOrderError(
+                f"{record.engine} goes on after {self.runs[outer[0]].engine}, which called it, was over, at event #{outer[2]}"
+            )
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -246,7 +267,9 @@ class Trace:
                 write({"loop": json.loads(declaration)})
             for record, declaration in zip(self.runs, declarations, strict=True):
                 fields = {field: getattr(record, field) for field in ("engine", "parent", "place", "outcome", "limits")}
-                write({"run": fields | {"loop": distinct.index(declaration), "context": _context_to_dict(record.context)}})
+                write(
+                    {"run": fields | {"loop": distinct.index(declaration), "context": _context_to_dict(record.context)}}
+                )
             for segment in self._segments:
                 write({"segment": segment})
             for index in range(len(self)):
@@ -282,7 +305,9 @@ class Trace:
             except TraceError:
                 raise
             except (ValueError, KeyError, IndexError, TypeError) as error:
-                raise TraceError(f"{path}: line {number + 1} is damaged or cut short: {error}; record the trace again") from error
+                raise TraceError(
+                    f"{path}: line {number + 1} is damaged or cut short: {error}; record the trace again"
+                ) from error
         if end != len(trace):
             said = "is empty" if end is None and not len(trace) else f"is cut short after {len(trace)} events"
             raise TraceError(f"{path} {said}; record the trace again")
@@ -304,7 +329,9 @@ def _check_header(path: Any, value: Any) -> None:
     if not isinstance(value, dict) or value.get("camshaft") != "trace":
         raise TraceError(f"{path} is no trace: its first line does not say so")
     if value.get("version") != VERSION:
-        raise TraceError(f"{path} is a trace of version {value.get('version')}, and this camshaft reads version {VERSION}; record it again")
+        raise TraceError(
+            f"{path} is a trace of version {value.get('version')}, and this camshaft reads version {VERSION}; record it again"
+        )
 
 
 _PLAIN = ("max_epochs", "max_iters", "epoch_length", "has_data", "counts", "passes", "position")
@@ -338,7 +365,9 @@ class _RunChecker:
         loop = self.counters[event]
         counted = self.checker.context.counts.get(loop, 0)
         if counted != count:
-            raise EventOrderError(f"{self.record.engine} event #{self.checker.seen} {event_name(event)} is miscounted\n  expected: {loop} {counted}, not {count}")
+            raise EventOrderError(
+                f"{self.record.engine} event #{self.checker.seen} {event_name(event)} is miscounted\n  expected: {loop} {counted}, not {count}"
+            )
 
     def finish(self) -> None:
         """Judge the end."""
@@ -346,13 +375,22 @@ class _RunChecker:
         if record.outcome == "paused" or (record.outcome is None and self.last is not None):
             return  # stepping was left there, or recording ended before the run did
         checker.finish()
-        ends = {"completed": "completed", "terminated": "terminate", "interrupted": "interrupt", "failed": "exception_raised"}
+        ends = {
+            "completed": "completed",
+            "terminated": "terminate",
+            "interrupted": "interrupt",
+            "failed": "exception_raised",
+        }
         if record.outcome is not None and self.last != ends[record.outcome]:
             last = event_name(self.last) if self.last else "nothing"
-            raise EventOrderError(f"{record.engine} {record.outcome}, but ends with {last}\n  expected: {event_name(ends[record.outcome])}")
+            raise EventOrderError(
+                f"{record.engine} {record.outcome}, but ends with {last}\n  expected: {event_name(ends[record.outcome])}"
+            )
         length = record.limits.get("epoch_length")
         if checker.context.epoch_length != length:
-            raise EventOrderError(f"{record.engine} is miscounted: an epoch had {checker.context.epoch_length} iterations\n  expected: {length}")
+            raise EventOrderError(
+                f"{record.engine} is miscounted: an epoch had {checker.context.epoch_length} iterations\n  expected: {length}"
+            )
 
 
 # -- recording --------------------------------------------------------------------------------------------------------
@@ -361,11 +399,16 @@ class _RunChecker:
 class _Mark:
     """Writes one event of one run down when it fires."""
 
-    __slots__ = ("_code", "_counter", "_count", "_key", "_run", "_start", "_time", "_which")
+    __slots__ = ("_code", "_count", "_counter", "_key", "_run", "_start", "_time", "_which")
 
     def __init__(self, trace: Trace, run: int, code: int, counter: str, start: float) -> None:
         self._which, self._code, self._counter, self._start = run, code, counter, start
-        self._run, self._key, self._count, self._time = trace._run.append, trace._key.append, trace._count.append, trace._time.append
+        self._run, self._key, self._count, self._time = (
+            trace._run.append,
+            trace._key.append,
+            trace._count.append,
+            trace._time.append,
+        )
 
     def call(self, engine: Engine, *_: Any) -> None:
         self._run(self._which)
@@ -390,7 +433,9 @@ class _Recorder:
         if run not in self.open:
             place, context = run.cursor()
             outer = engine.parent.active if engine.parent is not None else None
-            trace.runs.append(RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context))
+            trace.runs.append(
+                RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context)
+            )
             self.open[run] = len(trace.runs) - 1
         number = self.open[run]
         self.segments[run] = [number, len(trace), len(trace)]
@@ -437,7 +482,10 @@ class _Tree:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.opens = [{item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))} for run in trace.runs]
+        self.opens = [
+            {item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))}
+            for run in trace.runs
+        ]
         self.position = 0
 
     def lines(self) -> list[str]:
