@@ -103,7 +103,7 @@ def _structure(item: Any) -> tuple[Any, ...]:
         is_call = callable(item.over) and item.over is not DATA
         return (Loop, item.name, item.started, item.completed, kind, is_call, *map(_structure, item.body))
     if isinstance(item, Phase):
-        when = item.when.n if isinstance(item.when, Every) else item.when is not None
+        when = ("every", item.when.n) if isinstance(item.when, Every) else "asked" if item.when is not None else None
         return (Phase, item.name, item.started, item.completed, when, item.run is not None)
     if isinstance(item, Mark):
         return (Mark, item.name, item.event)
@@ -336,14 +336,13 @@ class _Writer:
     def _phase(self, structure: tuple[Any, ...], around: Path) -> None:
         _, name, started, completed, when, runs = structure
         before = self.last
-        if when is not False:
+        if when is not None:
             self.path = around
             counter = f"state.{around[-1].lower()}"
-            holds = (
-                f"{self._call(name, 'when', f'{name.lower()}_when')}(engine)"
-                if when is True
-                else f"{counter} % {when} == 0"
-            )
+            if when == "asked":
+                holds = f"{self._call(name, 'when', f'{name.lower()}_when')}(engine)"
+            else:
+                holds = f"{counter} % {when[1]} == 0"
             self._open(f"if {holds}:", blocks=0)
             self.path = (*around, name)
         self._fire(started)
@@ -351,7 +350,7 @@ class _Writer:
             self._line(f"output = {self._call(name, 'run', name.lower())}(engine, state.batch)")
             self._line("if output is not None: state.output = output")
         self._fire(completed)
-        if when is not False:
+        if when is not None:
             self._close(blocks=0)
             self.last = before
 

@@ -147,8 +147,14 @@ class _Table:
         ended = place_of((root, "TERMINATED"))
         if inside:
             self.paths[ended] = (root,)
-            completes: Way = (loop.completed, place_of((root,), left=True), (), ())
-            self._add(ended, [completes, *ways])  # without EPOCH_COMPLETED when it is skipped
+            skipped = Guard("skip_epoch_completed", lambda context: context.ask("skipped", loop))
+            completes: Way = (
+                loop.completed,
+                place_of((root,), left=True),
+                (skipped.negated("not skip_epoch_completed"),),
+                (),
+            )
+            self._add(ended, [completes, *_guarded(skipped, ways)])
         clear_inner = _clear(free.name for free in loop.free if free.within != RUN)
         clear_all = _clear(free.name for free in loop.free)
         for place in [*self.paths]:

@@ -1,0 +1,321 @@
+"""Custom events between backward() and optimizer.step(): a ResNet18 learns handwritten digits.
+
+The step is one opaque function that fires three events of its own. Registering them puts the states BACKWARD and
+OPTIM_STEP into the loop of the trainer; two evaluators are nested in it at the end of each epoch. Run it:
+
+    python examples/custom_events_resnet18.py
+    python examples/custom_events_resnet18.py --data mnist --download
+
+The digits that scikit-learn carries are the default and need no network. It takes about a minute on two CPU cores.
+It prints the loop that runs, its machine, what is learned, and whether every event came in a legal order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from camshaft import Engine, EventEnum, Events, create_supervised_evaluator, record
+from camshaft.metrics import Accuracy, Loss
+
+
+class Values(NamedTuple):
+    """What suits a data set."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+
+
+DEFAULTS = {
+    "digits": Values(epochs=6, batch_size=64, lr=0.0005),
+    "mnist": Values(epochs=3, batch_size=128, lr=0.005),
+    "fashion-mnist": Values(epochs=3, batch_size=128, lr=0.005),
+}
+
+
+# -- the custom events ------------------------------------------------------------------------------------------------
+
+
+class BackpropEvents(EventEnum):
+    """What happens inside the step."""
+
+    BACKWARD_STARTED = "backward_started"
+    BACKWARD_COMPLETED = "backward_completed"
+    OPTIM_STEP_COMPLETED = "optim_step_completed"
+
+
+class Net(nn.Module):
+    """ResNet18 for images of one channel and ten classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import resnet18  # noqa: PLC0415  (slow to import, and only needed here)
+
+        self.model = resnet18(num_classes=10)
+        self.model.conv1 = nn.Conv2d(1, 64, kernel_size=3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores of shape (N, 10) for images of shape (N, 1, H, W)."""
+        return self.model(x)
+
+
+def make_trainer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, criterion: nn.Module, device: torch.device
+) -> Engine:
+    """An engine whose step fires the events of backpropagation."""
+
+    def train_step(engine: Engine, batch: Sequence[torch.Tensor]) -> float:
+        model.train()
+        optimizer.zero_grad()
+        x, y = batch[0].to(device), batch[1].to(device)
+        y_pred = model(x)
+        loss = criterion(y_pred, y)
+
+        engine.fire_event(BackpropEvents.BACKWARD_STARTED)
+        loss.backward()
+        engine.fire_event(BackpropEvents.BACKWARD_COMPLETED)
+
+        optimizer.step()
+        engine.fire_event(BackpropEvents.OPTIM_STEP_COMPLETED)
+
+        return loss.item()
+
+    trainer = Engine(train_step, name="trainer")
+    trainer.register_events(*BackpropEvents)
+
+    @trainer.on(BackpropEvents.BACKWARD_COMPLETED(every=20))
+    def show_gradients(engine: Engine) -> None:
+        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        print(f"Iter[{engine.state.iteration}] Function fired after backward pass: gradient norm {norm:.3f}")
+
+    first_lr = optimizer.param_groups[0]["lr"]
+
+    @trainer.on(BackpropEvents.OPTIM_STEP_COMPLETED)
+    def lower_lr(engine: Engine) -> None:
+        """Steadily down to nothing, so that the last epoch settles wherever the seed began."""
+        state = engine.state
+        iterations = state.max_iters or state.max_epochs * state.epoch_length
+        for group in optimizer.param_groups:
+            group["lr"] = first_lr * (1 - state.iteration / iterations)
+
+    return trainer
+
+
+# -- data -------------------------------------------------------------------------------------------------------------
+
+
+def load_digits() -> tuple[Dataset[Any], Dataset[Any]]:
+    """The 1,797 digits of scikit-learn at 28x28, four fifths of them for training; the split is always the same."""
+    from sklearn import datasets  # noqa: PLC0415  (slow to import, and only needed here)
+
+    digits = datasets.load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
+    images = F.interpolate(images, size=28, mode="bilinear", align_corners=False)
+    images = (images - 0.3053) / 0.3247
+    everything = TensorDataset(images, torch.tensor(digits.target))
+    order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0)).tolist()
+    cut = len(order) * 4 // 5
+    return Subset(everything, order[:cut]), Subset(everything, order[cut:])
+
+
+def load_idx(data: str, root: str | Path, download: bool) -> tuple[Dataset[Any], Dataset[Any]]:
+    """MNIST or Fashion-MNIST from IDX files; the test set serves for validation.
+
+    Raises:
+        FileNotFoundError: the files are not there; the message says what to do.
+    """
+    from torchvision.datasets import MNIST, FashionMNIST  # noqa: PLC0415
+    from torchvision.transforms import Compose, Normalize, ToTensor  # noqa: PLC0415
+
+    kind = {"mnist": MNIST, "fashion-mnist": FashionMNIST}[data]
+    transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
+    try:
+        train, validation = (kind(root, train=train, transform=transform, download=download) for train in (True, False))
+    except RuntimeError as error:  # what torchvision raises for files that are missing, damaged, or out of reach
+        folder = Path(root) / kind.__name__ / "raw"
+        fix = f"unpack its four IDX files into {folder}" + ("" if download else ", or add --download to fetch them")
+        raise FileNotFoundError(f"no {data} under {root} ({error.args[0].splitlines()[0]}): {fix}") from None
+    return train, validation
+
+
+# -- a progress bar ---------------------------------------------------------------------------------------------------
+
+
+class ProgressBar:
+    """Shows how far each epoch of an engine is; nothing where the output is no terminal."""
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.task = TaskID(0)
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine, whichever way its epochs end."""
+        if Console().is_terminal:
+            ends = Events.EPOCH_COMPLETED | Events.TERMINATE | Events.INTERRUPT | Events.EXCEPTION_RAISED
+            engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
+            engine.add_event_handler(ends, self.stop)
+
+    def start(self, engine: Engine) -> None:
+        """Open a bar."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.progress = Progress(*columns, transient=True)
+        self.task = self.progress.add_task(engine.name, total=engine.state.epoch_length)
+        self.progress.start()
+
+    def advance(self) -> None:
+        """One batch is done."""
+        if self.progress is not None:
+            self.progress.advance(self.task)
+
+    def stop(self, *_: object) -> None:
+        """Take the bar away."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+# -- everything together ----------------------------------------------------------------------------------------------
+
+
+class Training(NamedTuple):
+    """A trainer, what is nested in it, and what it learns from."""
+
+    trainer: Engine
+    train_evaluator: Engine
+    validation_evaluator: Engine
+    train_loader: DataLoader[Any]
+    validation_loader: DataLoader[Any]
+
+
+def build(
+    data: str = "digits",
+    *,
+    root: str | Path = "data",
+    download: bool = False,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    epoch_length: int | None = None,
+) -> Training:
+    """Make all that a training needs, without starting it.
+
+    Args:
+        data: "digits", "mnist" or "fashion-mnist".
+        root, download: where the IDX files are, and whether to fetch them.
+        batch_size, lr: those of DEFAULTS unless given.
+        seed: the same seed gives the same numbers, on the same machine.
+        device: a GPU where there is one, unless given.
+        epoch_length: at most so many batches in each evaluation; all of them unless given.
+    """
+    defaults = DEFAULTS[data]
+    train_set, validation_set = load_digits() if data == "digits" else load_idx(data, root, download)
+    torch.manual_seed(seed)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = Net().to(place)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=defaults.lr if lr is None else lr)
+    criterion = nn.CrossEntropyLoss()
+    size = batch_size or defaults.batch_size
+    shuffled = torch.Generator().manual_seed(seed)
+    train_loader = DataLoader(train_set, batch_size=size, shuffle=True, generator=shuffled)
+    validation_loader = DataLoader(validation_set, batch_size=size)
+
+    trainer = make_trainer(model, optimizer, criterion, place)
+    evaluators = [
+        create_supervised_evaluator(model, {"accuracy": Accuracy(), "loss": Loss(criterion)}, device=place, name=name)
+        for name in ("train_evaluator", "validation_evaluator")
+    ]
+    for engine in (trainer, *evaluators):
+        ProgressBar().attach(engine)
+    for evaluator, loader in zip(evaluators, (train_loader, validation_loader), strict=True):
+        length = min(epoch_length, len(loader)) if epoch_length else None
+        trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader, epoch_length=length)
+    training = Training(trainer, *evaluators, train_loader, validation_loader)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, show_metrics, training)  # after the evaluators: attached later
+    return training
+
+
+def show_metrics(engine: Engine, training: Training) -> None:
+    """The results of an epoch in one line."""
+    train, validation = (inner.state.metrics for inner in (training.train_evaluator, training.validation_evaluator))
+    print(
+        f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
+        f"  train accuracy {train['accuracy']:.4f} loss {train['loss']:.4f}"
+        f"  validation accuracy {validation['accuracy']:.4f} loss {validation['loss']:.4f}",
+        flush=True,
+    )
+
+
+def show(title: str, text: object) -> None:
+    """A text under its title."""
+    print(f"=== {title} ===\n\n{text}\n")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        description="Train a ResNet18 on handwritten digits, with events of its own.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+    def defaults(field: str) -> str:
+        return ", ".join(f"{getattr(values, field)} for {data}" for data, values in DEFAULTS.items())
+
+    def add(name: str, text: str, **options: Any) -> None:
+        parser.add_argument(name, help=text, **options)
+
+    hidden = argparse.SUPPRESS  # keeps "(default: None)" out of the help
+    add("--data", "what to learn", choices=list(DEFAULTS), default="digits")
+    add("--root", "the folder of the IDX files, or where to put them", type=Path, default=Path("data"))
+    add("--download", "fetch the IDX files if they are missing", action="store_true", default=hidden)
+    add("--epochs", defaults("epochs"), type=int, default=hidden)
+    add("--batch-size", defaults("batch_size"), type=int, default=hidden)
+    add("--lr", defaults("lr"), type=float, default=hidden)
+    add("--seed", "same seed, same numbers", type=int, default=0)
+    add("--device", "such as cpu or cuda; a GPU where there is one", default=hidden)
+    add("--epoch-length", "at most so many batches an epoch, for a quick look", type=int, default=hidden)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build it, show it, train it, judge it; returns the exit code."""
+    options = vars(parse(argv))
+    epochs = options.pop("epochs", DEFAULTS[options["data"]].epochs)
+    try:
+        training = build(**options)
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+    trainer = training.trainer
+
+    show("The loop that runs", trainer.source())
+    show("Its machine", trainer.machine)
+    show("Its states", trainer.loop)
+
+    print("=== Training ===\n")
+    began = time.perf_counter()
+    with record() as trace:
+        trainer.run(training.train_loader, max_epochs=epochs, epoch_length=options.get("epoch_length"))
+    print(f"\ntrained for {time.perf_counter() - began:.0f} s\n")
+
+    print("=== Order check ===\n")
+    trace.assert_legal()
+    print(f"{len(trace):,} events in {len(trace.runs)} runs checked against their machines: legal")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
