@@ -6,8 +6,8 @@ OPTIM_STEP into the loop of the trainer; two evaluators are nested in it at the 
     python examples/custom_events_resnet18.py
     python examples/custom_events_resnet18.py --data mnist --download
 
-The digits that scikit-learn carries are the default and need no network. It takes about a minute on two CPU cores.
-It prints the loop that runs, its machine, what is learned, and whether every event came in a legal order.
+The digits that scikit-learn carries are the default and need no network. Training takes about a minute on two CPU
+cores. It prints the loop that runs, its machine, what is learned, and whether every event came in a legal order.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from sklearn import datasets
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torchvision.datasets import MNIST, FashionMNIST
+from torchvision.models import resnet18
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from camshaft import Engine, EventEnum, Events, create_supervised_evaluator, record
 from camshaft.metrics import Accuracy, Loss
@@ -39,7 +43,7 @@ class Values(NamedTuple):
 
 
 DEFAULTS = {
-    "digits": Values(epochs=6, batch_size=64, lr=0.0005),
+    "digits": Values(epochs=5, batch_size=64, lr=0.0005),
     "mnist": Values(epochs=3, batch_size=128, lr=0.005),
     "fashion-mnist": Values(epochs=3, batch_size=128, lr=0.005),
 }
@@ -61,8 +65,6 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from torchvision.models import resnet18  # noqa: PLC0415  (slow to import, and only needed here)
-
         self.model = resnet18(num_classes=10)
         self.model.conv1 = nn.Conv2d(1, 64, kernel_size=3, padding=1, bias=False)
 
@@ -118,8 +120,6 @@ def make_trainer(
 
 def load_digits() -> tuple[Dataset[Any], Dataset[Any]]:
     """The 1,797 digits of scikit-learn at 28x28, four fifths of them for training; the split is always the same."""
-    from sklearn import datasets  # noqa: PLC0415  (slow to import, and only needed here)
-
     digits = datasets.load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
     images = F.interpolate(images, size=28, mode="bilinear", align_corners=False)
@@ -136,9 +136,6 @@ def load_idx(data: str, root: str | Path, download: bool) -> tuple[Dataset[Any],
     Raises:
         FileNotFoundError: the files are not there; the message says what to do.
     """
-    from torchvision.datasets import MNIST, FashionMNIST  # noqa: PLC0415
-    from torchvision.transforms import Compose, Normalize, ToTensor  # noqa: PLC0415
-
     kind = {"mnist": MNIST, "fashion-mnist": FashionMNIST}[data]
     transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from sklearn import datasets
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
@@ -31,8 +32,6 @@ class Program(NamedTuple):
 
 def load(batch_size: int = 128) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """The handwritten digits of scikit-learn, 8x8, for training and for validation."""
-    from sklearn import datasets  # noqa: PLC0415  (slow to import, and only needed here)
-
     digits = datasets.load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32) / 16
     everything = TensorDataset(images, torch.tensor(digits.target))

@@ -91,7 +91,9 @@ class World:
         kind, name, *rest = spec
         if kind == "phase":
             when, returns = rest
-            condition = every(when[1]) if when and when[0] == "every" else self.predicate(name, when[1]) if when else None
+            condition = (
+                every(when[1]) if when and when[0] == "every" else self.predicate(name, when[1]) if when else None
+            )
             return Phase(name, self.function(name, returns), condition)
         if kind == "step":
             return Step(self.function(name, True, rest[0]))

@@ -223,8 +223,12 @@ class Reference:
             raise AssertionError(f"{event} is illegal in {self.machine.model.state}")
         self.synchronize()
         for loop in self.loops:
-            holds_phases = any(isinstance(item, (Phase, Step)) for item in loop.body)
-            if event == ("get_batch_completed" if loop.over is DATA and self.has_data else loop.started) and holds_phases:
+            inside = [item for _, item in loop.walk() if item is not loop]
+            holds_phases = any(isinstance(item, (Phase, Step)) for item in inside) and self.loop.data_loop not in inside
+            if (
+                event == ("get_batch_completed" if loop.over is DATA and self.has_data else loop.started)
+                and holds_phases
+            ):
                 self.state.output = None
         outer, self.firing = self.firing, event
         if not by_hand:
@@ -252,7 +256,12 @@ class Reference:
         if what == "new data":
             self.data, self.iterator, self.restarted = value, None, False
         elif what == "interrupt":
-            self.fire("interrupt")
+            self.fire("interrupt", by_hand=True)
+            if self.control is not None and self.control[0] in ("terminate", "terminate_epoch"):
+                return self.obey(before)
+            if self.control is not None and self.control[0] == "new data":
+                self.data, self.iterator, self.restarted = self.control[1], None, False
+            self.control = None
             raise Paused
         elif upcoming == "completed" or (before is None and self.last == "completed"):
             return
@@ -273,4 +282,8 @@ class Reference:
         context, state = self.machine.model.context, self.state
         for name, count in context.counts.items():
             setattr(state, name.lower(), count)
-        state.max_epochs, state.max_iters, state.epoch_length = context.max_epochs, context.max_iters, context.epoch_length
+        state.max_epochs, state.max_iters, state.epoch_length = (
+            context.max_epochs,
+            context.max_iters,
+            context.epoch_length,
+        )

@@ -7,8 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytest
-from hypothesis import example, given, note, settings
+from hypothesis import given, note
 from programs import Program, World, make_data, programs
 from reference import Reference
 
@@ -115,13 +114,17 @@ def make_quiet_engine(loop: Loop, name: str, events: list[Any]) -> Engine:
     return engine
 
 
-@given(programs())
-def test_machine_and_generated_loop_agree(program: Program) -> None:
+def check_agreement(program: Program) -> None:
     expected = Side(program, Reference, all_heard=True)
     note(f"expected {expected.events}")
     found = Side(program, make_engine, all_heard=True)
     assert found.events == expected.events
     assert found.seen() == expected.seen()
+
+
+@given(programs())
+def test_machine_and_generated_loop_agree(program: Program) -> None:
+    check_agreement(program)
 
 
 @given(programs())

@@ -4,13 +4,28 @@ import enum
 import json
 import multiprocessing
 import weakref
-from itertools import count
+from contextlib import suppress
+from itertools import chain, count, pairwise
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from camshaft import DATA, BackpropEvents, Engine, EventEnum, EventOrderError, Events, Loop, Phase, State, Trace, event, every, record
+from camshaft import (
+    DATA,
+    BackpropEvents,
+    Engine,
+    EventEnum,
+    EventOrderError,
+    Events,
+    Loop,
+    Phase,
+    State,
+    Trace,
+    event,
+    every,
+    record,
+)
 from camshaft.events import event_key
 
 E = Events
@@ -130,7 +145,15 @@ def test_phases_and_custom_events_fire_between_iteration_started_and_iteration_c
     engine = Engine([Phase("FORWARD", firing("grads_clipped")), Phase("BACKWARD", nothing)])
     engine.register_events("grads_clipped")
     inside = ["forward_started", "grads_clipped", "forward_completed", "backward_started", "backward_completed"]
-    assert legal(engine, [1]) == [E.STARTED, E.EPOCH_STARTED, *ITERATION[:3], *inside, E.ITERATION_COMPLETED, E.EPOCH_COMPLETED, E.COMPLETED]
+    assert legal(engine, [1]) == [
+        E.STARTED,
+        E.EPOCH_STARTED,
+        *ITERATION[:3],
+        *inside,
+        E.ITERATION_COMPLETED,
+        E.EPOCH_COMPLETED,
+        E.COMPLETED,
+    ]
 
 
 def test_run_returns_the_state():
@@ -200,7 +223,10 @@ def test_data_is_restarted_after_dataloader_stop_iteration_not_before():
 
 def test_an_exhausted_iterator_at_the_start_of_the_next_epoch_fires_dataloader_stop_iteration():
     trace = legal(Engine(echo), Closing(2), max_epochs=2, epoch_length=2)
-    first, second = [E.EPOCH_STARTED, *ITERATION * 2, E.EPOCH_COMPLETED], [E.EPOCH_STARTED, *RESTARTED, *ITERATION, E.EPOCH_COMPLETED]
+    first, second = (
+        [E.EPOCH_STARTED, *ITERATION * 2, E.EPOCH_COMPLETED],
+        [E.EPOCH_STARTED, *RESTARTED, *ITERATION, E.EPOCH_COMPLETED],
+    )
     assert trace == [E.STARTED, *first, *second, E.COMPLETED]
 
 
@@ -339,7 +365,7 @@ def test_limits_below_what_is_done_are_an_error_that_says_how_to_start_over(limi
 @pytest.mark.parametrize(("first", "then"), [("max_epochs", "max_iters"), ("max_iters", "max_epochs")])
 def test_a_change_between_max_epochs_and_max_iters_half_way_is_an_error_that_says_how_to_start_over(first, then, stop):
     engine, data = Engine(echo), [1, 2]
-    with engine.add_event_handler(E.ITERATION_COMPLETED(once=1), lambda engine: stop(engine)):
+    with engine.add_event_handler(E.ITERATION_COMPLETED(once=1), stop):
         engine.run(data, **{first: 10})
     before = engine.state_dict()
     with pytest.raises(ValueError, match=rf"(?s){first}.*close\(\)"):
@@ -370,7 +396,12 @@ def inner_steps(step):
 @pytest.mark.parametrize("event", [E.ITERATION_STARTED, E.ITERATION_COMPLETED])
 @pytest.mark.parametrize(
     "process",
-    [lambda step: step, lambda step: [Phase("FORWARD", step), Phase("BACKWARD", nothing)], lambda step: [Phase("A", nothing), Phase("B", step)], inner_steps],
+    [
+        lambda step: step,
+        lambda step: [Phase("FORWARD", step), Phase("BACKWARD", nothing)],
+        lambda step: [Phase("A", nothing), Phase("B", step)],
+        inner_steps,
+    ],
     ids=["opaque", "first phase", "last phase", "inner loop"],
 )
 def test_no_batch_or_output_of_an_earlier_iteration_is_kept_alive(process, event):
@@ -487,11 +518,12 @@ def test_nothing_about_one_engine_leaks_into_another():
     assert heard == []
     assert list(second.machine.states) == states
     assert not hasattr(second.state, "mine")
-    assert Engine(echo).loop == second.loop.evolve(body=Engine(echo).loop.body)
 
 
 def test_started_and_completed_default_each_by_itself_and_are_reachable_as_loop_events():
-    loop = Loop("EPOCH", Loop("ITERATION", Phase("CLIP", nothing), Phase("STEP_DOWN", nothing, started="going_down"), over=DATA))
+    loop = Loop(
+        "EPOCH", Loop("ITERATION", Phase("CLIP", nothing), Phase("STEP_DOWN", nothing, started="going_down"), over=DATA)
+    )
     assert (loop.find("CLIP").started, loop.find("CLIP").completed) == ("clip_started", "clip_completed")
     assert (loop.find("STEP_DOWN").started, loop.find("STEP_DOWN").completed) == ("going_down", "step_down_completed")
     assert event_key(loop.events.CLIP_COMPLETED) == "clip_completed"
@@ -503,7 +535,9 @@ def test_started_and_completed_default_each_by_itself_and_are_reachable_as_loop_
 
 def test_backprop_events_has_forward_backward_and_optim_step_each_started_and_completed():
     states = ("FORWARD", "BACKWARD", "OPTIM_STEP")
-    assert {member.name: member.value for member in BackpropEvents} == {f"{state}_{end}": f"{state}_{end}".lower() for state in states for end in ("STARTED", "COMPLETED")}
+    assert {member.name: member.value for member in BackpropEvents} == {
+        f"{state}_{end}": f"{state}_{end}".lower() for state in states for end in ("STARTED", "COMPLETED")
+    }
 
 
 @pytest.mark.parametrize(
@@ -570,7 +604,10 @@ def test_own_firings_are_counted_since_the_attachment():
     engine, heard = Engine(firing("grads_clipped")), []
     engine.register_events("grads_clipped")
     late = event("grads_clipped", every=2)
-    engine.add_event_handler(E.ITERATION_COMPLETED(once=3), lambda engine: engine.add_event_handler(late, lambda engine: heard.append(engine.state.iteration)))
+    engine.add_event_handler(
+        E.ITERATION_COMPLETED(once=3),
+        lambda engine: engine.add_event_handler(late, lambda engine: heard.append(engine.state.iteration)),
+    )
     engine.run(range(8))
     assert heard == [5, 7]
 
@@ -582,6 +619,16 @@ def test_own_firings_are_counted_anew_in_each_run():
     engine.run(range(3))
     engine.run(range(3))
     assert heard == [2, 2]
+
+
+def test_own_firings_are_counted_on_in_a_run_that_was_paused():
+    engine = Engine(firing("grads_clipped"))
+    engine.register_events("grads_clipped")
+    heard = watch(engine, event("grads_clipped", every=2))
+    engine.add_event_handler(E.ITERATION_COMPLETED(once=3), lambda engine: engine.interrupt())
+    engine.run(range(6))
+    engine.run()
+    assert heard == [2, 4, 6]
 
 
 def test_own_firings_are_saved_with_the_state():
@@ -648,7 +695,9 @@ def test_the_engine_argument_goes_only_to_handlers_that_accept_it():
 @pytest.mark.parametrize("filter", [{}, {"before": 100}])
 def test_a_handler_added_during_a_firing_runs_from_the_next_firing_on(filter):
     engine, heard = Engine(echo), []
-    add = lambda engine: engine.add_event_handler(E.ITERATION_STARTED(**filter), lambda engine: heard.append(engine.state.iteration))
+    add = lambda engine: engine.add_event_handler(
+        E.ITERATION_STARTED(**filter), lambda engine: heard.append(engine.state.iteration)
+    )
     engine.add_event_handler(E.ITERATION_STARTED(once=2), add)
     engine.run(range(4))
     assert heard == [3, 4]
@@ -662,7 +711,9 @@ def test_a_handler_removed_during_a_firing_does_not_run_again(filter):
     def remove():
         handle.remove()
 
-    handle = engine.add_event_handler(E.ITERATION_STARTED(**filter), lambda engine: heard.append(engine.state.iteration))
+    handle = engine.add_event_handler(
+        E.ITERATION_STARTED(**filter), lambda engine: heard.append(engine.state.iteration)
+    )
     after = watch(engine, E.ITERATION_STARTED)
     engine.run(range(4))
     assert (heard, after) == ([1], [1, 2, 3, 4])
@@ -692,7 +743,15 @@ def test_a_handler_added_at_one_event_for_a_later_event_of_the_same_iteration_ru
 
 # -- control ----------------------------------------------------------------------------------------------------------
 
-MOMENTS = [E.STARTED, E.EPOCH_STARTED, E.GET_BATCH_STARTED, E.GET_BATCH_COMPLETED, E.ITERATION_STARTED, E.ITERATION_COMPLETED, E.EPOCH_COMPLETED]
+MOMENTS = [
+    E.STARTED,
+    E.EPOCH_STARTED,
+    E.GET_BATCH_STARTED,
+    E.GET_BATCH_COMPLETED,
+    E.ITERATION_STARTED,
+    E.ITERATION_COMPLETED,
+    E.EPOCH_COMPLETED,
+]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -715,12 +774,19 @@ def test_terminate_epoch_fires_terminate_single_epoch_then_epoch_completed_then_
 def test_terminate_epoch_may_skip_epoch_completed():
     engine = Engine(echo)
     engine.add_event_handler(E.EPOCH_STARTED(once=1), lambda engine: engine.terminate_epoch(skip_epoch_completed=True))
-    assert legal(engine, [1, 2], max_epochs=2) == [E.STARTED, E.EPOCH_STARTED, E.TERMINATE_SINGLE_EPOCH, *standard(1, 2)[1:]]
+    assert legal(engine, [1, 2], max_epochs=2) == [
+        E.STARTED,
+        E.EPOCH_STARTED,
+        E.TERMINATE_SINGLE_EPOCH,
+        *standard(1, 2)[1:],
+    ]
 
 
 @pytest.mark.parametrize("moment", [E.GET_BATCH_COMPLETED, E.ITERATION_STARTED])
 @pytest.mark.parametrize("process", [echo, [Phase("FORWARD", echo)]])
-def test_skip_iteration_fires_iteration_skipped_in_place_of_phases_and_iteration_completed_and_the_iteration_counts(moment, process):
+def test_skip_iteration_fires_iteration_skipped_in_place_of_phases_and_iteration_completed_and_the_iteration_counts(
+    moment, process
+):
     engine = Engine(process)
     engine.add_event_handler(moment, lambda engine: engine.skip_iteration())
     outputs = watch(engine, E.ITERATION_SKIPPED, lambda engine: engine.state.output)
@@ -753,18 +819,63 @@ def test_interrupt_fires_interrupt_and_the_next_run_goes_on_at_that_very_point(m
     assert stepped == [1, 2, 1, 2]
 
 
+def eventful(stepped):
+    """A run with short data, a skipped iteration, an epoch ended early and custom events in an opaque step."""
+
+    def step(engine, batch):
+        engine.fire_event("grads_clipped")
+        stepped.append(batch)
+
+    engine = Engine(step, strict=True)
+    engine.register_events("grads_clipped")
+    engine.add_event_handler(E.ITERATION_STARTED(once=2), lambda engine: engine.skip_iteration())
+    engine.add_event_handler(E.ITERATION_COMPLETED(once=6), lambda engine: engine.terminate_epoch())
+    engine.add_event_handler(E.ITERATION_COMPLETED(once=11), lambda engine: engine.terminate())
+    return engine
+
+
+def test_interrupt_after_any_event_goes_on_so_that_nothing_is_lost_or_repeated():
+    limits, whole = {"max_epochs": 4, "epoch_length": 4}, []
+    expected = names(legal(eventful(whole), Closing(3), **limits))
+    controlled = {"iteration_skipped", "terminate_single_epoch", "terminate", "completed"}
+    for index in (index for index, following in enumerate(expected[1:]) if following not in controlled):
+        stepped, fired = [], []
+        engine = eventful(stepped)
+        for key in set(expected):
+            engine.add_event_handler(
+                key, lambda engine: fired.append(1) or (engine.interrupt() if len(fired) == index + 1 else None)
+            )
+        with record() as trace:
+            engine.run(Closing(3), **limits)
+            assert engine.active is not None
+            engine.run()
+        trace.assert_legal()
+        assert [name for name in names(trace) if name != "interrupt"] == expected
+        assert (stepped, trace.count(E.INTERRUPT)) == (whole, 1)
+
+
 def test_interrupt_in_a_step_goes_on_behind_the_step():
     engine = Engine(lambda engine, batch: engine.interrupt())
     with record() as trace:
         engine.run([1])
         engine.run()
     trace.assert_legal()
-    assert trace == [E.STARTED, E.EPOCH_STARTED, *ITERATION[:3], E.INTERRUPT, E.ITERATION_COMPLETED, E.EPOCH_COMPLETED, E.COMPLETED]
+    assert trace == [
+        E.STARTED,
+        E.EPOCH_STARTED,
+        *ITERATION[:3],
+        E.INTERRUPT,
+        E.ITERATION_COMPLETED,
+        E.EPOCH_COMPLETED,
+        E.COMPLETED,
+    ]
 
 
 def paused(data=(1, 2, 3), **limits):
     engine = Engine(echo)
-    handle = engine.add_event_handler(E.ITERATION_COMPLETED(once=2), lambda engine: engine.interrupt() or handle.remove())
+    handle = engine.add_event_handler(
+        E.ITERATION_COMPLETED(once=2), lambda engine: engine.interrupt() or handle.remove()
+    )
     engine.run(data, **limits)
     return engine
 
@@ -808,7 +919,9 @@ def effects(*calls, apart=False):
         for call in calls:
             engine.add_event_handler(E.ITERATION_STARTED(once=2), lambda engine, call: CALLS[call](engine), call)
     else:
-        engine.add_event_handler(E.ITERATION_STARTED(once=2), lambda engine: [CALLS[call](engine) for call in calls] and None)
+        engine.add_event_handler(
+            E.ITERATION_STARTED(once=2), lambda engine: [CALLS[call](engine) for call in calls] and None
+        )
     with record() as trace:
         engine.run([1, 2, 3], max_epochs=2)
         if engine.active is not None:
@@ -818,7 +931,9 @@ def effects(*calls, apart=False):
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one handler", "two handlers"])
-@pytest.mark.parametrize(("lower", "higher"), [(low, high) for index, high in enumerate(CALLS) for low in list(CALLS)[index + 1 :]])
+@pytest.mark.parametrize(
+    ("lower", "higher"), [(low, high) for index, high in enumerate(CALLS) for low in list(CALLS)[index + 1 :]]
+)
 def test_of_several_control_calls_the_higher_goes_first_and_the_lower_ones_are_dropped(lower, higher, apart):
     assert effects(lower, higher, apart=apart) == effects(higher, lower, apart=apart) == effects(higher)
 
@@ -895,7 +1010,7 @@ def test_terminate_from_the_evaluators_handler_lets_the_evaluator_finish_then_st
         trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1, 2])
     else:
         trainer.add_event_handler(E.EPOCH_COMPLETED, lambda: evaluator.run([1, 2]) and None)
-    evaluator.add_event_handler(E.ITERATION_STARTED(once=1), lambda: trainer.terminate())
+    evaluator.add_event_handler(E.ITERATION_STARTED(once=1), lambda engine: trainer.terminate())
     assert legal(trainer, [1], max_epochs=3) == [*standard(1, 1)[:-1], *standard(1, 2), E.TERMINATE, E.COMPLETED]
 
 
@@ -921,7 +1036,7 @@ def test_a_running_engine_cannot_be_started_again_from_an_engine_inside_it():
 
 def test_engines_run_inside_handlers_to_any_depth_and_know_the_one_around_them():
     engines = [Engine(echo, f"level {depth}") for depth in range(5)]
-    for outer, inner in zip(engines, engines[1:], strict=False):
+    for outer, inner in pairwise(engines):
         outer.add_event_handler(E.ITERATION_STARTED, lambda inner: inner.run([1]) and None, inner)
     parents = [watch(engine, E.ITERATION_STARTED, lambda engine: engine.parent) for engine in engines]
     trace = legal(engines[0], [1])
@@ -998,7 +1113,7 @@ def test_a_handler_of_exception_raised_that_raises_the_new_error_leaves_with_the
     assert engine.active is None
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_keyboard_interrupt_and_its_kind_always_leave(kind):
     engine, raised = Engine(echo), []
 
@@ -1042,7 +1157,7 @@ def test_control_calls_in_failed_do_nothing(call):
 
 def test_wrong_calls_raise_where_they_are_made_and_pass_through_failed():
     engine, caught = Engine(firing("not_there")), []
-    engine.add_event_handler(E.EXCEPTION_RAISED, lambda error: caught.append(error))
+    engine.add_event_handler(E.EXCEPTION_RAISED, caught.append)
     with pytest.raises(ValueError, match="NOT_THERE") as error:
         engine.run([1])
     assert caught == [error.value]
@@ -1130,14 +1245,390 @@ def test_whatever_ends_a_run_closes_nested_engines_that_are_paused_in_it(ending)
     trainer, evaluator = pair()
     data = Closing(3)
     trainer.add_event_handler(E.ITERATION_STARTED(once=1), lambda: evaluator.run(data, epoch_length=3) and None)
-    evaluator.add_event_handler(E.ITERATION_STARTED(once=2), lambda: evaluator.interrupt())
+    evaluator.add_event_handler(E.ITERATION_STARTED(once=2), lambda engine: engine.interrupt())
     moment, action = ENDINGS[ending]
     if moment is not None:
         trainer.add_event_handler(moment, action)
     if ending == "swallowed failure":
         trainer.add_event_handler(E.EXCEPTION_RAISED, lambda error: True)
-    try:
+    with suppress(ValueError, KeyboardInterrupt):
         trainer.run([1, 2])
-    except (ValueError, KeyboardInterrupt):
-        pass
     assert (data.opened, data.closed, evaluator.active) == (1, 1, None)
+
+
+# -- custom events are states -----------------------------------------------------------------------------------------
+
+
+def states_of(engine):
+    return {state for place in engine.machine.states for state in place.split("/")}
+
+
+@pytest.mark.parametrize("place", [{}, {"within": "EPOCH"}, {"order": "declared"}])
+def test_before_registration_the_state_is_not_there_after_it_it_is_in_loop_and_machine(place):
+    engine = Engine(echo)
+    assert not {"BACKWARD", "OPTIM_STEP"} & states_of(engine)
+    assert "BACKWARD" not in str(engine.loop)
+    engine.register_events(*BackpropEvents, **place)
+    assert states_of(engine) >= {"FORWARD", "BACKWARD", "OPTIM_STEP"}
+    assert all(
+        state in str(engine.loop) and state in str(engine.machine) for state in ("FORWARD", "BACKWARD", "OPTIM_STEP")
+    )
+    assert all(each.value in engine.loop.event_keys for each in BackpropEvents)
+
+
+def test_a_placed_event_is_not_there_before_registration_and_is_after_it():
+    engine = Engine([Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)])
+    assert engine.loop.find("GRADS_CLIPPED") is None
+    assert "GRADS_CLIPPED" not in states_of(engine)
+    engine.register_events(ClipEvents.GRADS_CLIPPED, after="BACKWARD")
+    assert [path for path, item in engine.loop.walk() if item.name == "GRADS_CLIPPED"] == [
+        ("EPOCH", "ITERATION", "GRADS_CLIPPED")
+    ]
+    assert "EPOCH/ITERATION/GRADS_CLIPPED" in engine.machine.states
+
+
+def test_x_started_and_x_completed_put_the_state_x_into_iteration():
+    engine = Engine(firing("clip_started", "clip_completed"))
+    engine.register_events(ClipEvents.CLIP_STARTED, ClipEvents.CLIP_COMPLETED)
+    inside = watch(engine, ClipEvents.CLIP_STARTED, lambda engine: engine.where)
+    legal(engine, [1])
+    assert "EPOCH/ITERATION/CLIP" in engine.machine.states
+    assert inside == [("EPOCH", "ITERATION", "CLIP")]
+
+
+@pytest.mark.parametrize("lone", ["clip_completed", "grads_clipped"])
+def test_a_lone_x_completed_or_an_event_without_either_ending_is_a_state_entered_and_left_at_once(lone):
+    engine = Engine(firing(lone, lone))
+    engine.register_events(lone)
+    inside = watch(engine, lone, lambda engine: engine.where[2:])
+    legal(engine, [1, 2])
+    assert inside == [("CLIP" if lone == "clip_completed" else "GRADS_CLIPPED",)] * 4
+
+
+@pytest.mark.parametrize(
+    "fired",
+    [
+        [],
+        ["clip_started", "clip_completed"],
+        ["backward_started", "backward_completed", "clip_started", "clip_completed"],
+        ["clip_started", "clip_completed", "backward_started", "backward_completed"],
+        ["clip_started", "clip_completed", "clip_started", "clip_completed"],
+        ["backward_started", "clip_started", "clip_completed", "backward_completed"],
+        ["backward_started", "clip_started", "backward_completed", "clip_completed"],
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_order_between_such_states_is_free(fired, strict):
+    engine = Engine(firing(*fired), strict=strict)
+    engine.register_events("clip_started", "clip_completed", "backward_started", "backward_completed")
+    assert legal(engine, [1, 2]) == [
+        E.STARTED,
+        E.EPOCH_STARTED,
+        *[*ITERATION[:3], *fired, E.ITERATION_COMPLETED] * 2,
+        E.EPOCH_COMPLETED,
+        E.COMPLETED,
+    ]
+
+
+WITHIN = {
+    "completed before started": ["clip_completed", "clip_started"],
+    "completed without started": ["clip_completed"],
+    "not left before ITERATION ends": ["clip_started"],
+    "started twice": ["clip_started", "clip_started", "clip_completed"],
+    "completed twice": ["clip_started", "clip_completed", "clip_completed"],
+}
+
+
+@pytest.mark.parametrize("case", list(WITHIN))
+def test_order_within_such_a_state_is_not_free_and_is_judged_afterwards(case):
+    engine = Engine(firing(*WITHIN[case]), "trainer")
+    engine.register_events("clip_started", "clip_completed")
+    trace = traced(engine, [1, 2])
+    assert names(trace)[-1] == "completed"
+    with pytest.raises(EventOrderError, match=r"(?s)trainer.*EPOCH 1 / ITERATION 1.*expected: "):
+        trace.assert_legal()
+
+
+@pytest.mark.parametrize("case", list(WITHIN))
+def test_a_strict_engine_enforces_everything_as_it_happens(case):
+    engine = Engine(firing(*WITHIN[case]), "trainer", strict=True)
+    engine.register_events("clip_started", "clip_completed")
+    with pytest.raises(EventOrderError, match=r"(?s)trainer.*EPOCH 1 / ITERATION 1.*expected: "):
+        engine.run([1, 2])
+    assert engine.state.iteration == 1
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_custom_event_outside_its_loop_is_illegal(strict):
+    engine = Engine(echo, strict=strict)
+    engine.register_events("grads_clipped")
+    engine.add_event_handler(E.EPOCH_COMPLETED, lambda engine: engine.fire_event("grads_clipped"))
+    with record() as trace, pytest.raises(EventOrderError, match=r"(?s)GRADS_CLIPPED.*expected: "):
+        engine.run([1])
+        trace.assert_legal()
+
+
+def test_a_strict_engine_runs_what_is_legal():
+    for call in CALLS.values():
+        engine = Engine(
+            [Phase("FORWARD", firing("clip_started", "clip_completed")), Phase("STEP", nothing, when=every(2))],
+            strict=True,
+        )
+        engine.register_events("clip_started", "clip_completed")
+        handle = engine.add_event_handler(
+            E.ITERATION_STARTED(once=2), lambda engine, call: call(engine) or handle.remove(), call
+        )
+        with record() as trace:
+            engine.run(Closing(3), max_epochs=3)
+            if engine.active is not None:
+                engine.run()
+        trace.assert_legal()
+
+
+@pytest.mark.parametrize("left", ["terminate", "terminate_epoch", "failure"])
+def test_a_state_that_was_entered_may_be_left_by_a_terminate_or_a_failure(left):
+    engine = Engine([Phase("FORWARD", firing("clip_started")), Phase("BACKWARD", firing("clip_completed"))])
+    engine.register_events("clip_started", "clip_completed")
+    engine.add_event_handler("forward_completed", fail if left == "failure" else CALLS[left])
+    engine.add_event_handler(E.EXCEPTION_RAISED, lambda error: True)
+    assert legal(engine, [1, 2], max_epochs=2).count("clip_completed") == 0
+
+
+def test_within_puts_the_state_elsewhere():
+    engine = Engine(echo)
+    engine.register_events("validation_started", "validation_completed", within="EPOCH")
+    engine.add_event_handler(E.EPOCH_STARTED, lambda engine: engine.fire_event("validation_started"))
+    handle = engine.add_event_handler(
+        E.ITERATION_COMPLETED(once=2), lambda engine: engine.fire_event("validation_completed")
+    )
+    assert "EPOCH/VALIDATION" in engine.machine.states
+    legal(engine, [1, 2])
+    handle.remove()
+    with pytest.raises(EventOrderError, match=r"(?s)EPOCH_COMPLETED.*VALIDATION_COMPLETED"):
+        traced(engine, [1, 2]).assert_legal()
+
+
+def test_within_run_puts_the_state_around_the_outermost_loop():
+    engine = Engine(echo)
+    engine.register_events("warmed_up", within="RUN")
+    engine.add_event_handler(E.STARTED, lambda engine: engine.fire_event("warmed_up"))
+    assert names(legal(engine, [1]))[:3] == ["started", "warmed_up", "epoch_started"]
+
+
+DECLARED = ["clip_started", "clip_completed", "grads_clipped"]
+
+
+@pytest.mark.parametrize("fired", [DECLARED, [], ["grads_clipped"], DECLARED[:2]])
+def test_a_declared_order_allows_each_event_at_most_once_a_pass(fired):
+    engine = Engine(firing(*fired))
+    engine.register_events(*DECLARED, order="declared")
+    assert legal(engine, [1, 2], max_epochs=2).count("grads_clipped") == 4 * fired.count("grads_clipped")
+
+
+@pytest.mark.parametrize("heard", [False, True])
+@pytest.mark.parametrize(
+    "fired",
+    [
+        ["grads_clipped", "clip_started"],
+        ["grads_clipped", "grads_clipped"],
+        [*DECLARED, "clip_started"],
+        ["clip_completed"],
+    ],
+)
+def test_a_declared_order_is_enforced_as_it_happens(fired, heard):
+    engine = Engine(firing(*fired), "trainer")
+    engine.register_events(*DECLARED, order="declared")
+    if heard:
+        watch(engine, fired[-1])
+    with pytest.raises(
+        EventOrderError, match=rf"(?s)trainer event.* {fired[-1].upper()} .*EPOCH 1 / ITERATION 1.*expected: "
+    ):
+        engine.run([1])
+
+
+def test_a_declared_order_holds_in_each_pass_of_the_loop_it_is_within():
+    engine = Engine(firing("first", "second"))
+    engine.register_events("first", "second", within="EPOCH", order="declared")
+    with pytest.raises(EventOrderError, match=r"(?s)FIRST.*EPOCH 1 / ITERATION 2.*expected: "):
+        engine.run([1, 2])
+    engine.close()
+    legal(engine, [1, 2], epoch_length=1, max_epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (
+            {"after": "BACKWARD"},
+            ["backward_started", "backward_completed", "grads_clipped", "optim_step_started", "optim_step_completed"],
+        ),
+        (
+            {"before": "BACKWARD"},
+            ["grads_clipped", "backward_started", "backward_completed", "optim_step_started", "optim_step_completed"],
+        ),
+        (
+            {"after": "OPTIM_STEP"},
+            ["backward_started", "backward_completed", "optim_step_started", "optim_step_completed", "grads_clipped"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_after_or_before_gives_an_event_a_place_where_the_engine_fires_it(where, expected, strict):
+    engine = Engine([Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)], strict=strict)
+    engine.register_events(ClipEvents.GRADS_CLIPPED, **where)
+    heard = watch(engine, ClipEvents.GRADS_CLIPPED)
+    iteration = [*ITERATION[:3], *expected, E.ITERATION_COMPLETED]
+    assert legal(engine, [1, 2]) == [E.STARTED, E.EPOCH_STARTED, *iteration * 2, E.EPOCH_COMPLETED, E.COMPLETED]
+    assert heard == [1, 2]
+
+
+def test_after_takes_several_events_in_the_order_given_and_pairs_as_one_state():
+    engine = Engine([Phase("BACKWARD", nothing)])
+    engine.register_events("grads_clipped", "clip_started", "clip_completed", after="BACKWARD")
+    assert names(legal(engine, [1]))[7:10] == ["grads_clipped", "clip_started", "clip_completed"]
+    assert isinstance(engine.loop.find("CLIP"), Phase)
+
+
+def test_after_a_loop_is_a_place_too():
+    engine = Engine(echo)
+    engine.register_events("validated", after="ITERATION")
+    assert names(legal(engine, [1, 2]))[-3:] == ["validated", "epoch_completed", "completed"]
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_firing_a_placed_event_by_hand_is_an_error(heard):
+    engine = Engine([Phase("BACKWARD", firing("grads_clipped"))], "trainer")
+    engine.register_events("grads_clipped", after="BACKWARD")
+    if heard:
+        watch(engine, "grads_clipped")
+    with pytest.raises((ValueError, EventOrderError), match=r"GRADS_CLIPPED.*place"):
+        engine.run([1])
+
+
+def test_the_order_in_which_an_opaque_step_fires_free_events_is_observed():
+    fired = [["first", "second"], ["second", "first"], ["second"]]
+
+    def step(engine, batch):
+        firing(*fired[batch])(engine, batch)
+
+    engine = Engine(step)
+    engine.register_events("first", "second")
+    assert [name for name in names(legal(engine, [0, 1, 2])) if name in ("first", "second")] == list(chain(*fired))
+
+
+# -- legal ------------------------------------------------------------------------------------------------------------
+
+
+def doctored(trace, path, edit):
+    """The trace with its events edited, as ``[run, event, count, time]``, on their way through a file."""
+    trace.save(path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    head, events = (
+        [line for line in lines[:-1] if isinstance(line, dict)],
+        [line for line in lines if isinstance(line, list)],
+    )
+    edited = edit(events)
+    for line in head:
+        if "segment" in line:
+            line["segment"][2] += len(edited) - len(events)
+    path.write_text("\n".join(json.dumps(line) for line in [*head, *edited, {"end": len(edited)}]) + "\n")
+    return Trace.load(path)
+
+
+def renumbered(events, lost):
+    """Without the events ``lost`` of one iteration, the later ones counted as if it had not been."""
+    kept = [list(each) for index, each in enumerate(events) if index not in lost]
+    for each in kept[min(lost) :]:
+        each[2] -= "epoch" not in each[1] and each[1] != "completed"
+    return kept
+
+
+EDITS = {
+    "cut off at the end": lambda events: events[:-1],
+    "cut off in the middle": lambda events: events[:9],
+    "without its start": lambda events: events[1:],
+    "an event dropped": lambda events: events[:5] + events[6:],
+    "two events swapped": lambda events: [*events[:4], events[5], events[4], *events[6:]],
+    "an event fired twice": lambda events: [*events[:5], *events[4:]],
+    "an iteration lost": lambda events: events[:6] + events[10:],
+    "an iteration lost and the others counted anew": lambda events: renumbered(events, range(6, 10)),
+    "an epoch lost": lambda events: [events[0], *events[15:]],
+    "an event after the end": lambda events: [*events, events[-1]],
+    "an event of no loop": lambda events: [*events[:5], [0, "unheard_of", 1, 0.0], *events[5:]],
+    "a wrong count": lambda events: [[*each[:2], each[2] + (index == 5), each[3]] for index, each in enumerate(events)],
+}
+
+
+@pytest.mark.parametrize("edit", list(EDITS))
+def test_a_trace_is_legal_when_it_is_a_complete_path_and_its_counters_satisfy_every_guard(edit, tmp_path):
+    trace = legal(Engine(echo, "trainer"), [1, 2, 3], max_epochs=2)
+    doctored(trace, tmp_path / "trace", list).assert_legal()
+    with pytest.raises(EventOrderError, match="trainer"):
+        doctored(trace, tmp_path / "trace", EDITS[edit]).assert_legal()
+
+
+def test_a_legal_trace_ends_with_completed_terminate_interrupt_or_failed():
+    endings = {
+        "completed": lambda engine: None,
+        "terminate": lambda engine: engine.terminate(skip_completed=True),
+        "interrupt": lambda engine: engine.interrupt(),
+        "exception_raised": fail,
+    }
+    for last, action in endings.items():
+        engine = Engine(echo)
+        engine.add_event_handler(E.ITERATION_COMPLETED(once=2), action)
+        engine.add_event_handler(E.EXCEPTION_RAISED, lambda error: True)
+        assert names(legal(engine, [1, 2, 3]))[-1] == last
+
+
+def test_counters_that_a_handler_moves_are_miscounted():
+    engine = Engine(echo)
+    engine.add_event_handler(E.ITERATION_STARTED(once=2), lambda engine: setattr(engine.state, "iteration", 3))
+    with pytest.raises(EventOrderError, match="miscounted"):
+        traced(engine, [1, 2, 3, 4]).assert_legal()
+
+
+def test_nested_engines_are_each_legal_and_lie_wholly_inside_one_event_of_the_outer_engine():
+    trainer, evaluator = pair()
+    trainer.nest(evaluator, on=E.EPOCH_STARTED | E.EPOCH_COMPLETED, data=[1, 2])
+    trace = legal(trainer, [1], max_epochs=2)
+    inner = standard(1, 2)
+    first = [E.EPOCH_STARTED, *inner, *ITERATION, E.EPOCH_COMPLETED, *inner]
+    assert trace == [E.STARTED, *first, E.EPOCH_STARTED, *inner, *RESTARTED, E.EPOCH_COMPLETED, *inner, E.COMPLETED]
+    assert [(run.engine, run.parent) for run in trace.runs] == [("trainer", None), *[("evaluator", 0)] * 4]
+
+
+def test_a_nested_engine_runs_at_its_place_among_the_handlers_of_the_event():
+    trainer, evaluator = pair()
+    order = []
+    trainer.add_event_handler(E.EPOCH_COMPLETED, lambda: order.append("before"))
+    trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1])
+    trainer.add_event_handler(E.EPOCH_COMPLETED, lambda: order.append("after"))
+    evaluator.add_event_handler(E.STARTED, lambda: order.append("evaluator"))
+    legal(trainer, [1])
+    assert order == ["before", "evaluator", "after"]
+
+
+def test_an_illegal_nested_engine_makes_the_trace_illegal():
+    trainer, evaluator = Engine(echo, "trainer"), Engine(firing("clip_started"), "evaluator")
+    evaluator.register_events("clip_started", "clip_completed")
+    trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1])
+    with pytest.raises(EventOrderError, match="evaluator"):
+        traced(trainer, [1]).assert_legal()
+
+
+def test_no_event_of_the_outer_engine_falls_between_those_of_a_nested_one(tmp_path):
+    trainer, evaluator = pair()
+    trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1])
+    trace = legal(trainer, [1])
+    with pytest.raises(EventOrderError, match="trainer"):
+        doctored(trace, tmp_path / "trace", lambda events: [*events[:-2], events[-1], events[-2]]).assert_legal()
+
+
+def test_a_nested_engine_that_goes_on_in_another_event_of_the_outer_one_is_illegal():
+    trainer, evaluator = pair()
+    steps = []
+    trainer.add_event_handler(E.ITERATION_STARTED, lambda: next(steps.append(evaluator.steps([1, 2])) or steps[0]))
+    trainer.add_event_handler(E.ITERATION_COMPLETED, lambda: list(steps[0]) and None)
+    with pytest.raises(EventOrderError, match=r"trainer|evaluator"):
+        traced(trainer, [1]).assert_legal()

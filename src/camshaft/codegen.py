@@ -13,7 +13,7 @@ import hashlib
 import keyword
 import linecache
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from time import perf_counter
@@ -365,8 +365,15 @@ class _Writer:
 
     def _forget(self, body: list[tuple[Any, ...]]) -> None:
         """Nothing that an earlier pass gave is kept alive in this one."""
-        kinds = {item[0] for item in body}
+        kinds = set() if self._has_data_inside(body) else set(_kinds(body))
         if Phase in kinds:
             self._line("state.output = output = None")
         elif Step in kinds:
             self._line("state.output = None")
+
+
+def _kinds(body: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    for item in body:
+        yield item[0]
+        if item[0] is Loop:
+            yield from _kinds(item[6:])

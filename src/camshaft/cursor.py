@@ -51,14 +51,14 @@ class Limits:
         iters = getattr(state, data_loop.name.lower()) if data_loop else 0
         if epochs == 0 and iters == 0:
             return False
-        if finished and (loop.until is not None or loop.over is not None):
+        begun_with = "max_epochs" if state.max_epochs is not None else "max_iters"
+        other = (
+            self.max_iters if begun_with == "max_epochs" else self.max_epochs if state.max_iters is not None else None
+        )
+        if finished and (loop.until is not None or loop.over is not None or other is not None):
             return False
-        if not finished and (
-            self.max_iters if state.max_epochs is not None else self.max_epochs if state.max_iters is not None else None
-        ):
-            raise ValueError(
-                f"the run was begun with {'max_epochs' if state.max_iters is None else 'max_iters'}: go on with that, or {START_OVER}"
-            )
+        if other is not None:
+            raise ValueError(f"the run was begun with {begun_with}: go on with that, or {START_OVER}")
         for name, limit, done in (("max_epochs", self.max_epochs, epochs), ("max_iters", self.max_iters, iters)):
             if limit is not None:
                 if limit < done:
@@ -175,7 +175,7 @@ def load_cursor(state: State, loop: Loop, saved: dict[str, Any], user_keys: list
     for name in counters:
         if not isinstance(saved[name], int) or saved[name] < 0:
             raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
-    _check_position(saved, loop, position, limits)
+    _check_counts(saved, loop, position, limits)
     for name in (*counters, *user_keys):
         setattr(state, name, saved[name])
     for name in LIMITS:
@@ -196,20 +196,21 @@ def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
         saved[outer] = whole + (saved["position"] > 0)
 
 
-def _check_position(saved: dict[str, Any], loop: Loop, position: Any, limits: Limits) -> None:
-    if (
-        not isinstance(position, int)
-        or position < 0
-        or (limits.epoch_length is not None and position > limits.epoch_length)
-    ):
-        raise ValueError(f"the state dict has position={position!r}, outside an epoch of {limits.epoch_length}")
-    if position == 0:
-        return
-    data_loop = loop.data_loop
-    if data_loop is None or all(item is data_loop or isinstance(item, Mark) for item in loop.body) is False:
-        raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass; save at {loop.completed.upper()}")
-    outer, inner = saved[loop.name.lower()], saved[data_loop.name.lower()]
-    if outer == 0 or inner < position:
-        raise ValueError(
-            f"the state dict contradicts itself: position={position}, but {loop.name.lower()}={outer} and {data_loop.name.lower()}={inner}"
-        )
+def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limits) -> None:
+    """Refuse counters, limits and a position that cannot be of one run."""
+    length, data_loop = limits.epoch_length, loop.data_loop
+    if not isinstance(position, int) or position < 0 or (length is not None and position > length):
+        raise ValueError(f"the state dict has position={position!r}, outside an epoch of {length}")
+    outer, inner = loop.name.lower(), data_loop.name.lower() if data_loop is not None else ""
+    epochs, iters = saved[outer], saved[inner] if inner else 0
+    contradicts = "the state dict contradicts itself"
+    if position and (epochs == 0 or iters < position):
+        raise ValueError(f"{contradicts}: position={position}, but {outer}={epochs} and {inner}={iters}")
+    if limits.max_epochs is not None and epochs > limits.max_epochs:
+        raise ValueError(f"{contradicts}: {outer}={epochs}, but max_epochs={limits.max_epochs}")
+    if limits.max_iters is not None and iters > limits.max_iters:
+        raise ValueError(f"{contradicts}: {inner}={iters}, but max_iters={limits.max_iters}")
+    if length is not None and data_loop in loop.body and iters > epochs * length:
+        raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}={epochs} and epoch_length={length}")
+    if position and any(item is not data_loop and not isinstance(item, Mark) for item in loop.body):
+        raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass: save at {loop.completed.upper()}")

@@ -143,12 +143,13 @@ class _Gate:
         count = self.tally.value if self.counter is None else getattr(engine.state, self.counter)
         if count < self.due:
             return None
-        answer = None
-        for handler in self.handlers:
-            if count >= handler.due and self._is_due(handler, engine, count):
-                answer = handler.call(engine, *error) or answer
+        answers = [
+            handler.call(engine, *error)
+            for handler in self.handlers
+            if count >= handler.due and self._is_due(handler, engine, count)
+        ]
         self.due = min(handler.due for handler in self.handlers)
-        return answer
+        return any(answer is True for answer in answers)
 
     @staticmethod
     def _is_due(handler: Handler, engine: Any, count: int) -> bool:

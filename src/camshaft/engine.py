@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Iterator
+from enum import Enum
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +17,7 @@ from camshaft.codegen import Program, generate
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
 from camshaft.cursor import START_OVER, Limits, load_cursor, save_cursor
 from camshaft.dispatch import Firing, Handler, Switchboard, check_filter, resolve
-from camshaft.events import EventHandle, attachments, event_key, event_name
+from camshaft.events import EventHandle, Events, attachments, event_key, event_name
 from camshaft.feed import Feed, check_data
 from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step
 from camshaft.machine import LoopMachine
@@ -78,10 +79,12 @@ class Engine:
         self.state_dict_user_keys: list[str] = []
         self.switchboard = Switchboard()
         self.active: Run | None = None
-        self.outcome: str | None = None
+        self.finished = False
         self.runs = 0
         self._by_hand: dict[EventHandle, Firing] = {}
-        self._hand_fired: list[str] = []
+        self._aside: list[str] = []
+        self._raised: tuple[int, str] | None = None
+        self._handles: dict[str, EventHandle] = {event.value: event for event in Events}
         self._last_event: str | None = None
         self._saved: tuple[int, dict[str, int]] = (0, {})
         self._machine: LoopMachine | None = None
@@ -182,6 +185,8 @@ class Engine:
             self.switchboard.connect(self.program.names, self.namespace, attributes)
         free = {event: state for state in loop.free for event in state.events}
         for event, key in zip(events, keys, strict=True):
+            if not isinstance(self._handles.get(key), Enum):
+                self._handles[key] = event
             if key in free:
                 self._by_hand[event] = self._by_hand[key] = self.switchboard.firing(key)
         if order == "declared":
@@ -205,12 +210,20 @@ class Engine:
         except (KeyError, TypeError):
             firing = self._find_by_hand(event)
         if firing.handlers:
-            self._hand_fired.append(firing.event)
-            try:
-                for handler in firing.handlers:
-                    handler.call(self)
-            finally:
-                self._hand_fired.pop()
+            self.fire_aside(firing)
+
+    def fire_aside(self, firing: Firing) -> None:
+        """Call the handlers of an event that the generated loop does not yield."""
+        self._aside.append(firing.event)
+        try:
+            for handler in firing.handlers:
+                handler.call(self)
+        except BaseException as error:
+            if self._raised is None or self._raised[0] != id(error):
+                self._raised = (id(error), self.place)
+            raise
+        finally:
+            self._aside.pop()
 
     def _find_by_hand(self, event: EventHandle) -> Firing:
         key = event_key(event)
@@ -331,6 +344,7 @@ class Engine:
             )
         if self in _with_nested(inner):
             raise ValueError(f"{inner.name} cannot be nested in {self.name}: {self.name} would run inside itself")
+        Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check_new(inner.loop, nested.data)
 
         def run_nested() -> None:
             inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
@@ -351,36 +365,49 @@ class Engine:
         """The states in which it stands, outermost first; empty when no run is under way."""
         line = self.active.line() if self.active is not None else None
         path = line.path if line is not None else ()
-        if self._hand_fired:
-            path += tuple(free.name for free in self._loop.free if self._hand_fired[-1] in free.events)
+        if self._aside:
+            path += tuple(free.name for free in self._loop.free if self._aside[-1] in free.events)
         return path
 
     @property
     def place(self) -> str:
         """Where it stands, in words: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
-        where = self.where
-        if not where:
-            return event_name(self.last_event_name or "a run that has not begun")
+        return self.describe(self.where) or event_name(self._key_of_last() or "before STARTED")
+
+    def place_of(self, error: BaseException) -> str:
+        """Where it stood, in words, when ``error`` was raised."""
+        return self._raised[1] if self._raised is not None and self._raised[0] == id(error) else self.place
+
+    def describe(self, path: Path) -> str:
+        """A path of states in words, with the counts of its loops."""
         loops = {item.name for _, item in self._loop.walk() if isinstance(item, Loop)}
         return " / ".join(
-            f"{state} {getattr(self.state, state.lower())}" if state in loops else state for state in where
+            f"{state} {getattr(self.state, state.lower())}" if state in loops else state for state in path
         )
 
     @property
-    def last_event_name(self) -> str | None:
-        """The key of the event that fired last; None before any did."""
-        if self._hand_fired:
-            return self._hand_fired[-1]
+    def last_event_name(self) -> EventHandle | None:
+        """The event that fired last, as :meth:`handle` gives it; None before any did."""
+        key = self._key_of_last()
+        return self.handle(key) if key is not None else None
+
+    def handle(self, key: str) -> EventHandle:
+        """The handle of an event: the member of ``Events``, the one it was registered with, or else its key."""
+        return self._handles.get(key, key)
+
+    def _key_of_last(self) -> str | None:
+        if self._aside:
+            return self._aside[-1]
         line = self.active.line() if self.active is not None else None
         return line.last if line is not None else self._last_event
 
     # -- control -----------------------------------------------------------------------------------------------------
 
-    def terminate(self, skip_completed: bool = False) -> None:
+    def terminate(self, *, skip_completed: bool = False) -> None:
         """End the run: TERMINATE fires, then COMPLETED unless it is skipped. Without a run it does nothing."""
         self._ask(Terminate(skip_completed))
 
-    def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
+    def terminate_epoch(self, *, skip_epoch_completed: bool = False) -> None:
         """End the present pass of the outermost loop: TERMINATE_SINGLE_EPOCH fires, then its completion unless skipped.
 
         The next pass starts with fresh data.
@@ -405,7 +432,10 @@ class Engine:
             RuntimeError: called elsewhere than at GET_BATCH_COMPLETED or ITERATION_STARTED.
         """
         line, data_loop = self.active.line() if self.active is not None else None, self._loop.data_loop
-        if line is None or data_loop is None or line.event not in ("get_batch_completed", data_loop.started):
+        entering = (
+            data_loop is not None and line is not None and line.event in ("get_batch_completed", data_loop.started)
+        )
+        if not entering or self._aside:
             raise RuntimeError(
                 f"{self.name} cannot skip an iteration in {self.place}: call it at GET_BATCH_COMPLETED or ITERATION_STARTED"
             )
@@ -483,12 +513,12 @@ class Engine:
         max_iters: int | None = None,
         epoch_length: int | None = None,
     ) -> Iterator[str]:
-        """Run one transition at a time: yields the key of each event after its handlers.
+        """Run one transition at a time: yields each event, as :meth:`handle` gives it, after its handlers.
 
         The engine stands still in between: look at ``where``, ``state``, ``machine``. Leaving the iteration early
         pauses the run; ``run()`` or ``steps()`` go on with it. Arguments and errors are those of :meth:`run`.
         """
-        return self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=True)
+        return map(self.handle, self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=True))
 
     def close(self) -> None:
         """Drop a paused or unfinished run and what it opened: the next ``run()`` starts anew.
@@ -509,7 +539,7 @@ class Engine:
         state, loop = self.state, self._loop
         if self.active is not None:
             return self._go_on(self.active, data, limits)
-        goes_on = limits.go_on(state, loop, self.outcome == "completed")
+        goes_on = limits.go_on(state, loop, self.finished)
         if goes_on:
             limits.check_length(state)
             data = state.dataloader if data is None else data
@@ -520,7 +550,7 @@ class Engine:
             limits.check_new(loop, data)
             limits.begin(state, loop, data)
         position, counts = self._saved if goes_on else (0, {})
-        self._saved, self.outcome = (0, {}), None
+        self._saved, self.finished = (0, {}), False
         self.runs += 1
         state.dataloader = data
         state.resumed = position > 0
@@ -545,9 +575,9 @@ class Engine:
         limits.extend(self.state)
         return run
 
-    def ended(self, outcome: str) -> None:
-        """Take note that the run is over."""
-        self.active, self.outcome = None, outcome
+    def ended(self, outcome: str, finished: bool) -> None:
+        """Take note that the run is over, and whether it did all that it was asked to."""
+        self.active, self.finished, self._raised = None, finished, None
         self._last_event = {"completed": "completed", "terminated": "terminate", "failed": "exception_raised"}[outcome]
 
     # -- saving ------------------------------------------------------------------------------------------------------
@@ -583,7 +613,7 @@ class Engine:
         if self.active is not None:
             raise RuntimeError(f"{self.name} has a run that is not over: load before run(), or after close()")
         self._saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
-        self.outcome = None
+        self.finished = False
 
 
 def _as_loop(process: Any) -> Loop:

@@ -100,9 +100,10 @@ def _positive(_: Any, attribute: attrs.Attribute[Any], value: int | None) -> Non
 
 
 def _counts(value: int | Iterable[int] | None) -> Any:
-    if value is None or isinstance(value, int):
-        return value if value is None else (value,)
-    return tuple(sorted(set(value)))
+    if value is None:
+        return None
+    counts = tuple(value) if isinstance(value, Iterable) else (value,)
+    return tuple(sorted(set(counts))) if all(isinstance(count, int) for count in counts) else counts
 
 
 def _count(value: int | None, name: str) -> None:

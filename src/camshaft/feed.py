@@ -58,6 +58,7 @@ class Feed:
         "_state",
         "_target",
         "batches",
+        "gave_out",
         "replaced",
         "skipped",
     )
@@ -74,6 +75,7 @@ class Feed:
         self.skipped = skipped
         self.batches: Iterable[Any] = ()
         self.replaced = False
+        self.gave_out = False
 
     @property
     def has_data(self) -> bool:
@@ -174,6 +176,7 @@ class Feed:
             f"Give data that can be iterated again, or set_data() at DATALOADER_STOP_ITERATION",
             stacklevel=2,
         )
+        self.gave_out = True
         raise Terminate
 
     def _close_iterator(self) -> None:

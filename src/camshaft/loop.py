@@ -8,6 +8,7 @@ from this tree, and insertion returns a new one.
 from __future__ import annotations
 
 import enum
+import keyword
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -414,10 +415,9 @@ def _check_events(owner: str, item: Any) -> None:
 def _lint(loop: Loop) -> None:
     owner = f"loop {loop.name}"
     _check_name("loop", loop.name)
-    if loop.name in _STATE_FIELDS:
-        raise LoopError(
-            f"{owner}: its counter would be state.{loop.name.lower()}, which State needs itself; choose another name"
-        )
+    counter = loop.name.lower()
+    if loop.name in _STATE_FIELDS or keyword.iskeyword(counter):
+        raise LoopError(f"{owner}: its counter would be state.{counter}, which is taken; choose another name")
     _check_events(owner, loop)
     _lint_passes(loop, owner)
     for item in loop.body:

@@ -139,9 +139,10 @@ class _OrderGuard:
             self.in_pass, self.rank = present, 0
             self.entered.clear()
         if event not in self.allowed():
+            path = tuple(name for name in engine.where if name != self.state_of[event].name)
             expected = " | ".join(map(event_name, self.allowed())) or f"nothing more in this pass of {self.scope}"
             raise EventOrderError(
-                f"{engine.name} event {event_name(event)} is out of its declared order in {engine.place}\n  expected: {expected}"
+                f"{engine.name} event {event_name(event)} is out of its declared order in {engine.describe(path)}\n  expected: {expected}"
             )
         self.rank = self.order.index(event) + 1
         state = self.state_of[event]

@@ -60,6 +60,7 @@ class Run:
         self.feed = feed
         self.status = PAUSED
         self.outcome = "completed"
+        self.finished = True
         self.control: Control | None = None
         self.parent: Engine | None = None
         self.children: list[Run] = []
@@ -120,6 +121,8 @@ class Run:
     def ask(self, control: Control) -> None:
         """Leave a control call to take effect when the present firing, phase or step is over."""
         line = self.line()
+        if self.status == PAUSED and isinstance(control, NewData):
+            self.feed.replace(control.data)
         if self.status != RUNNING or (line is not None and line.event in ("terminate", "completed")):
             return
         if self.control is None or control.rank > self.control.rank:
@@ -145,8 +148,7 @@ class Run:
         if isinstance(control, NewData):
             self.feed.replace(control.data)  # the loop goes on yielding all events, to notice it before the next fetch
         elif isinstance(control, Interrupt):
-            self._pause(next_firing)
-            return None
+            return self._interrupt(firing, fired)
         elif isinstance(control, (Terminate, TerminateEpoch, SkipIteration)) and not self._is_over(control, event):
             self._attend()
             return self._throw(control)
@@ -160,17 +162,26 @@ class Run:
         return event in ended
 
     def _throw(self, control: Control) -> Firing | None:
-        if isinstance(control, Terminate) and control.skip_completed:
-            self.outcome = "terminated"
+        if isinstance(control, Terminate):
+            self.finished = False
+            self.outcome = "terminated" if control.skip_completed else "completed"
         try:
             return self._generator.throw(control)
         except StopIteration:
             return None
 
-    def _pause(self, held: Firing | None) -> None:
-        self._held = held
+    def _interrupt(self, firing: Firing, fired: bool) -> Firing | None:
+        """Pause, unless a handler of INTERRUPT asks to end the run or the epoch."""
+        self.engine.fire_aside(self.engine.switchboard.firing("interrupt"))
+        if isinstance(self.control, (Terminate, TerminateEpoch)):
+            return self._obey(firing, fired)
+        if isinstance(self.control, NewData):
+            self.feed.replace(self.control.data)
+        self.control = None
+        self.engine.namespace["PENDING"] = False
+        self._held = None if fired else firing
         self.status = PAUSED
-        self._fire(self.engine.switchboard.firing("interrupt"))
+        return None
 
     def _attend(self) -> None:
         """Have every event yielded only while something needs it."""
@@ -190,7 +201,7 @@ class Run:
         """
         self._stepping = stepping
         self.status = RUNNING
-        outcome = "paused"
+        outcome, handed_out = "paused", False
         self._enter()
         try:
             self._watch()
@@ -198,16 +209,20 @@ class Run:
             for event in self._events():
                 if stepping:
                     self._leave()
+                    handed_out = True
                     yield event
+                    handed_out = False
                     self._enter()
             outcome = "interrupted" if self.status == PAUSED else self.outcome
             if self.status == RUNNING:
                 self._close()
-        except GeneratorExit:
-            self._enter()
-            self.status = PAUSED
-            raise
+                if self._strict is not None:
+                    self._strict.checker.finish()
         except BaseException as error:
+            if handed_out:  # whoever stepped has left
+                self._enter()
+                self.status = PAUSED
+                raise
             outcome = "failed"
             if not self._fail(error):
                 raise
@@ -241,16 +256,12 @@ class Run:
         if stepping:
             yield "interrupt"
 
-    def _fire(self, firing: Firing) -> None:
-        for handler in firing.handlers:
-            handler.call(self.engine)
-
     def _fail(self, error: BaseException) -> bool:
         """Enter FAILED: note where, tell the handlers, close what is open. Returns whether one took the error."""
         engine = self.engine
         self._failed_at = self._line_of(error)
         self.status, self.control = FAILED, None
-        error.add_note(f"in {engine.name}: {engine.place}")
+        error.add_note(f"in {engine.name}: {engine.place_of(error)}")
         answers = []
         try:
             for handler in engine.switchboard.firing("exception_raised").handlers:
@@ -309,7 +320,7 @@ class Run:
         if engine.switchboard.attentive:
             engine.switchboard.attend(False)
         if self.status != PAUSED:
-            engine.ended(outcome)
+            engine.ended(outcome, self.finished and outcome != "failed" and not self.feed.gave_out)
 
 
 class _Strict:

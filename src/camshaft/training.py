@@ -58,8 +58,9 @@ def _detached(value: Any) -> Any:
         return value.detach()
     if isinstance(value, Mapping):
         return {key: _detached(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(_detached(inner) for inner in value)
+    if isinstance(value, (list, tuple)):
+        parts = [_detached(inner) for inner in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
 
 

@@ -1,0 +1,180 @@
+"""The generated source: it is what runs, it reads as written by hand, and debuggers and tracebacks know it."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import subprocess
+import sys
+import textwrap
+import traceback
+import weakref
+
+import pytest
+
+from camshaft import DATA, Engine, Events, Loop, Phase, every
+from camshaft.codegen import generate
+
+
+def step(engine, batch):
+    return batch
+
+
+def test_the_source_of_the_standard_loop():
+    engine = Engine([Phase("FORWARD", step), Phase("OPTIM_STEP", step, when=every(4))])
+    assert engine.source() == textwrap.dedent('''\
+        def epoch_loop(engine, state, feed):
+            """The loop EPOCH. A name in capitals is an event, False while nobody hears it."""
+            began = perf_counter()
+            try:
+                if STARTED: yield STARTED
+                while state.within_limits():
+                    if not state.resumed: state.epoch += 1
+                    began_pass = perf_counter()
+                    try:
+                        if EPOCH_STARTED: yield EPOCH_STARTED
+                        feed.begin()
+                        if GET_BATCH_STARTED and feed.expects_more(): yield GET_BATCH_STARTED
+                        while feed.more():
+                            for state.batch in feed.batches:
+                                state.output = output = None
+                                try:
+                                    if GET_BATCH_COMPLETED: yield GET_BATCH_COMPLETED
+                                    state.iteration += 1
+                                    if ITERATION_STARTED: yield ITERATION_STARTED
+                                    if FORWARD_STARTED: yield FORWARD_STARTED
+                                    output = forward(engine, state.batch)
+                                    if output is not None: state.output = output
+                                    if FORWARD_COMPLETED: yield FORWARD_COMPLETED
+                                    if state.iteration % 4 == 0:
+                                        if OPTIM_STEP_STARTED: yield OPTIM_STEP_STARTED
+                                        output = optim_step(engine, state.batch)
+                                        if output is not None: state.output = output
+                                        if OPTIM_STEP_COMPLETED: yield OPTIM_STEP_COMPLETED
+                                    if ITERATION_COMPLETED: yield ITERATION_COMPLETED
+                                except SkipIteration:
+                                    if ITERATION_SKIPPED: yield ITERATION_SKIPPED
+                                if GET_BATCH_STARTED and feed.expects_more():
+                                    yield GET_BATCH_STARTED
+                                    if feed.replaced: break
+                            if feed.ran_out() and DATALOADER_STOP_ITERATION: yield DATALOADER_STOP_ITERATION
+                        if PENDING: yield PENDING
+                    except TerminateEpoch as ended:
+                        feed.restart()
+                        if TERMINATE_SINGLE_EPOCH: yield TERMINATE_SINGLE_EPOCH
+                        if ended.skip_epoch_completed: continue
+                    state.times["EPOCH_COMPLETED"] = perf_counter() - began_pass
+                    if EPOCH_COMPLETED: yield EPOCH_COMPLETED
+            except Terminate as ended:
+                if TERMINATE: yield TERMINATE
+                if ended.skip_completed: return
+            state.times["COMPLETED"] = perf_counter() - began
+            if COMPLETED: yield COMPLETED
+        ''')
+
+
+def test_what_is_printed_is_what_runs():
+    engine = Engine(step)
+    loop = engine.namespace[engine.program.entry]
+    assert inspect.getsource(loop) == engine.source()
+
+
+def test_loops_of_one_structure_share_their_program_and_nothing_else():
+    first, second = Engine([Phase("A", step)]), Engine([Phase("A", lambda engine, batch: -batch)])
+    assert first.program is second.program
+    assert first.namespace is not second.namespace
+    assert (first.run([3]).output, second.run([3]).output) == (3, -3)
+
+
+def test_every_1_and_a_condition_are_told_apart():
+    engine = Engine([Phase("A", step, when=lambda engine: False)])
+    assert engine.run([3]).output is None
+    assert Engine([Phase("A", step, when=every(1))]).run([3]).output == 3
+
+
+def test_a_traceback_shows_the_lines_of_the_loop():
+    def bad(engine, batch):
+        raise ValueError("bad batch")
+
+    with pytest.raises(ValueError, match="bad batch") as caught:
+        Engine([Phase("BACKWARD", bad)], name="trainer").run([1, 2])
+    text = "".join(traceback.format_exception(caught.value))
+    assert "output = backward(engine, state.batch)" in text
+    assert "in trainer: EPOCH 1 / ITERATION 1 / BACKWARD" in text
+
+
+def test_a_breakpoint_in_the_loop_works_in_pdb(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from camshaft import Engine\ntrainer = Engine(lambda engine, batch: batch + 1)\ntrainer.run([41])\n"
+    )
+    number = 1 + Engine(step).source().splitlines().index(" " * 28 + "state.output = step(engine, state.batch)")
+    stop_inside = "b train.py:3\nc\nb trainer.namespace['epoch_loop']\nc\n"
+    commands = f"{stop_inside}b {number}\nc\np state.batch\nn\np state.output\nq\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "pdb", script], input=commands, capture_output=True, text=True, timeout=120
+    )
+    assert "<camshaft epoch_loop" in done.stdout
+    assert "state.output = step(engine, state.batch)" in done.stdout
+    assert "(Pdb) 41" in done.stdout
+    assert "(Pdb) 42" in done.stdout
+
+
+def test_names_that_python_or_the_loop_need_are_left_alone():
+    names = ("IMPORT", "STATE", "OUTPUT", "ENGINE", "FEED", "RANGE", "PRINT", "ENDED", "INNER", "PENDING")
+    body = [Phase(name, step) for name in names if name != "OUTPUT"]
+    inner = Loop("LOOP", Phase("IF", step), times=2)
+    assert Engine(Loop("EPISODE", inner, *body)).run(max_epochs=2).episode == 2
+
+
+def test_event_names_that_are_no_identifiers():
+    engine = Engine([Phase("A", step, started="a begins!", completed="Terminate")])
+    log = []
+    engine.add_event_handler("a begins!", lambda: log.append(1))
+    engine.add_event_handler("Terminate", lambda: log.append(2))
+    engine.run([1])
+    assert log == [1, 2]
+
+
+def test_a_step_that_raises_stop_iteration_leaves_as_runtime_error():
+    def stop(engine, batch):
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        Engine(stop).run([1])
+
+
+def test_a_finished_engine_is_freed_without_the_garbage_collector():
+    def evaluate():
+        engine = Engine([Phase("A", step, when=every(2))], name="trainer")
+        engine.register_events("marked", after="A")
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=2), lambda engine: None)
+        engine.add_event_handler("marked", lambda: None)
+        engine.run([1, 2, 3], max_epochs=2)
+        list(engine.steps([1, 2], max_epochs=4))
+        return weakref.ref(engine)
+
+    evaluate()
+    gc.collect()
+    gc.disable()
+    try:
+        assert evaluate()() is None
+    finally:
+        gc.enable()
+
+
+def test_generation_is_linear_in_the_number_of_states():
+    lines = [
+        generate(Loop("A", *[Phase(f"P{n}", step) for n in range(size)], times=1)).source.count("\n")
+        for size in (10, 20)
+    ]
+    per_state = (lines[1] - lines[0]) / 10
+    assert (
+        generate(Loop("A", *[Phase(f"P{n}", step) for n in range(100)], times=1)).source.count("\n")
+        == lines[1] + 80 * per_state
+    )
+
+
+def test_at_most_one_try_for_each_loop():
+    loop = Loop("FOLD", Loop("EPOCH", Loop("ITERATION", Loop("TIME", Phase("A", step), times=2), over=DATA), times=2))
+    assert generate(loop).source.count("try:") <= 4

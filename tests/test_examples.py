@@ -1,0 +1,205 @@
+"""The examples: importing them trains nothing, and what they print when they run."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from camshaft import Engine, Events, record
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"examples_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return load("custom_events_resnet18")
+
+
+@pytest.fixture(scope="module")
+def faq():
+    return load("trainer_and_evaluator")
+
+
+QUICK = ["--epochs", "2", "--epoch-length", "2", "--batch-size", "8", "--device", "cpu"]
+
+
+# -- custom_events_resnet18 -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["custom_events_resnet18", "trainer_and_evaluator"])
+def test_importing_an_example_prints_nothing_and_runs_nothing(name, capsys):
+    with record() as trace:
+        load(name)
+    assert len(trace) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_resnet18_builds_without_training(resnet):
+    training = resnet.build(seed=3, device="cpu")
+    trainer = training.trainer
+    assert isinstance(trainer, Engine)
+    assert [nested.name for nested in trainer.loop.nested] == ["train_evaluator", "validation_evaluator"]
+    assert {free.name for free in trainer.loop.free} == {"BACKWARD", "OPTIM_STEP"}
+    assert [engine.state.iteration for engine in training[:3]] == [0, 0, 0]
+    assert (len(training.train_loader.dataset), len(training.validation_loader.dataset)) == (1437, 360)
+    x, y = next(iter(training.train_loader))
+    assert (x.shape, y.shape) == ((64, 1, 28, 28), (64,))
+
+
+def test_the_digits_are_split_the_same_way_each_time_and_without_overlap(resnet):
+    (train, validation), (again, _) = resnet.load_digits(), resnet.load_digits()
+    assert train.indices == again.indices
+    assert sorted([*train.indices, *validation.indices]) == list(range(1797))
+    x = torch.stack([image for image, _ in train])
+    assert abs(x.mean().item()) < 0.05
+    assert abs(x.std().item() - 1) < 0.05
+
+
+def test_resnet18_prints_loop_machine_metrics_and_verdict_in_this_order(resnet, capsys):
+    assert resnet.main(QUICK) == 0
+    out = capsys.readouterr().out
+    trainer = resnet.build(device="cpu").trainer
+    metrics = r"  train accuracy \d\.\d{4} loss \d+\.\d{4}  validation accuracy \d\.\d{4} loss \d+\.\d{4}\n"
+    parts = [
+        "=== The loop that runs ===",
+        trainer.source(),
+        "=== Its machine ===",
+        str(trainer.machine),
+        "=== Its states ===",
+        str(trainer.loop),
+        "=== Training ===",
+        "epoch 1/2  train accuracy",
+        "epoch 2/2  train accuracy",
+        "trained for ",
+        "=== Order check ===",
+        "legal",
+    ]
+    places = [out.find(part) for part in parts]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert len(re.findall(r"^epoch \d/2" + metrics, out, re.MULTILINE)) == 2
+    # 2 epochs of 2 batches: 40 events of the trainer and 4 evaluations of 24 each
+    assert re.search(r"^(\d+) events in 5 runs checked against their machines: legal\n\Z", out, re.MULTILINE)
+
+
+def test_resnet18_fires_its_events_around_backward_and_step(resnet):
+    training = resnet.build(batch_size=4, device="cpu", epoch_length=1)
+    trainer, own = training.trainer, resnet.BackpropEvents
+    model_grads = []
+    trainer.add_event_handler(own.BACKWARD_COMPLETED, lambda: model_grads.append(trainer.where))
+    with record() as trace:
+        trainer.run(training.train_loader, max_epochs=1, epoch_length=3)
+    assert [seen.event for seen in trace if seen.event in {event.value for event in own}] == [
+        event.value for event in own
+    ] * 3
+    assert model_grads == [("EPOCH", "ITERATION", "BACKWARD")] * 3
+    assert trace.count(Events.ITERATION_COMPLETED, "validation_evaluator") == 1
+    trace.assert_legal()
+
+
+def test_resnet18_repeats_its_numbers_with_the_same_seed(resnet, capsys):
+    def numbers(seed):
+        resnet.main(["--seed", seed, "--epochs", "1", *QUICK[2:]])
+        return re.findall(r"^epoch .*", capsys.readouterr().out, re.MULTILINE)
+
+    first, other, again = numbers("1"), numbers("2"), numbers("1")
+    assert len(first) == 1
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize(("data", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_missing_files_are_one_line_that_says_what_to_do(resnet, capsys, tmp_path, data, folder):
+    assert resnet.main(["--data", data, "--root", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(f"no {data} under {tmp_path}")
+    assert err.endswith(
+        f"unpack its four IDX files into {tmp_path / folder / 'raw'}, or add --download to fetch them\n"
+    )
+
+
+def idx(values):
+    """A tensor of bytes in the format of the IDX files."""
+    header = [0, 0, 8, values.ndim]
+    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+    return bytes(header) + sizes + values.to(torch.uint8).numpy().tobytes()
+
+
+@pytest.mark.parametrize(("data", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_idx_files_are_read_from_root(resnet, capsys, tmp_path, data, folder):
+    raw = tmp_path / folder / "raw"
+    raw.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    for part, samples in (("train", 24), ("t10k", 12)):
+        images = torch.randint(256, (samples, 28, 28), generator=generator)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(torch.arange(samples) % 10))
+    training = resnet.build(data, root=tmp_path, device="cpu")
+    assert training.train_loader.batch_size == 128
+    assert (len(training.train_loader.dataset), len(training.validation_loader.dataset)) == (24, 12)
+    assert resnet.main(["--data", data, "--root", str(tmp_path), *QUICK]) == 0
+    assert capsys.readouterr().out.endswith("legal\n")
+
+
+@pytest.mark.parametrize("ending", ["done", "terminated", "failed"])
+def test_the_progress_bar_is_taken_away_however_the_epoch_ends(resnet, monkeypatch, ending):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the output for a terminal
+    bar, shown = resnet.ProgressBar(), []
+
+    def step(engine, batch):
+        shown.append(bar.progress is not None)
+        if batch == 2 and ending == "failed":
+            raise ArithmeticError
+        if batch == 2 and ending == "terminated":
+            engine.terminate()
+
+    engine = Engine(step)
+    bar.attach(engine)
+    if ending == "failed":
+        with pytest.raises(ArithmeticError):
+            engine.run([1, 2, 3])
+    else:
+        engine.run([1, 2, 3], max_epochs=2)
+    assert all(shown)
+    assert bar.progress is None
+
+
+def test_the_progress_bar_stays_away_where_there_is_no_terminal(resnet):
+    engine = Engine(lambda engine, batch: None)
+    resnet.ProgressBar().attach(engine)
+    assert not any(engine.handlers(event) for event in (Events.EPOCH_STARTED, Events.ITERATION_COMPLETED))
+
+
+# -- trainer_and_evaluator ------------------------------------------------------------------------------------------
+
+
+def test_trainer_and_evaluator_builds_without_running(faq):
+    program = faq.build()
+    assert [program.trainer.name, program.evaluator.name] == ["trainer", "evaluator"]
+    assert program.trainer.state.epoch == program.evaluator.state.epoch == 0
+
+
+def test_trainer_and_evaluator_shows_that_the_evaluator_completes_once_in_every_run(faq, capsys):
+    faq.main(max_epochs=2)
+    said, tree = capsys.readouterr().out.split("\n\n", 1)
+    assert [tuple(line.split()[:2]) for line in said.splitlines()] == [
+        ("trainer", "EPOCH_COMPLETED"),
+        ("evaluator", "EPOCH_COMPLETED"),
+        ("evaluator", "COMPLETED"),
+    ] * 2 + [("trainer", "COMPLETED")]
+    assert tree.startswith("trainer\n  STARTED 0\n")
+    assert "  EPOCH_COMPLETED 1\n    evaluator\n      STARTED 0\n" in tree
+    assert re.search(r"^evaluator +COMPLETED +2$", tree, re.MULTILINE)
