@@ -43,7 +43,7 @@ class Values(NamedTuple):
 
 
 DEFAULTS = {
-    "digits": Values(epochs=5, batch_size=64, lr=0.0005),
+    "digits": Values(epochs=4, batch_size=64, lr=0.0005),
     "mnist": Values(epochs=3, batch_size=128, lr=0.005),
     "fashion-mnist": Values(epochs=3, batch_size=128, lr=0.005),
 }

@@ -81,8 +81,10 @@ class World:
             raise (KeyboardInterrupt if value == KEYBOARD else Fault)(f"{action.moment} {action.n}")
         if what == "set_data":
             engine.set_data(make_data(value))
-        elif what in ("terminate", "terminate_epoch"):
-            getattr(engine, what)(value)
+        elif what == "terminate":
+            engine.terminate(skip_completed=value)
+        elif what == "terminate_epoch":
+            engine.terminate_epoch(skip_epoch_completed=value)
         else:
             getattr(engine, what)()
 

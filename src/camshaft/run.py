@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer", "Run", "executing", "observers"]
 
-RUNNING, PAUSED, FAILED = "running", "paused", "failed"
+RUNNING, PAUSED, FAILED, DROPPED = "running", "paused", "failed", "dropped"
 
 executing: ContextVar[Engine | None] = ContextVar("camshaft_executing", default=None)
 """The engine of which a transition executes right now, in this thread."""
@@ -232,7 +232,7 @@ class Run:
 
     def _events(self) -> Iterator[str]:
         """Call the handlers of each event that the loop yields; yields events only when stepping."""
-        engine, stepping = self.engine, self._stepping
+        engine, stepping, switchboard = self.engine, self._stepping, self.engine.switchboard
         at_hand, self._held = self._held, None
         if at_hand is None and self.control is not None and self._fired is not None:
             at_hand = self._obey(self._fired, fired=True)
@@ -251,6 +251,8 @@ class Run:
                     at_hand = self._obey(firing, fired=True)
                     if at_hand is not None or self.status != RUNNING:
                         break
+                elif switchboard.attentive:
+                    self._attend()
             else:
                 return
         if stepping:
@@ -284,7 +286,7 @@ class Run:
     def drop(self) -> None:
         """End a paused run without firing anything."""
         if self.status == PAUSED:
-            self.engine.active = None
+            self.status, self.engine.active = DROPPED, None
             self._close()
 
     # -- what is around it -------------------------------------------------------------------------------------------
