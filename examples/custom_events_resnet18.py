@@ -225,7 +225,7 @@ def build(
     model = Net().to(place)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=defaults.lr if lr is None else lr)
     criterion = nn.CrossEntropyLoss()
-    size = batch_size or defaults.batch_size
+    size = defaults.batch_size if batch_size is None else batch_size
     shuffled = torch.Generator().manual_seed(seed)
     train_loader = DataLoader(train_set, batch_size=size, shuffle=True, generator=shuffled)
     validation_loader = DataLoader(validation_set, batch_size=size)
@@ -274,16 +274,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     def add(name: str, text: str, **options: Any) -> None:
         parser.add_argument(name, help=text, **options)
 
+    def positive(text: str) -> int:
+        if int(text) < 1:
+            raise argparse.ArgumentTypeError(f"{text} is below 1")
+        return int(text)
+
     hidden = argparse.SUPPRESS  # keeps "(default: None)" out of the help
     add("--data", "what to learn", choices=list(DEFAULTS), default="digits")
     add("--root", "the folder of the IDX files, or where to put them", type=Path, default=Path("data"))
     add("--download", "fetch the IDX files if they are missing", action="store_true", default=hidden)
-    add("--epochs", defaults("epochs"), type=int, default=hidden)
-    add("--batch-size", defaults("batch_size"), type=int, default=hidden)
+    add("--epochs", defaults("epochs"), type=positive, default=hidden)
+    add("--batch-size", defaults("batch_size"), type=positive, default=hidden)
     add("--lr", defaults("lr"), type=float, default=hidden)
     add("--seed", "same seed, same numbers", type=int, default=0)
     add("--device", "such as cpu or cuda; a GPU where there is one", default=hidden)
-    add("--epoch-length", "at most so many batches an epoch, for a quick look", type=int, default=hidden)
+    add("--epoch-length", "at most so many batches an epoch, for a quick look", type=positive, default=hidden)
     return parser.parse_args(argv)
 
 

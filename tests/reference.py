@@ -258,7 +258,8 @@ class Reference:
         elif what == "interrupt":
             self.fire("interrupt", by_hand=True)
             if self.control is not None and self.control[0] in ("terminate", "terminate_epoch"):
-                return self.obey(before)
+                self.obey(before)
+                return
             if self.control is not None and self.control[0] == "new data":
                 self.data, self.iterator, self.restarted = self.control[1], None, False
             self.control = None

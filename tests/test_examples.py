@@ -89,21 +89,20 @@ def test_resnet18_prints_loop_machine_metrics_and_verdict_in_this_order(resnet, 
     assert -1 not in places
     assert places == sorted(places)
     assert len(re.findall(r"^epoch \d/2" + metrics, out, re.MULTILINE)) == 2
-    # 2 epochs of 2 batches: 40 events of the trainer and 4 evaluations of 24 each
     assert re.search(r"^(\d+) events in 5 runs checked against their machines: legal\n\Z", out, re.MULTILINE)
 
 
 def test_resnet18_fires_its_events_around_backward_and_step(resnet):
     training = resnet.build(batch_size=4, device="cpu", epoch_length=1)
     trainer, own = training.trainer, resnet.BackpropEvents
-    model_grads = []
-    trainer.add_event_handler(own.BACKWARD_COMPLETED, lambda: model_grads.append(trainer.where))
+    stood = []
+    trainer.add_event_handler(own.BACKWARD_COMPLETED, lambda: stood.append(trainer.where))
     with record() as trace:
         trainer.run(training.train_loader, max_epochs=1, epoch_length=3)
     assert [seen.event for seen in trace if seen.event in {event.value for event in own}] == [
         event.value for event in own
     ] * 3
-    assert model_grads == [("EPOCH", "ITERATION", "BACKWARD")] * 3
+    assert stood == [("EPOCH", "ITERATION", "BACKWARD")] * 3
     assert trace.count(Events.ITERATION_COMPLETED, "validation_evaluator") == 1
     trace.assert_legal()
 
@@ -154,6 +153,13 @@ def test_idx_files_are_read_from_root(resnet, capsys, tmp_path, data, folder):
     assert capsys.readouterr().out.endswith("legal\n")
 
 
+@pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--epoch-length"])
+def test_options_that_cannot_work_are_refused(resnet, capsys, option):
+    with pytest.raises(SystemExit, match="2"):
+        resnet.main([option, "0"])
+    assert f"argument {option}: 0 is below 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", ["done", "terminated", "failed"])
 def test_the_progress_bar_is_taken_away_however_the_epoch_ends(resnet, monkeypatch, ending):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the output for a terminal
@@ -177,7 +183,8 @@ def test_the_progress_bar_is_taken_away_however_the_epoch_ends(resnet, monkeypat
     assert bar.progress is None
 
 
-def test_the_progress_bar_stays_away_where_there_is_no_terminal(resnet):
+def test_the_progress_bar_stays_away_where_there_is_no_terminal(resnet, monkeypatch, capsys):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     engine = Engine(lambda engine, batch: None)
     resnet.ProgressBar().attach(engine)
     assert not any(engine.handlers(event) for event in (Events.EPOCH_STARTED, Events.ITERATION_COMPLETED))

@@ -6,11 +6,11 @@ import json
 
 import pytest
 from hypothesis import given
-from programs import Program, World, loop_specs, programs
 
 from camshaft import DATA, Engine, Events, Loop, LoopError, Mark, Nested, Phase, Step, every
 from camshaft.loop import from_dict, to_dict
 from camshaft.machine import LoopMachine
+from programs import Program, World, loop_specs, programs
 
 
 def nothing(engine, batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Callable
@@ -11,12 +12,12 @@ import attrs
 import pytest
 from hypothesis import Phase as HypothesisPhase
 from hypothesis import given, settings
-from programs import programs
-from test_properties import check_agreement
 
 import camshaft.engine
 from camshaft import Engine, EventOrderError, Phase, Trace, every, record
 from camshaft.codegen import Program, generate
+from programs import programs
+from test_properties import check_agreement
 
 Edit = Callable[[str], str]
 
@@ -188,7 +189,7 @@ def test_a_truncated_trace_is_illegal_wherever_it_ends() -> None:
 def test_a_trace_that_lost_a_whole_iteration_or_epoch_is_illegal() -> None:
     trace = trace_of(phases())
     starts = [index for index in range(len(trace)) if trace[index].event == "get_batch_started"]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in itertools.pairwise(starts):
         with pytest.raises(EventOrderError):
             edited(trace, [*range(start), *range(end, len(trace))]).assert_legal()
     epochs = [index for index in range(len(trace)) if trace[index].event == "epoch_started"]

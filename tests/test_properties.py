@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import given, note
-from programs import Program, World, make_data, programs
-from reference import Reference
 
 from camshaft import Engine, record
 from camshaft.loop import Loop
+from programs import Program, World, make_data, programs
+from reference import Reference
 
 
 def outcome_of(engine: Any, program: Program) -> Any:

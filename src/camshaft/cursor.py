@@ -76,7 +76,8 @@ class Limits:
         """
         if self.epoch_length is not None and state.epoch_length not in (None, self.epoch_length):
             raise ValueError(
-                f"epoch_length={self.epoch_length}, but the run was begun with {state.epoch_length}: leave it out, or {START_OVER}"
+                f"epoch_length={self.epoch_length}, but the run was begun with {state.epoch_length}: "
+                f"leave it out, or {START_OVER}"
             )
 
     def extend(self, state: State) -> None:
@@ -170,7 +171,8 @@ def load_cursor(state: State, loop: Loop, saved: dict[str, Any], user_keys: list
     unknown = set(saved) - {*counters, *LIMITS, *user_keys, "position", "event_counts"}
     if unknown:
         raise ValueError(
-            f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; add them to state_dict_user_keys"
+            f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
+            f"add them to state_dict_user_keys"
         )
     for name in counters:
         if not isinstance(saved[name], int) or saved[name] < 0:

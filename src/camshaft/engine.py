@@ -119,7 +119,7 @@ class Engine:
         if self.active is not None:
             if program is not self.program:
                 raise RuntimeError(
-                    f"{self.name} has a run that is not over: change the states of its loop before run(), or after close()"
+                    f"{self.name} has a run that is not over: change its loop before run(), or after close()"
                 )
             self._loop, self._machine = loop, None
             return
@@ -426,7 +426,7 @@ class Engine:
             self._ask(TerminateEpoch(skip_epoch_completed))
 
     def skip_iteration(self) -> None:
-        """Leave out what this iteration would do: ITERATION_SKIPPED fires in place of its phases and ITERATION_COMPLETED.
+        """Leave out what this iteration would do: ITERATION_SKIPPED fires instead of its phases and ITERATION_COMPLETED.
 
         Raises:
             RuntimeError: called elsewhere than at GET_BATCH_COMPLETED or ITERATION_STARTED.
@@ -437,7 +437,8 @@ class Engine:
         )
         if not entering or self._aside:
             raise RuntimeError(
-                f"{self.name} cannot skip an iteration in {self.place}: call it at GET_BATCH_COMPLETED or ITERATION_STARTED"
+                f"{self.name} cannot skip an iteration in {self.place}: "
+                f"call it at GET_BATCH_COMPLETED or ITERATION_STARTED"
             )
         self._ask(SkipIteration())
 
@@ -568,7 +569,8 @@ class Engine:
             )
         if data is not None and data is not self.state.dataloader:
             raise ValueError(
-                f"{self.name} is paused and goes on with the data it has: leave the data out, call set_data() when it runs, or {START_OVER}"
+                f"{self.name} is paused and goes on with the data it has: leave the data out, call set_data(), "
+                f"or {START_OVER}"
             )
         limits.check_length(self.state)
         limits.go_on(self.state, self._loop, finished=False)
@@ -600,8 +602,8 @@ class Engine:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
 
-        In the middle of an epoch, STARTED and EPOCH_STARTED fire again, without counting; ``state.resumed`` is True meanwhile.
-        The data is not moved: give :meth:`run` what is still to be read.
+        In the middle of an epoch, STARTED and EPOCH_STARTED fire again, without counting; ``state.resumed`` is True
+        meanwhile. The data is not moved: give :meth:`run` what is still to be read.
 
         Args:
             state_dict: what :meth:`state_dict` gave; or ``epoch`` or ``iteration`` with ``epoch_length`` and a limit.

@@ -376,7 +376,8 @@ class Loop:
             return LoopError(f"loop {name}: it is the outermost state, nothing stands beside it; use within={name!r}")
         if any(free.name == name for free in self.free):
             return LoopError(
-                f"loop {self.name}: the state {name} is free, your own code fires its events, so the engine cannot place anything beside it"
+                f"loop {self.name}: the state {name} is free, your own code fires its events, so nothing can be placed "
+                f"beside it; give that event a place first"
             )
         names = ", ".join(item.name for _, item in self.walk())
         return LoopError(f"loop {self.name}: there is no state {name}; it has {names}")
@@ -465,7 +466,8 @@ def _lint_names(loop: Loop, owner: str) -> None:
             data_loops.append(item.name)
     if len(data_loops) > 1:
         raise LoopError(
-            f"{owner}: {' and '.join(data_loops)} both take the data of the run; one can, the others need over= of their own"
+            f"{owner}: {' and '.join(data_loops)} both take the data of the run; "
+            f"one can, the others need over= of their own"
         )
     scopes = {RUN} | {item.name for _, item in loop.walk() if isinstance(item, Loop)}
     for free in loop.free:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ __all__ = ["Context", "EventOrderError", "Guard", "LoopMachine", "OrderChecker",
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}
+_BOUNDARY = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
 
 
 class EventOrderError(RuntimeError):
@@ -127,6 +129,7 @@ class _Table:
         self.items: dict[str, Any] = {}
         self.data_loop = loop.data_loop
         self._boundary()
+        self.paths = {place: self.paths[place] for place in self._in_order()}
 
     # -- the loops ---------------------------------------------------------------------------------------------------
 
@@ -279,9 +282,8 @@ class _Table:
         name, counter = loop.name, loop.name.lower()
 
         def short(context: Context) -> bool | None:
-            if context.epoch_length is None:
-                return True
-            return _unless_none(context.passes.get(name), lambda passes: passes < context.epoch_length)  # type: ignore[operator]
+            length = context.epoch_length
+            return True if length is None else _unless_none(context.passes.get(name), lambda passes: passes < length)
 
         def within(context: Context) -> bool:
             return context.max_iters is None or context.counts.get(name, 0) < context.max_iters
@@ -338,6 +340,29 @@ class _Table:
                 effects += (partial(_enter if enters else _leave, free.name),)
             dest = host if free.is_pair and event == free.completed else inner
             self.rows.append(Row(source, event, dest, stages, effects))
+
+    def _in_order(self) -> Iterator[str]:
+        """All places, as a run comes by them."""
+        names = [free.name for free in self.loop.free]
+        yield from (READY, STARTED)
+        for place in self._in_order_of(self.loop, ()):
+            if place in self.paths:
+                yield place
+                yield from (f"{place}/{name}" for name in names if f"{place}/{name}" in self.paths)
+        yield from (f"{STARTED}/{name}" for name in names if f"{STARTED}/{name}" in self.paths)
+        yield from (COMPLETED, TERMINATED, FAILED)
+
+    def _in_order_of(self, item: Any, around: Path) -> Iterator[str]:
+        path = (*around, item.name)
+        if isinstance(item, Loop) and item.over is DATA:
+            fetching = (*around, "GET_BATCH")
+            yield from (place_of(fetching), place_of((*fetching, "RESTART")), place_of(fetching, left=True))
+        yield place_of(path)
+        for child in item.body if isinstance(item, Loop) else ():
+            yield from self._in_order_of(child, path)
+        yield place_of(path, left=True)
+        if not around:
+            yield place_of((*path, "TERMINATED"))
 
     def _enter(self, item: Any, path: Path) -> None:
         self.paths[place_of(path)] = path
@@ -431,8 +456,8 @@ class LoopMachine(Machine):
     """A loop as a ``transitions.Machine``.
 
     ``machine.states`` are the places, ``machine.get_triggers(place)`` the events that may follow there, and
-    ``machine.model.trigger(event)`` takes a transition, if its guards allow it. :attr:`table` holds the same transitions for fast
-    reading, :attr:`paths` the states around each place.
+    ``machine.model.trigger(event)`` takes a transition, if its guards allow it. :attr:`table` holds the same
+    transitions for fast reading, :attr:`paths` the states around each place.
 
     Args:
         loop: the loop.
@@ -477,34 +502,37 @@ def _apply(row: Row, model: _Model) -> None:
 
 
 def _describe(machine: LoopMachine) -> Iterator[str]:
-    """The machine as text: each place with its ways out; what is possible everywhere is said once, below."""
-    frees = {event for free in machine.loop.free for event in free.events}
-    boundary = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
-    hosts = {
-        name
-        for name in machine.table
-        if "/" in name and name.rpartition("/")[2] in {free.name for free in machine.loop.free}
-    }
+    """The machine as text: places with the same ways out together; what is possible everywhere is said once, below."""
+    loop = machine.loop
+    names = {free.name for free in loop.free}
+    aside = {event for free in loop.free for event in free.events} | _BOUNDARY
+    alike: dict[tuple[str, ...], list[str]] = {}
     for place, ways in machine.table.items():
-        if place in hosts or place in ENDS:
+        if place in ENDS or ("/" in place and place.rpartition("/")[2] in names):
             continue
-        yield place
-        for row in ways.values():
-            if row.event in boundary or row.event in frees:
-                continue
-            guards = " and ".join(guard.text for guard in row.guards)
-            yield f"  {event_name(row.event)}{f' [{guards}]' if guards else ''} -> {row.dest}"
-    for free in machine.loop.free:
-        names = [event_name(event) for event in free.events]
-        between = f" -> {free.name} -> ".join(names) if free.is_pair else f"{names[0]} -> {free.name}"
-        order = ", in the declared order" if free.order else ", in any order"
-        yield f"anywhere within {free.within}{order}\n  {between}"
-    root = machine.loop.name
+        rows = tuple(_describe_row(row) for row in ways.values() if row.event not in aside)
+        alike.setdefault(rows, []).append(place)
+    for rows, places in alike.items():
+        yield ", ".join(places)
+        yield from rows
+    for (within, is_declared), frees in groupby(loop.free, key=lambda free: (free.within, bool(free.order))):
+        yield f"anywhere within {within}, in {'the declared' if is_declared else 'any'} order"
+        for free in frees:
+            events = [event_name(event) for event in free.events]
+            yield "  " + (f" -> {free.name} -> ".join(events) if free.is_pair else f"{events[0]} -> {free.name}")
     yield "anywhere in the run"
     yield f"  TERMINATE -> {TERMINATED}, then COMPLETED unless it is skipped -> {COMPLETED}"
+    if loop.over is not DATA:
+        completed = event_name(loop.completed)
+        ended = f"{loop.name}/TERMINATED"
+        yield f"  TERMINATE_SINGLE_EPOCH, within {loop.name} -> {ended}, then {completed} unless it is skipped"
     yield "  INTERRUPT -> the same place, where the next run goes on"
     yield f"  EXCEPTION_RAISED -> {FAILED}"
-    yield f"  TERMINATE_SINGLE_EPOCH, within {root} -> {root}/TERMINATED, then {event_name(machine.loop.completed)} unless it is skipped"
+
+
+def _describe_row(row: Row) -> str:
+    guards = " and ".join(guard.text for guard in row.guards)
+    return f"  {event_name(row.event)}{f' [{guards}]' if guards else ''} -> {row.dest}"
 
 
 @attrs.define
@@ -572,4 +600,5 @@ class OrderChecker:
         """The message for an event that is illegal here."""
         expected = " | ".join(map(event_name, self.expected()))
         why = f" because not {denied.text}" if denied is not None and denied.text else ""
-        return f"{self.name} event #{self.seen} {event_name(event)} is illegal in {self.where()}{why}\n  expected: {expected}"
+        what = f"{self.name} event #{self.seen} {event_name(event)} is illegal"
+        return f"{what} in {self.where()}{why}\n  expected: {expected}"

@@ -34,7 +34,8 @@ def attach(
         metric: any ``torchmetrics.Metric`` or ``MetricCollection``.
         engine: whose outputs it sees.
         name: the key in ``state.metrics``.
-        output_transform: makes of ``state.output`` what ``metric.update`` takes: a tuple of arguments, a mapping of keyword arguments, or one value.
+        output_transform: makes of ``state.output`` what ``metric.update`` takes: a tuple of arguments, a mapping of
+            keyword arguments, or one value.
 
     Raises:
         TypeError: ``metric`` is no torchmetrics metric.
@@ -113,7 +114,8 @@ class Accuracy(_Attachable):
             y_pred = y_pred.argmax(dim=1)
         elif y_pred.shape != y.shape:
             raise ValueError(
-                f"predictions of shape {tuple(y_pred.shape)} do not fit labels of shape {tuple(y.shape)}: give (N, C, ...) and (N, ...)"
+                f"predictions of shape {tuple(y_pred.shape)} do not fit labels of shape {tuple(y.shape)}: "
+                f"give (N, C, ...) and (N, ...)"
             )
         elif y_pred.is_floating_point() and not bool(((y_pred == 0) | (y_pred == 1)).all()):
             raise ValueError(

@@ -42,7 +42,8 @@ def register(
     if new != keys:
         taken = next(key for key in keys if key in known)
         raise ValueError(
-            f"{event_name(taken)} is in the loop {loop.name} already, and an event has one place; register it only there"
+            f"{event_name(taken)} is in the loop {loop.name} already, and an event has one place: "
+            f"register it only there"
         )
     return loop.insert(*_placed(keys), after=after, before=before, within=within)
 
@@ -142,7 +143,8 @@ class _OrderGuard:
             path = tuple(name for name in engine.where if name != self.state_of[event].name)
             expected = " | ".join(map(event_name, self.allowed())) or f"nothing more in this pass of {self.scope}"
             raise EventOrderError(
-                f"{engine.name} event {event_name(event)} is out of its declared order in {engine.describe(path)}\n  expected: {expected}"
+                f"{engine.name} event {event_name(event)} is out of its declared order in {engine.describe(path)}\n"
+                f"  expected: {expected}"
             )
         self.rank = self.order.index(event) + 1
         state = self.state_of[event]

@@ -68,7 +68,7 @@ class State:
         self._outer_counter, self._data_counter = outer, data
 
     def within_limits(self) -> bool:
-        """Whether the limits allow another pass of the outermost loop, or the rest of one that was left in the middle."""
+        """Whether the limits allow another pass of the outermost loop, or the rest of one left in the middle."""
         if self.resumed:
             return True
         if self.max_iters is not None:

@@ -67,7 +67,8 @@ class RunRecord:
         parent: the number of the run inside which it ran, or None.
         place: where in the machine the record begins: READY, unless it was paused before.
         context: counters and limits at that moment.
-        outcome: how it ended: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"``, ``"failed"``; None while it runs.
+        outcome: how it ended: ``"completed"``, ``"terminated"`` (without COMPLETED), ``"interrupted"``, ``"paused"``
+            or ``"failed"``; None while it runs.
         limits: the limits at its end.
     """
 
@@ -129,7 +130,7 @@ class Trace:
         return [self._event(number) for number in picked] if isinstance(picked, range) else self._event(picked)
 
     def __eq__(self, other: object) -> bool:
-        """A trace equals a list of events if they fired in this order; another trace, if engines and counters agree too."""
+        """A trace equals a list of the events that fired, in order; and a trace of equal events, engines and counts."""
         if isinstance(other, Trace):
             return [(e.engine, e.event, e.count, e.depth) for e in self] == [
                 (e.engine, e.event, e.count, e.depth) for e in other
@@ -236,9 +237,8 @@ class Trace:
             if index < len(self) and (not around or around[-1][0] != self._run[index]):
                 inner = f" inside {self.runs[around[-1][0]].engine}" if around else ", outside of its run"
                 name = self.runs[self._run[index]].engine
-                raise EventOrderError(
-                    f"{name} event #{index + 1} {event_name(self._keys[self._key[index]])} fell{inner}\n  expected: none of {name} there"
-                )
+                event = f"{name} event #{index + 1} {event_name(self._keys[self._key[index]])}"
+                raise EventOrderError(f"{event} fell{inner}\n  expected: none of {name} there")
 
     def _check_parent(self, segment: list[int], around: list[list[int]]) -> None:
         run, first, past = segment
@@ -247,8 +247,9 @@ class Trace:
         if record.place == READY and record.parent != (outer[0] if outer else None):
             raise EventOrderError(f"{record.engine} runs where it was not called from, at event #{first + 1}")
         if outer is not None and past > outer[2]:
+            caller = self.runs[outer[0]].engine
             raise EventOrderError(
-                f"{record.engine} goes on after {self.runs[outer[0]].engine}, which called it, was over, at event #{outer[2]}"
+                f"{record.engine} goes on after {caller}, which called it, ended at event #{outer[2]}"
             )
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -330,7 +331,8 @@ def _check_header(path: Any, value: Any) -> None:
         raise TraceError(f"{path} is no trace: its first line does not say so")
     if value.get("version") != VERSION:
         raise TraceError(
-            f"{path} is a trace of version {value.get('version')}, and this camshaft reads version {VERSION}; record it again"
+            f"{path} is a trace of version {value.get('version')}, and this camshaft reads version {VERSION}: "
+            f"record it again"
         )
 
 
@@ -365,9 +367,8 @@ class _RunChecker:
         loop = self.counters[event]
         counted = self.checker.context.counts.get(loop, 0)
         if counted != count:
-            raise EventOrderError(
-                f"{self.record.engine} event #{self.checker.seen} {event_name(event)} is miscounted\n  expected: {loop} {counted}, not {count}"
-            )
+            what = f"{self.record.engine} event #{self.checker.seen} {event_name(event)} is miscounted"
+            raise EventOrderError(f"{what}\n  expected: {loop} {counted}, not {count}")
 
     def finish(self) -> None:
         """Judge the end."""
@@ -383,14 +384,12 @@ class _RunChecker:
         }
         if record.outcome is not None and self.last != ends[record.outcome]:
             last = event_name(self.last) if self.last else "nothing"
-            raise EventOrderError(
-                f"{record.engine} {record.outcome}, but ends with {last}\n  expected: {event_name(ends[record.outcome])}"
-            )
+            expected = event_name(ends[record.outcome])
+            raise EventOrderError(f"{record.engine} {record.outcome}, but ends with {last}\n  expected: {expected}")
         length = record.limits.get("epoch_length")
         if checker.context.epoch_length != length:
-            raise EventOrderError(
-                f"{record.engine} is miscounted: an epoch had {checker.context.epoch_length} iterations\n  expected: {length}"
-            )
+            counted = checker.context.epoch_length
+            raise EventOrderError(f"{record.engine} had {counted} iterations in an epoch\n  expected: {length}")
 
 
 # -- recording --------------------------------------------------------------------------------------------------------
@@ -530,7 +529,7 @@ class _Tree:
 
 
 def _merged(blocks: list[tuple[str, list[str]]], depth: int) -> Iterator[str]:
-    """The lines of all blocks; passes that are alike and follow each other are shown as the first of them and a number."""
+    """The lines of all blocks; passes that are alike and follow each other are shown as the first and a number."""
     passes: list[list[str]] = [[]]
     for _, lines in blocks:
         passes[-1] += lines

@@ -102,7 +102,8 @@ def supervised_loop(
 ) -> Loop:
     """The loop of supervised training: FORWARD, BACKWARD and OPTIM_STEP in every ITERATION.
 
-    FORWARD leaves a :class:`Forward` in ``state.output``; BACKWARD puts what is kept in its place, so that no graph outlives it.
+    FORWARD leaves a :class:`Forward` in ``state.output``; BACKWARD puts what is kept in its place, so that no graph
+    outlives it.
 
     Args:
         model: in training mode from FORWARD on, on the device already.

@@ -1,0 +1,5 @@
+"""``python -m camshaft``."""
+
+from camshaft.cli import app
+
+app(prog_name="camshaft")

@@ -1,0 +1,55 @@
+"""Every block of code in the README runs, in order, and prints what stands below it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, flags=re.M | re.S)
+
+
+def test_every_python_block_runs_and_prints_what_stands_below_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "readme"}
+    ran = 0
+    for (kind, code), (below, expected) in zip(BLOCKS, [*BLOCKS[1:], ("", "")], strict=True):
+        if kind != "python":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, f"README block {ran + 1}", "exec"), namespace)
+        ran += 1
+        assert printed.getvalue() == (expected if below == "text" else ""), code
+    assert ran >= 8
+
+
+def test_every_kind_of_block_is_known():
+    assert {kind for kind, _ in BLOCKS} <= {"python", "text", "sh"}
+
+
+def test_the_make_targets_that_it_names_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"`?make ([a-z-]+)", TEXT)):
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+
+
+@pytest.mark.parametrize(
+    "line",
+    [line for kind, code in BLOCKS if kind == "sh" for line in code.splitlines() if line.startswith("camshaft ")],
+)
+def test_every_command_line_works(line):
+    command = line.partition("#")[0]
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(command)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
