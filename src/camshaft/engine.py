@@ -426,7 +426,7 @@ class Engine:
             self._ask(TerminateEpoch(skip_epoch_completed))
 
     def skip_iteration(self) -> None:
-        """Leave out what this iteration would do: ITERATION_SKIPPED fires instead of its phases and ITERATION_COMPLETED.
+        """Leave out what this iteration would do: ITERATION_SKIPPED replaces its phases and ITERATION_COMPLETED.
 
         Raises:
             RuntimeError: called elsewhere than at GET_BATCH_COMPLETED or ITERATION_STARTED.

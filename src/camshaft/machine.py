@@ -256,19 +256,24 @@ class _Table:
         name, counter = loop.name, loop.name.lower()
         data = self.data_loop
 
+        def within(context: Context) -> bool:
+            if not is_root:
+                return True
+            if context.max_iters is not None:
+                return data is None or context.counts.get(data.name, 0) < context.max_iters
+            return context.max_epochs is None or context.counts.get(name, 0) < context.max_epochs
+
         def more(context: Context) -> bool | None:
             passes = context.passes.get(name)
-            if is_root and context.max_iters is not None:
-                within = data is None or context.counts.get(data.name, 0) < context.max_iters
-            else:
-                within = not is_root or context.max_epochs is None or context.counts.get(name, 0) < context.max_epochs
-            if not within:
+            goes_on: bool | None = True
+            if loop.until is not None and passes != 0:  # asked after each pass, whatever the limits say
+                goes_on = context.ask("more", loop)
+            if not within(context):
                 return False
             if loop.times is not None:
-                return _unless_none(passes, lambda passes: passes < loop.times)  # type: ignore[operator]
-            if loop.until is not None:
-                return True if passes == 0 else context.ask("more", loop)
-            return context.ask("more", loop) if loop.over is not None else True
+                times = loop.times
+                return _unless_none(passes, lambda passes: passes < times)
+            return context.ask("more", loop) if loop.over is not None else goes_on
 
         if is_root:
             limit = "max_epochs" if loop.times is None else str(loop.times)
