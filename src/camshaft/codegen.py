@@ -115,7 +115,20 @@ def _program(structure: tuple[Any, ...]) -> Program:
     return _Writer(structure).program()
 
 
-_TAKEN = {"engine", "state", "feed", "output", "began", "began_pass", "ended", "inner", "_", *HELPERS, *dir(builtins)}
+_TAKEN = {
+    "engine",
+    "state",
+    "feed",
+    "output",
+    "began",
+    "began_pass",
+    "element",
+    "ended",
+    "inner",
+    "_",
+    *HELPERS,
+    *dir(builtins),
+}
 
 
 def _identifier(name: str, taken: set[str]) -> str:
@@ -236,8 +249,9 @@ class _Writer:
         _, name, started, completed, kind, is_call, *body = structure
         counter = f"state.{name.lower()}"
         if kind == "over":
-            self._open(f"for {counter}_item in islice({self._elements(name, is_call)}, {counter}, None):")
+            self._open(f"for element in islice({self._elements(name, is_call)}, {counter}, None):")
             self._line("if not state.within_limits(): break")
+            self._line(f"{counter}_item = element")
         else:
             self._open("while state.within_limits():")
         self.path = (name,)

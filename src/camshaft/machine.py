@@ -48,6 +48,7 @@ class Context:
         counts: passes of each loop, over the whole run.
         passes: passes of each loop within the present pass of the loop around it; None when not known.
         position: passes that a loop has behind it already when it is entered next, where a run goes on in the middle.
+        resumed: loops whose next pass was counted already, when the run was left in the middle of it.
         entered: the free states that were entered and not left.
         ranks: for each declared order, the position that the next event must have reached at least.
         ask: answers what only a run can know, ``ask(question, item) -> bool``; None (not known) while checking.
@@ -60,6 +61,7 @@ class Context:
     counts: dict[str, int] = attrs.field(factory=dict)
     passes: dict[str, int | None] = attrs.field(factory=dict)
     position: dict[str, int] = attrs.field(factory=dict)
+    resumed: set[str] = attrs.field(factory=set)
     entered: set[str] = attrs.field(factory=set)
     ranks: dict[tuple[str, ...], int] = attrs.field(factory=dict)
     ask: Callable[[str, Any], bool | None] = lambda question, item: None
@@ -257,7 +259,7 @@ class _Table:
         data = self.data_loop
 
         def within(context: Context) -> bool:
-            if not is_root:
+            if not is_root or name in context.resumed:
                 return True
             if context.max_iters is not None:
                 return data is None or context.counts.get(data.name, 0) < context.max_iters
@@ -400,7 +402,10 @@ def _unless_none(value: int | None, test: Callable[[int], bool]) -> bool | None:
 
 def _count(name: str) -> Effect:
     def count(context: Context) -> None:
-        context.counts[name] = context.counts.get(name, 0) + 1
+        if name in context.resumed:
+            context.resumed.remove(name)
+        else:
+            context.counts[name] = context.counts.get(name, 0) + 1
         passes = context.passes.get(name)
         context.passes[name] = None if passes is None else passes + 1
 

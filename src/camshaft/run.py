@@ -104,7 +104,7 @@ class Run:
         context.counts = {loop.name: getattr(state, loop.name.lower()) for loop in loops}
         if line is None:
             if state.resumed and data_loop is not None:
-                context.counts[engine.loop.name] -= 1
+                context.resumed = {engine.loop.name}
                 context.position = {data_loop.name: self.feed.skipped}
             return READY, context
         context.passes = dict.fromkeys(context.counts)

@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from itertools import groupby
 from pathlib import Path as FilePath
 from time import perf_counter
@@ -340,11 +341,11 @@ _PLAIN = ("max_epochs", "max_iters", "epoch_length", "has_data", "counts", "pass
 
 
 def _context_to_dict(context: Context) -> dict[str, Any]:
-    return {name: getattr(context, name) for name in _PLAIN}
+    return {name: getattr(context, name) for name in _PLAIN} | {"resumed": sorted(context.resumed)}
 
 
 def _context_from_dict(fields: dict[str, Any]) -> Context:
-    return Context(**fields)
+    return Context(**(fields | {"resumed": set(fields["resumed"])}))
 
 
 class _RunChecker:
@@ -353,8 +354,8 @@ class _RunChecker:
     def __init__(self, machine: LoopMachine, record: RunRecord) -> None:
         start = record.context
         limits = record.limits or {name: getattr(start, name) for name in _LIMITS}
-        context = Context(limits["max_epochs"], limits["max_iters"], start.epoch_length, start.has_data)
-        context.counts, context.passes, context.position = dict(start.counts), dict(start.passes), dict(start.position)
+        context = deepcopy(start)
+        context.max_epochs, context.max_iters = limits["max_epochs"], limits["max_iters"]
         self.record = record
         self.counters = counters(record.loop)
         self.checker = OrderChecker(machine, record.engine, context, record.place)

@@ -1,0 +1,74 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from camshaft import Engine, record
+
+FILE = """
+from camshaft import Engine
+trainer = Engine(lambda engine, batch: batch, name="trainer")
+def make():
+    return trainer.loop
+number = 3
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "train.py").write_text(FILE)
+
+    def call(*arguments):
+        command = [sys.executable, "-m", "camshaft", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env={"COLUMNS": "200"}
+        )
+
+    return call
+
+
+@pytest.mark.parametrize("target", ["train.py:trainer", "train:trainer", "train.py:make"])
+def test_source_prints_the_loop_that_runs(run, target):
+    assert run("source", target).stdout == Engine(lambda engine, batch: batch).source()
+
+
+def test_show_prints_the_tree_and_the_machine(run):
+    shown = run("show", "train.py:trainer").stdout
+    assert shown.startswith("STARTED\nEPOCH\n  ITERATION  for each batch\n    STEP  (opaque)\nCOMPLETED\n")
+    assert "EPOCH_STARTED [epoch < max_epochs] -> EPOCH" in shown
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("train.py:nothing", "has no attribute 'nothing'"),
+        ("train.py:number", "name an Engine, a Loop, or a function"),
+        ("nowhere.py:trainer", "no file nowhere.py"),
+        ("no.such.module:trainer", "No module named 'no'"),
+        ("train.py", "write package.module:name"),
+    ],
+)
+def test_a_target_that_is_no_loop_says_why(run, target, why):
+    done = run("source", target)
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_judges_a_recorded_trace(run, tmp_path):
+    with record() as trace:
+        Engine(lambda engine, batch: batch).run([1, 2])
+    trace.save(tmp_path / "run.jsonl")
+    done = run("check", "run.jsonl")
+    assert (done.returncode, done.stdout) == (0, "run.jsonl: 12 events in 1 runs, all legal\n")
+    text = (tmp_path / "run.jsonl").read_text()
+    (tmp_path / "run.jsonl").write_text(text.replace('"iteration_started", 2', '"iteration_started", 3'))
+    done = run("check", "run.jsonl")
+    assert done.returncode == 1
+    assert "ITERATION_STARTED is miscounted" in done.stderr
+    (tmp_path / "run.jsonl").write_text(text[:-30])
+    assert "TraceError" in run("check", "run.jsonl").stderr

@@ -1,0 +1,256 @@
+"""Traces: recorded, printed, compared, judged, written and read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from camshaft import DATA, Engine, EventOrderError, Events, Loop, Mark, Phase, Trace, TraceError, event, every, record
+
+
+def nothing(engine, batch):
+    """A step that does nothing."""
+
+
+def make_pair():
+    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1])
+    return trainer, evaluator
+
+
+def record_pair(epochs=2):
+    trainer, _ = make_pair()
+    with record() as trace:
+        trainer.run([1, 2], max_epochs=epochs)
+    return trace
+
+
+def test_a_trace_equals_the_list_of_what_fired():
+    with record() as trace:
+        Engine(nothing).run([1])
+    order = [
+        Events.STARTED,
+        Events.EPOCH_STARTED,
+        "get_batch_started",
+        Events.GET_BATCH_COMPLETED,
+        Events.ITERATION_STARTED,
+        Events.ITERATION_COMPLETED,
+        Events.EPOCH_COMPLETED,
+        Events.COMPLETED,
+    ]
+    assert trace == order
+    assert trace != order[:-1]
+    assert [one.event for one in trace[:2]] == ["started", "epoch_started"]
+    assert trace[-1].engine == "engine"
+
+
+def test_counts_and_the_table():
+    trace = record_pair()
+    assert trace.count(Events.ITERATION_COMPLETED) == 6
+    assert trace.count(Events.ITERATION_COMPLETED, engine="evaluator") == 2
+    assert trace.table().splitlines()[:3] == [
+        "engine     event                      count",
+        "trainer    STARTED                        1",
+        "trainer    EPOCH_STARTED                  2",
+    ]
+
+
+def test_the_tree_shows_nesting_and_shows_alike_passes_once():
+    trainer, _ = make_pair()
+    with record() as trace:
+        trainer.run([1, 2, 3], max_epochs=1)
+    assert str(trace).splitlines() == [
+        "trainer",
+        "  STARTED 0",
+        "  EPOCH_STARTED 1",
+        "    GET_BATCH_STARTED 0",
+        "    GET_BATCH_COMPLETED 0",
+        "    ITERATION_STARTED 1",
+        "    ITERATION_COMPLETED 1",
+        "    ... and 2 more like this",
+        "  EPOCH_COMPLETED 1",
+        "    evaluator",
+        "      STARTED 0",
+        "      EPOCH_STARTED 1",
+        "        GET_BATCH_STARTED 0",
+        "        GET_BATCH_COMPLETED 0",
+        "        ITERATION_STARTED 1",
+        "        ITERATION_COMPLETED 1",
+        "      EPOCH_COMPLETED 1",
+        "      COMPLETED 1",
+        "  COMPLETED 1",
+    ]
+
+
+@pytest.mark.parametrize("end", ["terminate", "terminate_epoch", "interrupt", "raise"])
+def test_the_tree_of_a_run_that_ends_early_can_be_printed(end):
+    trainer, evaluator = make_pair()
+    stop = (lambda: 1 / 0) if end == "raise" else getattr(trainer, end)
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=2), stop)
+    with record() as trace:
+        try:
+            trainer.run([1, 2], max_epochs=2)
+        except ZeroDivisionError:
+            pass
+    trace.assert_legal()
+    assert len(str(trace).splitlines()) > 5
+
+
+def test_nested_runs_are_children_inside_the_event_that_called_them():
+    trace = record_pair()
+    assert [(run.engine, run.parent) for run in trace.runs] == [("trainer", None), ("evaluator", 0), ("evaluator", 0)]
+    depths = {one.engine: one.depth for one in trace}
+    assert depths == {"trainer": 0, "evaluator": 1}
+
+
+def test_what_runs_outside_the_block_is_not_recorded():
+    engine = Engine(nothing)
+    with record() as trace:
+        pass
+    engine.run([1])
+    assert len(trace) == 0
+    assert str(trace) == "nothing was recorded"
+
+
+def test_two_recorders_hear_the_same():
+    with record() as outer, record() as inner:
+        Engine(nothing).run([1, 2])
+    assert outer == inner
+
+
+def test_recording_changes_nothing():
+    log = []
+    engine = Engine(lambda engine, batch: log.append((batch, engine.where)))
+    engine.run([1, 2])
+    with record():
+        engine.run([1, 2])
+    assert log[:2] == log[2:]
+
+
+def test_a_run_goes_on_in_the_same_record_after_an_interrupt():
+    engine = Engine(nothing)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.interrupt)
+    with record() as trace:
+        engine.run([1, 2, 3])
+        engine.run()
+    assert len(trace.runs) == 1
+    assert trace.count(Events.INTERRUPT) == 1
+    assert trace.runs[0].outcome == "completed"
+    trace.assert_legal()
+
+
+@pytest.mark.parametrize("step", [nothing, [Phase("A", nothing), Phase("B", nothing, when=every(2))]])
+@pytest.mark.parametrize("place", [Events.ITERATION_COMPLETED, Events.EPOCH_STARTED, Events.GET_BATCH_COMPLETED])
+def test_a_record_that_begins_at_a_pause_is_legal(step, place):
+    engine = Engine(step)
+    engine.add_event_handler(
+        event(place, once=1) if place is not Events.GET_BATCH_COMPLETED else place, engine.interrupt
+    )
+    engine.run([1, 2, 3], max_epochs=2)
+    for handler in engine.handlers(place):
+        engine.remove_event_handler(handler.function, place)
+    with record() as trace:
+        engine.run()
+    assert trace.runs[0].place != "READY"
+    trace.assert_legal()
+
+
+def test_a_record_of_a_resumed_epoch_is_legal():
+    engine = Engine(nothing)
+    engine.load_state_dict(
+        {"epoch": 1, "iteration": 2, "position": 2, "epoch_length": 3, "max_epochs": 2, "max_iters": None}
+    )
+    with record() as trace:
+        engine.run([3, 4, 5])
+    assert engine.state.iteration == 6
+    trace.assert_legal()
+
+
+def test_an_engine_that_ran_elsewhere_is_not_legal():
+    """An evaluator's events that fall outside the event of the trainer that called it."""
+    trace = record_pair(epochs=1)
+    trace._segments[1][1] -= 1
+    with pytest.raises(EventOrderError, match="trainer event #.* fell inside evaluator"):
+        trace.assert_legal()
+
+
+def test_an_event_of_the_outer_engine_between_those_of_the_inner_one_is_not_legal():
+    trace = record_pair(epochs=1)
+    inner = next(index for index in range(len(trace)) if trace[index].engine == "evaluator")
+    trace._run[inner + 2] = 0
+    with pytest.raises(EventOrderError, match="trainer event #.* fell inside evaluator"):
+        trace.assert_legal()
+
+
+def test_the_message_shows_what_stood_before_and_what_was_expected():
+    engine = Engine([Phase("FORWARD", nothing), Phase("OPTIM_STEP", nothing)], name="trainer")
+    with record() as trace:
+        engine.run([1])
+    made = Trace()
+    made.runs = trace.runs
+    made._segments = [[0, 0, len(trace) - 1]]
+    for index, one in enumerate(trace):
+        if index != 6:
+            made._append(0, one.event, one.count, one.time)
+    with pytest.raises(EventOrderError) as caught:
+        made.assert_legal()
+    assert str(caught.value).splitlines() == [
+        "trainer event #7 OPTIM_STEP_STARTED is illegal in EPOCH 1 / ITERATION 1 / FORWARD",
+        "       5  ITERATION_STARTED 1",
+        "       6  FORWARD_STARTED 1",
+        "  >    7  OPTIM_STEP_STARTED 1",
+        "  expected: FORWARD_COMPLETED | TERMINATE | INTERRUPT | TERMINATE_SINGLE_EPOCH | EXCEPTION_RAISED",
+    ]
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_survives_a_file_and_is_judged_by_the_loop_it_carries(tmp_path):
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing, when=every(2)), Mark("marked"), over=DATA))
+    engine = Engine(loop, name="trainer")
+    engine.register_events("x_started", "x_completed")
+    engine.nest(Engine(nothing, name="evaluator"), on="marked", data=[1])
+    with record() as trace:
+        engine.run([1, 2], max_epochs=2)
+    trace.save(tmp_path / "run.jsonl")
+    read = Trace.load(tmp_path / "run.jsonl")
+    assert read == trace
+    assert [run.loop.nested for run in read.runs][0][0].name == "evaluator"
+    read.assert_legal()
+    lines = (tmp_path / "run.jsonl").read_text().splitlines()
+    assert all(json.loads(line) is not None for line in lines)
+    first = next(number for number, line in enumerate(lines) if "iteration_started" in line and line.startswith("["))
+    lines[first] = lines[first].replace("iteration_started", "iteration_completed")
+    (tmp_path / "bad.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(EventOrderError, match="ITERATION_COMPLETED is illegal in"):
+        Trace.load(tmp_path / "bad.jsonl").assert_legal()
+
+
+def broken(tmp_path, change):
+    path = tmp_path / "run.jsonl"
+    record_pair().save(path)
+    path.write_text(change(path.read_text()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda text: text.replace('"version": 1', '"version": 99', 1),
+            "version 99, and this camshaft reads version 1",
+        ),
+        (lambda text: "\n".join(text.splitlines()[:-3]) + "\n", "is cut short after"),
+        (lambda text: text[:-20], "is cut short|is damaged or cut short"),
+        (lambda text: "\n".join(text.splitlines()[:20])[:-4], "is damaged or cut short"),
+        (lambda text: "", "is empty"),
+        (lambda text: '{"some": "json"}\n', "is no trace"),
+        (lambda text: "not json\n", "is damaged or cut short"),
+        (lambda text: text.replace('"run": {', '"run": {"unknown": 1, ', 1), "is damaged or cut short"),
+    ],
+)
+def test_a_file_that_is_no_whole_trace_of_this_version_is_one_clear_error(tmp_path, change, message):
+    with pytest.raises(TraceError, match=message):
+        Trace.load(broken(tmp_path, change))
