@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from camshaft import DATA, Engine, Events, Loop, LoopError, Mark, Nested, Phase, Step, every
-from camshaft.loop import from_dict, to_dict
+from camshaft.files import from_dict, to_dict
 from camshaft.machine import LoopMachine
 from programs import Program, World, loop_specs, programs
 

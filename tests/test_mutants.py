@@ -144,10 +144,10 @@ def edited(trace: Trace, order: list[int]) -> Trace:
     """The trace of one run with its events in another order, some left out, some twice."""
     made = Trace()
     made.runs = trace.runs
-    made._segments = [[0, 0, len(order)]]
+    made.segments = [[0, 0, len(order)]]
     for index in order:
         event = trace[index]
-        made._append(0, event.event, event.count, event.time)
+        made.append(0, event.event, event.count, event.time)
     return made
 
 

@@ -211,7 +211,7 @@ def test_the_guide_prints_its_line_after_each_backward_pass(capsys):
     namespace = {"__name__": "guide"}
     torch.manual_seed(0)
     exec(changed_imports(GUIDE_IMPORTS), namespace)
-    namespace["MNIST"] = lambda **_: images(200)
+    namespace["MNIST"] = lambda **_: images(136)
     with record() as trace:
         for block in GUIDE:
             exec(block, namespace)
@@ -232,7 +232,7 @@ def test_the_guide_trains_as_a_loop_written_by_hand():
         made = {"__name__": "guide"}
         torch.manual_seed(0)
         exec(changed_imports(GUIDE_IMPORTS), made)
-        made["MNIST"] = lambda **_: images(150)
+        made["MNIST"] = lambda **_: images(136)
         for block in GUIDE[:-1]:
             exec(block, made)
         return SimpleNamespace(**made)

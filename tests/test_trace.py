@@ -170,7 +170,7 @@ def test_a_record_of_a_resumed_epoch_is_legal():
 def test_an_engine_that_ran_elsewhere_is_not_legal():
     """An evaluator's events that fall outside the event of the trainer that called it."""
     trace = record_pair(epochs=1)
-    trace._segments[1][1] -= 1
+    trace.segments[1][1] -= 1
     with pytest.raises(EventOrderError, match="trainer event #.* fell inside evaluator"):
         trace.assert_legal()
 
@@ -189,10 +189,10 @@ def test_the_message_shows_what_stood_before_and_what_was_expected():
         engine.run([1])
     made = Trace()
     made.runs = trace.runs
-    made._segments = [[0, 0, len(trace) - 1]]
+    made.segments = [[0, 0, len(trace) - 1]]
     for index, one in enumerate(trace):
         if index != 6:
-            made._append(0, one.event, one.count, one.time)
+            made.append(0, one.event, one.count, one.time)
     with pytest.raises(EventOrderError) as caught:
         made.assert_legal()
     assert str(caught.value).splitlines() == [

@@ -18,7 +18,12 @@ from camshaft.trace import Trace, TraceError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at training loops, and judge recorded traces.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Look at training loops, and judge recorded traces.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
 Target = Annotated[
     str,

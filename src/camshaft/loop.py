@@ -16,7 +16,22 @@ import attrs
 
 from camshaft.events import EventEnum, EventHandle, Events, FilteredEvent, event_key, event_name, state_of
 
-__all__ = ["DATA", "RUN", "Every", "Free", "Item", "Loop", "LoopError", "Mark", "Nested", "Phase", "Step", "every"]
+__all__ = [
+    "DATA",
+    "RUN",
+    "Every",
+    "Free",
+    "Item",
+    "Loop",
+    "LoopError",
+    "Mark",
+    "Nested",
+    "Phase",
+    "Step",
+    "condition",
+    "every",
+    "own_events",
+]
 
 RUN = "RUN"
 """The scope around the outermost loop: from STARTED to COMPLETED."""
@@ -293,7 +308,7 @@ class Loop:
         for _, item in self.walk():
             if isinstance(item, Loop) and item.over is DATA:
                 keys += ["get_batch_started", "get_batch_completed", "dataloader_stop_iteration"]
-            keys += _own_events(item)
+            keys += own_events(item)
             if isinstance(item, Loop) and item.over is DATA:
                 keys.append("iteration_skipped")
         keys += [event for free in self.free for event in free.events]
@@ -308,7 +323,9 @@ class Loop:
         return make("LoopEvents", members)  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
-        return _draw(self)
+        from camshaft.text import loop_text
+
+        return loop_text(self)
 
     # -- changing: each returns a new loop -----------------------------------------------------------------------
 
@@ -396,7 +413,8 @@ def _events(started: Any, completed: Any) -> dict[str, str]:
     return {role: event_key(handle) for role, handle in given.items() if handle is not None}
 
 
-def _own_events(item: Any) -> tuple[str, ...]:
+def own_events(item: Any) -> tuple[str, ...]:
+    """The keys of the events that a state fires, in order."""
     if isinstance(item, (Phase, Loop)):
         return (item.started, item.completed)
     return (item.event,) if isinstance(item, Mark) else ()
@@ -495,9 +513,6 @@ def _lint_choices(loop: Loop, owner: str) -> None:
         following.add(first)
 
 
-# -- a loop in words ------------------------------------------------------------------------------------------------
-
-
 def condition(item: Any, around: str | None = None) -> str:
     """The condition of a phase or the number of passes of a loop, in words; empty when there is none."""
     if isinstance(item, Loop):
@@ -516,88 +531,3 @@ def condition(item: Any, around: str | None = None) -> str:
 
 def _named(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
-
-
-def _draw(loop: Loop) -> str:
-    lines: list[str] = []
-
-    def nested_at(item: Any, depth: int) -> None:
-        for nested in loop.nested:
-            if nested.on.key in _own_events(item):
-                lines.append(f"{'  ' * depth}[{nested.name}] at {nested.on!r}")
-
-    def draw(item: Any, depth: int, around: str | None) -> None:
-        words = condition(item, around)
-        note = "  (opaque)" if isinstance(item, Step) else f"  {words}" if words else ""
-        lines.append(f"{'  ' * depth}{item.name}{note}")
-        if isinstance(item, Loop):
-            for child in item.body:
-                draw(child, depth + 1, item.name.lower())
-            frees(item.name, depth + 1)
-        nested_at(item, depth + 1)
-
-    def frees(scope: str, depth: int) -> None:
-        for free in loop.free:
-            if free.within == scope:
-                order = "declared order" if free.order else "fired by your code"
-                lines.append(f"{'  ' * depth}{free.name}  ({order})")
-
-    lines.append("STARTED")
-    draw(loop, 0, None)
-    frees(RUN, 0)
-    lines.append("COMPLETED")
-    return "\n".join(lines)
-
-
-# -- a loop as data: for files that carry the declaration they were recorded with -----------------------------------
-
-
-def to_dict(loop: Loop) -> dict[str, Any]:
-    """The declaration without its functions, as JSON values: the same machine can be built from it."""
-
-    def item_dict(item: Any) -> dict[str, Any]:
-        if isinstance(item, Step):
-            return {"kind": "step"}
-        if isinstance(item, Mark):
-            return {"kind": "mark", "event": item.event}
-        made: dict[str, Any] = {"name": item.name, "started": item.started, "completed": item.completed}
-        if isinstance(item, Phase):
-            when = item.when
-            return {"kind": "phase", **made, "when": when.n if isinstance(when, Every) else when is not None}
-        passes = (
-            "data" if item.over is DATA else "over" if item.over is not None else "until" if item.until else item.times
-        )
-        return {"kind": "loop", **made, "passes": passes, "body": [item_dict(child) for child in item.body]}
-
-    nested = [{"name": inner.name, "on": inner.on.key} for inner in loop.nested]
-    return {**item_dict(loop), "free": [attrs.asdict(free) for free in loop.free], "nested": nested}
-
-
-def from_dict(data: dict[str, Any]) -> Loop:
-    """The loop that :func:`to_dict` wrote. Its phases run nothing: it is for judging and drawing."""
-
-    def item_from(part: dict[str, Any]) -> Any:
-        if part["kind"] == "step":
-            return Step()
-        if part["kind"] == "mark":
-            return Mark(part["event"])
-        events = {"started": part["started"], "completed": part["completed"]}
-        if part["kind"] == "phase":
-            when = part["when"]
-            condition = None if when is False else _unknown if when is True else Every(when)
-            return Phase(part["name"], None, condition, **events)
-        passes = part["passes"]
-        kinds: dict[Any, dict[str, Any]] = {
-            "data": {"over": DATA},
-            "over": {"over": _unknown},
-            "until": {"until": _unknown},
-        }
-        return Loop(part["name"], *map(item_from, part["body"]), **kinds.get(passes, {"times": passes}), **events)
-
-    free = tuple(Free(**{**part, "order": tuple(part["order"])}) for part in data["free"])
-    nested = tuple(Nested(None, part["on"], name=part["name"]) for part in data["nested"])
-    return item_from(data).evolve(free=free, nested=nested)  # type: ignore[no-any-return]
-
-
-def _unknown(engine: Any) -> Any:
-    raise RuntimeError("this loop was read from a file, without its functions: it can be judged and drawn, not run")

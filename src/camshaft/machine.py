@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import groupby
 from typing import Any
 
 import attrs
@@ -26,7 +25,8 @@ __all__ = ["Context", "EventOrderError", "Guard", "LoopMachine", "OrderChecker",
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}
-_BOUNDARY = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
+CONTROL = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
+"""Events that control calls and failures bring, at any place."""
 
 
 class EventOrderError(RuntimeError):
@@ -500,7 +500,9 @@ class LoopMachine(Machine):
         return [row.event for row in sorted(rows, key=lambda row: row.is_control)]
 
     def __str__(self) -> str:
-        return "\n".join(_describe(self))
+        from camshaft.text import machine_text
+
+        return machine_text(self)
 
 
 def _allows(guard: Guard, model: _Model) -> bool:
@@ -509,40 +511,6 @@ def _allows(guard: Guard, model: _Model) -> bool:
 
 def _apply(row: Row, model: _Model) -> None:
     row.apply(model.context)
-
-
-def _describe(machine: LoopMachine) -> Iterator[str]:
-    """The machine as text: places with the same ways out together; what is possible everywhere is said once, below."""
-    loop = machine.loop
-    names = {free.name for free in loop.free}
-    aside = {event for free in loop.free for event in free.events} | _BOUNDARY
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for place, ways in machine.table.items():
-        if place in ENDS or ("/" in place and place.rpartition("/")[2] in names):
-            continue
-        rows = tuple(_describe_row(row) for row in ways.values() if row.event not in aside)
-        alike.setdefault(rows, []).append(place)
-    for rows, places in alike.items():
-        yield ", ".join(places)
-        yield from rows
-    for (within, is_declared), frees in groupby(loop.free, key=lambda free: (free.within, bool(free.order))):
-        yield f"anywhere within {within}, in {'the declared' if is_declared else 'any'} order"
-        for free in frees:
-            events = [event_name(event) for event in free.events]
-            yield "  " + (f" -> {free.name} -> ".join(events) if free.is_pair else f"{events[0]} -> {free.name}")
-    yield "anywhere in the run"
-    yield f"  TERMINATE -> {TERMINATED}, then COMPLETED unless it is skipped -> {COMPLETED}"
-    if loop.over is not DATA:
-        completed = event_name(loop.completed)
-        ended = f"{loop.name}/TERMINATED"
-        yield f"  TERMINATE_SINGLE_EPOCH, within {loop.name} -> {ended}, then {completed} unless it is skipped"
-    yield "  INTERRUPT -> the same place, where the next run goes on"
-    yield f"  EXCEPTION_RAISED -> {FAILED}"
-
-
-def _describe_row(row: Row) -> str:
-    guards = " and ".join(guard.text for guard in row.guards)
-    return f"  {event_name(row.event)}{f' [{guards}]' if guards else ''} -> {row.dest}"
 
 
 @attrs.define

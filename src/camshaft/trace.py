@@ -5,13 +5,11 @@ A trace carries the declaration of every loop that ran, so that it can be judged
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from itertools import groupby
 from pathlib import Path as FilePath
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from camshaft.events import event_key, event_name
-from camshaft.loop import RUN, Loop, Mark, Phase, from_dict, to_dict
+from camshaft.loop import RUN, Loop, Mark, Phase
 from camshaft.machine import READY, Context, EventOrderError, LoopMachine, OrderChecker
 from camshaft.run import Run, observers
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunRecord", "Trace", "TraceError", "TraceEvent", "record"]
 
-VERSION = 1
 _LIMITS = ("max_epochs", "max_iters", "epoch_length")
 
 
@@ -106,11 +103,12 @@ class Trace:
 
     Attributes:
         runs: the runs of engines, in the order in which they began.
+        segments: where each run went on without a pause: [run, its first event, past its last event].
     """
 
     def __init__(self) -> None:
         self.runs: list[RunRecord] = []
-        self._segments: list[list[int]] = []  # [run, first event, past its last event], one for each time it went on
+        self.segments: list[list[int]] = []
         self._keys: list[str] = []
         self._run = array("I")
         self._key = array("I")
@@ -142,6 +140,11 @@ class Trace:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def rows(self) -> Iterator[tuple[int, str, int, float]]:
+        """Every event as (number of the run, key, count, seconds)."""
+        keys = (self._keys[code] for code in self._key)
+        return zip(self._run, keys, self._count, self._time, strict=True)
+
     def count(self, event: Any, engine: str | None = None) -> int:
         """How often an event fired, in all engines or in one."""
         return sum(
@@ -168,7 +171,9 @@ class Trace:
 
     def __str__(self) -> str:
         """The trace as an indented tree, equal passes of a loop shown once."""
-        return "\n".join(_Tree(self).lines()) if self.runs else "nothing was recorded"
+        from camshaft.text import trace_text
+
+        return trace_text(self)
 
     def __repr__(self) -> str:
         return f"<Trace: {len(self)} events, {len(self.runs)} runs>"
@@ -221,7 +226,7 @@ class Trace:
     def _check_nesting(self) -> None:
         """Every run lies inside one event of the run that it was called from, and nothing of that falls between."""
         begins: dict[int, list[list[int]]] = {}
-        for segment in self._segments:
+        for segment in self.segments:
             begins.setdefault(segment[1], []).append(segment)
         around: list[list[int]] = []
         for index in range(len(self) + 1):
@@ -257,26 +262,9 @@ class Trace:
 
     def save(self, path: str | FilePath) -> None:
         """Write the trace as JSON lines, with the declaration of each loop in it."""
-        declarations = [json.dumps(to_dict(record.loop)) for record in self.runs]
-        distinct = list(dict.fromkeys(declarations))
-        with open(path, "w", encoding="utf-8") as file:
+        from camshaft.files import save_trace
 
-            def write(value: Any) -> None:
-                file.write(json.dumps(value) + "\n")
-
-            write({"camshaft": "trace", "version": VERSION})
-            for declaration in distinct:
-                write({"loop": json.loads(declaration)})
-            for record, declaration in zip(self.runs, declarations, strict=True):
-                fields = {field: getattr(record, field) for field in ("engine", "parent", "place", "outcome", "limits")}
-                write(
-                    {"run": fields | {"loop": distinct.index(declaration), "context": _context_to_dict(record.context)}}
-                )
-            for segment in self._segments:
-                write({"segment": segment})
-            for index in range(len(self)):
-                write([self._run[index], self._keys[self._key[index]], self._count[index], round(self._time[index], 9)])
-            write({"end": len(self)})
+        save_trace(self, path)
 
     @classmethod
     def load(cls, path: str | FilePath) -> Trace:
@@ -285,37 +273,14 @@ class Trace:
         Raises:
             TraceError: the file is no trace, of another version, or cut short.
         """
-        trace, loops, end = cls(), [], None
-        with open(path, encoding="utf-8") as file:
-            try:
-                for number, line in enumerate(file):
-                    value = json.loads(line)
-                    if number == 0:
-                        _check_header(path, value)
-                    elif isinstance(value, list):
-                        trace._append(*value)
-                    elif "loop" in value:
-                        loops.append(from_dict(value["loop"]))
-                    elif "run" in value:
-                        fields = value["run"]
-                        made = {"loop": loops[fields["loop"]], "context": _context_from_dict(fields["context"])}
-                        trace.runs.append(RunRecord(**(fields | made)))
-                    elif "segment" in value:
-                        trace._segments.append(value["segment"])
-                    else:
-                        end = value["end"]
-            except TraceError:
-                raise
-            except (ValueError, KeyError, IndexError, TypeError) as error:
-                raise TraceError(
-                    f"{path}: line {number + 1} is damaged or cut short: {error}; record the trace again"
-                ) from error
-        if end != len(trace):
-            said = "is empty" if end is None and not len(trace) else f"is cut short after {len(trace)} events"
-            raise TraceError(f"{path} {said}; record the trace again")
-        return trace
+        from camshaft.files import load_trace
 
-    def _append(self, run: int, key: str, count: int, time: float) -> None:
+        return load_trace(path)
+
+    def append(self, run: int, key: str, count: int, time: float) -> None:
+        """Add an event of a run, by its number in :attr:`runs`."""
+        if not 0 <= run < len(self.runs):
+            raise IndexError(f"there is no run {run}")
         self._run.append(run)
         self._key.append(self._code(key))
         self._count.append(count)
@@ -325,27 +290,6 @@ class Trace:
         if key not in self._keys:
             self._keys.append(key)
         return self._keys.index(key)
-
-
-def _check_header(path: Any, value: Any) -> None:
-    if not isinstance(value, dict) or value.get("camshaft") != "trace":
-        raise TraceError(f"{path} is no trace: its first line does not say so")
-    if value.get("version") != VERSION:
-        raise TraceError(
-            f"{path} is a trace of version {value.get('version')}, and this camshaft reads version {VERSION}: "
-            f"record it again"
-        )
-
-
-_PLAIN = ("max_epochs", "max_iters", "epoch_length", "has_data", "counts", "passes", "position")
-
-
-def _context_to_dict(context: Context) -> dict[str, Any]:
-    return {name: getattr(context, name) for name in _PLAIN} | {"resumed": sorted(context.resumed)}
-
-
-def _context_from_dict(fields: dict[str, Any]) -> Context:
-    return Context(**(fields | {"resumed": set(fields["resumed"])}))
 
 
 class _RunChecker:
@@ -439,7 +383,7 @@ class _Recorder:
             self.open[run] = len(trace.runs) - 1
         number = self.open[run]
         self.segments[run] = [number, len(trace), len(trace)]
-        trace._segments.append(self.segments[run])
+        trace.segments.append(self.segments[run])
         counted = counters(engine.loop)
         return lambda key: _Mark(trace, number, trace._code(key), counted[key].lower(), self.start)
 
@@ -472,72 +416,3 @@ def record() -> Iterator[Trace]:
         yield recorder.trace
     finally:
         observers.reset(token)
-
-
-# -- printing ---------------------------------------------------------------------------------------------------------
-
-
-class _Tree:
-    """A trace as indented lines. Passes of a loop that are alike, but for their numbers, are shown once."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self.opens = [
-            {item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))}
-            for run in trace.runs
-        ]
-        self.position = 0
-
-    def lines(self) -> list[str]:
-        """The text."""
-        return self._runs(None, 0)
-
-    def _runs(self, parent: int | None, depth: int) -> list[str]:
-        lines: list[str] = []
-        trace = self.trace
-        while self.position < len(trace):
-            run = trace._run[self.position]
-            if trace.runs[run].parent != parent:
-                break
-            lines.append("  " * depth + trace.runs[run].engine)
-            lines += self._events(run, depth + 1, None)
-        return lines
-
-    def _events(self, run: int, depth: int, until: str | None) -> list[str]:
-        """The events of a run up to one that closes the group it stands in."""
-        trace, blocks = self.trace, []
-        while self.position < len(trace):
-            here = trace._run[self.position]
-            if here != run:
-                if trace.runs[here].parent != run:
-                    break
-                blocks.append(("", self._runs(run, depth + 1)))
-                continue
-            key = trace._keys[trace._key[self.position]]
-            if until is not None and key == "exception_raised":
-                break
-            line = f"{'  ' * depth}{event_name(key)} {trace._count[self.position]}"
-            self.position += 1
-            if key == until:
-                blocks.append((key, [line]))
-                break
-            closing = self.opens[run].get(key)
-            inner = self._events(run, depth + 1, closing) if closing else []
-            if inner and event_name(str(closing)) == inner[-1].split()[0]:
-                inner[-1] = inner[-1][2:]  # the event that leaves stands under the one that enters
-            blocks.append((key, [line, *inner]))
-        return list(_merged(blocks, depth))
-
-
-def _merged(blocks: list[tuple[str, list[str]]], depth: int) -> Iterator[str]:
-    """The lines of all blocks; passes that are alike and follow each other are shown as the first and a number."""
-    passes: list[list[str]] = [[]]
-    for _, lines in blocks:
-        passes[-1] += lines
-        if len(lines) > 1:  # a state was entered and left: what comes next belongs to the next pass
-            passes.append([])
-    for _, group in groupby(passes, key=lambda lines: [line.rstrip("0123456789") for line in lines]):
-        first, *alike = group
-        yield from first
-        if alike:
-            yield f"{'  ' * depth}... and {len(alike)} more like this"

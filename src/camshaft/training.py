@@ -195,7 +195,7 @@ def create_supervised_evaluator(
 
     engine = Engine([Phase("FORWARD", forward)], name, strict=strict)
     if metrics:
-        from camshaft.metrics import attach  # noqa: PLC0415  (torchmetrics is imported only where metrics are used)
+        from camshaft.metrics import attach  # torchmetrics is imported only where metrics are used
 
         for metric_name, metric in metrics.items():
             attach(metric, engine, metric_name)

@@ -1,0 +1,156 @@
+"""Loops, machines and traces in words: what ``print`` shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from camshaft.events import event_name
+from camshaft.loop import DATA, RUN, Loop, Phase, Step, condition, own_events
+from camshaft.machine import COMPLETED, CONTROL, ENDS, FAILED, TERMINATED, LoopMachine, Row
+from camshaft.trace import Trace
+
+__all__ = ["loop_text", "machine_text", "trace_text"]
+
+
+def loop_text(loop: Loop) -> str:
+    """A loop as a tree of states, from STARTED to COMPLETED."""
+    lines: list[str] = []
+
+    def nested_at(item: Any, depth: int) -> None:
+        for nested in loop.nested:
+            if nested.on.key in own_events(item):
+                lines.append(f"{'  ' * depth}[{nested.name}] at {nested.on!r}")
+
+    def draw(item: Any, depth: int, around: str | None) -> None:
+        words = condition(item, around)
+        note = "  (opaque)" if isinstance(item, Step) else f"  {words}" if words else ""
+        lines.append(f"{'  ' * depth}{item.name}{note}")
+        if isinstance(item, Loop):
+            for child in item.body:
+                draw(child, depth + 1, item.name.lower())
+            frees(item.name, depth + 1)
+        nested_at(item, depth + 1)
+
+    def frees(scope: str, depth: int) -> None:
+        for free in loop.free:
+            if free.within == scope:
+                order = "declared order" if free.order else "fired by your code"
+                lines.append(f"{'  ' * depth}{free.name}  ({order})")
+
+    lines.append("STARTED")
+    draw(loop, 0, None)
+    frees(RUN, 0)
+    lines.append("COMPLETED")
+    return "\n".join(lines)
+
+
+def machine_text(machine: LoopMachine) -> str:
+    """A machine as text: each place, and the transitions out of it."""
+    return "\n".join(_machine_lines(machine))
+
+
+def _machine_lines(machine: LoopMachine) -> Iterator[str]:
+    """The machine as text: places with the same ways out together; what is possible everywhere is said once, below."""
+    loop = machine.loop
+    names = {free.name for free in loop.free}
+    aside = {event for free in loop.free for event in free.events} | CONTROL
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for place, ways in machine.table.items():
+        if place in ENDS or ("/" in place and place.rpartition("/")[2] in names):
+            continue
+        rows = tuple(_describe_row(row) for row in ways.values() if row.event not in aside)
+        alike.setdefault(rows, []).append(place)
+    for rows, places in alike.items():
+        yield ", ".join(places)
+        yield from rows
+    for (within, is_declared), frees in groupby(loop.free, key=lambda free: (free.within, bool(free.order))):
+        yield f"anywhere within {within}, in {'the declared' if is_declared else 'any'} order"
+        for free in frees:
+            events = [event_name(event) for event in free.events]
+            yield "  " + (f" -> {free.name} -> ".join(events) if free.is_pair else f"{events[0]} -> {free.name}")
+    yield "anywhere in the run"
+    yield f"  TERMINATE -> {TERMINATED}, then COMPLETED unless it is skipped -> {COMPLETED}"
+    if loop.over is not DATA:
+        completed = event_name(loop.completed)
+        ended = f"{loop.name}/TERMINATED"
+        yield f"  TERMINATE_SINGLE_EPOCH, within {loop.name} -> {ended}, then {completed} unless it is skipped"
+    yield "  INTERRUPT -> the same place, where the next run goes on"
+    yield f"  EXCEPTION_RAISED -> {FAILED}"
+
+
+def _describe_row(row: Row) -> str:
+    guards = " and ".join(guard.text for guard in row.guards)
+    return f"  {event_name(row.event)}{f' [{guards}]' if guards else ''} -> {row.dest}"
+
+
+def trace_text(trace: Trace) -> str:
+    """A trace as an indented tree. Passes of a loop that are alike, but for their numbers, are shown once."""
+    return "\n".join(_Tree(trace).lines()) if trace.runs else "nothing was recorded"
+
+
+class _Tree:
+    """Reads a trace from start to end, and indents it."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.opens = [
+            {item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))}
+            for run in trace.runs
+        ]
+        self.position = 0
+
+    def lines(self) -> list[str]:
+        """The text."""
+        return self._runs(None, 0)
+
+    def _runs(self, parent: int | None, depth: int) -> list[str]:
+        lines: list[str] = []
+        trace = self.trace
+        while self.position < len(trace):
+            run = trace._run[self.position]
+            if trace.runs[run].parent != parent:
+                break
+            lines.append("  " * depth + trace.runs[run].engine)
+            lines += self._events(run, depth + 1, None)
+        return lines
+
+    def _events(self, run: int, depth: int, until: str | None) -> list[str]:
+        """The events of a run up to one that closes the group it stands in."""
+        trace, blocks = self.trace, []
+        while self.position < len(trace):
+            here = trace._run[self.position]
+            if here != run:
+                if trace.runs[here].parent != run:
+                    break
+                blocks.append(("", self._runs(run, depth + 1)))
+                continue
+            key = trace._keys[trace._key[self.position]]
+            if until is not None and key == "exception_raised":
+                break
+            line = f"{'  ' * depth}{event_name(key)} {trace._count[self.position]}"
+            self.position += 1
+            if key == until:
+                blocks.append((key, [line]))
+                break
+            closing = self.opens[run].get(key)
+            inner = self._events(run, depth + 1, closing) if closing else []
+            if inner and event_name(str(closing)) == inner[-1].split()[0]:
+                inner[-1] = inner[-1][2:]  # the event that leaves stands under the one that enters
+            blocks.append((key, [line, *inner]))
+        return list(_merged(blocks, depth))
+
+
+def _merged(blocks: list[tuple[str, list[str]]], depth: int) -> Iterator[str]:
+    """The lines of all blocks; passes that are alike and follow each other are shown as the first and a number."""
+    passes: list[list[str]] = [[]]
+    for _, lines in blocks:
+        passes[-1] += lines
+        if len(lines) > 1:  # a state was entered and left: what comes next belongs to the next pass
+            passes.append([])
+    for _, group in groupby(passes, key=lambda lines: [line.rstrip("0123456789") for line in lines]):
+        first, *alike = group
+        yield from first
+        if alike:
+            yield f"{'  ' * depth}... and {len(alike)} more like this"
