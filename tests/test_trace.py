@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -85,14 +86,11 @@ def test_the_tree_shows_nesting_and_shows_alike_passes_once():
 
 @pytest.mark.parametrize("end", ["terminate", "terminate_epoch", "interrupt", "raise"])
 def test_the_tree_of_a_run_that_ends_early_can_be_printed(end):
-    trainer, evaluator = make_pair()
+    trainer, _ = make_pair()
     stop = (lambda: 1 / 0) if end == "raise" else getattr(trainer, end)
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), stop)
-    with record() as trace:
-        try:
-            trainer.run([1, 2], max_epochs=2)
-        except ZeroDivisionError:
-            pass
+    with record() as trace, contextlib.suppress(ZeroDivisionError):
+        trainer.run([1, 2], max_epochs=2)
     trace.assert_legal()
     assert len(str(trace).splitlines()) > 5
 
@@ -217,7 +215,7 @@ def test_a_trace_survives_a_file_and_is_judged_by_the_loop_it_carries(tmp_path):
     trace.save(tmp_path / "run.jsonl")
     read = Trace.load(tmp_path / "run.jsonl")
     assert read == trace
-    assert [run.loop.nested for run in read.runs][0][0].name == "evaluator"
+    assert read.runs[0].loop.nested[0].name == "evaluator"
     read.assert_legal()
     lines = (tmp_path / "run.jsonl").read_text().splitlines()
     assert all(json.loads(line) is not None for line in lines)

@@ -358,7 +358,8 @@ class Engine:
     @property
     def parent(self) -> Engine | None:
         """The engine inside a transition of which this one executes right now, or None."""
-        return self.active.parent if self.active is not None else None
+        parent = self.active.parent if self.active is not None else None
+        return parent if isinstance(parent, Engine) else None
 
     @property
     def where(self) -> Path:

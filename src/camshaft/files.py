@@ -70,10 +70,8 @@ def load_trace(path: str | Path) -> Trace:
         except TraceError:
             raise
         except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise TraceError(
-                f"{path}: line {number} is damaged or cut short ({what}); record the trace again"
-            ) from error
+            what = f"is damaged or cut short ({type(error).__name__}: {error})"
+            raise TraceError(f"{path}: line {number} {what}; record the trace again") from error
     if end != len(trace):
         said = "is empty" if not number else f"is cut short after {len(trace)} events"
         raise TraceError(f"{path} {said}; record the trace again")

@@ -21,7 +21,6 @@ __all__ = [
     "RUN",
     "Every",
     "Free",
-    "Item",
     "Loop",
     "LoopError",
     "Mark",
@@ -219,9 +218,6 @@ class Nested:
     @name.default
     def _name(self) -> str:
         return str(self.engine.name)
-
-
-Item = "Phase | Step | Mark | Loop"
 
 
 @attrs.frozen(init=False)

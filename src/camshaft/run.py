@@ -10,23 +10,51 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from itertools import chain
 from types import FrameType, GeneratorType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from camshaft.codegen import Line
+from camshaft.codegen import Line, Program
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
-from camshaft.dispatch import Firing
+from camshaft.dispatch import Firing, Switchboard
 from camshaft.feed import Feed
 from camshaft.loop import Loop
-from camshaft.machine import READY, Context, OrderChecker
+from camshaft.machine import READY, Context, LoopMachine, OrderChecker
+from camshaft.state import State
 
-if TYPE_CHECKING:
-    from camshaft.engine import Engine
-
-__all__ = ["Observer", "Run", "executing", "observers"]
+__all__ = ["Observer", "Owner", "Run", "executing", "observers"]
 
 RUNNING, PAUSED, FAILED, DROPPED = "running", "paused", "failed", "dropped"
 
-executing: ContextVar[Engine | None] = ContextVar("camshaft_executing", default=None)
+
+class Owner(Protocol):
+    """What a run needs of the engine that it is a run of."""
+
+    name: str
+    state: State
+    strict: bool
+    switchboard: Switchboard
+    program: Program
+    namespace: dict[str, Any]
+    active: Run | None
+
+    @property
+    def loop(self) -> Loop:
+        """The declaration."""
+
+    @property
+    def machine(self) -> LoopMachine:
+        """The loop as a machine."""
+
+    def fire_aside(self, firing: Firing) -> None:
+        """Call the handlers of an event that the loop does not yield."""
+
+    def place_of(self, error: BaseException) -> str:
+        """Where it stood, in words, when an error was raised."""
+
+    def ended(self, outcome: str, finished: bool) -> None:
+        """Take note that the run is over."""
+
+
+executing: ContextVar[Owner | None] = ContextVar("camshaft_executing", default=None)
 """The engine of which a transition executes right now, in this thread."""
 
 PENDING = Firing("", None)
@@ -36,10 +64,10 @@ PENDING = Firing("", None)
 class Observer(Protocol):
     """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
 
-    def watch(self, engine: Engine) -> Callable[[str], Any]:
+    def watch(self, engine: Owner) -> Callable[[str], Any]:
         """A run begins or goes on. Returns what makes, for an event's key, an object with ``call(engine)``."""
 
-    def release(self, engine: Engine, outcome: str) -> None:
+    def release(self, engine: Owner, outcome: str) -> None:
         """It is over: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``."""
 
 
@@ -55,14 +83,14 @@ class Run:
         feed: where its batches come from.
     """
 
-    def __init__(self, engine: Engine, generator: GeneratorType[Firing, None, None], feed: Feed) -> None:
+    def __init__(self, engine: Owner, generator: GeneratorType[Firing, None, None], feed: Feed) -> None:
         self.engine = engine
         self.feed = feed
         self.status = PAUSED
         self.outcome = "completed"
         self.finished = True
         self.control: Control | None = None
-        self.parent: Engine | None = None
+        self.parent: Owner | None = None
         self.children: list[Run] = []
         self._generator = generator
         self._held: Firing | None = None
@@ -331,11 +359,11 @@ class _Strict:
     def __init__(self, checker: OrderChecker) -> None:
         self.checker = checker
 
-    def watch(self, engine: Engine) -> Callable[[str], Any]:
+    def watch(self, engine: Owner) -> Callable[[str], Any]:
         """Hear the events of a run."""
         return lambda event: _Check(self.checker, event)
 
-    def release(self, engine: Engine, outcome: str) -> None:
+    def release(self, engine: Owner, outcome: str) -> None:
         """The run ended: it is judged event by event, so there is nothing left to say."""
 
 
@@ -346,7 +374,7 @@ class _Check:
         self.checker = checker
         self.event = event
 
-    def call(self, engine: Engine, *_: Any) -> None:
+    def call(self, engine: Owner, *_: Any) -> None:
         """Take the transition of the event, under the limits that hold now."""
         context, state = self.checker.context, engine.state
         context.max_epochs, context.max_iters = state.max_epochs, state.max_iters

@@ -12,17 +12,14 @@ from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path as FilePath
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from camshaft.events import event_key, event_name
 from camshaft.loop import RUN, Loop, Mark, Phase
 from camshaft.machine import READY, Context, EventOrderError, LoopMachine, OrderChecker
-from camshaft.run import Run, observers
-
-if TYPE_CHECKING:
-    from camshaft.engine import Engine
+from camshaft.run import Owner, Run, observers
 
 __all__ = ["RunRecord", "Trace", "TraceError", "TraceEvent", "record"]
 
@@ -354,7 +351,7 @@ class _Mark:
             trace._time.append,
         )
 
-    def call(self, engine: Engine, *_: Any) -> None:
+    def call(self, engine: Owner, *_: Any) -> None:
         self._run(self._which)
         self._key(self._code)
         self._count(getattr(engine.state, self._counter))
@@ -370,13 +367,13 @@ class _Recorder:
         self.segments: dict[Run, list[int]] = {}
         self.start = perf_counter()
 
-    def watch(self, engine: Engine) -> Callable[[str], Any]:
+    def watch(self, engine: Owner) -> Callable[[str], Any]:
         """A run begins or goes on."""
         trace, run = self.trace, engine.active
         assert run is not None
         if run not in self.open:
             place, context = run.cursor()
-            outer = engine.parent.active if engine.parent is not None else None
+            outer = run.parent.active if run.parent is not None else None
             trace.runs.append(
                 RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context)
             )
@@ -387,7 +384,7 @@ class _Recorder:
         counted = counters(engine.loop)
         return lambda key: _Mark(trace, number, trace._code(key), counted[key].lower(), self.start)
 
-    def release(self, engine: Engine, outcome: str) -> None:
+    def release(self, engine: Owner, outcome: str) -> None:
         """It ended or paused."""
         run = engine.active
         assert run is not None
