@@ -23,7 +23,8 @@ lint: $(READY)
 	$(BIN)/mypy
 
 diagrams: $(READY)
-	$(BIN)/python tests/write_diagrams.py
+	for name in custom_events_resnet18 trainer_and_evaluator; do \
+		$(BIN)/camshaft show examples/$$name.py:trainer > diagrams/$$name.txt || exit 1; done
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -143,7 +143,7 @@ def load_idx(data: str, root: str | Path, download: bool) -> tuple[Dataset[Any],
     except RuntimeError as error:  # what torchvision raises for files that are missing, damaged, or out of reach
         folder = Path(root) / kind.__name__ / "raw"
         fix = f"unpack its four IDX files into {folder}" + ("" if download else ", or add --download to fetch them")
-        raise FileNotFoundError(f"no {data} under {root} ({error.args[0].splitlines()[0]}): {fix}") from None
+        raise FileNotFoundError(f"no {data} under {root} ({str(error).partition('.')[0]}): {fix}") from None
     return train, validation
 
 
@@ -245,6 +245,11 @@ def build(
     return training
 
 
+def trainer() -> Engine:
+    """The trainer alone, for looking at its loop: ``camshaft show examples/custom_events_resnet18.py:trainer``."""
+    return build().trainer
+
+
 def show_metrics(engine: Engine, training: Training) -> None:
     """The results of an epoch in one line."""
     train, validation = (inner.state.metrics for inner in (training.train_evaluator, training.validation_evaluator))
@@ -301,16 +306,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
-    trainer = training.trainer
+    engine = training.trainer
 
-    show("The loop that runs", trainer.source())
-    show("Its machine", trainer.machine)
-    show("Its states", trainer.loop)
+    show("The loop that runs", engine.source())
+    show("Its machine", engine.machine)
+    show("Its states", engine.loop)
 
     print("=== Training ===\n")
     began = time.perf_counter()
     with record() as trace:
-        trainer.run(training.train_loader, max_epochs=epochs, epoch_length=options.get("epoch_length"))
+        engine.run(training.train_loader, max_epochs=epochs, epoch_length=options.get("epoch_length"))
     print(f"\ntrained for {time.perf_counter() - began:.0f} s\n")
 
     print("=== Order check ===\n")

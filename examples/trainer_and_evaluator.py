@@ -50,9 +50,8 @@ def build(seed: int = 0) -> Program:
 
     @trainer.on(Events.EPOCH_COMPLETED)
     def in_training_loop_on_epoch_completed(engine: Engine) -> None:
-        print(
-            f"trainer    EPOCH_COMPLETED  epoch {engine.state.epoch} of {engine.state.max_epochs}, loss {loss(engine)}"
-        )
+        state = engine.state
+        print(f"trainer    EPOCH_COMPLETED  epoch {state.epoch} of {state.max_epochs}, loss {state.output:.4f}")
         evaluator.run(val_loader)  # this starts another loop, over the validation data
 
     @evaluator.on(Events.EPOCH_COMPLETED)
@@ -70,9 +69,9 @@ def build(seed: int = 0) -> Program:
     return Program(trainer, evaluator, train_loader, val_loader)
 
 
-def loss(trainer: Engine) -> str:
-    """The loss of the last batch."""
-    return f"{trainer.state.output:.4f}"
+def trainer() -> Engine:
+    """The trainer alone, for looking at its loop: ``camshaft show examples/trainer_and_evaluator.py:trainer``."""
+    return build().trainer
 
 
 def main(max_epochs: int = 3) -> None:

@@ -99,6 +99,7 @@ class _Tree:
             {item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))}
             for run in trace.runs
         ]
+        self.rows = list(trace.rows())
         self.position = 0
 
     def lines(self) -> list[str]:
@@ -107,29 +108,34 @@ class _Tree:
 
     def _runs(self, parent: int | None, depth: int) -> list[str]:
         lines: list[str] = []
-        trace = self.trace
-        while self.position < len(trace):
-            run = trace._run[self.position]
-            if trace.runs[run].parent != parent:
+        runs = self.trace.runs
+        while self.position < len(self.rows):
+            run = self.rows[self.position][0]
+            if runs[run].parent != parent:
                 break
-            lines.append("  " * depth + trace.runs[run].engine)
+            lines.append("  " * depth + runs[run].engine)
             lines += self._events(run, depth + 1, None)
         return lines
 
     def _events(self, run: int, depth: int, until: str | None) -> list[str]:
         """The events of a run up to one that closes the group it stands in."""
-        trace, blocks = self.trace, []
-        while self.position < len(trace):
-            here = trace._run[self.position]
+        runs = self.trace.runs
+        blocks: list[tuple[str, list[str]]] = []
+        while self.position < len(self.rows):
+            here = self.rows[self.position][0]
             if here != run:
-                if trace.runs[here].parent != run:
+                if runs[here].parent != run:
                     break
-                blocks.append(("", self._runs(run, depth + 1)))
+                inside = self._runs(run, depth + 1)
+                if blocks:
+                    blocks[-1][1].extend(inside)  # it ran in a handler of that event
+                else:
+                    blocks.append(("", inside))
                 continue
-            key = trace._keys[trace._key[self.position]]
+            _, key, count, _ = self.rows[self.position]
             if until is not None and key == "exception_raised":
                 break
-            line = f"{'  ' * depth}{event_name(key)} {trace._count[self.position]}"
+            line = f"{'  ' * depth}{event_name(key)} {count}"
             self.position += 1
             if key == until:
                 blocks.append((key, [line]))
