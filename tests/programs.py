@@ -38,6 +38,7 @@ class Program:
     actions: tuple[Action, ...] = ()
     swallow: Any = None
     nested: tuple[tuple[str, Program], ...] = ()
+    shares: bool = False  # whether all that is nested is one evaluator, at several events
     runs: int = 3  # how often a paused run is gone on with
 
 
@@ -85,6 +86,9 @@ class World:
             engine.terminate(skip_completed=value)
         elif what == "terminate_epoch":
             engine.terminate_epoch(skip_epoch_completed=value)
+        elif what == "terminate_outer":
+            if engine.parent is not None:
+                engine.parent.terminate()
         else:
             getattr(engine, what)()
 
@@ -224,7 +228,7 @@ def programs(draw: Any, depth: int = 1) -> Program:
         places = st.sampled_from([loop.started, loop.completed, "completed", "started"])
         nested = tuple(draw(st.lists(st.tuples(places, programs(depth - 1)), min_size=1, max_size=2)))
     swallow = draw(st.sampled_from([None, None, True, "raise"]))
-    return Program(spec, data, limits, tuple(actions), swallow, nested)
+    return Program(spec, data, limits, tuple(actions), swallow, nested, draw(st.booleans()))
 
 
 def actions_at(here: list[tuple[str, str]]) -> Any:
@@ -232,7 +236,7 @@ def actions_at(here: list[tuple[str, str]]) -> Any:
     calls = st.one_of(
         st.tuples(st.just("raise"), st.sampled_from([KEYBOARD, ERROR])),
         st.tuples(st.sampled_from(["terminate", "terminate_epoch"]), st.booleans()),
-        st.tuples(st.sampled_from(["skip_iteration", "interrupt"]), st.none()),
+        st.tuples(st.sampled_from(["skip_iteration", "interrupt", "terminate_outer"]), st.none()),
         st.tuples(st.just("set_data"), st.tuples(st.just("list"), st.integers(1, 3))),
     )
     return st.builds(lambda moment, n, call: Action(moment, n, *call), st.sampled_from(here), st.integers(1, 4), calls)

@@ -18,6 +18,9 @@ RANK = {"terminate": 5, "terminate_epoch": 4, "skip": 3, "new data": 2, "interru
 FREE_OF_CONTROL = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
 
 
+EXECUTING: list[Reference] = []
+
+
 class Paused(Exception):
     """The walk stopped at an interrupt."""
 
@@ -40,6 +43,7 @@ class Reference:
         self.control: tuple[str, Any] | None = None
         self.last: str | None = None
         self.running = self.failed = self.paused = False
+        self.parent: Reference | None = None
         self.loops = [item for _, item in loop.walk() if isinstance(item, Loop)]
 
     # -- what programs call ------------------------------------------------------------------------------------------
@@ -85,6 +89,8 @@ class Reference:
         if not self.paused:
             self.begin(data, max_epochs, max_iters, epoch_length)
         self.paused, self.running = False, True
+        self.parent = EXECUTING[-1] if EXECUTING else None
+        EXECUTING.append(self)
         try:
             self.walk()
         except (Paused, Ended) as stop:
@@ -97,6 +103,8 @@ class Reference:
             if not (isinstance(error, Exception) and any(answer is True for answer in answers)):
                 raise
         finally:
+            EXECUTING.pop()
+            self.parent = None
             self.running = self.failed = False
         return self.state
 

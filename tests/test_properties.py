@@ -73,8 +73,10 @@ class Side:
         acted = {action.moment[1] for action in program.actions if action.moment[0] == "event"}
         for event in loop.event_keys if self.all_heard else acted:
             self.attach(engine, event, lambda engine, *error, event=event: world.reach(engine, "event", event))
-        for number, (event, inner) in enumerate(program.nested):
-            evaluator = self.build(inner, f"{name}.{number}")
+        evaluator, inner = None, None
+        for number, (event, own) in enumerate(program.nested):
+            if evaluator is None or not program.shares:
+                evaluator, inner = self.build(own, f"{name}.{number}"), own
             self.attach(engine, event, lambda engine, e=evaluator, p=inner: run_nested(e, p))
         if program.swallow is not None:
             self.attach(engine, "exception_raised", lambda engine, error: answer(program.swallow))

@@ -117,6 +117,47 @@ def test_two_recorders_hear_the_same():
     assert outer == inner
 
 
+def test_engines_that_are_stepped_in_turn_are_legal_each_by_itself():
+    first, second = Engine(nothing, name="first"), Engine(nothing, name="second")
+    with record() as trace:
+        for one, other in zip(first.steps([1, 2]), second.steps([1, 2]), strict=True):
+            assert one is other
+    trace.assert_legal()
+    assert [run.engine for run in trace.runs] == ["first", "second"]
+    assert trace == [event for one in first_order() for event in (one, one)]
+
+
+def first_order():
+    return list(Engine(nothing).steps([1, 2]))
+
+
+def test_an_evaluator_that_two_trainers_share_and_one_that_is_nested_twice():
+    evaluator = Engine(nothing, name="evaluator")
+    trainers = [Engine(nothing, name="one"), Engine(nothing, name="other")]
+    for trainer in trainers:
+        trainer.nest(evaluator, on=Events.EPOCH_COMPLETED | Events.STARTED, data=[1])
+    with record() as trace:
+        for _ in zip(*[trainer.steps([1, 2], max_epochs=2) for trainer in trainers], strict=True):
+            pass
+    trace.assert_legal()
+    assert [run.parent for run in trace.runs if run.engine == "evaluator"].count(0) == 3
+
+
+@pytest.mark.parametrize("end", ["terminate", "interrupt", "raise"])
+def test_an_evaluator_that_ends_its_trainer_or_fails_leaves_a_legal_trace(end):
+    trainer, evaluator = make_pair()
+    stop = (lambda: 1 / 0) if end == "raise" else getattr(trainer, end)
+    evaluator.add_event_handler(Events.ITERATION_STARTED, stop)
+    with record() as trace, contextlib.suppress(ZeroDivisionError):
+        trainer.run([1, 2], max_epochs=2)
+    trace.assert_legal()
+    assert [run.outcome for run in trace.runs] == {
+        "terminate": ["completed", "completed"],
+        "interrupt": ["interrupted", "completed"],
+        "raise": ["failed", "failed"],
+    }[end]
+
+
 def test_recording_changes_nothing():
     log = []
     engine = Engine(lambda engine, batch: log.append((batch, engine.where)))

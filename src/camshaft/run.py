@@ -236,11 +236,13 @@ class Run:
             self._attend()
             for event in self._events():
                 if stepping:
+                    self._unwatch("paused")
                     self._leave()
                     handed_out = True
                     yield event
                     handed_out = False
                     self._enter()
+                    self._watch()
             outcome = "interrupted" if self.status == PAUSED else self.outcome
             if self.status == RUNNING:
                 self._close()
@@ -340,13 +342,16 @@ class Run:
             makers = [observer.watch(self.engine) for observer in self._watching]
             self.engine.switchboard.observe(self.engine.loop.event_keys, makers)
 
+    def _unwatch(self, outcome: str) -> None:
+        if self._watching:
+            self.engine.switchboard.observe(self.engine.loop.event_keys, ())
+            for observer in self._watching:
+                observer.release(self.engine, outcome)
+            self._watching = ()
+
     def _release(self, outcome: str) -> None:
         engine = self.engine
-        if self._watching:
-            engine.switchboard.observe(engine.loop.event_keys, ())
-            for observer in self._watching:
-                observer.release(engine, outcome)
-            self._watching = ()
+        self._unwatch(outcome)
         if engine.switchboard.attentive:
             engine.switchboard.attend(False)
         if self.status != PAUSED:
