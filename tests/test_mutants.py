@@ -16,7 +16,8 @@ from hypothesis import given, settings
 import camshaft.engine
 from camshaft import Engine, EventOrderError, Phase, Trace, every, record
 from camshaft.codegen import Program, generate
-from programs import programs
+from programs import Action, programs
+from programs import Program as RandomProgram
 from test_properties import check_agreement
 
 Edit = Callable[[str], str]
@@ -92,8 +93,22 @@ def mutate(edit: Edit) -> Callable[[Any], Program]:
     return mutant
 
 
+STANDARD = ("loop", "EPOCH", ("none", 0), [("loop", "ITERATION", ("data", 0), [("step", "STEP", ())])])
+RARE = [  # what random programs seldom do: one call of each kind, where it has effect
+    RandomProgram(STANDARD, ("list", 3), {"max_epochs": 2}, (Action(("event", event), 2, *call),))
+    for event, call in {
+        "iteration_started": ("skip_iteration", None),
+        "get_batch_completed": ("set_data", ("list", 2)),
+        "iteration_completed": ("terminate_epoch", False),
+        "get_batch_started": ("terminate", True),
+    }.items()
+]
+
+
 def property_holds() -> None:
     """The comparison of machine and generated loop, on random programs, without shrinking."""
+    for program in RARE:
+        check_agreement(program)
     profile = settings(
         max_examples=400, phases=[HypothesisPhase.generate], derandomize=True, database=None, report_multiple_bugs=False
     )

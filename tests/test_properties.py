@@ -97,8 +97,6 @@ def answer(swallow: Any) -> Any:
 
 def make_engine(loop: Loop, name: str, events: list[Any]) -> Engine:
     engine = Engine(loop, name)
-    for free in loop.free:
-        engine.register_events(*free.events)
     loops = [item.name for _, item in loop.walk() if isinstance(item, Loop)]
     for event in loop.event_keys:
 
@@ -110,10 +108,7 @@ def make_engine(loop: Loop, name: str, events: list[Any]) -> Engine:
 
 
 def make_quiet_engine(loop: Loop, name: str, events: list[Any]) -> Engine:
-    engine = Engine(loop, name)
-    for free in loop.free:
-        engine.register_events(*free.events)
-    return engine
+    return Engine(loop, name)
 
 
 def check_agreement(program: Program) -> None:

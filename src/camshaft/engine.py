@@ -82,6 +82,7 @@ class Engine:
         self.finished = False
         self.runs = 0
         self._by_hand: dict[EventHandle, Firing] = {}
+        self._guarded: set[tuple[str, ...]] = set()
         self._aside: list[str] = []
         self._raised: tuple[int, str] | None = None
         self._handles: dict[str, EventHandle] = {event.value: event for event in Events}
@@ -89,6 +90,7 @@ class Engine:
         self._saved: tuple[int, dict[str, int]] = (0, {})
         self._machine: LoopMachine | None = None
         self._take_on(loop.evolve(nested=()))
+        self._guard_orders()
         for nested in loop.nested:
             self._nest(nested)
 
@@ -121,9 +123,9 @@ class Engine:
                 raise RuntimeError(
                     f"{self.name} has a run that is not over: change its loop before run(), or after close()"
                 )
-            self._loop, self._machine = loop, None
+            self._hold(loop)
             return
-        self._loop, self._machine = loop, None
+        self._hold(loop)
         self.program: Program = program
         self.namespace = program.namespace(loop)
         counters: dict[str, str] = {}
@@ -139,6 +141,11 @@ class Engine:
                     setattr(self.state, counter, 0)
         self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
         self.switchboard.connect(program.names, self.namespace, counters)
+
+    def _hold(self, loop: Loop) -> None:
+        self._loop, self._machine = loop, None
+        for event in (event for free in loop.free for event in free.events):
+            self._by_hand.setdefault(event, self.switchboard.firing(event))
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -178,20 +185,26 @@ class Engine:
         loop = register(self._loop, events, after=after, before=before, within=within, order=order)
         if loop is not self._loop:
             self._take_on(loop)
+            self._guard_orders()
         for attribute in attributes.values():
             if not hasattr(self.state, attribute):
                 setattr(self.state, attribute, 0)
         if attributes:
             self.switchboard.connect(self.program.names, self.namespace, attributes)
-        free = {event: state for state in loop.free for event in state.events}
         for event, key in zip(events, keys, strict=True):
             if not isinstance(self._handles.get(key), Enum):
                 self._handles[key] = event
-            if key in free:
-                self._by_hand[event] = self._by_hand[key] = self.switchboard.firing(key)
-        if order == "declared":
-            states = [state for state in loop.free if state.order and state.order[0] == keys[0]]
-            guard_order(states, [self.switchboard.firing(event) for state in states for event in state.events])
+            if key in self._by_hand:
+                self._by_hand[event] = self._by_hand[key]
+
+    def _guard_orders(self) -> None:
+        """See to it that events are held to their declared order."""
+        orders = {state.order: None for state in self._loop.free if state.order}
+        for order in orders:
+            if order not in self._guarded:
+                self._guarded.add(order)
+                states = [state for state in self._loop.free if state.order == order]
+                guard_order(states, [self.switchboard.firing(event) for event in order])
 
     def has_registered_events(self, event: EventHandle) -> bool:
         """Whether this engine knows the event: built-in, of a phase, or registered."""

@@ -12,7 +12,7 @@ import attrs
 
 from camshaft.dispatch import Firing
 from camshaft.events import EventHandle, attachments, event_key, event_name, state_of
-from camshaft.loop import BUILT_IN, Free, Loop, Mark, Phase
+from camshaft.loop import BUILT_IN, RUN, Free, Loop, Mark, Phase
 from camshaft.machine import EventOrderError
 
 __all__ = ["guard_order", "register"]
@@ -135,7 +135,7 @@ class _OrderGuard:
         Raises:
             EventOrderError: the order does not allow it in this pass.
         """
-        present = (engine.runs, getattr(engine.state, self.scope.lower(), 0))
+        present = (engine.runs, 0 if self.scope == RUN else getattr(engine.state, self.scope.lower()))
         if present != self.in_pass:
             self.in_pass, self.rank = present, 0
             self.entered.clear()

@@ -6,7 +6,7 @@ A trace carries the declaration of every loop that ran, so that it can be judged
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -222,38 +222,50 @@ class Trace:
 
     def _check_nesting(self) -> None:
         """Every run lies inside one event of the run that it was called from, and nothing of that falls between."""
-        begins: dict[int, list[list[int]]] = {}
-        for segment in self.segments:
-            begins.setdefault(segment[1], []).append(segment)
+        upcoming = deque(segment for segment in self.segments if segment[1] < segment[2])
         around: list[list[int]] = []
-        for index in range(len(self) + 1):
-            while (
-                around
-                and around[-1][2] <= index
-                and not (around[-1][1] == around[-1][2] == index and begins.get(index))
-            ):
-                around.pop()
-            for segment in begins.pop(index, ()):
-                self._check_parent(segment, around)
-                if segment[2] > index:
-                    around.append(segment)
-            if index < len(self) and (not around or around[-1][0] != self._run[index]):
+        fired: Counter[int | None] = Counter()
+        left: dict[
+            int, int
+        ] = {}  # for runs that were left in the middle, the events that the run around them had fired
+        for index, run in enumerate(self._run):
+            while around and around[-1][2] <= index:
+                ended = around.pop()[0]
+                left[ended] = fired[self.runs[ended].parent]
+            while upcoming and upcoming[0][1] <= index:
+                segment = upcoming.popleft()
+                self._check_segment(segment, around[-1] if around else None, left, fired)
+                around.append(segment)
+            if not around or around[-1][0] != run:
                 inner = f" inside {self.runs[around[-1][0]].engine}" if around else ", outside of its run"
-                name = self.runs[self._run[index]].engine
-                event = f"{name} event #{index + 1} {event_name(self._keys[self._key[index]])}"
-                raise EventOrderError(f"{event} fell{inner}\n  expected: none of {name} there")
+                raise EventOrderError(
+                    f"{self._name(index)} fell{inner}\n  expected: none of {self.runs[run].engine} there"
+                )
+            fired[run] += 1
 
-    def _check_parent(self, segment: list[int], around: list[list[int]]) -> None:
+    def _check_segment(
+        self, segment: list[int], outer: list[int] | None, left: dict[int, int], fired: Counter[int | None]
+    ) -> None:
         run, first, past = segment
         record = self.runs[run]
-        outer = around[-1] if around else None
-        if record.place == READY and record.parent != (outer[0] if outer else None):
-            raise EventOrderError(f"{record.engine} runs where it was not called from, at event #{first + 1}")
-        if outer is not None and past > outer[2]:
-            caller = self.runs[outer[0]].engine
+        if record.place == READY and record.parent is not None and (outer is None or outer[0] != record.parent):
             raise EventOrderError(
-                f"{record.engine} goes on after {caller}, which called it, ended at event #{outer[2]}"
+                f"{self._name(first)} fell outside of {self.runs[record.parent].engine}, which called it"
             )
+        if outer is not None and past > outer[2]:
+            raise EventOrderError(
+                f"{self._name(outer[2])} fell outside of {self.runs[outer[0]].engine}, which called it"
+            )
+        goes_on = run in left and record.parent is not None and fired[record.parent] != left[run]
+        if goes_on and self._keys[self._key[self._last_of(run, first)]] != "interrupt":
+            caller = self.runs[record.parent].engine if record.parent is not None else ""
+            raise EventOrderError(f"{self._name(first)} fell outside of the event of {caller} that called it")
+
+    def _last_of(self, run: int, index: int) -> int:
+        return next(number for number in range(index - 1, -1, -1) if self._run[number] == run)
+
+    def _name(self, index: int) -> str:
+        return f"{self.runs[self._run[index]].engine} event #{index + 1} {event_name(self._keys[self._key[index]])}"
 
     # -- files -------------------------------------------------------------------------------------------------------
 
