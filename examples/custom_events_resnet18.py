@@ -97,7 +97,7 @@ def make_trainer(
     trainer = Engine(train_step, name="trainer")
     trainer.register_events(*BackpropEvents)
 
-    @trainer.on(BackpropEvents.BACKWARD_COMPLETED(every=20))
+    @trainer.on(BackpropEvents.BACKWARD_COMPLETED(once=1) | BackpropEvents.BACKWARD_COMPLETED(every=20))
     def show_gradients(engine: Engine) -> None:
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         print(f"Iter[{engine.state.iteration}] Function fired after backward pass: gradient norm {norm:.3f}")

@@ -92,4 +92,4 @@ def check(file: Annotated[Path, typer.Argument(help="A trace that Trace.save wro
     except (EventOrderError, TraceError, OSError) as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{file}: {len(trace)} events in {len(trace.runs)} runs, all legal")
+    typer.echo(f"{file}: {trace.summary()}, all legal")

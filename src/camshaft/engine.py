@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,7 @@ from camshaft.dispatch import Firing, Handler, Switchboard, check_filter, resolv
 from camshaft.events import EventHandle, Events, attachments, event_key, event_name
 from camshaft.feed import Feed, check_data
 from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step
-from camshaft.machine import LoopMachine
+from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.registration import guard_order, register
 from camshaft.run import PAUSED, Run
 from camshaft.state import State
@@ -72,6 +72,8 @@ class Engine:
 
     def __init__(self, process: Any, name: str = "engine", *, strict: bool = False) -> None:
         loop = _as_loop(process)
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r} is no string: it is how traces and errors call the engine")
         self.name = name
         self.strict = strict
         self.state = State()
@@ -95,7 +97,7 @@ class Engine:
             self._nest(nested)
 
     def __repr__(self) -> str:
-        return f"<Engine {self.name}: {self._loop.name}>"
+        return f"<Engine {self.name}, {self.active.status if self.active else 'idle'}, {self.place}>"
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class Engine:
         """Run this loop from now on; handlers stay attached."""
         program = generate(loop)
         if self.active is not None:
-            if program is not self.program:
+            if program is not self.program or loop.free != self._loop.free:
                 raise RuntimeError(
                     f"{self.name} has a run that is not over: change its loop before run(), or after close()"
                 )
@@ -231,6 +233,8 @@ class Engine:
         try:
             for handler in firing.handlers:
                 handler.call(self)
+        except EventOrderError:
+            raise  # what did not fire did not enter its state either
         except BaseException as error:
             if self._raised is None or self._raised[0] != id(error):
                 self._raised = (id(error), self.place)
@@ -255,16 +259,16 @@ class Engine:
             raise ValueError(
                 f"{event_name(key)} can never fire in the loop {self._loop.name} of {self.name}; it fires {names}"
             )
-        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"; the nearest registered one is {event_name(nearest[0])}" if nearest else ""
-        raise ValueError(
-            f"{event_name(key)} is not registered in {self.name}{hint}. Call {self.name}.register_events({key!r}) first"
-        )
+        nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
+        fix = f"did you mean {nearest[0]!r}?" if nearest else f"call {self.name}.register_events({key!r}) first"
+        raise ValueError(f"{event_name(key)} is not registered in {self.name}: {fix}")
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
     def on(self, event: EventHandle, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorator that attaches a handler: see :meth:`add_event_handler`."""
+        for single in attachments(event):
+            self._check_known(single.key)
 
         def attach(handler: Callable[..., Any]) -> Callable[..., Any]:
             self.add_event_handler(event, handler, *args, **kwargs)
@@ -339,13 +343,15 @@ class Engine:
         """Run another engine at an event of this one, at its place among that event's handlers.
 
         Args:
-            engine: the inner engine; machine and diagram know about it.
+            engine: the inner engine; the loop of this one knows about it from now on.
             on: the event, filtered or not, or a union.
             data, max_epochs, max_iters, epoch_length: as for the :meth:`run` of the inner engine.
 
         Raises:
             ValueError: the event is not registered, or the engine would run inside itself.
         """
+        if not isinstance(engine, Engine):
+            raise TypeError(f"{engine!r} is no Engine: nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader)")
         for single in attachments(on):
             self._nest(Nested(engine, single, data, max_epochs, max_iters, epoch_length))
 
@@ -617,7 +623,7 @@ class Engine:
         """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
 
         In the middle of an epoch, STARTED and EPOCH_STARTED fire again, without counting; ``state.resumed`` is True
-        meanwhile. The data is not moved: give :meth:`run` what is still to be read.
+        meanwhile, and the batches that the epoch has had are read again and passed over.
 
         Args:
             state_dict: what :meth:`state_dict` gave; or ``epoch`` or ``iteration`` with ``epoch_length`` and a limit.
@@ -628,6 +634,8 @@ class Engine:
         """
         if self.active is not None:
             raise RuntimeError(f"{self.name} has a run that is not over: load before run(), or after close()")
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{state_dict!r} is no state dict: give what state_dict() returned")
         self._saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
         self.finished = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice, repeat
 from typing import Any
@@ -57,6 +58,7 @@ class Feed:
         "_restarted",
         "_state",
         "_target",
+        "_to_pass_over",
         "batches",
         "gave_out",
         "replaced",
@@ -73,6 +75,7 @@ class Feed:
         self._opened_at = 0
         self._restarted = False
         self.skipped = skipped
+        self._to_pass_over = 0
         self.batches: Iterable[Any] = ()
         self.replaced = False
         self.gave_out = False
@@ -90,7 +93,7 @@ class Feed:
     def begin(self) -> None:
         """Begin an epoch: from here on its batches are counted."""
         self._first = self._count() - self.skipped
-        self.skipped = 0
+        self._to_pass_over, self.skipped = self.skipped, 0
         self._state.resumed = False
         self._aim()
 
@@ -114,6 +117,7 @@ class Feed:
             self._iterator = repeat(None) if self._data is None else iter(self._data)
             self._opened_at = count
             self.replaced = False
+            self._pass_over()
         self.batches = self._iterator if self._target is None else islice(self._iterator, self._target - count)
         return True
 
@@ -178,6 +182,12 @@ class Feed:
         )
         self.gave_out = True
         raise Terminate
+
+    def _pass_over(self) -> None:
+        """Read again what the epoch had before its run was left, and drop it."""
+        number, self._to_pass_over = self._to_pass_over, 0
+        if self._iterator is not None:
+            deque(islice(self._iterator, number), maxlen=0)
 
     def _close_iterator(self) -> None:
         iterator, self._iterator = self._iterator, None

@@ -19,6 +19,7 @@ from camshaft.trace import RunRecord, Trace, TraceError
 __all__ = ["from_dict", "load_trace", "save_trace", "to_dict"]
 
 VERSION = 1
+OUTCOMES = {None, "completed", "terminated", "interrupted", "paused", "failed"}
 
 
 def save_trace(trace: Trace, path: str | Path) -> None:
@@ -62,6 +63,8 @@ def load_trace(path: str | Path) -> Trace:
                 elif "run" in value:
                     fields = value["run"]
                     made = {"loop": loops[fields["loop"]], "context": _context_from_dict(fields["context"])}
+                    if fields["outcome"] not in OUTCOMES:
+                        raise ValueError(f"there is no outcome {fields['outcome']!r}")
                     trace.runs.append(RunRecord(**(fields | made)))
                 elif "segment" in value:
                     trace.segments.append(value["segment"])

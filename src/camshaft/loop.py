@@ -365,7 +365,7 @@ class Loop:
         name, body = fields.pop("name"), fields.pop("body")
         return Loop(name, *body, **fields)
 
-    def parent_of(self, name: str, within: str | None = None) -> Loop:
+    def parent_of(self, name: Any, within: str | None = None) -> Loop:
         """The loop in whose body the state ``name`` stands.
 
         Raises:
@@ -384,7 +384,8 @@ class Loop:
             raise self._unknown(name)
         return found
 
-    def _unknown(self, name: str) -> LoopError:
+    def _unknown(self, name: Any) -> LoopError:
+        name = event_key(name)
         if name == self.name:
             return LoopError(f"loop {name}: it is the outermost state, nothing stands beside it; use within={name!r}")
         if any(free.name == name for free in self.free):
@@ -392,8 +393,10 @@ class Loop:
                 f"loop {self.name}: the state {name} is free, your own code fires its events, so nothing can be placed "
                 f"beside it; give that event a place first"
             )
-        names = ", ".join(item.name for _, item in self.walk())
-        return LoopError(f"loop {self.name}: there is no state {name}; it has {names}")
+        names = [item.name for _, item in self.walk()]
+        nearest = [state for state in (name.upper(), state_of(event_key(name))[0]) if state in names]
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(names)}"
+        return LoopError(f"loop {self.name}: there is no state {name}; {hint}")
 
     def _with_body(self, parent: Loop, body: tuple[Any, ...]) -> Loop:
         if self is parent:
@@ -431,7 +434,9 @@ def _lint(loop: Loop) -> None:
     owner = f"loop {loop.name}"
     _check_name("loop", loop.name)
     counter = loop.name.lower()
-    if loop.name in _STATE_FIELDS or keyword.iskeyword(counter):
+    if keyword.iskeyword(counter):
+        raise LoopError(f"{owner}: its counter would be state.{counter}, a keyword of Python; choose another name")
+    if loop.name in _STATE_FIELDS:
         raise LoopError(f"{owner}: its counter would be state.{counter}, which is taken; choose another name")
     _check_events(owner, loop)
     _lint_passes(loop, owner)
@@ -464,7 +469,7 @@ def _lint_passes(loop: Loop, owner: str) -> None:
             f"{owner}: over={loop.over!r} is not iterable; give DATA, an iterable, or a function (engine) -> iterable"
         )
     if not loop.body and loop.over is None and loop.times is None:
-        raise LoopError(f"{owner}: it is a cycle that takes no data and does nothing; give it a body")
+        raise LoopError(f"{owner}: it has no body and takes no data, a cycle that does nothing; give it a phase")
 
 
 def _lint_names(loop: Loop, owner: str) -> None:

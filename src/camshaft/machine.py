@@ -141,9 +141,7 @@ class _Table:
         ways = self._loop(loop, (loop.name,), [completed])
         self._add(READY, [("started", STARTED, (), (_reset([loop.name]),))])
         self._add(STARTED, ways)
-        in_run = [place for place in self.paths if place not in ENDS and place != READY]
         self._add(TERMINATED, [("completed", COMPLETED, (), ())])
-        self._free_states(in_run)
         root = loop.name
         inside = {
             place for place, path in self.paths.items() if path[:1] == (root,) and place != place_of((root,), left=True)
@@ -160,6 +158,8 @@ class _Table:
                 (),
             )
             self._add(ended, [completes, *_guarded(skipped, ways)])
+        self._free_states([place for place in self.paths if place not in ENDS and place != READY])
+        inside = {place for place in self.paths if place.partition("/")[0] == root} if inside else inside
         clear_inner = _clear(free.name for free in loop.free if free.within != RUN)
         clear_all = _clear(free.name for free in loop.free)
         for place in [*self.paths]:
@@ -301,7 +301,7 @@ class _Table:
     def _left(self, scope: str) -> Guard:
         """No free state of the scope is entered."""
         pairs = {free.name for free in self.loop.free if free.within == scope and free.is_pair}
-        return Guard(f"left {', '.join(sorted(pairs))}" if pairs else "", lambda context: not pairs & context.entered)
+        return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", partial(_none_entered, pairs))
 
     # -- free states and rows ----------------------------------------------------------------------------------------
 
@@ -339,7 +339,13 @@ class _Table:
             effects: tuple[Effect, ...] = ()
             if free.order:
                 rank = free.order.index(event)
-                stages = (Guard("declared order", partial(_not_passed, free.order, rank)),)
+                before = {
+                    other.name for other in self.loop.free if other.is_pair and other.completed in free.order[:rank]
+                }
+                stages = (
+                    Guard("declared order", partial(_not_passed, free.order, rank)),
+                    Guard("declared order", partial(_none_entered, before)),
+                )
                 effects = (partial(_advance, free.order, rank + 1),)
             if free.is_pair:
                 enters = event == free.started
@@ -449,6 +455,10 @@ def _not_passed(order: tuple[str, ...], rank: int, context: Context) -> bool:
     return context.ranks.get(order, 0) <= rank
 
 
+def _none_entered(names: set[str], context: Context) -> bool:
+    return not names & context.entered
+
+
 def _advance(order: tuple[str, ...], rank: int, context: Context) -> None:
     context.ranks[order] = rank
 
@@ -498,6 +508,9 @@ class LoopMachine(Machine):
         """
         rows = [row for row in self.table[place].values() if context is None or row.denied_by(context) is None]
         return [row.event for row in sorted(rows, key=lambda row: row.is_control)]
+
+    def __repr__(self) -> str:
+        return f"<LoopMachine of {self.loop.name}: {len(self.table)} places>"
 
     def __str__(self) -> str:
         from camshaft.text import machine_text
@@ -572,11 +585,13 @@ class OrderChecker:
             f"{state} {self.context.counts[state]}" if state in self.context.counts else state
             for state in (*path, *entered)
         ]
-        return ("after " if "after " in self.place else "") + " / ".join(counted)
+        if "after " in self.place and self.place.endswith(f"after {path[-1]}"):
+            counted[len(path) - 1] = f"after {counted[len(path) - 1]}"
+        return " / ".join(counted)
 
     def describe(self, event: str, denied: Guard | None) -> str:
         """The message for an event that is illegal here."""
         expected = " | ".join(map(event_name, self.expected()))
-        why = f" because not {denied.text}" if denied is not None and denied.text else ""
+        why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""
         what = f"{self.name} event #{self.seen} {event_name(event)} is illegal"
         return f"{what} in {self.where()}{why}\n  expected: {expected}"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torchmetrics
 
+from camshaft.engine import Engine
 from camshaft.events import Events, event
-
-if TYPE_CHECKING:
-    from camshaft.engine import Engine
 
 __all__ = ["Accuracy", "Loss", "attach"]
 
@@ -43,6 +41,8 @@ def attach(
     """
     if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
         raise TypeError(f"{metric!r} is no torchmetrics metric: give an instance, such as camshaft.metrics.Accuracy()")
+    if not isinstance(engine, Engine):
+        raise TypeError(f"{engine!r} is no Engine: a metric is attached to an engine, under a name")
     for handler in engine.handlers(Events.EPOCH_COMPLETED):
         if isinstance(handler.function, _Compute) and handler.function.name == name:
             raise ValueError(f"{engine.name} has a metric named {name!r} already: give another name")

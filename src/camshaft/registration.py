@@ -142,10 +142,9 @@ class _OrderGuard:
         if event not in self.allowed():
             path = tuple(name for name in engine.where if name != self.state_of[event].name)
             expected = " | ".join(map(event_name, self.allowed())) or f"nothing more in this pass of {self.scope}"
-            raise EventOrderError(
-                f"{engine.name} event {event_name(event)} is out of its declared order in {engine.describe(path)}\n"
-                f"  expected: {expected}"
-            )
+            declared = ", ".join(map(event_name, self.order))
+            what = f"{engine.name} event {event_name(event)} is out of its declared order in {engine.describe(path)}"
+            raise EventOrderError(f"{what}\n  expected: {expected}\n  declared: {declared}")
         self.rank = self.order.index(event) + 1
         state = self.state_of[event]
         if state.is_pair:
@@ -153,8 +152,13 @@ class _OrderGuard:
 
     def allowed(self) -> list[str]:
         """The events that may come next: later in the order, and leaving only states that were entered."""
-        later = self.order[self.rank :]
-        return [event for event in later if not self._leaves(event) or self.state_of[event].name in self.entered]
+        later = list(self.order[self.rank :])
+        open_until = [index for index, event in enumerate(later) if self._leaves(event) and self._is_entered(event)]
+        later = later[: open_until[0] + 1] if open_until else later
+        return [event for event in later if not self._leaves(event) or self._is_entered(event)]
+
+    def _is_entered(self, event: str) -> bool:
+        return self.state_of[event].name in self.entered
 
     def _leaves(self, event: str) -> bool:
         state = self.state_of[event]

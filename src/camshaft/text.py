@@ -36,7 +36,7 @@ def loop_text(loop: Loop) -> str:
     def frees(scope: str, depth: int) -> None:
         for free in loop.free:
             if free.within == scope:
-                order = "declared order" if free.order else "fired by your code"
+                order = "in the declared order" if free.order else "wherever your code fires it"
                 lines.append(f"{'  ' * depth}{free.name}  ({order})")
 
     lines.append("STARTED")
@@ -82,7 +82,7 @@ def _machine_lines(machine: LoopMachine) -> Iterator[str]:
 
 def _describe_row(row: Row) -> str:
     guards = " and ".join(guard.text for guard in row.guards)
-    return f"  {event_name(row.event)}{f' [{guards}]' if guards else ''} -> {row.dest}"
+    return f"  {event_name(row.event)} -> {row.dest}" + (f"\n      if {guards}" if guards else "")
 
 
 def trace_text(trace: Trace) -> str:

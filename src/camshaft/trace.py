@@ -18,7 +18,7 @@ import attrs
 
 from camshaft.events import event_key, event_name
 from camshaft.loop import RUN, Loop, Mark, Phase
-from camshaft.machine import READY, Context, EventOrderError, LoopMachine, OrderChecker
+from camshaft.machine import ENDS, READY, Context, EventOrderError, LoopMachine, OrderChecker
 from camshaft.run import Owner, Run, observers
 
 __all__ = ["RunRecord", "Trace", "TraceError", "TraceEvent", "record"]
@@ -143,7 +143,16 @@ class Trace:
         return zip(self._run, keys, self._count, self._time, strict=True)
 
     def count(self, event: Any, engine: str | None = None) -> int:
-        """How often an event fired, in all engines or in one."""
+        """How often an event fired, in all engines or in one.
+
+        Raises:
+            ValueError: no engine of that name was recorded, or no loop that knows the event.
+        """
+        recorded = [record for record in self.runs if engine in (None, record.engine)]
+        if self.runs and not any(event_key(event) in record.loop.event_keys for record in recorded):
+            names = ", ".join(dict.fromkeys(record.engine for record in self.runs))
+            known = f"{engine or 'any of them'} does not know {event_name(event_key(event))}"
+            raise ValueError(f"{known}, so counting it proves nothing; recorded are {names}")
         return sum(
             number
             for (name, key), number in self.counts().items()
@@ -173,7 +182,11 @@ class Trace:
         return trace_text(self)
 
     def __repr__(self) -> str:
-        return f"<Trace: {len(self)} events, {len(self.runs)} runs>"
+        return f"<Trace: {self.summary()}>"
+
+    def summary(self) -> str:
+        """How much was recorded, in words."""
+        return f"{len(self):,} event{'s' * (len(self) != 1)} in {len(self.runs)} run{'s' * (len(self.runs) != 1)}"
 
     def _event(self, index: int) -> TraceEvent:
         run = self._run[index]
@@ -196,18 +209,19 @@ class Trace:
         Raises:
             EventOrderError: the first event that is illegal, with what stood before it and what was expected.
         """
-        self._check_nesting()
         machines = {
             id(loop): LoopMachine(loop) for loop in {id(record.loop): record.loop for record in self.runs}.values()
         }
         checkers = [_RunChecker(machines[id(record.loop)], record) for record in self.runs]
         for index, (run, key, count) in enumerate(zip(self._run, self._key, self._count, strict=True)):
             try:
+                checkers[run].checker.seen = index
                 checkers[run].advance(self._keys[key], count)
             except EventOrderError as error:
                 raise EventOrderError(self._in_context(index, str(error))) from None
         for checker in checkers:
             checker.finish()
+        self._check_nesting()
 
     def _in_context(self, index: int, message: str) -> str:
         first, *rest = message.splitlines()
@@ -328,6 +342,8 @@ class _RunChecker:
         """Judge the end."""
         checker, record = self.checker, self.record
         if record.outcome == "paused" or (record.outcome is None and self.last is not None):
+            if record.outcome == "paused" and checker.place in ENDS:
+                raise EventOrderError(f"{record.engine} is said to have paused, but was over in {checker.place}")
             return  # stepping was left there, or recording ended before the run did
         checker.finish()
         ends = {
