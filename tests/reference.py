@@ -199,7 +199,7 @@ class Reference:
 
     def answer_more(self, loop: Loop) -> bool:
         if loop.until is not None:
-            return self.last == "terminate_single_epoch" or not loop.until(self)
+            return not loop.until(self)
         if self.machine.model.context.passes[loop.name] == 0:
             self.elements[loop.name] = iter(loop.over(self) if callable(loop.over) else loop.over)
         try:
@@ -231,12 +231,8 @@ class Reference:
             raise AssertionError(f"{event} is illegal in {self.machine.model.state}")
         self.synchronize()
         for loop in self.loops:
-            inside = [item for _, item in loop.walk() if item is not loop]
-            holds_phases = any(isinstance(item, (Phase, Step)) for item in inside) and self.loop.data_loop not in inside
-            if (
-                event == ("get_batch_completed" if loop.over is DATA and self.has_data else loop.started)
-                and holds_phases
-            ):
+            forgets = loop is (self.loop.data_loop or self.loop)
+            if forgets and event == ("get_batch_completed" if loop.over is DATA and self.has_data else loop.started):
                 self.state.output = None
         outer, self.firing = self.firing, event
         if not by_hand:

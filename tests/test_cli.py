@@ -39,7 +39,7 @@ def test_source_prints_the_loop_that_runs(run, target):
 def test_show_prints_the_tree_and_the_machine(run):
     shown = run("show", "train.py:trainer").stdout
     assert shown.startswith("STARTED\nEPOCH\n  ITERATION  for each batch\n    STEP  (opaque)\nCOMPLETED\n")
-    assert "EPOCH_STARTED [epoch < max_epochs] -> EPOCH" in shown
+    assert "  EPOCH_STARTED -> EPOCH\n      if epoch < max_epochs\n" in shown
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_check_judges_a_recorded_trace(run, tmp_path):
         Engine(lambda engine, batch: batch).run([1, 2])
     trace.save(tmp_path / "run.jsonl")
     done = run("check", "run.jsonl")
-    assert (done.returncode, done.stdout) == (0, "run.jsonl: 12 events in 1 runs, all legal\n")
+    assert (done.returncode, done.stdout) == (0, "run.jsonl: 12 events in 1 run, all legal\n")
     text = (tmp_path / "run.jsonl").read_text()
     (tmp_path / "run.jsonl").write_text(text.replace('"iteration_started", 2', '"iteration_started", 3'))
     done = run("check", "run.jsonl")

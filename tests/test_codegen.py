@@ -56,7 +56,7 @@ def test_the_source_of_the_standard_loop():
                                     if ITERATION_SKIPPED: yield ITERATION_SKIPPED
                                 if GET_BATCH_STARTED and feed.expects_more():
                                     yield GET_BATCH_STARTED
-                                    if feed.replaced: break
+                                    if feed.stale: break
                             if feed.ran_out() and DATALOADER_STOP_ITERATION: yield DATALOADER_STOP_ITERATION
                         if PENDING: yield PENDING
                     except TerminateEpoch as ended:

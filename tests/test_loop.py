@@ -72,7 +72,7 @@ REFUSED = {
     "a phase that is no callable": (lambda: Phase("A", 3), "phase A: what it runs is 3, which is no callable"),
     "no way out": (lambda: Loop("A", Loop("B", Phase("C", nothing))), "no way out of the inner loop B; give it over="),
     "an unreachable body": (lambda: Loop("A", Phase("B", nothing), times=0), "times=0 makes its body unreachable"),
-    "a cycle that does nothing": (lambda: Loop("A", until=lambda engine: True), "a cycle that takes no data"),
+    "a cycle that does nothing": (lambda: Loop("A", until=lambda engine: True), "a cycle that does nothing"),
     "two ways to end": (lambda: Loop("A", Phase("B"), times=2, over=DATA), "over and times exclude each other"),
     "what cannot be iterated": (lambda: Loop("A", Phase("B"), over=3), "over=3 is not iterable"),
     "two loops over the data": (

@@ -68,7 +68,7 @@ MUTANTS: dict[str, Edit] = {
         "            if state.iteration == 1: state.iteration += 1; continue\n                        try:\n"
         "                            if GET_BATCH_COMPLETED",
     ),
-    "fetch from the old data": replace("if feed.replaced: break", "pass"),
+    "fetch from the old data": replace("if feed.stale: break", "pass"),
     "keep the data of an epoch that was terminated": replace("feed.restart()", "pass"),
     "run on after terminate": replace("if ended.skip_completed: return", "pass"),
 }

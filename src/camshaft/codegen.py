@@ -97,9 +97,7 @@ def generate(loop: Loop) -> Program:
 def _structure(item: Any) -> tuple[Any, ...]:
     """All that the text depends on, as a hashable tree."""
     if isinstance(item, Loop):
-        kind = (
-            "data" if item.over is DATA else "over" if item.over is not None else "until" if item.until else item.times
-        )
+        kind = item.passes
         is_call = callable(item.over) and item.over is not DATA
         return (Loop, item.name, item.started, item.completed, kind, is_call, *map(_structure, item.body))
     if isinstance(item, Phase):
@@ -255,24 +253,30 @@ class _Writer:
         else:
             self._open("while state.within_limits():")
         self.path = (name,)
-        self._line(f"if not state.resumed: {counter} += 1")
+        has_data = self._has_data_inside(body)
+        self._count(counter, has_data)
         self._line("began_pass = perf_counter()")
         self._open("try:")
-        self._forget(body)
+        if not has_data:
+            self._forget(body)
         self._fire(started)
         self._body(body)
         if body and body[-1][0] in (Step, Loop):
             self._line("if PENDING: yield PENDING")
         self._close()
         self._open("except TerminateEpoch as ended:")
-        self._line("feed.restart()")
+        if has_data:
+            self._line("feed.restart()")
         self._fire("terminate_single_epoch")
+        if kind == "until":
+            until = self._call(name, "until", f"{name.lower()}_until")
+            self._line(f"if ended.skip_epoch_completed and {until}(engine): break")
         self._line("if ended.skip_epoch_completed: continue")
         self._close()
         self._line(f'state.times["{event_name(completed)}"] = perf_counter() - began_pass')
         self._fire(completed)
         if kind == "until":
-            self._line(f"if {self._call(name, 'until', f'{name.lower()}_until')}(engine): break")
+            self._line(f"if {until}(engine): break")
         self._close()
 
     def _inner_loop(self, structure: tuple[Any, ...]) -> None:
@@ -286,7 +290,6 @@ class _Writer:
             self._open(f"for _ in range({kind}):")
         self.path = (*self.path, name)
         self._count(counter, self._has_data_inside(body))
-        self._forget(body)
         self._fire(started)
         self._body(body)
         self._fire(completed)
@@ -322,7 +325,7 @@ class _Writer:
         self._open(f"if {get_batch}{expects}:", blocks=0)
         self._line(f"yield {get_batch}", event="get_batch_started")
         self.last = "get_batch_started"
-        self._line("if feed.replaced: break")
+        self._line("if feed.stale: break")
         self._close(blocks=0)
         self._close()
         stop = self._event("dataloader_stop_iteration")
@@ -379,11 +382,7 @@ class _Writer:
 
     def _forget(self, body: list[tuple[Any, ...]]) -> None:
         """Nothing that an earlier pass gave is kept alive in this one."""
-        kinds = set() if self._has_data_inside(body) else set(_kinds(body))
-        if Phase in kinds:
-            self._line("state.output = output = None")
-        elif Step in kinds:
-            self._line("state.output = None")
+        self._line("state.output = output = None" if Phase in _kinds(body) else "state.output = None")
 
 
 def _kinds(body: Sequence[tuple[Any, ...]]) -> Iterator[Any]:

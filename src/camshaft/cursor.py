@@ -6,6 +6,7 @@ changed until everything is known to fit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -40,7 +41,7 @@ class Limits:
         if self.max_epochs is not None and self.max_iters is not None:
             raise ValueError("max_epochs and max_iters exclude each other: give one")
 
-    def go_on(self, state: State, loop: Loop, finished: bool) -> bool:
+    def go_on(self, state: State, loop: Loop, begun: bool, finished: bool) -> bool:
         """Whether a run with these limits goes on with what the state has counted, or starts anew.
 
         Raises:
@@ -49,7 +50,7 @@ class Limits:
         epochs = getattr(state, loop.name.lower())
         data_loop = loop.data_loop
         iters = getattr(state, data_loop.name.lower()) if data_loop else 0
-        if epochs == 0 and iters == 0:
+        if not begun:
             return False
         begun_with = "max_epochs" if state.max_epochs is not None else "max_iters"
         other = (
@@ -80,17 +81,21 @@ class Limits:
                 f"leave it out, or {START_OVER}"
             )
 
-    def extend(self, state: State) -> None:
+    def extend(self, state: State, loop: Loop) -> None:
         """Let a run that goes on have these limits."""
         if self.max_epochs is not None:
-            state.max_epochs = self.max_epochs
+            state.max_epochs = min(self.max_epochs, loop.times or self.max_epochs)
         if self.max_iters is not None:
             state.max_iters = self.max_iters
         if state.epoch_length is None:
             state.epoch_length = self.epoch_length
 
-    def check_new(self, loop: Loop, data: Any) -> None:
-        """Refuse what a new run of this loop cannot work with.
+    def check(self, loop: Loop, data: Any, knows_length: bool = False) -> None:
+        """Refuse what a run of this loop cannot work with.
+
+        Args:
+            data: what it would run over.
+            knows_length: whether it goes on without data, and so has the length of its epochs.
 
         Raises:
             TypeError, ValueError: the data, or a limit that the loop does not have.
@@ -102,7 +107,7 @@ class Limits:
                     f"the loop {loop.name} takes no data: none of its loops is over=DATA; leave the data out"
                 )
             check_data(data)
-        elif data_loop is not None and self.epoch_length is None:
+        elif data_loop is not None and self.epoch_length is None and not knows_length:
             raise ValueError("data=None needs epoch_length: give data, or the number of iterations in an epoch")
         if data_loop is None and (self.epoch_length or self.max_iters):
             raise ValueError(
@@ -130,17 +135,21 @@ class Limits:
 LIMITS = ("max_epochs", "max_iters", "epoch_length")
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _counters(loop: Loop) -> list[str]:
     return [item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)]
 
 
 def save_cursor(
-    state: State, loop: Loop, position: int, counts: dict[str, int], user_keys: list[str]
+    state: State, loop: Loop, position: int | None, counts: dict[str, int], user_keys: list[str]
 ) -> dict[str, Any]:
     """What :func:`load_cursor` needs, as plain values.
 
     Args:
-        position: batches that the present epoch has had; 0 between epochs.
+        position: batches that the present epoch has had; None between epochs.
         counts: how often the events that count their own firings have fired.
         user_keys: attributes of the state to save as well.
     """
@@ -151,7 +160,9 @@ def save_cursor(
     return saved | {"position": position, "event_counts": dict(counts)}
 
 
-def load_cursor(state: State, loop: Loop, saved: dict[str, Any], user_keys: list[str]) -> tuple[int, dict[str, int]]:
+def load_cursor(
+    state: State, loop: Loop, saved: Mapping[str, Any], user_keys: list[str]
+) -> tuple[int | None, dict[str, int]]:
     """Set the state to what was saved. Returns the position in the epoch and the counts of events.
 
     A dictionary with ``iteration`` or ``epoch`` alone, beside ``epoch_length`` and a limit, is accepted too.
@@ -167,7 +178,7 @@ def load_cursor(state: State, loop: Loop, saved: dict[str, Any], user_keys: list
     if missing:
         raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
     limits = Limits(*(saved.get(name) for name in LIMITS))
-    position, counts = saved.get("position", 0), dict(saved.get("event_counts", {}))
+    position, counts = saved.get("position"), saved.get("event_counts", {})
     unknown = set(saved) - {*counters, *LIMITS, *user_keys, "position", "event_counts"}
     if unknown:
         raise ValueError(
@@ -175,15 +186,16 @@ def load_cursor(state: State, loop: Loop, saved: dict[str, Any], user_keys: list
             f"add them to state_dict_user_keys"
         )
     for name in counters:
-        if not isinstance(saved[name], int) or saved[name] < 0:
+        if not _is_count(saved[name]):
             raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
+    if not isinstance(counts, Mapping) or not all(map(_is_count, counts.values())):
+        raise ValueError(f"the state dict has event_counts={counts!r}, which are no counts of events")
     _check_counts(saved, loop, position, limits)
     for name in (*counters, *user_keys):
         setattr(state, name, saved[name])
     for name in LIMITS:
         setattr(state, name, getattr(limits, name))
-    state.resumed = position > 0
-    return position, counts
+    return position, dict(counts)
 
 
 def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
@@ -192,21 +204,23 @@ def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
     if not isinstance(length, int) or length < 1:
         raise ValueError(f"the state dict has one of {outer} and {inner}: it needs epoch_length to tell the other")
     if outer in saved:
-        saved[inner] = saved[outer] * length
+        saved[inner] = saved[outer] * length if _is_count(saved[outer]) else 0
     else:
-        whole, saved["position"] = divmod(saved[inner], length)
-        saved[outer] = whole + (saved["position"] > 0)
+        if not _is_count(saved[inner]):
+            raise ValueError(f"the state dict has {inner}={saved[inner]!r}, which is no count")
+        whole, position = divmod(saved[inner], length)
+        saved["position"], saved[outer] = position or None, whole + (position > 0)
 
 
 def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limits) -> None:
     """Refuse counters, limits and a position that cannot be of one run."""
     length, data_loop = limits.epoch_length, loop.data_loop
-    if not isinstance(position, int) or position < 0 or (length is not None and position > length):
+    if position is not None and (not _is_count(position) or (length is not None and position > length)):
         raise ValueError(f"the state dict has position={position!r}, outside an epoch of {length}")
     outer, inner = loop.name.lower(), data_loop.name.lower() if data_loop is not None else ""
     epochs, iters = saved[outer], saved[inner] if inner else 0
     contradicts = "the state dict contradicts itself"
-    if position and (epochs == 0 or iters < position):
+    if position is not None and (epochs == 0 or iters < position):
         raise ValueError(f"{contradicts}: position={position}, but {outer}={epochs} and {inner}={iters}")
     if limits.max_epochs is not None and epochs > limits.max_epochs:
         raise ValueError(f"{contradicts}: {outer}={epochs}, but max_epochs={limits.max_epochs}")
@@ -214,5 +228,7 @@ def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limi
         raise ValueError(f"{contradicts}: {inner}={iters}, but max_iters={limits.max_iters}")
     if length is not None and data_loop in loop.body and iters > epochs * length:
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}={epochs} and epoch_length={length}")
-    if position and any(item is not data_loop and not isinstance(item, Mark) for item in loop.body):
+    if inner and epochs == 0 and iters:
+        raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}=0")
+    if position is not None and any(item is not data_loop and not isinstance(item, Mark) for item in loop.body):
         raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass: save at {loop.completed.upper()}")

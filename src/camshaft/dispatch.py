@@ -221,11 +221,12 @@ class Firing:
             self.counter = counter
             self._arrange()
 
-    def begin_run(self, count: int = 0) -> None:
-        """Count anew."""
-        self._tally.value = count
+    def begin_run(self, count: int | None) -> None:
+        """Count from here, or None: go on counting."""
+        if count is not None:
+            self._tally.value = count
         for handler in self._attached:
-            handler.since = 0
+            handler.since = handler.since if count is None else 0
             handler.due = 0
         self._arrange()
 
@@ -296,11 +297,11 @@ class Switchboard:
                 firing.detach(handler)
                 self._hear(firing)
 
-    def begin_run(self, counts: dict[str, int], deaf: frozenset[str]) -> None:
-        """Count firings anew, from ``counts``; events in ``deaf`` do not fire in this run."""
+    def begin_run(self, counts: dict[str, int] | None, deaf: frozenset[str]) -> None:
+        """Count firings from ``counts`` on, or from where they are; events in ``deaf`` do not fire in this run."""
         self._deaf = deaf
         for key, firing in self._firings.items():
-            firing.begin_run(counts.get(key, 0))
+            firing.begin_run(None if counts is None else counts.get(key, 0))
         self.bind()
 
     def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Any]]) -> None:

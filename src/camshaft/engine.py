@@ -22,7 +22,7 @@ from camshaft.feed import Feed, check_data
 from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.registration import guard_order, register
-from camshaft.run import PAUSED, Run
+from camshaft.run import Run
 from camshaft.state import State
 
 __all__ = ["Engine", "RemovableEventHandle"]
@@ -86,10 +86,10 @@ class Engine:
         self._by_hand: dict[EventHandle, Firing] = {}
         self._guarded: set[tuple[str, ...]] = set()
         self._aside: list[str] = []
-        self._raised: tuple[int, str] | None = None
         self._handles: dict[str, EventHandle] = {event.value: event for event in Events}
         self._last_event: str | None = None
-        self._saved: tuple[int, dict[str, int]] = (0, {})
+        self._saved: tuple[int | None, dict[str, int]] | None = None
+        self._begun = False
         self._machine: LoopMachine | None = None
         self._take_on(loop.evolve(nested=()))
         self._guard_orders()
@@ -227,17 +227,16 @@ class Engine:
         if firing.handlers:
             self.fire_aside(firing)
 
-    def fire_aside(self, firing: Firing) -> None:
-        """Call the handlers of an event that the generated loop does not yield."""
+    def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
+        """Call the handlers of an event that the generated loop does not yield; returns what they did."""
         self._aside.append(firing.event)
         try:
-            for handler in firing.handlers:
-                handler.call(self)
+            return [handler.call(self, *error) for handler in firing.handlers]
         except EventOrderError:
             raise  # what did not fire did not enter its state either
-        except BaseException as error:
-            if self._raised is None or self._raised[0] != id(error):
-                self._raised = (id(error), self.place)
+        except BaseException as raised:
+            places = raised.__dict__.setdefault("camshaft_places", {})
+            places.setdefault(id(self), self.place)
             raise
         finally:
             self._aside.pop()
@@ -260,7 +259,9 @@ class Engine:
                 f"{event_name(key)} can never fire in the loop {self._loop.name} of {self.name}; it fires {names}"
             )
         nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
-        fix = f"did you mean {nearest[0]!r}?" if nearest else f"call {self.name}.register_events({key!r}) first"
+        fix = f"call {self.name}.register_events({key!r}) first"
+        if nearest:
+            fix = f"did you mean {event_name(nearest[0])} ({nearest[0]!r})? If not, {fix}"
         raise ValueError(f"{event_name(key)} is not registered in {self.name}: {fix}")
 
     # -- handlers ----------------------------------------------------------------------------------------------------
@@ -323,12 +324,14 @@ class Engine:
         Raises:
             ValueError: it is not attached there.
         """
-        for single in attachments(event):
-            found = [made for made in self.handlers(single.key) if made.function == handler]
-            if not found:
-                raise ValueError(f"{handler!r} is not attached to {event_name(single.key)} of {self.name}")
-            for made in found:
-                self.switchboard.detach(single.key, made)
+        found = []
+        for key in (single.key for single in attachments(event)):
+            here = [(key, made) for made in self.handlers(key) if made.function == handler]
+            if not here:
+                raise ValueError(f"{handler!r} is not attached to {event_name(key)} of {self.name}")
+            found += here
+        for key, made in found:
+            self.switchboard.detach(key, made)
 
     def nest(
         self,
@@ -352,20 +355,32 @@ class Engine:
         """
         if not isinstance(engine, Engine):
             raise TypeError(f"{engine!r} is no Engine: nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader)")
-        for single in attachments(on):
-            self._nest(Nested(engine, single, data, max_epochs, max_iters, epoch_length))
+        added = [Nested(engine, single, data, max_epochs, max_iters, epoch_length) for single in attachments(on)]
+        for nested in added:
+            self._check_nested(nested)
+        for nested in added:
+            self._nest(nested)
 
-    def _nest(self, nested: Nested) -> None:
-        inner = nested.engine
+    def _check_nested(self, nested: Nested) -> None:
+        inner, data = nested.engine, nested.data
+        self._check_known(nested.on.key)
         if inner is None:
             raise ValueError(
                 f"{nested.name} was read from a file, without its engine: such a loop can be judged and drawn, not run"
             )
         if self in _with_nested(inner):
             raise ValueError(f"{inner.name} cannot be nested in {self.name}: {self.name} would run inside itself")
-        Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check_new(inner.loop, nested.data)
+        Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check(inner.loop, data)
+        if data is not None and iter(data) is data:
+            raise ValueError(f"{inner.name} would find the data used up at its second run: {data!r} can be read once")
+
+    def _nest(self, nested: Nested) -> None:
+        self._check_nested(nested)
+        inner = nested.engine
 
         def run_nested() -> None:
+            if inner.active is None:
+                inner.close()  # each run is one of its own, however the last one ended
             inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
 
         run_nested.__qualname__ = f"run {nested.name}"
@@ -396,7 +411,8 @@ class Engine:
 
     def place_of(self, error: BaseException) -> str:
         """Where it stood, in words, when ``error`` was raised."""
-        return self._raised[1] if self._raised is not None and self._raised[0] == id(error) else self.place
+        places: dict[int, str] = getattr(error, "camshaft_places", {})
+        return places.get(id(self), self.place)
 
     def describe(self, path: Path) -> str:
         """A path of states in words, with the counts of its loops."""
@@ -533,7 +549,7 @@ class Engine:
         max_epochs: int | None = None,
         max_iters: int | None = None,
         epoch_length: int | None = None,
-    ) -> Iterator[str]:
+    ) -> Iterator[EventHandle]:
         """Run one transition at a time: yields each event, as :meth:`handle` gives it, after its handlers.
 
         The engine stands still in between: look at ``where``, ``state``, ``machine``. Leaving the iteration early
@@ -545,61 +561,66 @@ class Engine:
         """Drop a paused or unfinished run and what it opened: the next ``run()`` starts anew.
 
         Raises:
-            RuntimeError: it is running.
+            RuntimeError: a transition of it executes right now.
         """
         if self.active is not None:
-            if self.active.status != PAUSED:
-                raise RuntimeError(f"{self.name} is running: end it from inside with terminate()")
+            self._refuse_if_executing("end it from inside with terminate()")
             self.active.drop()
         for _, item in self._loop.walk():
             if isinstance(item, Loop):
                 setattr(self.state, item.name.lower(), 0)
-        self._saved = (0, {})
+        self._saved, self._begun = None, False
 
     def _begin(self, data: Any, limits: Limits) -> Run:
-        state, loop = self.state, self._loop
         if self.active is not None:
-            return self._go_on(self.active, data, limits)
-        goes_on = limits.go_on(state, loop, self.finished)
+            self._refuse_if_executing("it cannot be started again from inside itself; make a second Engine for that")
+            if self.active.park():
+                return self._go_on(self.active, data, limits)
+            self.active.drop()
+        state, loop = self.state, self._loop
+        goes_on = limits.go_on(state, loop, self._begun, self.finished)
         if goes_on:
-            limits.check_length(state)
             data = state.dataloader if data is None else data
-            if data is not None:
-                check_data(data)
-            limits.extend(state)
+            limits.check_length(state)
+            limits.check(loop, data, knows_length=self._saved is None)
+            limits.extend(state, loop)
         else:
-            limits.check_new(loop, data)
+            limits.check(loop, data)
             limits.begin(state, loop, data)
-        position, counts = self._saved if goes_on else (0, {})
-        self._saved, self.finished = (0, {}), False
+            self._saved = (None, {})
+        position, counts = self._saved if self._saved is not None else (None, None)
+        self._saved, self._begun, self.finished = None, True, False
         self.runs += 1
         state.dataloader = data
-        state.resumed = position > 0
-        feed = Feed(state, data, loop.data_loop.name.lower() if loop.data_loop else "", position)
-        self.switchboard.begin_run(
-            counts, frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"})
-        )
+        state.resumed = position is not None
+        feed = Feed(state, data, loop.data_loop.name.lower() if loop.data_loop else "", position or 0)
+        without = frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"})
+        self.switchboard.begin_run(counts, without)
         self.active = Run(self, self.namespace[self.program.entry](self, state, feed), feed)
         return self.active
 
+    def _refuse_if_executing(self, advice: str) -> None:
+        if self.active is not None and self.active.is_executing:
+            raise RuntimeError(f"{self.name} is running: {advice}")
+
     def _go_on(self, run: Run, data: Any, limits: Limits) -> Run:
-        if run.status != PAUSED:
-            raise RuntimeError(
-                f"{self.name} is running: it cannot be started again from inside itself; make a second Engine for that"
-            )
-        if data is not None and data is not self.state.dataloader:
+        state, loop = self.state, self._loop
+        if data is not None and data is not state.dataloader:
             raise ValueError(
                 f"{self.name} is paused and goes on with the data it has: leave the data out, call set_data(), "
                 f"or {START_OVER}"
             )
-        limits.check_length(self.state)
-        limits.go_on(self.state, self._loop, finished=False)
-        limits.extend(self.state)
+        limits.check_length(state)
+        limits.check(loop, data, knows_length=True)
+        limits.go_on(state, loop, begun=True, finished=False)
+        if limits != Limits():
+            limits.extend(state, loop)
+            run.feed.refresh()
         return run
 
     def ended(self, outcome: str, finished: bool) -> None:
         """Take note that the run is over, and whether it did all that it was asked to."""
-        self.active, self.finished, self._raised = None, finished, None
+        self.active, self.finished = None, finished
         self._last_event = {"completed": "completed", "terminated": "terminate", "failed": "exception_raised"}[outcome]
 
     # -- saving ------------------------------------------------------------------------------------------------------
@@ -610,14 +631,15 @@ class Engine:
         Raises:
             KeyError: a user key is no attribute of the state.
         """
-        position = 0
+        position = self._saved[0] if self._saved is not None else None
         line = self.active.line() if self.active is not None else None
-        if self.active is not None and line is not None and line.path and line.last != self._loop.completed:
-            position = self.active.feed.position
-        elif self.active is None:
-            position = self._saved[0]
+        if self.active is not None and line is not None and line.path:
+            between = line.last in (self._loop.completed, "terminate_single_epoch")
+            position = None if between else self.active.feed.position
         counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
-        return save_cursor(self.state, self._loop, position, counts or self._saved[1], self.state_dict_user_keys)
+        if self._saved is not None:
+            counts = self._saved[1]
+        return save_cursor(self.state, self._loop, position, counts, self.state_dict_user_keys)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
@@ -637,7 +659,7 @@ class Engine:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{state_dict!r} is no state dict: give what state_dict() returned")
         self._saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
-        self.finished = False
+        self._begun, self.finished = True, False
 
 
 def _as_loop(process: Any) -> Loop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any
 
 from camshaft.control import Terminate
@@ -61,8 +61,8 @@ class Feed:
         "_to_pass_over",
         "batches",
         "gave_out",
-        "replaced",
         "skipped",
+        "stale",
     )
 
     def __init__(self, state: State, data: Any, counter: str, skipped: int = 0) -> None:
@@ -77,7 +77,7 @@ class Feed:
         self.skipped = skipped
         self._to_pass_over = 0
         self.batches: Iterable[Any] = ()
-        self.replaced = False
+        self.stale = False
         self.gave_out = False
 
     @property
@@ -110,14 +110,15 @@ class Feed:
         self._aim()
         count, state = self._count(), self._state
         if state.epoch_length is not None and count - self._first >= state.epoch_length:
+            self._first = count
             return False
         if state.max_iters is not None and count >= state.max_iters:
             raise Terminate
         if self._iterator is None:
-            self._iterator = repeat(None) if self._data is None else iter(self._data)
+            self._iterator = self._nothing() if self._data is None else iter(self._data)
             self._opened_at = count
-            self.replaced = False
             self._pass_over()
+        self.stale = False
         self.batches = self._iterator if self._target is None else islice(self._iterator, self._target - count)
         return True
 
@@ -131,14 +132,14 @@ class Feed:
             Terminate: the data was restarted and gave nothing; a warning says so.
         """
         count = self._count()
-        if self.replaced or not self.expects_more():
+        if self.stale or not self.expects_more():
             return False
         if count == self._opened_at:
             self._gave_nothing(count)
         if self._state.epoch_length is None:
             self._state.epoch_length = count - self._first
             return False
-        self.restart()
+        self._close_iterator()
         self._restarted = True
         return True
 
@@ -147,12 +148,18 @@ class Feed:
         self._close_iterator()
         self._data = self._state.dataloader = data
         self._restarted = False
-        self.replaced = True
+        self.stale = True
+
+    def refresh(self) -> None:
+        """Look at the limits again, before the next batch."""
+        self._aim()
+        self.stale = True
 
     def restart(self) -> None:
-        """Fetch from the beginning of the data, from the next batch on."""
+        """End the epoch: the next one begins with fresh data."""
         self._close_iterator()
         self._restarted = False
+        self._first = self._count()
 
     def close(self) -> None:
         """Let go of the iterator and of the data."""
@@ -182,6 +189,10 @@ class Feed:
         )
         self.gave_out = True
         raise Terminate
+
+    def _nothing(self) -> Iterator[None]:
+        while self.expects_more():
+            yield None
 
     def _pass_over(self) -> None:
         """Read again what the epoch had before its run was left, and drop it."""

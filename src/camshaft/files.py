@@ -91,7 +91,7 @@ def _check_header(path: Any, value: Any) -> None:
         )
 
 
-_PLAIN = ("max_epochs", "max_iters", "epoch_length", "has_data", "counts", "passes", "position")
+_PLAIN = ("max_epochs", "max_iters", "epoch_length", "has_data", "knows_entered", "counts", "passes", "position")
 
 
 def _context_to_dict(context: Context) -> dict[str, Any]:
@@ -114,10 +114,7 @@ def to_dict(loop: Loop) -> dict[str, Any]:
         if isinstance(item, Phase):
             when = item.when
             return {"kind": "phase", **made, "when": when.n if isinstance(when, Every) else when is not None}
-        passes = (
-            "data" if item.over is DATA else "over" if item.over is not None else "until" if item.until else item.times
-        )
-        return {"kind": "loop", **made, "passes": passes, "body": [item_dict(child) for child in item.body]}
+        return {"kind": "loop", **made, "passes": item.passes, "body": [item_dict(child) for child in item.body]}
 
     nested = [{"name": inner.name, "on": inner.on.key} for inner in loop.nested]
     return {**item_dict(loop), "free": [attrs.asdict(free) for free in loop.free], "nested": nested}

@@ -293,6 +293,13 @@ class Loop:
         return next((item for _, item in self.walk() if item.name == name), None)
 
     @property
+    def passes(self) -> str | int | None:
+        """What its passes go by: ``"data"``, ``"over"``, ``"until"``, a number of times, or None."""
+        if self.over is not None:
+            return "data" if self.over is DATA else "over"
+        return "until" if self.until is not None else self.times
+
+    @property
     def data_loop(self) -> Loop | None:
         """The loop that takes the data of the run; None when none does."""
         return next((item for _, item in self.walk() if isinstance(item, Loop) and item.over is DATA), None)
@@ -478,6 +485,8 @@ def _lint_names(loop: Loop, owner: str) -> None:
     for path, item in loop.walk():
         if len(path) > MAX_DEPTH:
             raise LoopError(f"{owner}: {item.name} is nested {len(path)} deep; the limit is {MAX_DEPTH}")
+        if item.name in _RESERVED:
+            raise LoopError(f"{owner}: {item.name} is the name of a built-in state; choose another")
         if item.name in seen:
             raise LoopError(f"{owner}: two states are named {item.name}; give one of them another name")
         seen.add(item.name)
@@ -490,6 +499,8 @@ def _lint_names(loop: Loop, owner: str) -> None:
         )
     scopes = {RUN} | {item.name for _, item in loop.walk() if isinstance(item, Loop)}
     for free in loop.free:
+        if free.name in _RESERVED:
+            raise LoopError(f"{owner}: {free.name} is the name of a built-in state; name the custom event differently")
         if free.name in seen:
             raise LoopError(f"{owner}: two states are named {free.name}; name the custom event differently")
         seen.add(free.name)

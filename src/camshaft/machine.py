@@ -50,6 +50,7 @@ class Context:
         position: passes that a loop has behind it already when it is entered next, where a run goes on in the middle.
         resumed: loops whose next pass was counted already, when the run was left in the middle of it.
         entered: the free states that were entered and not left.
+        knows_entered: False when it begins in the middle of a run, so that states may have been entered before.
         ranks: for each declared order, the position that the next event must have reached at least.
         ask: answers what only a run can know, ``ask(question, item) -> bool``; None (not known) while checking.
     """
@@ -63,6 +64,7 @@ class Context:
     position: dict[str, int] = attrs.field(factory=dict)
     resumed: set[str] = attrs.field(factory=set)
     entered: set[str] = attrs.field(factory=set)
+    knows_entered: bool = True
     ranks: dict[tuple[str, ...], int] = attrs.field(factory=dict)
     ask: Callable[[str, Any], bool | None] = lambda question, item: None
 
@@ -332,16 +334,15 @@ class _Table:
         return scope in path and not (path[-1] == scope and place == place_of(path, left=True))
 
     def _free_rows(self, free: Free, source: str, host: str, inner: str) -> None:
-        outside = Guard(f"not in {free.name}", lambda context: free.name not in context.entered)
+        outside = Guard(f"not in {free.name}", partial(_none_entered, {free.name}))
         inside = outside.negated(f"in {free.name}")
         for event in free.events:
             stages: tuple[Guard, ...] = ()
             effects: tuple[Effect, ...] = ()
             if free.order:
                 rank = free.order.index(event)
-                before = {
-                    other.name for other in self.loop.free if other.is_pair and other.completed in free.order[:rank]
-                }
+                passed = free.order[:rank]
+                before = {other.name for other in self.loop.free if other.is_pair and other.completed in passed}
                 stages = (
                     Guard("declared order", partial(_not_passed, free.order, rank)),
                     Guard("declared order", partial(_none_entered, before)),
@@ -451,12 +452,12 @@ def _leave(name: str, context: Context) -> None:
     context.entered.discard(name)
 
 
-def _not_passed(order: tuple[str, ...], rank: int, context: Context) -> bool:
-    return context.ranks.get(order, 0) <= rank
+def _not_passed(order: tuple[str, ...], rank: int, context: Context) -> bool | None:
+    return context.ranks.get(order, 0) <= rank if context.knows_entered else None
 
 
-def _none_entered(names: set[str], context: Context) -> bool:
-    return not names & context.entered
+def _none_entered(names: set[str], context: Context) -> bool | None:
+    return not names & context.entered if context.knows_entered else None
 
 
 def _advance(order: tuple[str, ...], rank: int, context: Context) -> None:

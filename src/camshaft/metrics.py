@@ -43,6 +43,8 @@ def attach(
         raise TypeError(f"{metric!r} is no torchmetrics metric: give an instance, such as camshaft.metrics.Accuracy()")
     if not isinstance(engine, Engine):
         raise TypeError(f"{engine!r} is no Engine: a metric is attached to an engine, under a name")
+    for needed in (Events.EPOCH_STARTED, Events.ITERATION_COMPLETED):
+        engine.handlers(needed)  # refuses a loop that never fires it, before anything is attached
     for handler in engine.handlers(Events.EPOCH_COMPLETED):
         if isinstance(handler.function, _Compute) and handler.function.name == name:
             raise ValueError(f"{engine.name} has a metric named {name!r} already: give another name")

@@ -34,9 +34,10 @@ def register(
     new = [key for key in keys if key not in known]
     if after is None and before is None:
         declared = tuple(keys) if order == "declared" else ()
-        if declared and new != keys and new:
-            raise ValueError("order='declared' needs all of its events registered in one call")
-        return _with_free(loop, new, within or _innermost(loop), declared) if new else loop
+        scope = within or _innermost(loop)
+        if declared or within is not None:
+            _check_alike(loop, [key for key in keys if key in known], scope, declared)
+        return _with_free(loop, new, scope, declared) if new else loop
     if order == "declared":
         raise ValueError("events with a place are fired in the order given; leave out order='declared'")
     if new != keys:
@@ -60,6 +61,20 @@ def _check(events: Sequence[EventHandle], order: str) -> None:
         if any(single.filter is not None for single in attachments(event)):
             raise ValueError(
                 f"{event!r} has a filter: register the event itself, and filter where a handler is attached"
+            )
+
+
+def _check_alike(loop: Loop, keys: Sequence[str], within: str, order: tuple[str, ...]) -> None:
+    """Refuse another scope or order for events that are registered already."""
+    states = {event: state for state in loop.free for event in state.events}
+    for key in keys:
+        if key not in states:
+            raise ValueError(f"{event_name(key)} is fired by the loop {loop.name} itself: leave out within= and order=")
+        state = states[key]
+        if (state.within, state.order) != (within, order):
+            there = f"within {state.within}, in {'the order ' + str(state.order) if state.order else 'a free order'}"
+            raise ValueError(
+                f"{event_name(key)} is registered already, {there}: register it once, with all of its order"
             )
 
 

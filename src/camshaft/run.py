@@ -6,7 +6,7 @@ control call into the loop, or pauses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from itertools import chain
 from types import FrameType, GeneratorType
@@ -44,7 +44,7 @@ class Owner(Protocol):
     def machine(self) -> LoopMachine:
         """The loop as a machine."""
 
-    def fire_aside(self, firing: Firing) -> None:
+    def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
         """Call the handlers of an event that the loop does not yield."""
 
     def place_of(self, error: BaseException) -> str:
@@ -64,10 +64,10 @@ PENDING = Firing("", None)
 class Observer(Protocol):
     """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
 
-    def watch(self, engine: Owner) -> Callable[[str], Any]:
+    def watch(self, run: Run) -> Callable[[str], Any]:
         """A run begins or goes on. Returns what makes, for an event's key, an object with ``call(engine)``."""
 
-    def release(self, engine: Owner, outcome: str) -> None:
+    def release(self, run: Run, outcome: str) -> None:
         """It is over: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``."""
 
 
@@ -93,6 +93,7 @@ class Run:
         self.parent: Owner | None = None
         self.children: list[Run] = []
         self._generator = generator
+        self._driver: Any = None
         self._held: Firing | None = None
         self._fired: Firing | None = None
         self._failed_at: Line | None = None
@@ -114,14 +115,18 @@ class Run:
             frame = inner.gi_frame if inner is not None else None
         return lines[number] if number is not None and lines[number].last is not None else None
 
-    def _line_of(self, error: BaseException) -> Line | None:
+    def _line_of(self, error: BaseException) -> Line:
         """The line on which the loop stood when the error left it."""
-        number, trace = None, error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_globals is self.engine.namespace:
-                number = trace.tb_lineno
-            trace = trace.tb_next
-        return self.engine.program.lines[number] if number is not None else self.line()
+        number = None
+        for raised in (error.__cause__, error):  # a StopIteration leaves a generator as the cause of a RuntimeError
+            trace = raised.__traceback__ if raised is not None else None
+            while trace is not None:
+                if trace.tb_frame.f_globals is self.engine.namespace:
+                    number = trace.tb_lineno
+                trace = trace.tb_next
+        if number is not None:
+            return self.engine.program.lines[number]
+        return self.line() or Line((), None, "completed")  # what is left to do then is closing the data
 
     def cursor(self) -> tuple[str, Context]:
         """The place in the machine where the run stands, and the context to judge it from there."""
@@ -136,6 +141,7 @@ class Run:
                 context.position = {data_loop.name: self.feed.skipped}
             return READY, context
         context.passes = dict.fromkeys(context.counts)
+        context.knows_entered = False
         if data_loop is not None:
             context.passes[data_loop.name] = self.feed.position
         machine = engine.machine
@@ -213,7 +219,7 @@ class Run:
 
     def _attend(self) -> None:
         """Have every event yielded only while something needs it."""
-        needed = self.control is not None or self.feed.replaced or self._stepping
+        needed = self.control is not None or self.feed.stale or self._stepping
         if needed != self.engine.switchboard.attentive:
             self.engine.switchboard.attend(needed)
 
@@ -227,11 +233,14 @@ class Run:
         Raises:
             BaseException: what left the loop or a handler, unless a handler of EXCEPTION_RAISED took it.
         """
-        self._stepping = stepping
-        self.status = RUNNING
+        driver = self._driver = self._drive(stepping)
+        return driver
+
+    def _drive(self, stepping: bool) -> Generator[str, None, None]:
         outcome, handed_out = "paused", False
-        self._enter()
         try:
+            self._stepping, self.status = stepping, RUNNING
+            self._enter()
             self._watch()
             self._attend()
             for event in self._events():
@@ -257,8 +266,8 @@ class Run:
             if not self._fail(error):
                 raise
         finally:
-            self._release(outcome)
             self._leave()
+            self._release(outcome)
 
     def _events(self) -> Iterator[str]:
         """Call the handlers of each event that the loop yields; yields events only when stepping."""
@@ -296,8 +305,10 @@ class Run:
         error.add_note(f"in {engine.name}: {engine.place_of(error)}")
         answers = []
         try:
-            for handler in engine.switchboard.firing("exception_raised").handlers:
-                answers.append(handler.call(engine, error))
+            answers = engine.fire_aside(engine.switchboard.firing("exception_raised"), error)
+        except BaseException as second:
+            second.add_note(f"in {engine.name}: {engine.place_of(error)}, at EXCEPTION_RAISED")
+            raise
         finally:
             try:
                 self._close()
@@ -313,9 +324,21 @@ class Run:
             child.drop()
         self.feed.close()
 
+    @property
+    def is_executing(self) -> bool:
+        """Whether a transition of it executes right now; not while it waits for the next step."""
+        return self._driver is not None and bool(self._driver.gi_running)
+
+    def park(self) -> bool:
+        """Leave it where it stands, whoever was stepping it. Returns whether it can go on from there."""
+        if self._driver is not None:
+            self._driver.close()
+        return self.status == PAUSED and self.line() is not None
+
     def drop(self) -> None:
-        """End a paused run without firing anything."""
-        if self.status == PAUSED:
+        """End it without firing anything."""
+        if self.engine.active is self:
+            self.park()
             self.status, self.engine.active = DROPPED, None
             self._close()
 
@@ -339,23 +362,23 @@ class Run:
                 self._strict = _Strict(OrderChecker(self.engine.machine, self.engine.name, context, place))
             self._watching += (self._strict,)
         if self._watching:
-            makers = [observer.watch(self.engine) for observer in self._watching]
+            makers = [observer.watch(self) for observer in self._watching]
             self.engine.switchboard.observe(self.engine.loop.event_keys, makers)
 
     def _unwatch(self, outcome: str) -> None:
-        if self._watching:
+        watching, self._watching = self._watching, ()
+        if watching:
             self.engine.switchboard.observe(self.engine.loop.event_keys, ())
-            for observer in self._watching:
-                observer.release(self.engine, outcome)
-            self._watching = ()
+        for observer in watching:
+            observer.release(self, outcome)
 
     def _release(self, outcome: str) -> None:
         engine = self.engine
-        self._unwatch(outcome)
-        if engine.switchboard.attentive:
-            engine.switchboard.attend(False)
         if self.status != PAUSED:
             engine.ended(outcome, self.finished and outcome != "failed" and not self.feed.gave_out)
+        if engine.switchboard.attentive:
+            engine.switchboard.attend(False)
+        self._unwatch(outcome)
 
 
 class _Strict:
@@ -364,11 +387,11 @@ class _Strict:
     def __init__(self, checker: OrderChecker) -> None:
         self.checker = checker
 
-    def watch(self, engine: Owner) -> Callable[[str], Any]:
+    def watch(self, run: Run) -> Callable[[str], Any]:
         """Hear the events of a run."""
         return lambda event: _Check(self.checker, event)
 
-    def release(self, engine: Owner, outcome: str) -> None:
+    def release(self, run: Run, outcome: str) -> None:
         """The run ended: it is judged event by event, so there is nothing left to say."""
 
 

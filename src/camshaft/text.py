@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from camshaft.events import event_name
-from camshaft.loop import DATA, RUN, Loop, Phase, Step, condition, own_events
+from camshaft.loop import DATA, RUN, Free, Loop, Phase, Step, condition, own_events
 from camshaft.machine import COMPLETED, CONTROL, ENDS, FAILED, TERMINATED, LoopMachine, Row
 from camshaft.trace import Trace
 
@@ -65,7 +65,10 @@ def _machine_lines(machine: LoopMachine) -> Iterator[str]:
     for rows, places in alike.items():
         yield ", ".join(places)
         yield from rows
-    for (within, is_declared), frees in groupby(loop.free, key=lambda free: (free.within, bool(free.order))):
+    scopes: dict[tuple[str, bool], list[Free]] = {}
+    for free in loop.free:
+        scopes.setdefault((free.within, bool(free.order)), []).append(free)
+    for (within, is_declared), frees in scopes.items():
         yield f"anywhere within {within}, in {'the declared' if is_declared else 'any'} order"
         for free in frees:
             events = [event_name(event) for event in free.events]

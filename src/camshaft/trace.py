@@ -305,11 +305,12 @@ class Trace:
         if not 0 <= run < len(self.runs):
             raise IndexError(f"there is no run {run}")
         self._run.append(run)
-        self._key.append(self._code(key))
+        self._key.append(self.code(key))
         self._count.append(count)
         self._time.append(time)
 
-    def _code(self, key: str) -> int:
+    def code(self, key: str) -> int:
+        """The number that stands for an event in this trace."""
         if key not in self._keys:
             self._keys.append(key)
         return self._keys.index(key)
@@ -395,10 +396,9 @@ class _Recorder:
         self.segments: dict[Run, list[int]] = {}
         self.start = perf_counter()
 
-    def watch(self, engine: Owner) -> Callable[[str], Any]:
+    def watch(self, run: Run) -> Callable[[str], Any]:
         """A run begins or goes on."""
-        trace, run = self.trace, engine.active
-        assert run is not None
+        trace, engine = self.trace, run.engine
         if run not in self.open:
             place, context = run.cursor()
             outer = run.parent.active if run.parent is not None else None
@@ -410,15 +410,13 @@ class _Recorder:
         self.segments[run] = [number, len(trace), len(trace)]
         trace.segments.append(self.segments[run])
         counted = counters(engine.loop)
-        return lambda key: _Mark(trace, number, trace._code(key), counted[key].lower(), self.start)
+        return lambda key: _Mark(trace, number, trace.code(key), counted[key].lower(), self.start)
 
-    def release(self, engine: Owner, outcome: str) -> None:
+    def release(self, run: Run, outcome: str) -> None:
         """It ended or paused."""
-        run = engine.active
-        assert run is not None
         record = self.trace.runs[self.open[run]]
-        record.loop, record.outcome = engine.loop, outcome
-        record.limits = {name: getattr(engine.state, name) for name in _LIMITS}
+        record.loop, record.outcome = run.engine.loop, outcome
+        record.limits = {name: getattr(run.engine.state, name) for name in _LIMITS}
         self.segments.pop(run)[2] = len(self.trace)
         if outcome not in ("interrupted", "paused"):
             del self.open[run]
