@@ -103,6 +103,15 @@ def test_a_traceback_shows_the_lines_of_the_loop():
     assert "in trainer: EPOCH 1 / ITERATION 1 / BACKWARD" in text
 
 
+def test_a_traceback_that_nobody_catches_shows_the_lines_of_the_loop(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("from camshaft import Engine\nEngine(lambda engine, batch: 1 / 0, name='trainer').run([1])\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "    state.output = step(engine, state.batch)\n" in done.stderr
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\nin trainer: EPOCH 1 / ITERATION 1\n")
+
+
 def test_a_breakpoint_in_the_loop_works_in_pdb(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
@@ -114,7 +123,7 @@ def test_a_breakpoint_in_the_loop_works_in_pdb(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pdb", script], input=commands, capture_output=True, text=True, timeout=120
     )
-    assert "<camshaft epoch_loop" in done.stdout
+    assert "epoch_loop_" in done.stdout
     assert "state.output = step(engine, state.batch)" in done.stdout
     assert "(Pdb) 41" in done.stdout
     assert "(Pdb) 42" in done.stdout

@@ -218,7 +218,7 @@ def test_an_event_of_the_outer_engine_between_those_of_the_inner_one_is_not_lega
     trace = record_pair(epochs=1)
     inner = next(index for index in range(len(trace)) if trace[index].engine == "evaluator")
     trace._run[inner + 2] = 0
-    with pytest.raises(EventOrderError, match="trainer event #.* is illegal in after EPOCH 1"):
+    with pytest.raises(EventOrderError, match="trainer event #.* is illegal after EPOCH 1"):
         trace.assert_legal()
 
 

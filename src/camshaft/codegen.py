@@ -8,11 +8,17 @@ namespace of its own.
 
 from __future__ import annotations
 
+import atexit
 import builtins
+import contextlib
 import hashlib
 import keyword
 import linecache
+import os
 import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -30,6 +36,9 @@ __all__ = ["Line", "Program", "generate"]
 
 MAX_BLOCKS = 12
 """Python allows 20 nested blocks; deeper loops go to a function of their own, joined by ``yield from``."""
+
+HOOK_READS_FILES = sys.version_info < (3, 13)
+"""Until Python 3.13 the interpreter itself shows source lines from files only; debuggers and ``traceback`` never did."""
 
 HELPERS = {
     "SkipIteration": SkipIteration,
@@ -79,6 +88,17 @@ class Program:
     names: dict[str, str]
     functions: dict[str, tuple[str, str]]
 
+    def write_out(self) -> None:
+        """Put the text where the interpreter looks for the lines of a traceback that nobody catches."""
+        if not HOOK_READS_FILES:
+            return
+        with contextlib.suppress(OSError):  # a traceback without these lines is better than another error
+            folder = os.path.dirname(self.filename)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            with open(self.filename, "x", encoding="utf-8") as file:
+                file.write(self.source)
+
     def namespace(self, loop: Loop) -> dict[str, Any]:
         """A new namespace with the functions of ``loop``, in which nobody hears any event."""
         found = {item.name: item for _, item in loop.walk()}
@@ -87,6 +107,12 @@ class Program:
         namespace.update(dict.fromkeys(self.names.values(), False))
         exec(self.code, namespace)
         return namespace
+
+
+def _filename(name: str) -> str:
+    if HOOK_READS_FILES:
+        return os.path.join(tempfile.gettempdir(), f"camshaft-{os.getpid()}", f"{name}.py")
+    return f"<camshaft {name}>"
 
 
 def generate(loop: Loop) -> Program:
@@ -166,7 +192,7 @@ class _Writer:
             self._function(function, f"The loop {structure[1]}, inside {path[-2]}.")
             self._loop(structure)
         source = "\n".join(self.texts) + "\n"
-        filename = f"<camshaft {entry} {hashlib.sha256(repr(self.root).encode()).hexdigest()[:8]}>"
+        filename = _filename(f"{entry}_{hashlib.sha256(repr(self.root).encode()).hexdigest()[:8]}")
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         code = compile(source, filename, "exec")
         return Program(source, code, entry, filename, self.lines, self.names, self.functions)

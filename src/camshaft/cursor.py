@@ -195,6 +195,7 @@ def load_cursor(
         setattr(state, name, saved[name])
     for name in LIMITS:
         setattr(state, name, getattr(limits, name))
+    state.resumed = position is not None
     return position, dict(counts)
 
 

@@ -595,4 +595,5 @@ class OrderChecker:
         expected = " | ".join(map(event_name, self.expected()))
         why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""
         what = f"{self.name} event #{self.seen} {event_name(event)} is illegal"
-        return f"{what} in {self.where()}{why}\n  expected: {expected}"
+        where = self.where()
+        return f"{what} {'' if where.startswith('after') else 'in '}{where}{why}\n  expected: {expected}"

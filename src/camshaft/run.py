@@ -303,6 +303,7 @@ class Run:
         self._failed_at = self._line_of(error)
         self.status, self.control = FAILED, None
         error.add_note(f"in {engine.name}: {engine.place_of(error)}")
+        engine.program.write_out()
         answers = []
         try:
             answers = engine.fire_aside(engine.switchboard.firing("exception_raised"), error)
