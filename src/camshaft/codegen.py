@@ -38,7 +38,7 @@ MAX_BLOCKS = 12
 """Python allows 20 nested blocks; deeper loops go to a function of their own, joined by ``yield from``."""
 
 HOOK_READS_FILES = sys.version_info < (3, 13)
-"""Until Python 3.13 the interpreter itself shows source lines from files only; debuggers and ``traceback`` never did."""
+"""Before Python 3.13 the interpreter takes the lines of an uncaught traceback from files only."""
 
 HELPERS = {
     "SkipIteration": SkipIteration,

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from camshaft.loop import DATA, Every, Free, Loop, Mark, Nested, Phase, Step
-from camshaft.machine import Context
+from camshaft.table import Context
 from camshaft.trace import RunRecord, Trace, TraceError
 
 __all__ = ["from_dict", "load_trace", "save_trace", "to_dict"]

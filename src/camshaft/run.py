@@ -17,8 +17,9 @@ from camshaft.control import Control, Interrupt, NewData, SkipIteration, Termina
 from camshaft.dispatch import Firing, Switchboard
 from camshaft.feed import Feed
 from camshaft.loop import Loop
-from camshaft.machine import READY, Context, LoopMachine, OrderChecker
+from camshaft.machine import LoopMachine, OrderChecker
 from camshaft.state import State
+from camshaft.table import READY, Context
 
 __all__ = ["Observer", "Owner", "Run", "executing", "observers"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from camshaft.events import event_name
 from camshaft.loop import DATA, RUN, Free, Loop, Phase, Step, condition, own_events
-from camshaft.machine import COMPLETED, CONTROL, ENDS, FAILED, TERMINATED, LoopMachine, Row
+from camshaft.machine import LoopMachine
+from camshaft.table import COMPLETED, CONTROL, ENDS, FAILED, TERMINATED, Row
 from camshaft.trace import Trace
 
 __all__ = ["loop_text", "machine_text", "trace_text"]

@@ -18,8 +18,9 @@ import attrs
 
 from camshaft.events import event_key, event_name
 from camshaft.loop import RUN, Loop, Mark, Phase
-from camshaft.machine import ENDS, READY, Context, EventOrderError, LoopMachine, OrderChecker
+from camshaft.machine import EventOrderError, LoopMachine, OrderChecker
 from camshaft.run import Owner, Run, observers
+from camshaft.table import ENDS, READY, Context
 
 __all__ = ["RunRecord", "Trace", "TraceError", "TraceEvent", "record"]
 

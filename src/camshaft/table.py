@@ -1,0 +1,457 @@
+"""The transitions of a loop: which event leads from which place to which, under which conditions.
+
+A *place* is where the loop stands after an event, written as the path to it: ``EPOCH/ITERATION/BACKWARD`` inside a
+state, ``EPOCH/ITERATION/after BACKWARD`` when it was left. Counters, limits and the free states that are entered make
+up the *context* (the extended state of a statechart): guards read it and transitions change it.
+
+This module knows nothing of the generated source. Both are derived from the loop separately, so that comparing them
+means something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import attrs
+
+from camshaft.loop import DATA, RUN, Every, Free, Loop, Mark, Path, Phase, Step, condition
+
+__all__ = ["CONTROL", "ENDS", "READY", "Context", "Guard", "Row", "Table", "place_of"]
+
+READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
+ENDS = {COMPLETED, TERMINATED, FAILED}
+CONTROL = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
+"""Events that control calls and failures bring, at any place."""
+
+
+def place_of(path: Path, left: bool = False) -> str:
+    """The name of the place inside the state at ``path``, or after it when it was ``left``."""
+    return "/".join((*path[:-1], f"after {path[-1]}") if left else path)
+
+
+@attrs.define
+class Context:
+    """What the machine remembers besides its place.
+
+    Attributes:
+        max_epochs, max_iters, epoch_length: the limits of the run; an ``epoch_length`` of None is not known yet.
+        has_data: whether the run has data, or only a number of iterations.
+        counts: passes of each loop, over the whole run.
+        passes: passes of each loop within the present pass of the loop around it; None when not known.
+        position: passes that a loop has behind it already when it is entered next, where a run goes on in the middle.
+        resumed: loops whose next pass was counted already, when the run was left in the middle of it.
+        entered: the free states that were entered and not left.
+        knows_entered: False when it begins in the middle of a run, so that states may have been entered before.
+        ranks: for each declared order, the position that the next event must have reached at least.
+        ask: answers what only a run can know, ``ask(question, item) -> bool``; None (not known) while checking.
+    """
+
+    max_epochs: int | None = None
+    max_iters: int | None = None
+    epoch_length: int | None = None
+    has_data: bool = True
+    counts: dict[str, int] = attrs.field(factory=dict)
+    passes: dict[str, int | None] = attrs.field(factory=dict)
+    position: dict[str, int] = attrs.field(factory=dict)
+    resumed: set[str] = attrs.field(factory=set)
+    entered: set[str] = attrs.field(factory=set)
+    knows_entered: bool = True
+    ranks: dict[tuple[str, ...], int] = attrs.field(factory=dict)
+    ask: Callable[[str, Any], bool | None] = lambda question, item: None
+
+
+@attrs.frozen(eq=False)
+class Guard:
+    """A condition on a transition; ``test`` gives None where only a run can know."""
+
+    text: str
+    test: Callable[[Context], bool | None]
+
+    def negated(self, text: str) -> Guard:
+        """The opposite condition."""
+
+        def test(context: Context) -> bool | None:
+            held = self.test(context)
+            return None if held is None else not held
+
+        return Guard(text, test)
+
+
+Effect = Callable[[Context], None]
+
+
+@attrs.frozen(eq=False)
+class Row:
+    """A transition: at ``source``, ``event`` leads to ``dest`` if no guard denies it.
+
+    ``stages`` holds the guards in the order in which a run meets them, and between them the opaque steps that run on
+    the way. An ``internal`` transition stays where it is.
+    """
+
+    source: str
+    event: str
+    dest: str
+    stages: tuple[Guard | Step, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    is_control: bool = False
+
+    @property
+    def guards(self) -> list[Guard]:
+        """The conditions alone."""
+        return [stage for stage in self.stages if isinstance(stage, Guard)]
+
+    def denied_by(self, context: Context) -> Guard | None:
+        """The first guard that does not hold, or None."""
+        return next((guard for guard in self.guards if guard.test(context) is False), None)
+
+    def apply(self, context: Context) -> None:
+        """Do to the context what taking this transition does."""
+        for effect in self.effects:
+            effect(context)
+
+
+Way = tuple[str, str, tuple[Any, ...], tuple[Effect, ...]]
+"""An event that may come next: (event, dest, stages, effects)."""
+
+
+class Table:
+    """Builds the rows of a loop, from the end of each body to its start."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.rows: list[Row] = []
+        self.paths: dict[str, Path] = {READY: (), STARTED: (), COMPLETED: (), TERMINATED: (), FAILED: ()}
+        self.items: dict[str, Any] = {}
+        self.data_loop = loop.data_loop
+        self._boundary()
+        self.paths = {place: self.paths[place] for place in self._in_order()}
+
+    # -- the loops ---------------------------------------------------------------------------------------------------
+
+    def _boundary(self) -> None:
+        loop = self.loop
+        completed: Way = ("completed", COMPLETED, (self._left(RUN),), ())
+        ways = self._loop(loop, (loop.name,), [completed])
+        self._add(READY, [("started", STARTED, (), (_reset([loop.name]),))])
+        self._add(STARTED, ways)
+        self._add(TERMINATED, [("completed", COMPLETED, (), ())])
+        root = loop.name
+        inside = {
+            place for place, path in self.paths.items() if path[:1] == (root,) and place != place_of((root,), left=True)
+        }
+        inside = set() if loop.over is DATA else inside
+        ended = place_of((root, "TERMINATED"))
+        if inside:
+            self.paths[ended] = (root,)
+            skipped = Guard("skip_epoch_completed", lambda context: context.ask("skipped", loop))
+            completes: Way = (
+                loop.completed,
+                place_of((root,), left=True),
+                (skipped.negated("not skip_epoch_completed"),),
+                (),
+            )
+            self._add(ended, [completes, *_guarded(skipped, ways)])
+        self._free_states([place for place in self.paths if place not in ENDS and place != READY])
+        inside = {place for place in self.paths if place.partition("/")[0] == root} if inside else inside
+        clear_inner = _clear(free.name for free in loop.free if free.within != RUN)
+        clear_all = _clear(free.name for free in loop.free)
+        for place in [*self.paths]:
+            if place in (READY, FAILED):
+                continue
+            if place not in ENDS:
+                self._control(place, "terminate", TERMINATED, clear_all)
+                self._control(place, "interrupt", place)
+            if place in inside:
+                self._control(place, "terminate_single_epoch", ended, clear_inner)
+            self._control(place, "exception_raised", FAILED)
+
+    def _loop(self, loop: Loop, path: Path, rest: list[Way]) -> list[Way]:
+        """The ways into a loop, and past it when its passes are done; writes the rows inside it."""
+        self._enter(loop, path)
+        after = place_of(path, left=True)
+        self.paths[after] = path
+        children = [item.name for item in loop.body if isinstance(item, Loop)]
+        orders = [free.order for free in self.loop.free if free.within == loop.name and free.order]
+        count = (_count(loop.name), _reset(children), _restart(orders))
+        ways: list[Way]
+        if loop.over is DATA:
+            ways = self._data_loop(loop, path, rest, count)
+        else:
+            more, done = self._passes(loop, is_root=len(path) == 1)
+            ways = [(loop.started, place_of(path), (more,), count), *_guarded(done, rest)]
+        self._add(after, ways)
+        ends: Way = (loop.completed, after, (self._left(loop.name),), ())
+        self._add(place_of(path), self._body(loop, path, [ends]))
+        if loop.over is DATA:
+            self._add(place_of(path), [("iteration_skipped", after, (self._left(loop.name),), ())], is_control=True)
+        return ways
+
+    def _body(self, loop: Loop, path: Path, ways: list[Way]) -> list[Way]:
+        for item in reversed(loop.body):
+            inner = (*path, item.name)
+            if isinstance(item, Step):
+                ways = [(event, dest, (item, *stages), effects) for event, dest, stages, effects in ways]
+            elif isinstance(item, Mark):
+                self._enter(item, inner)
+                self._add(place_of(inner), ways)
+                ways = [(item.event, place_of(inner), (), ())]
+            elif isinstance(item, Phase):
+                ways = self._phase(item, inner, loop.name, ways)
+            else:
+                ways = self._loop(item, inner, ways)
+        return ways
+
+    def _phase(self, phase: Phase, path: Path, around: str, rest: list[Way]) -> list[Way]:
+        self._enter(phase, path)
+        after = place_of(path, left=True)
+        self.paths[after] = path
+        self._add(place_of(path), [(phase.completed, after, (), ())])
+        self._add(after, rest)
+        if phase.when is None:
+            return [(phase.started, place_of(path), (), ())]
+        holds = _when(phase, around)
+        return [(phase.started, place_of(path), (holds,), ()), *_guarded(holds.negated(f"not {holds.text}"), rest)]
+
+    def _data_loop(self, loop: Loop, path: Path, rest: list[Way], count: tuple[Effect, ...]) -> list[Way]:
+        fetching, restarting = (*path[:-1], "GET_BATCH"), (*path[:-1], "GET_BATCH", "RESTART")
+        fetched = place_of(fetching, left=True)
+        self.paths |= {place_of(fetching): fetching, place_of(restarting): fetching, fetched: fetching}
+        self.items[place_of(fetching)] = self.items[place_of(restarting)] = loop
+        counter = loop.name.lower()
+        more, done = self._batches(loop)
+        has_data = Guard("data", lambda context: context.has_data)
+        no_data = has_data.negated("no data")
+        known = Guard("epoch_length known", lambda context: context.epoch_length is not None)
+        some = Guard(
+            f"{counter} > 0", lambda context: _unless_none(context.passes.get(loop.name), lambda passes: passes > 0)
+        )
+        got = Guard("batch", lambda context: context.ask("batch", loop))
+        ran_out = got.negated("data ran out")
+        enter: Way = (loop.started, place_of(path), (), count)
+        completes: Way = ("get_batch_completed", fetched, (got,), ())
+        learned = _guarded(some, _guarded(known.negated("epoch_length unknown"), rest))
+        learned = [
+            (event, dest, stages, (partial(_learn_length, loop.name), *effects))
+            for event, dest, stages, effects in learned
+        ]
+        restarts: Way = ("dataloader_stop_iteration", place_of(restarting), (ran_out, known), ())
+        self._add(place_of(fetching), [completes, restarts, *_guarded(ran_out, learned)])
+        self._add(place_of(restarting), [completes])
+        self._add(fetched, [enter])
+        return [
+            ("get_batch_started", place_of(fetching), (has_data, *more), ()),
+            (loop.started, place_of(path), (no_data, *more), count),
+            *_guarded(done, rest),
+        ]
+
+    # -- guards ------------------------------------------------------------------------------------------------------
+
+    def _passes(self, loop: Loop, is_root: bool) -> tuple[Guard, Guard]:
+        """Whether a loop without data has another pass to make, and the opposite."""
+        name, counter = loop.name, loop.name.lower()
+        data = self.data_loop
+
+        def within(context: Context) -> bool:
+            if not is_root or name in context.resumed:
+                return True
+            if context.max_iters is not None:
+                return data is None or context.counts.get(data.name, 0) < context.max_iters
+            return context.max_epochs is None or context.counts.get(name, 0) < context.max_epochs
+
+        def more(context: Context) -> bool | None:
+            passes = context.passes.get(name)
+            goes_on: bool | None = True
+            if loop.until is not None and passes != 0:  # asked after each pass, whatever the limits say
+                goes_on = context.ask("more", loop)
+            if not within(context):
+                return False
+            if loop.times is not None:
+                times = loop.times
+                return _unless_none(passes, lambda passes: passes < times)
+            return context.ask("more", loop) if loop.over is not None else goes_on
+
+        if is_root:
+            limit = "max_epochs" if loop.times is None else str(loop.times)
+            return Guard(f"{counter} < {limit}", more), Guard(f"{counter} == {limit}", more).negated(
+                f"{counter} == {limit}"
+            )
+        text = condition(loop) if loop.times is None else f"{counter} < {loop.times}"
+        return Guard(text, more), Guard(text, more).negated(f"{counter} == {loop.times}" if loop.times else "done")
+
+    def _batches(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
+        name, counter = loop.name, loop.name.lower()
+
+        def short(context: Context) -> bool | None:
+            length = context.epoch_length
+            return True if length is None else _unless_none(context.passes.get(name), lambda passes: passes < length)
+
+        def within(context: Context) -> bool:
+            return context.max_iters is None or context.counts.get(name, 0) < context.max_iters
+
+        more = Guard(f"{counter} < epoch_length", short)
+        return (more, Guard(f"{counter} < max_iters", within)), more.negated(f"{counter} == epoch_length")
+
+    def _left(self, scope: str) -> Guard:
+        """No free state of the scope is entered."""
+        pairs = {free.name for free in self.loop.free if free.within == scope and free.is_pair}
+        return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", partial(_none_entered, pairs))
+
+    # -- free states and rows ----------------------------------------------------------------------------------------
+
+    def _free_states(self, places: list[str]) -> None:
+        """From every place of its scope a free state can be entered; what may follow there may follow in it too."""
+        if not self.loop.free:
+            return
+        by_source: dict[str, list[Row]] = {}
+        for row in self.rows:
+            by_source.setdefault(row.source, []).append(row)
+        for place in places:
+            frees = [free for free in self.loop.free if self._is_within(place, free.within)]
+            inner = {free.name: place_of((*self._inner_path(place), free.name)) for free in frees}
+            self.paths |= {name: (*self.paths[place], free) for free, name in inner.items()}
+            for source in (place, *inner.values()):
+                for free in frees:
+                    self._free_rows(free, source, place, inner[free.name])
+                if source != place:
+                    self.rows += [attrs.evolve(row, source=source) for row in by_source.get(place, ())]
+
+    def _inner_path(self, place: str) -> Path:
+        return tuple(place.split("/"))
+
+    def _is_within(self, place: str, scope: str) -> bool:
+        if scope == RUN:
+            return True
+        path = self.paths[place]
+        return scope in path and not (path[-1] == scope and place == place_of(path, left=True))
+
+    def _free_rows(self, free: Free, source: str, host: str, inner: str) -> None:
+        outside = Guard(f"not in {free.name}", partial(_none_entered, {free.name}))
+        inside = outside.negated(f"in {free.name}")
+        for event in free.events:
+            stages: tuple[Guard, ...] = ()
+            effects: tuple[Effect, ...] = ()
+            if free.order:
+                rank = free.order.index(event)
+                passed = free.order[:rank]
+                before = {other.name for other in self.loop.free if other.is_pair and other.completed in passed}
+                stages = (
+                    Guard("declared order", partial(_not_passed, free.order, rank)),
+                    Guard("declared order", partial(_none_entered, before)),
+                )
+                effects = (partial(_advance, free.order, rank + 1),)
+            if free.is_pair:
+                enters = event == free.started
+                stages += (outside if enters else inside,)
+                effects += (partial(_enter if enters else _leave, free.name),)
+            dest = host if free.is_pair and event == free.completed else inner
+            self.rows.append(Row(source, event, dest, stages, effects))
+
+    def _in_order(self) -> Iterator[str]:
+        """All places, as a run comes by them."""
+        names = [free.name for free in self.loop.free]
+        yield from (READY, STARTED)
+        for place in self._in_order_of(self.loop, ()):
+            if place in self.paths:
+                yield place
+                yield from (f"{place}/{name}" for name in names if f"{place}/{name}" in self.paths)
+        yield from (f"{STARTED}/{name}" for name in names if f"{STARTED}/{name}" in self.paths)
+        yield from (COMPLETED, TERMINATED, FAILED)
+
+    def _in_order_of(self, item: Any, around: Path) -> Iterator[str]:
+        path = (*around, item.name)
+        if isinstance(item, Loop) and item.over is DATA:
+            fetching = (*around, "GET_BATCH")
+            yield from (place_of(fetching), place_of((*fetching, "RESTART")), place_of(fetching, left=True))
+        yield place_of(path)
+        for child in item.body if isinstance(item, Loop) else ():
+            yield from self._in_order_of(child, path)
+        yield place_of(path, left=True)
+        if not around:
+            yield place_of((*path, "TERMINATED"))
+
+    def _enter(self, item: Any, path: Path) -> None:
+        self.paths[place_of(path)] = path
+        self.items[place_of(path)] = item
+
+    def _add(self, source: str, ways: list[Way], is_control: bool = False) -> None:
+        for event, dest, stages, effects in ways:
+            kept = tuple(stage for stage in stages if isinstance(stage, Step) or stage.text)
+            self.rows.append(Row(source, event, dest, kept, effects, is_control))
+
+    def _control(self, source: str, event: str, dest: str, *effects: Effect) -> None:
+        self.rows.append(Row(source, event, dest, (), effects, is_control=True))
+
+
+def _guarded(guard: Guard, ways: list[Way]) -> list[Way]:
+    return [(event, dest, (guard, *stages), effects) for event, dest, stages, effects in ways]
+
+
+def _when(phase: Phase, around: str) -> Guard:
+    when = phase.when
+    if isinstance(when, Every):
+        n = when.n
+        return Guard(f"{around.lower()} % {n} == 0", lambda context: context.counts.get(around, 0) % n == 0)
+    return Guard(condition(phase).removeprefix("when "), lambda context: context.ask("when", phase))
+
+
+def _unless_none(value: int | None, test: Callable[[int], bool]) -> bool | None:
+    return None if value is None else test(value)
+
+
+def _count(name: str) -> Effect:
+    def count(context: Context) -> None:
+        if name in context.resumed:
+            context.resumed.remove(name)
+        else:
+            context.counts[name] = context.counts.get(name, 0) + 1
+        passes = context.passes.get(name)
+        context.passes[name] = None if passes is None else passes + 1
+
+    return count
+
+
+def _reset(names: Iterable[str]) -> Effect:
+    fresh = tuple(names)
+
+    def reset(context: Context) -> None:
+        for name in fresh:
+            context.passes[name] = context.position.pop(name, 0)
+
+    return reset
+
+
+def _restart(orders: Iterable[tuple[str, ...]]) -> Effect:
+    fresh = dict.fromkeys(orders, 0)
+    return lambda context: context.ranks.update(fresh)
+
+
+def _clear(names: Iterable[str]) -> Effect:
+    gone = set(names)
+    return lambda context: context.entered.difference_update(gone)
+
+
+def _learn_length(name: str, context: Context) -> None:
+    if context.epoch_length is None:
+        context.epoch_length = context.passes.get(name)
+
+
+def _enter(name: str, context: Context) -> None:
+    context.entered.add(name)
+
+
+def _leave(name: str, context: Context) -> None:
+    context.entered.discard(name)
+
+
+def _not_passed(order: tuple[str, ...], rank: int, context: Context) -> bool | None:
+    return context.ranks.get(order, 0) <= rank if context.knows_entered else None
+
+
+def _none_entered(names: set[str], context: Context) -> bool | None:
+    return not names & context.entered if context.knows_entered else None
+
+
+def _advance(order: tuple[str, ...], rank: int, context: Context) -> None:
+    context.ranks[order] = rank
