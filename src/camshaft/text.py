@@ -77,9 +77,8 @@ def _machine_lines(machine: LoopMachine) -> Iterator[str]:
     yield "anywhere in the run"
     yield f"  TERMINATE -> {TERMINATED}, then COMPLETED unless it is skipped -> {COMPLETED}"
     if loop.over is not DATA:
-        completed = event_name(loop.completed)
-        ended = f"{loop.name}/TERMINATED"
-        yield f"  TERMINATE_SINGLE_EPOCH, within {loop.name} -> {ended}, then {completed} unless it is skipped"
+        yield f"  TERMINATE_SINGLE_EPOCH, within {loop.name} -> {loop.name}/TERMINATED,"
+        yield f"      then {event_name(loop.completed)} unless it is skipped"
     yield "  INTERRUPT -> the same place, where the next run goes on"
     yield f"  EXCEPTION_RAISED -> {FAILED}"
 
