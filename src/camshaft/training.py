@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -18,22 +18,20 @@ PrepareBatch = Callable[..., tuple[Any, Any]]
 
 
 def convert_tensor(value: Any, device: str | torch.device | None = None, non_blocking: bool = False) -> Any:
-    """Move every tensor in a nest of mappings and sequences to a device.
+    """Move every tensor in a nest of mappings, lists and tuples to a device.
 
     Args:
-        value: a tensor, or mappings, sequences and named tuples of such; anything else is left as it is.
+        value: a tensor, or mappings, lists, tuples and named tuples of such; anything else is left as it is.
         device: where to; None leaves tensors where they are.
         non_blocking: copy from pinned memory without waiting, as for ``torch.Tensor.to``.
     """
     if isinstance(value, torch.Tensor):
         return value if device is None else value.to(device=device, non_blocking=non_blocking)
-    if isinstance(value, (str, bytes)):
-        return value
     if isinstance(value, Mapping):
         return {key: convert_tensor(inner, device, non_blocking) for key, inner in value.items()}
-    if isinstance(value, Sequence):
+    if isinstance(value, (list, tuple)):
         moved = [convert_tensor(inner, device, non_blocking) for inner in value]
-        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)  # type: ignore[call-arg]
+        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
     return value
 
 
