@@ -379,8 +379,10 @@ class Engine:
         inner = nested.engine
 
         def run_nested() -> None:
-            if inner.active is None:
-                inner.close()  # each run is one of its own, however the last one ended
+            if inner.active is not None:
+                inner.run()  # it paused: it goes on with what it has
+                return
+            inner.close()  # each run is one of its own, however the last one ended
             inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
 
         run_nested.__qualname__ = f"run {nested.name}"
@@ -565,11 +567,12 @@ class Engine:
         """
         if self.active is not None:
             self._refuse_if_executing("end it from inside with terminate()")
-            self.active.drop()
         for _, item in self._loop.walk():
             if isinstance(item, Loop):
                 setattr(self.state, item.name.lower(), 0)
         self._saved, self._begun = None, False
+        if self.active is not None:
+            self.active.drop()
 
     def _begin(self, data: Any, limits: Limits) -> Run:
         if self.active is not None:
@@ -591,9 +594,10 @@ class Engine:
         position, counts = self._saved if self._saved is not None else (None, None)
         self._saved, self._begun, self.finished = None, True, False
         self.runs += 1
+        counter = loop.data_loop.name.lower() if loop.data_loop else ""
+        feed = Feed(state, data, counter, position or 0, gave=goes_on and data is state.dataloader)
         state.dataloader = data
         state.resumed = position is not None
-        feed = Feed(state, data, loop.data_loop.name.lower() if loop.data_loop else "", position or 0)
         without = frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"})
         self.switchboard.begin_run(counts, without)
         self.active = Run(self, self.namespace[self.program.entry](self, state, feed), feed)

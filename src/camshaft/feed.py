@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -47,15 +46,16 @@ class Feed:
         data: an iterable of batches; None for a run without data, which takes ``state.epoch_length`` times None.
         counter: the attribute of the state that counts the batches.
         skipped: batches that the epoch to begin has already had, when a run goes on in the middle of one.
+        gave: whether this data has given batches before, so that there being none now does not mean that it is empty.
     """
 
     __slots__ = (
         "_counter",
         "_data",
         "_first",
+        "_gave",
         "_iterator",
         "_opened_at",
-        "_restarted",
         "_state",
         "_target",
         "_to_pass_over",
@@ -65,7 +65,7 @@ class Feed:
         "stale",
     )
 
-    def __init__(self, state: State, data: Any, counter: str, skipped: int = 0) -> None:
+    def __init__(self, state: State, data: Any, counter: str, skipped: int = 0, gave: bool = False) -> None:
         self._state = state
         self._data = data
         self._counter = counter
@@ -73,7 +73,7 @@ class Feed:
         self._first = 0
         self._target: int | None = None
         self._opened_at = 0
-        self._restarted = False
+        self._gave = gave
         self.skipped = skipped
         self._to_pass_over = 0
         self.batches: Iterable[Any] = ()
@@ -136,18 +136,18 @@ class Feed:
             return False
         if count == self._opened_at:
             self._gave_nothing(count)
+        self._gave = True
         if self._state.epoch_length is None:
             self._state.epoch_length = count - self._first
             return False
         self._close_iterator()
-        self._restarted = True
         return True
 
     def replace(self, data: Any) -> None:
         """Fetch from other data, from the next batch on."""
         self._close_iterator()
         self._data = self._state.dataloader = data
-        self._restarted = False
+        self._gave = False
         self.stale = True
 
     def refresh(self) -> None:
@@ -157,9 +157,10 @@ class Feed:
 
     def restart(self) -> None:
         """End the epoch: the next one begins with fresh data."""
+        count = self._count()
+        self._gave = self._gave or (self._iterator is not None and count > self._opened_at)
         self._close_iterator()
-        self._restarted = False
-        self._first = self._count()
+        self._first = count
 
     def close(self) -> None:
         """Let go of the iterator and of the data."""
@@ -177,7 +178,7 @@ class Feed:
         return getattr(self._state, self._counter)  # type: ignore[no-any-return]
 
     def _gave_nothing(self, count: int) -> None:
-        if not self._restarted:
+        if not self._gave:
             raise ValueError("data is empty: it gave no batch")
         state = self._state
         wanted = f"max_iters={state.max_iters}" if state.max_iters is not None else f"an epoch of {state.epoch_length}"
@@ -197,8 +198,14 @@ class Feed:
     def _pass_over(self) -> None:
         """Read again what the epoch had before its run was left, and drop it."""
         number, self._to_pass_over = self._to_pass_over, 0
-        if self._iterator is not None:
-            deque(islice(self._iterator, number), maxlen=0)
+        while number and self._iterator is not None:
+            passed = sum(1 for _ in islice(self._iterator, number))
+            number -= passed
+            self._opened_at = self._count() - passed
+            if number and passed:  # the epoch is longer than the data
+                self._iterator = iter(self._data)
+            elif not passed:
+                return
 
     def _close_iterator(self) -> None:
         iterator, self._iterator = self._iterator, None

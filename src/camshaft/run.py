@@ -6,6 +6,7 @@ control call into the loop, or pauses.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from itertools import chain
@@ -75,6 +76,10 @@ class Observer(Protocol):
 observers: ContextVar[tuple[Observer, ...]] = ContextVar("camshaft_observers", default=())
 
 
+def _no_driver() -> None:
+    """What drives a run that was not started."""
+
+
 class Run:
     """A run of an engine that has begun and is not over.
 
@@ -92,9 +97,10 @@ class Run:
         self.finished = True
         self.control: Control | None = None
         self.parent: Owner | None = None
-        self.children: list[Run] = []
+        self.children: dict[Run, None] = {}  # nested runs that paused, to be dropped with this one
+        self._adopter: Run | None = None
         self._generator = generator
-        self._driver: Any = None
+        self._driver: Callable[[], Any] = _no_driver
         self._held: Firing | None = None
         self._fired: Firing | None = None
         self._failed_at: Line | None = None
@@ -146,9 +152,11 @@ class Run:
         if data_loop is not None:
             context.passes[data_loop.name] = self.feed.position
         machine = engine.machine
-        if self._held is not None:
+        if self._held is not None and self._held is not PENDING:
             return next(place for place, rows in machine.table.items() if self._held.event in rows), context
-        rows = (row for ways in machine.table.values() for row in ways.values() if row.event == line.event)
+        rows = (
+            row for ways in machine.table.values() for row in ways.values() if row.event == (line.event or line.last)
+        )
         return next(row.dest for row in rows if machine.paths[row.dest][: len(line.path)] == line.path), context
 
     # -- control -----------------------------------------------------------------------------------------------------
@@ -234,7 +242,8 @@ class Run:
         Raises:
             BaseException: what left the loop or a handler, unless a handler of EXCEPTION_RAISED took it.
         """
-        driver = self._driver = self._drive(stepping)
+        driver = self._drive(stepping)
+        self._driver = weakref.ref(driver)  # whoever steps holds it, and leaves by letting go
         return driver
 
     def _drive(self, stepping: bool) -> Generator[str, None, None]:
@@ -261,7 +270,11 @@ class Run:
         except BaseException as error:
             if handed_out:  # whoever stepped has left
                 self._enter()
-                self.status = PAUSED
+                if self._has_ended():
+                    outcome = self.outcome
+                    self._close()
+                else:
+                    self.status = PAUSED
                 raise
             outcome = "failed"
             if not self._fail(error):
@@ -298,6 +311,11 @@ class Run:
         if stepping:
             yield "interrupt"
 
+    def _has_ended(self) -> bool:
+        """Whether the last event of the run has fired."""
+        last = self._fired.event if self._fired is not None else None
+        return last == "completed" or (last == "terminate" and self.outcome == "terminated")
+
     def _fail(self, error: BaseException) -> bool:
         """Enter FAILED: note where, tell the handlers, close what is open. Returns whether one took the error."""
         engine = self.engine
@@ -319,52 +337,69 @@ class Run:
         return isinstance(error, Exception) and any(answer is True for answer in answers)
 
     def _close(self) -> None:
-        """Close what the run opened."""
-        self._generator.close()
-        children, self.children = self.children, []
-        for child in children:
-            child.drop()
-        self.feed.close()
+        """Close what the run opened, all of it, and raise the first error of doing so."""
+        children, self.children = list(self.children), {}
+        errors = []
+        for close in (self._generator.close, *(child.drop for child in children), self.feed.close):
+            try:
+                close()
+            except BaseException as error:
+                errors.append(error)
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"in {self.engine.name}: closing failed in another place too: {other!r}")
+            raise errors[0]
 
     @property
     def is_executing(self) -> bool:
         """Whether a transition of it executes right now; not while it waits for the next step."""
-        return self._driver is not None and bool(self._driver.gi_running)
+        driver = self._driver()
+        return driver is not None and bool(driver.gi_running)
 
     def park(self) -> bool:
         """Leave it where it stands, whoever was stepping it. Returns whether it can go on from there."""
-        if self._driver is not None:
-            self._driver.close()
+        driver = self._driver()
+        if driver is not None:
+            driver.close()
         return self.status == PAUSED and self.line() is not None
 
     def drop(self) -> None:
         """End it without firing anything."""
+        if self.engine.active is not self or self.is_executing:
+            return
+        self.park()
         if self.engine.active is self:
-            self.park()
             self.status, self.engine.active = DROPPED, None
             self._close()
 
     # -- what is around it -------------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
+        if self._adopter is not None:
+            self._adopter.children.pop(self, None)
+            self._adopter = None
         self.parent = executing.get()
         executing.set(self.engine)
 
     def _leave(self) -> None:
         executing.set(self.parent)
         if self.status == PAUSED and self.parent is not None and self.parent.active is not None:
-            self.parent.active.children.append(self)  # to be dropped with it, should nobody go on
+            self._adopter = self.parent.active
+            self._adopter.children[self] = None
         self.parent = None
 
     def _watch(self) -> None:
-        self._watching = observers.get()
+        watching = observers.get()
         if self.engine.strict:
             if self._strict is None:
                 place, context = self.cursor()
                 self._strict = _Strict(OrderChecker(self.engine.machine, self.engine.name, context, place))
-            self._watching += (self._strict,)
-        if self._watching:
-            makers = [observer.watch(self) for observer in self._watching]
+            watching += (self._strict,)
+        makers = []
+        for observer in watching:
+            makers.append(observer.watch(self))
+            self._watching += (observer,)
+        if makers:
             self.engine.switchboard.observe(self.engine.loop.event_keys, makers)
 
     def _unwatch(self, outcome: str) -> None:
