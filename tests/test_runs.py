@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -324,3 +325,156 @@ def test_a_declared_order_names_what_is_missing():
         "  expected: A_COMPLETED",
         "  declared: A_STARTED, A_COMPLETED, B",
     ]
+
+
+class Unsized:
+    """An iterable that does not tell its length."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __iter__(self):
+        return iter(range(self.length))
+
+
+@pytest.mark.parametrize("position", range(1, 7))
+def test_a_run_resumes_in_an_epoch_that_is_longer_than_its_data(position):
+    saved, seen, again = [], [], []
+    engine = make(seen)
+    engine.add_event_handler(
+        Events.ITERATION_COMPLETED(once=position), lambda engine: saved.append(engine.state_dict())
+    )
+    engine.run([1, 2, 3], max_epochs=2, epoch_length=6)
+    resumed = make(again)
+    resumed.load_state_dict(saved[0])
+    resumed.run([1, 2, 3])
+    assert again == seen[position:]
+
+
+def test_a_run_resumes_at_the_end_of_data_of_unknown_length():
+    saved = []
+    engine = Engine(nothing)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda engine: saved.append(engine.state_dict()))
+    engine.run(Unsized(3), max_epochs=2)
+    resumed = Engine(nothing)
+    resumed.load_state_dict(saved[0])
+    state = resumed.run(Unsized(3))
+    assert (state.epoch, state.iteration, state.epoch_length) == (2, 6, 3)
+
+
+def test_data_that_was_used_up_by_an_earlier_run_is_not_called_empty():
+    engine, data = Engine(nothing), (number for number in range(3))
+    engine.run(data, max_epochs=1)
+    with pytest.warns(UserWarning, match="cannot be restarted"):
+        engine.run(max_epochs=2)
+
+
+class Source:
+    """Data whose iterators say when they are closed, and fail to if told so."""
+
+    def __init__(self, fails=False):
+        self.closed = 0
+        self.fails = fails
+
+    def __iter__(self):
+        try:
+            yield from range(3)
+        finally:
+            self.closed += 1
+            if self.fails:
+                raise OSError("cannot close")
+
+
+def test_steps_left_in_a_handler_are_closed_with_the_engine_around():
+    outer, inner, source = Engine(nothing, name="outer"), Engine(nothing, name="inner"), Source()
+
+    @outer.on(Events.ITERATION_STARTED)
+    def step_a_little():
+        for one in inner.steps(source):
+            if one is Events.ITERATION_COMPLETED:
+                break
+
+    outer.run([1])
+    assert source.closed == 1
+    assert inner.where == ()
+
+
+def test_stepping_left_at_the_last_event_ends_the_run():
+    engine = Engine(nothing)
+    for one in engine.steps([1, 2], max_epochs=1):
+        if one is Events.COMPLETED:
+            break
+    assert engine.run([3, 4], max_epochs=2).epoch == 2
+    assert engine.state.iteration == 4
+
+
+def test_engines_that_pause_inside_each_other_can_be_gone_on_with_in_any_order():
+    first, second = Engine(nothing, name="first"), Engine(nothing, name="second")
+    first.add_event_handler(Events.ITERATION_STARTED(once=1), first.interrupt)
+    second.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: first.run([1, 2]))
+    second.add_event_handler(Events.ITERATION_COMPLETED(once=1), second.interrupt)
+    second.run([1, 2])
+    first.add_event_handler(Events.ITERATION_STARTED(once=2), lambda: second.run())
+    assert first.run().iteration == 2
+    assert second.state.iteration == 2
+
+
+def test_runs_that_went_on_are_not_kept():
+    outer, inner = Engine(nothing, name="outer"), Engine(nothing, name="inner")
+    inner.add_event_handler(Events.ITERATION_COMPLETED(once=1), inner.interrupt)
+    outer.add_event_handler(Events.ITERATION_STARTED, lambda: inner.run([1, 2]))
+    outer.add_event_handler(Events.ITERATION_COMPLETED, lambda: inner.run())
+    kept = []
+    outer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: kept.append(len(engine.active.children)))
+    outer.run(range(5))
+    assert kept == [0] * 5
+
+
+def test_an_interrupt_from_data_as_it_ends_can_be_recorded():
+    engine = Engine(nothing)
+
+    class Data:
+        def __iter__(self):
+            yield from (1, 2)
+            engine.interrupt()
+
+    engine.run(Data())
+    with record() as trace:
+        engine.run()
+    trace.assert_legal()
+    assert engine.state.iteration == 2
+
+
+def test_a_nested_engine_that_paused_goes_on_with_the_data_it_has():
+    outer, inner, seen = Engine(nothing, name="outer"), Engine(lambda engine, batch: seen.append(batch)), []
+    outer.nest(inner, on=Events.ITERATION_COMPLETED, data=[1, 2])
+    inner.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda engine: engine.set_data([7, 8]))
+    inner.add_event_handler(Events.ITERATION_STARTED(once=2), inner.interrupt)
+    outer.run([1, 2])
+    assert seen == [1, 7]
+
+
+def run_over(engine, data, outer):
+    engine.run(data)
+
+
+def test_everything_is_closed_though_something_fails_to():
+    outer = Engine(nothing, name="outer")
+    inner = {name: Engine(nothing, name=name) for name in ("bad", "good")}
+    sources = {"bad": Source(fails=True), "good": Source()}
+    for name, engine in inner.items():
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), engine.interrupt)
+        outer.add_event_handler(Events.ITERATION_STARTED, partial(run_over, engine, sources[name]))
+    with pytest.raises(OSError, match="cannot close"):
+        outer.run([1])
+    assert [source.closed for source in sources.values()] == [1, 1]
+    assert all(engine.where == () for engine in inner.values())
+
+
+def test_close_starts_over_though_the_data_fails_to_close():
+    engine = Engine(nothing)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), engine.interrupt)
+    engine.run(Source(fails=True))
+    with pytest.raises(OSError, match="cannot close"):
+        engine.close()
+    assert engine.run([1]).iteration == 1

@@ -149,7 +149,7 @@ class Run:
             return READY, context
         context.passes = dict.fromkeys(context.counts)
         context.knows_entered = False
-        if data_loop is not None:
+        if data_loop is not None and self._held is not PENDING:
             context.passes[data_loop.name] = self.feed.position
         machine = engine.machine
         if self._held is not None and self._held is not PENDING:
