@@ -79,6 +79,7 @@ class Engine:
         self.state = State()
         self.logger = logging.getLogger(f"camshaft.{name}")
         self.state_dict_user_keys: list[str] = []
+        # for the modules that run, record and print it, not for users:
         self.switchboard = Switchboard()
         self.active: Run | None = None
         self.finished = False
