@@ -121,7 +121,7 @@ class Reference:
         context.has_data = data is not None
         context.counts = {loop.name: 0 for loop in self.loops}
         context.ask = self.answer
-        self.data, self.iterator, self.opened, self.restarted = data, None, 0, False
+        self.data, self.iterator, self.opened, self.gave = data, None, 0, False
         self.elements: dict[str, Any] = {}
         self.answers: dict[Any, Any] = {}
         self.next_row: Row | None = None
@@ -219,10 +219,11 @@ class Reference:
             self.state.batch = next(self.iterator)
             return True
         except StopIteration:
-            if done == self.opened and not self.restarted:
+            if done == self.opened and not self.gave:
                 raise ValueError("data is empty") from None
             if context.epoch_length is not None and done != self.opened:
-                self.iterator, self.restarted = None, True
+                self.iterator = None
+            self.gave = True
             return False
 
     # -- events and control ------------------------------------------------------------------------------------------
@@ -259,14 +260,14 @@ class Reference:
             return
         self.control = None
         if what == "new data":
-            self.data, self.iterator, self.restarted = value, None, False
+            self.data, self.iterator, self.gave = value, None, False
         elif what == "interrupt":
             self.fire("interrupt", by_hand=True)
             if self.control is not None and self.control[0] in ("terminate", "terminate_epoch"):
                 self.obey(before)
                 return
             if self.control is not None and self.control[0] == "new data":
-                self.data, self.iterator, self.restarted = self.control[1], None, False
+                self.data, self.iterator, self.gave = self.control[1], None, False
             self.control = None
             raise Paused
         elif upcoming == "completed" or (before is None and self.last == "completed"):
@@ -280,7 +281,9 @@ class Reference:
                 raise Ended
             self.next_row = self.machine.table["TERMINATED"]["completed"]
         else:
-            self.iterator, self.restarted = None, False
+            done = data_loop is not None and self.machine.model.context.counts[data_loop.name] > self.opened
+            self.gave = self.gave or (self.iterator is not None and done)
+            self.iterator = None
             self.next_row, self.skipped = None, value
             self.fire("terminate_single_epoch")
 
