@@ -160,13 +160,6 @@ class Filter:
         due = first if count <= first else first + -(-(count - first) // step) * step
         return due if self.before is None or due < self.before else None
 
-    @property
-    def last_due(self) -> int | None:
-        """The largest count that can ever be due; None when there is no such bound."""
-        if self.once is not None:
-            return self.once[-1]
-        return None if self.before is None else self.before - 1
-
     def __str__(self) -> str:
         parts = [
             f"{field.name}={_plain(value)}"

@@ -87,7 +87,7 @@ class Row:
     """A transition: at ``source``, ``event`` leads to ``dest`` if no guard denies it.
 
     ``stages`` holds the guards in the order in which a run meets them, and between them the opaque steps that run on
-    the way. An ``internal`` transition stays where it is.
+    the way.
     """
 
     source: str
@@ -272,13 +272,9 @@ class Table:
                 return _unless_none(passes, lambda passes: passes < times)
             return context.ask("more", loop) if loop.over is not None else goes_on
 
-        if is_root:
-            limit = "max_epochs" if loop.times is None else str(loop.times)
-            return Guard(f"{counter} < {limit}", more), Guard(f"{counter} == {limit}", more).negated(
-                f"{counter} == {limit}"
-            )
-        text = condition(loop) if loop.times is None else f"{counter} < {loop.times}"
-        return Guard(text, more), Guard(text, more).negated(f"{counter} == {loop.times}" if loop.times else "done")
+        bound = loop.times if loop.times is not None else "max_epochs" if is_root else None
+        guard = Guard(condition(loop) if bound is None else f"{counter} < {bound}", more)
+        return guard, guard.negated("done" if bound is None else f"{counter} == {bound}")
 
     def _batches(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         name, counter = loop.name, loop.name.lower()
@@ -309,16 +305,13 @@ class Table:
             by_source.setdefault(row.source, []).append(row)
         for place in places:
             frees = [free for free in self.loop.free if self._is_within(place, free.within)]
-            inner = {free.name: place_of((*self._inner_path(place), free.name)) for free in frees}
+            inner = {free.name: f"{place}/{free.name}" for free in frees}
             self.paths |= {name: (*self.paths[place], free) for free, name in inner.items()}
             for source in (place, *inner.values()):
                 for free in frees:
                     self._free_rows(free, source, place, inner[free.name])
                 if source != place:
                     self.rows += [attrs.evolve(row, source=source) for row in by_source.get(place, ())]
-
-    def _inner_path(self, place: str) -> Path:
-        return tuple(place.split("/"))
 
     def _is_within(self, place: str, scope: str) -> bool:
         if scope == RUN:
