@@ -478,3 +478,13 @@ def test_close_starts_over_though_the_data_fails_to_close():
     with pytest.raises(OSError, match="cannot close"):
         engine.close()
     assert engine.run([1]).iteration == 1
+
+
+def test_nesting_does_not_touch_the_data():
+    class Loader:
+        def __iter__(self):
+            raise AssertionError("iterating draws random numbers and starts workers: not before the run")
+
+    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=Loader())
+    assert trainer.loop.nested[0].name == "evaluator"

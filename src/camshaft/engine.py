@@ -372,7 +372,7 @@ class Engine:
         if self in _with_nested(inner):
             raise ValueError(f"{inner.name} cannot be nested in {self.name}: {self.name} would run inside itself")
         Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check(inner.loop, data)
-        if data is not None and iter(data) is data:
+        if isinstance(data, Iterator):
             raise ValueError(f"{inner.name} would find the data used up at its second run: {data!r} can be read once")
 
     def _nest(self, nested: Nested) -> None:
