@@ -236,11 +236,144 @@ def test_the_message_shows_what_stood_before_and_what_was_expected():
         made.assert_legal()
     assert str(caught.value).splitlines() == [
         "trainer event #7 OPTIM_STEP_STARTED is illegal in EPOCH 1 / ITERATION 1 / FORWARD",
-        "       5  ITERATION_STARTED 1",
-        "       6  FORWARD_STARTED 1",
-        "  >    7  OPTIM_STEP_STARTED 1",
+        "    5  ITERATION_STARTED",
+        "    6  FORWARD_STARTED",
+        "  > 7  OPTIM_STEP_STARTED",
         "  expected: FORWARD_COMPLETED | TERMINATE | INTERRUPT | TERMINATE_SINGLE_EPOCH | EXCEPTION_RAISED",
+        "  nearest legal order: FORWARD_COMPLETED comes first",
     ]
+
+
+def test_the_nearest_legal_order_may_be_far():
+    engine = Engine([Phase("FORWARD", nothing), Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)])
+    with record() as trace:
+        engine.run([1, 2])
+    keys = [event.event for event in trace]
+
+    def first_lines(*lost):
+        with pytest.raises(EventOrderError) as caught:
+            without(trace, lost).assert_legal()
+        return str(caught.value).splitlines()[-1]
+
+    backward = keys.index("forward_completed")
+    assert first_lines(backward, backward + 1, backward + 2, backward + 3) == (
+        "  nearest legal order: "
+        "FORWARD_COMPLETED, BACKWARD_STARTED, BACKWARD_COMPLETED and OPTIM_STEP_STARTED come first"
+    )
+    assert first_lines(*range(5, len(trace) - 2)) == (
+        "  nearest legal order: FORWARD_STARTED, FORWARD_COMPLETED, BACKWARD_STARTED, BACKWARD_COMPLETED, "
+        "12 more and ITERATION_COMPLETED come first"
+    )
+    assert first_lines(len(trace) - 1) == "  expected: COMPLETED | TERMINATE | INTERRUPT | EXCEPTION_RAISED"
+
+
+def without(trace, lost):
+    made = Trace()
+    made.runs = trace.runs
+    for index, one in enumerate(trace):
+        if index not in lost:
+            made.append(0, one.event, one.count, one.time, one.site)
+    made.segments = [[0, 0, len(made)]]
+    return made
+
+
+# -- selections ------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_selected_by_engine_event_and_state():
+    trace = record_pair()
+    inner = trace.select(engine="evaluator")
+    assert inner[:3] == ["started", "epoch_started", Events.GET_BATCH_STARTED]
+    assert len(inner) == 16
+    assert {event.depth for event in inner} == {1}
+    assert [event.count for event in trace.select(engine="trainer", event=Events.EPOCH_COMPLETED)] == [1, 2]
+    both = trace.select(event=[Events.EPOCH_STARTED, "completed"])
+    assert both == [*["epoch_started", "epoch_started", "completed"] * 2, "completed"]
+    assert both.count(Events.COMPLETED) == 3
+    assert both.count(Events.COMPLETED, engine="trainer") == 1
+
+
+def test_what_is_inside_a_state_lies_between_its_two_events_nested_engines_too():
+    trainer, evaluator = Engine([Phase("FORWARD", nothing), Phase("BACKWARD")], "trainer"), Engine(nothing, "evaluator")
+    trainer.add_event_handler("forward_completed", lambda: evaluator.run([1]))
+    with record() as trace:
+        trainer.run([1])
+    assert trace.select(inside="FORWARD") == []
+    inside = trace.select(inside="ITERATION")
+    assert inside[0].event == "forward_started"
+    assert inside[-1].event == "backward_completed"
+    assert inside.select(engine="evaluator") == trace.select(engine="evaluator")
+    assert trace.select(inside="ITERATION", engine="trainer") == [
+        "forward_started",
+        "forward_completed",
+        "backward_started",
+        "backward_completed",
+    ]
+
+
+def test_a_slice_of_a_trace_is_a_selection():
+    trace = record_pair()
+    part = trace[2:9][1:3]
+    assert part == ["get_batch_completed", "iteration_started"]
+    assert [event.number for event in part] == [4, 5]
+    assert (
+        str(trace[7:10]) == "trainer GET_BATCH_COMPLETED 1\ntrainer ITERATION_STARTED 2\ntrainer ITERATION_COMPLETED 2"
+    )
+    assert part.table().splitlines()[1] == "trainer  GET_BATCH_COMPLETED      1"
+    assert repr(part) == "<Selection: 2 events>"
+    assert part != trace
+    assert part == trace[3:5]
+
+
+def test_selecting_what_was_not_recorded_is_an_error():
+    trace = record_pair()
+    with pytest.raises(ValueError, match="no engine 'validator' was recorded; recorded are trainer, evaluator"):
+        trace.select(engine="validator")
+    with pytest.raises(ValueError, match="does not know BACKWARD_STARTED, so counting it proves nothing"):
+        trace.select(event="backward_started")
+    with pytest.raises(ValueError, match="no engine entered a state 'BACKWARD'; entered were EPOCH, GET_BATCH, ITER"):
+        trace.select(inside="BACKWARD")
+
+
+# -- what is recorded ------------------------------------------------------------------------------------------------
+
+
+def test_only_the_engines_that_are_named_are_recorded():
+    trainer, evaluator = make_pair()
+    with record(evaluator) as trace:
+        trainer.run([1, 2], max_epochs=2)
+    assert {event.engine for event in trace} == {"evaluator"}
+    assert [run.parent for run in trace.runs] == [None, None]
+    trace.assert_legal()
+    cannot = "<object object at .* cannot be recorded: give an Engine, a Reporter, or an"
+    with pytest.raises(TypeError, match=cannot), record(object()):
+        pass
+
+
+def test_call_sites_say_where_each_event_was_fired():
+    def step(engine, batch):
+        engine.fire_event("backward_completed")
+
+    engine = Engine(step, name="trainer")
+    engine.register_events("backward_started", "backward_completed")
+    with record(call_sites=True) as trace:
+        engine.run([1])
+    line = step.__code__.co_firstlineno + 1
+    assert trace[5].site == f"tests/test_trace.py:{line} in step"
+    assert trace[0].site.endswith("of the generated epoch_loop")
+    with pytest.raises(EventOrderError) as caught:
+        trace.assert_legal()
+    assert f"  > 6  BACKWARD_COMPLETED  fired by tests/test_trace.py:{line} in step" in str(caught.value).splitlines()
+
+
+def test_call_sites_of_faults_and_pauses_name_the_loop(tmp_path):
+    engine = Engine(nothing)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: 1 / 0)
+    with record(call_sites=True) as trace, pytest.raises(ZeroDivisionError):
+        engine.run([1])
+    assert all(event.site for event in trace)
+    trace.save(tmp_path / "run.jsonl")
+    assert [event.site for event in Trace.load(tmp_path / "run.jsonl")] == [event.site for event in trace]
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ from camshaft.engine import Engine, RemovableEventHandle
 from camshaft.events import BackpropEvents, EventEnum, Events, EventUnion, FilteredEvent, event
 from camshaft.loop import DATA, Loop, LoopError, Mark, Nested, Phase, Step, every
 from camshaft.machine import EventOrderError, LoopMachine
+from camshaft.recording import record
 from camshaft.state import State
-from camshaft.trace import Trace, TraceError, record
+from camshaft.trace import Selection, Trace, TraceError, TraceEvent
 from camshaft.training import create_supervised_evaluator, create_supervised_trainer, supervised_loop
 
 __version__ = "0.1.0"
@@ -26,10 +27,12 @@ __all__ = [
     "Nested",
     "Phase",
     "RemovableEventHandle",
+    "Selection",
     "State",
     "Step",
     "Trace",
     "TraceError",
+    "TraceEvent",
     "create_supervised_evaluator",
     "create_supervised_trainer",
     "event",

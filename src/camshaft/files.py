@@ -40,8 +40,9 @@ def save_trace(trace: Trace, path: str | Path) -> None:
             write({"run": fields})
         for segment in trace.segments:
             write({"segment": segment})
-        for row in trace.rows():
-            write(row)
+        for index, row in enumerate(trace.rows()):
+            site = trace.site_of(index)
+            write(row if site is None else (*row, site))
         write({"end": len(trace)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 
 import attrs
@@ -12,6 +13,10 @@ from camshaft.loop import Loop
 from camshaft.table import ENDS, READY, Context, Guard, Row, Table
 
 __all__ = ["EventOrderError", "LoopMachine", "OrderChecker"]
+
+
+NEAREST = 2000
+"""How many places and contexts are looked at to say what should have come first."""
 
 
 class EventOrderError(RuntimeError):
@@ -63,6 +68,41 @@ class LoopMachine(Machine):
         """
         rows = [row for row in self.table[place].values() if context is None or row.denied_by(context) is None]
         return [row.event for row in sorted(rows, key=lambda row: row.is_control)]
+
+    def path_to(self, event: str, place: str, context: Context) -> list[str] | None:
+        """The fewest events of the loop itself after which an event may follow.
+
+        Args:
+            event: the event to come.
+            place: where the run stands.
+            context: limits and counters there.
+
+        Returns:
+            The events that come before it; None where none of the nearest orders has it.
+        """
+        start: tuple[str, Context, tuple[str, ...]] = (place, context, ())
+        waiting = deque([start] if event in self._triggers else [])
+        seen: set[object] = set()
+        while waiting and len(seen) < NEAREST:
+            place, context, path = waiting.popleft()
+            for row in self.table[place].values():
+                if row.denied_by(context) is not None:
+                    continue
+                if row.event == event:
+                    return list(path)
+                if row.is_control or row.dest in ENDS:
+                    continue
+                after = context.copy()
+                row.apply(after)
+                known = (row.dest, str(after.counts), str(after.passes), frozenset(after.entered), str(after.ranks))
+                if known not in seen:
+                    seen.add(known)
+                    waiting.append((row.dest, after, (*path, row.event)))
+        return None
+
+    @property
+    def _triggers(self) -> set[str]:
+        return {event for rows in self.table.values() for event in rows}
 
     def __repr__(self) -> str:
         return f"<LoopMachine of {self.loop.name}: {len(self.table)} places>"
@@ -150,4 +190,15 @@ class OrderChecker:
         why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""
         what = f"{self.name} event #{self.seen} {event_name(event)} is illegal"
         where = self.where()
-        return f"{what} {'' if where.startswith('after') else 'in '}{where}{why}\n  expected: {expected}"
+        lines = [f"{what} {'' if where.startswith('after') else 'in '}{where}{why}", f"  expected: {expected}"]
+        first = self.machine.path_to(event, self.place, self.context)
+        if first:
+            lines.append(f"  nearest legal order: {_listed(first)} come{'s' * (len(first) == 1)} first")
+        return "\n".join(lines)
+
+
+def _listed(events: list[str]) -> str:
+    names = [event_name(event) for event in events]
+    if len(names) > 6:
+        names[4:-1] = [f"{len(names) - 5} more"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -6,6 +6,7 @@ control call into the loop, or pauses.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
@@ -22,7 +23,7 @@ from camshaft.machine import LoopMachine, OrderChecker
 from camshaft.state import State
 from camshaft.table import READY, Context
 
-__all__ = ["Observer", "Owner", "Run", "executing", "observers"]
+__all__ = ["Observer", "Owner", "Run", "Watched", "code_site", "executing", "observers"]
 
 RUNNING, PAUSED, FAILED, DROPPED = "running", "paused", "failed", "dropped"
 
@@ -63,17 +64,45 @@ PENDING = Firing("", None)
 """What the loop yields where no event is, so that a control call can take effect there."""
 
 
+class Watched(Protocol):
+    """What an observer sees of a run."""
+
+    parent: Any
+
+    @property
+    def engine(self) -> Any:
+        """Its engine: name, loop and state."""
+
+    def cursor(self) -> tuple[str, Context]:
+        """The place in the machine where it stands, and the context to judge it from there."""
+
+    def site(self, frame: FrameType | None) -> str:
+        """The line of code that fires the present event, seen from the frame of an observer."""
+
+
 class Observer(Protocol):
     """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
 
-    def watch(self, run: Run) -> Callable[[str], Any]:
-        """A run begins or goes on. Returns what makes, for an event's key, an object with ``call(engine)``."""
+    def watch(self, run: Watched) -> Callable[[str], Any] | None:
+        """A run begins or goes on.
 
-    def release(self, run: Run, outcome: str) -> None:
+        Returns:
+            What makes, for an event's key, an object with ``call(engine)``; None to leave this run alone.
+        """
+
+    def release(self, run: Watched, outcome: str) -> None:
         """It is over: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``."""
 
 
 observers: ContextVar[tuple[Observer, ...]] = ContextVar("camshaft_observers", default=())
+
+
+def code_site(frame: FrameType | None) -> str:
+    """The line of code that a frame executes, as ``file:line in function``, below the working directory if it is."""
+    if frame is None:
+        return "nowhere"
+    path = frame.f_code.co_filename.removeprefix(os.path.join(os.getcwd(), ""))
+    return f"{path}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
 def _no_driver() -> None:
@@ -114,13 +143,26 @@ class Run:
         """The line on which the loop stands; None before its first event and after its last."""
         if self._failed_at is not None:
             return self._failed_at
-        frame: FrameType | None = self._generator.gi_frame
-        lines, number = self.engine.program.lines, None
+        lines, frame = self.engine.program.lines, self._frame()
+        return lines[frame.f_lineno] if frame is not None and lines[frame.f_lineno].last is not None else None
+
+    def _frame(self) -> FrameType | None:
+        """The frame of the generated loop, the innermost where it is written as several functions."""
+        found, frame = None, self._generator.gi_frame
         while frame is not None:
-            number = frame.f_lineno
-            inner = frame.f_locals.get("inner") if lines[number].joins else None
+            found = frame
+            inner = frame.f_locals.get("inner") if self.engine.program.lines[frame.f_lineno].joins else None
             frame = inner.gi_frame if inner is not None else None
-        return lines[number] if number is not None and lines[number].last is not None else None
+        return found
+
+    def site(self, frame: FrameType | None) -> str:
+        """The line of code that fires the present event, seen from the frame of an observer."""
+        while frame is not None and frame.f_code is not Run._events.__code__:
+            if frame.f_code.co_name == "fire_event" and frame.f_locals.get("self") is self.engine:
+                return code_site(frame.f_back)
+            frame = frame.f_back
+        loop = self._frame()
+        return f"line {loop.f_lineno} of the generated {loop.f_code.co_name}" if loop is not None else "the engine"
 
     def _line_of(self, error: BaseException) -> Line:
         """The line on which the loop stood when the error left it."""
@@ -397,8 +439,10 @@ class Run:
             watching += (self._strict,)
         makers = []
         for observer in watching:
-            makers.append(observer.watch(self))
-            self._watching += (observer,)
+            maker = observer.watch(self)
+            if maker is not None:
+                makers.append(maker)
+                self._watching += (observer,)
         if makers:
             self.engine.switchboard.observe(self.engine.loop.event_keys, makers)
 
@@ -424,11 +468,11 @@ class _Strict:
     def __init__(self, checker: OrderChecker) -> None:
         self.checker = checker
 
-    def watch(self, run: Run) -> Callable[[str], Any]:
+    def watch(self, run: Watched) -> Callable[[str], Any]:
         """Hear the events of a run."""
         return lambda event: _Check(self.checker, event)
 
-    def release(self, run: Run, outcome: str) -> None:
+    def release(self, run: Watched, outcome: str) -> None:
         """The run ended: it is judged event by event, so there is nothing left to say."""
 
 

@@ -37,7 +37,7 @@ class Context:
 
     Attributes:
         max_epochs, max_iters, epoch_length: the limits of the run; an ``epoch_length`` of None is not known yet.
-        has_data: whether the run has data, or only a number of iterations.
+        has_data: whether the run has data, or only a number of iterations; None when not known.
         counts: passes of each loop, over the whole run.
         passes: passes of each loop within the present pass of the loop around it; None when not known.
         position: passes that a loop has behind it already when it is entered next, where a run goes on in the middle.
@@ -51,7 +51,7 @@ class Context:
     max_epochs: int | None = None
     max_iters: int | None = None
     epoch_length: int | None = None
-    has_data: bool = True
+    has_data: bool | None = True
     counts: dict[str, int] = attrs.field(factory=dict)
     passes: dict[str, int | None] = attrs.field(factory=dict)
     position: dict[str, int] = attrs.field(factory=dict)
@@ -60,6 +60,14 @@ class Context:
     knows_entered: bool = True
     ranks: dict[tuple[str, ...], int] = attrs.field(factory=dict)
     ask: Callable[[str, Any], bool | None] = lambda question, item: None
+
+    def copy(self) -> Context:
+        """An independent context of the same values."""
+        own = {name: getattr(self, name).copy() for name in _COLLECTIONS}
+        return attrs.evolve(self, **own)
+
+
+_COLLECTIONS = ("counts", "passes", "position", "resumed", "entered", "ranks")
 
 
 @attrs.frozen(eq=False)
@@ -262,7 +270,8 @@ class Table:
 
         def more(context: Context) -> bool | None:
             passes = context.passes.get(name)
-            goes_on: bool | None = True
+            has_end = not is_root or loop.passes or context.max_epochs is not None or context.max_iters is not None
+            goes_on: bool | None = True if has_end else None
             if loop.until is not None and passes != 0:  # asked after each pass, whatever the limits say
                 goes_on = context.ask("more", loop)
             if not within(context):
@@ -281,7 +290,9 @@ class Table:
 
         def short(context: Context) -> bool | None:
             length = context.epoch_length
-            return True if length is None else _unless_none(context.passes.get(name), lambda passes: passes < length)
+            if length is None:  # with data, the next fetch tells
+                return True if context.has_data else None
+            return _unless_none(context.passes.get(name), lambda passes: passes < length)
 
         def within(context: Context) -> bool:
             return context.max_iters is None or context.counts.get(name, 0) < context.max_iters

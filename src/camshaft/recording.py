@@ -1,0 +1,128 @@
+"""Recording: writes down every event of the engines that run, as it fires."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from time import perf_counter
+from typing import Any
+
+from camshaft.engine import Engine
+from camshaft.run import Owner, Watched, observers
+from camshaft.trace import RunRecord, Trace, counters
+
+__all__ = ["record"]
+
+_LIMITS = ("max_epochs", "max_iters", "epoch_length")
+
+
+class _Mark:
+    """Writes one event of one run down when it fires."""
+
+    __slots__ = ("_code", "_count", "_counter", "_key", "_run", "_start", "_time", "_which")
+
+    def __init__(self, trace: Trace, run: int, code: int, counter: str, start: float) -> None:
+        self._which, self._code, self._counter, self._start = run, code, counter, start
+        self._run, self._key, self._count, self._time = (
+            trace._run.append,
+            trace._key.append,
+            trace._count.append,
+            trace._time.append,
+        )
+
+    def call(self, engine: Owner, *_: Any) -> None:
+        self._run(self._which)
+        self._key(self._code)
+        self._count(getattr(engine.state, self._counter))
+        self._time(perf_counter() - self._start)
+
+
+class _SiteMark:
+    """Writes down the line of code that fires an event, beside the event itself."""
+
+    def __init__(self, mark: _Mark, trace: Trace, run: Watched) -> None:
+        self.mark, self.trace, self.run = mark, trace, run
+
+    def call(self, engine: Owner, *_: Any) -> None:
+        self.mark.call(engine)
+        self.trace.add_site(self.run.site(sys._getframe(1)))
+
+
+class _Recorder:
+    """Records the engines that run while it observes."""
+
+    def __init__(self, engines: tuple[Any, ...], call_sites: bool) -> None:
+        self.trace = Trace()
+        self.engines = engines
+        self.call_sites = call_sites
+        self.open: dict[Watched, int] = {}
+        self.segments: dict[Watched, list[int]] = {}
+        self.start = perf_counter()
+
+    def watch(self, run: Watched) -> Callable[[str], Any] | None:
+        """A run begins or goes on."""
+        trace, engine = self.trace, run.engine
+        if self.engines and not any(engine is wanted for wanted in self.engines):
+            return None
+        if run not in self.open:
+            place, context = run.cursor()
+            outer = run.parent.active if run.parent is not None else None
+            trace.runs.append(
+                RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context)
+            )
+            self.open[run] = len(trace.runs) - 1
+        number = self.open[run]
+        self.segments[run] = [number, len(trace), len(trace)]
+        trace.segments.append(self.segments[run])
+        counted = counters(engine.loop)
+
+        def make(key: str) -> Any:
+            mark = _Mark(trace, number, trace.code(key), counted[key].lower(), self.start)
+            return _SiteMark(mark, trace, run) if self.call_sites else mark
+
+        return make
+
+    def release(self, run: Watched, outcome: str) -> None:
+        """It ended or paused."""
+        record = self.trace.runs[self.open[run]]
+        record.loop, record.outcome = run.engine.loop, outcome
+        record.limits = {name: getattr(run.engine.state, name) for name in _LIMITS}
+        self.segments.pop(run)[2] = len(self.trace)
+        if outcome not in ("interrupted", "paused"):
+            del self.open[run]
+
+
+@contextmanager
+def record(*engines: Any, call_sites: bool = False) -> Iterator[Trace]:
+    """Record every engine that runs inside the ``with`` block, nested runs as children.
+
+    Args:
+        engines: record only these: engines, reporters of other loops (:class:`camshaft.testing.Reporter`), engines of
+            pytorch-ignite. All engines and reporters when none is named.
+        call_sites: note for each event the line of code that fired it. This is slow.
+
+    >>> from camshaft import Engine
+    >>> with record() as trace:
+    ...     state = Engine(lambda engine, batch: None).run([1], max_epochs=1)
+    >>> trace.assert_legal()
+    >>> len(trace)
+    8
+    """
+    with ExitStack() as stack:
+        reporting = tuple(stack.enter_context(_reports(engine)) for engine in engines)
+        recorder = _Recorder(reporting, call_sites)
+        token = observers.set((*observers.get(), recorder))
+        try:
+            yield recorder.trace
+        finally:
+            observers.reset(token)
+
+
+def _reports(engine: Any) -> AbstractContextManager[Any]:
+    """What is watched in the place of ``engine``: itself, unless it is another library's."""
+    if isinstance(engine, Engine):
+        return nullcontext(engine)
+    from camshaft.testing.reporter import reporter_of
+
+    return reporter_of(engine)

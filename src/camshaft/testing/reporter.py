@@ -1,0 +1,203 @@
+"""Events of loops that camshaft does not run: a plain training loop says what it does, and is judged by its machine."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import FrameType, TracebackType
+from typing import Any
+
+from camshaft.events import event_key, event_name
+from camshaft.loop import Loop
+from camshaft.run import code_site, executing, observers
+from camshaft.state import State
+from camshaft.table import READY, Context
+
+__all__ = ["Reporter", "reporter_of"]
+
+OUTCOMES = {
+    "completed": "completed",
+    "terminate": "terminated",
+    "interrupt": "interrupted",
+    "exception_raised": "failed",
+}
+"""What the last event of a run says about its end."""
+
+
+class Reporter:
+    """Stands for a training loop that is written by hand, or by another library, in traces and checks.
+
+    The loop calls it with each event as it happens; whatever records or checks engines hears it too. A run begins
+    with its first event and is over with COMPLETED, or at the end of the ``with`` block.
+
+    >>> from camshaft import DATA, Loop, Phase, record
+    >>> loop = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD"), over=DATA))
+    >>> with Reporter(loop, name="by hand") as report, record() as trace:
+    ...     for event in ("started", "epoch_started", "epoch_completed", "completed"):
+    ...         report(event)
+    >>> trace.assert_legal()
+
+    Args:
+        loop: the declaration that the events are judged by. Its functions are not called; GET_BATCH events may be
+            reported or left out.
+        name: how traces and errors call it.
+        max_epochs, max_iters, epoch_length: the limits of each run, where they are known: then a trace that has fewer
+            or more passes is illegal.
+
+    Attributes:
+        state: counts the passes of each loop.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str = "reporter",
+        *,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        epoch_length: int | None = None,
+    ) -> None:
+        self.loop = loop
+        self.name = name
+        self.state = State(max_epochs=max_epochs, max_iters=max_iters, epoch_length=epoch_length)
+        self.has_data: bool | None = None
+        self.active: _ReportedRun | None = None
+        self._loops = {item.started: item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)}
+
+    def __call__(self, event: Any) -> None:
+        """Report that an event happens now.
+
+        Args:
+            event: an event of the loop: a member of an enum, or a string.
+
+        Raises:
+            ValueError: the loop has no such event.
+        """
+        key = event_key(event)
+        if key not in self.loop.event_keys:
+            raise self._unknown(key)
+        if self.active is not None and key == "started":
+            self._finish()
+        run = self.active or self._begin()
+        if key in self._loops:
+            self.count(self._loops[key])
+        run.fire(key)
+        if key in ("completed", "exception_raised"):
+            self._finish()
+
+    def reset(self) -> None:
+        """Take note that a run begins."""
+        for counter in self._loops.values():
+            setattr(self.state, counter, 0)
+
+    def count(self, counter: str) -> None:
+        """Count a pass of a loop that begins."""
+        setattr(self.state, counter, getattr(self.state, counter) + 1)
+
+    def _begin(self) -> _ReportedRun:
+        self.reset()
+        self.active = _ReportedRun(self)
+        return self.active
+
+    def _finish(self) -> None:
+        run, self.active = self.active, None
+        if run is not None:
+            run.finish()
+
+    def _unknown(self, key: str) -> ValueError:
+        known = [event_name(event) for event in self.loop.event_keys]
+        nearest = difflib.get_close_matches(event_name(key), known, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(known)}"
+        return ValueError(f"{self.name}: its loop {self.loop.name} has no event {event_name(key)}; {hint}")
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.active is not None and error is not None:
+            self("exception_raised")
+        elif self.active is not None and self.active.last == "interrupt":
+            self.active.leave("interrupted")  # it goes on with the next event
+        else:
+            self._finish()
+
+    def __repr__(self) -> str:
+        return f"<Reporter {self.name} of the loop {self.loop.name}>"
+
+
+class _ReportedRun:
+    """One run of a loop that reports."""
+
+    def __init__(self, engine: Reporter) -> None:
+        self.engine = engine
+        self.parent: Any = None
+        self.children: dict[Any, None] = {}  # nested runs that paused
+        self.last: str | None = None
+        self._watching: list[Any] | None = None
+        self._makers: list[Callable[[str], Any]] = []
+        self._marks: dict[str, list[Any]] = {}
+
+    def fire(self, key: str) -> None:
+        """Let all observers hear an event."""
+        if self._watching is None:
+            self._enter()
+        if key not in self._marks:
+            self._marks[key] = [maker(key) for maker in self._makers]
+        for mark in self._marks[key]:
+            mark.call(self.engine)
+        self.last = key
+
+    def _enter(self) -> None:
+        self.parent = executing.get()
+        executing.set(self.engine)  # type: ignore[arg-type]
+        self._watching, self._makers, self._marks = [], [], {}
+        for observer in observers.get():
+            maker = observer.watch(self)
+            if maker is not None:
+                self._watching.append(observer)
+                self._makers.append(maker)
+
+    def leave(self, outcome: str) -> None:
+        """Tell all observers that it is over or, after an interrupt, that it pauses."""
+        around: Any = executing.get()
+        if around is self.engine:
+            executing.set(self.parent)
+        watching, self._watching = self._watching, None
+        for observer in watching or ():
+            observer.release(self, outcome)
+
+    def finish(self) -> None:
+        """End it as its last event says."""
+        self.leave(OUTCOMES.get(str(self.last), "completed"))
+
+    def cursor(self) -> tuple[str, Context]:
+        """Where it begins: it is watched from its start."""
+        state, loops = self.engine.state, (item for _, item in self.engine.loop.walk() if isinstance(item, Loop))
+        counts = {item.name: getattr(state, item.name.lower()) for item in loops}
+        return READY, Context(
+            state.max_epochs, state.max_iters, state.epoch_length, self.engine.has_data, counts=counts
+        )
+
+    def site(self, frame: FrameType | None) -> str:
+        """The line of code that reports the present event."""
+        while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("camshaft", "ignite"):
+            frame = frame.f_back
+        return code_site(frame)
+
+
+def reporter_of(engine: Any) -> AbstractContextManager[Reporter]:
+    """A reporter for whatever can report: a reporter, or an engine of pytorch-ignite.
+
+    Raises:
+        TypeError: it can not.
+    """
+    if isinstance(engine, Reporter):
+        return engine
+    if any(base.__module__.partition(".")[0] == "ignite" for base in type(engine).__mro__):
+        from camshaft.testing.ignite import reporting
+
+        return reporting(engine)
+    raise TypeError(f"{engine!r} cannot be recorded: give an Engine, a Reporter, or an engine of pytorch-ignite")
