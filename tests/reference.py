@@ -7,9 +7,11 @@ the same program is compared in test_properties.py.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from camshaft.events import Filter, FilteredEvent, attachments
 from camshaft.loop import DATA, Loop, Phase, Step
 from camshaft.machine import LoopMachine
 from camshaft.state import State
@@ -30,6 +32,18 @@ class Ended(Exception):
     """The walk reached an end."""
 
 
+def is_due(filter: Filter | None, count: int) -> bool:
+    if filter is None:
+        return True
+    if count == 0:
+        return False  # nothing has been counted yet
+    if filter.once is not None:
+        return count in filter.once
+    if (filter.after is not None and count <= filter.after) or (filter.before is not None and count >= filter.before):
+        return False
+    return (count if filter.after is None else count - filter.after - 1) % (filter.every or 1) == 0
+
+
 class Reference:
     """Has the methods of an engine that programs use."""
 
@@ -39,7 +53,8 @@ class Reference:
         self.machine = LoopMachine(loop)
         self.state = State()
         self.log = log
-        self.handlers: dict[str, list[Callable[..., Any]]] = {}
+        self.handlers: dict[str, list[tuple[FilteredEvent, Callable[..., Any]]]] = {}
+        self.fired: Counter[str] = Counter()
         self.free = {event for free in loop.free for event in free.events}
         self.control: tuple[str, Any] | None = None
         self.last: str | None = None
@@ -49,8 +64,25 @@ class Reference:
 
     # -- what programs call ------------------------------------------------------------------------------------------
 
-    def add(self, event: str, handler: Callable[..., Any]) -> None:
-        self.handlers[event] = [*self.handlers.get(event, []), handler]
+    def add_event_handler(self, event: Any, handler: Callable[..., Any]) -> None:
+        for single in attachments(event):
+            handlers = [*self.handlers.get(single.key, []), (single, handler)]
+            self.handlers[single.key] = sorted(handlers, key=lambda one: -one[0].priority)
+
+    def nest(self, engine: Reference, on: Any, data: Any, **limits: Any) -> None:
+        self.add_event_handler(on, lambda *_: engine.run() if engine.paused else engine.run(data, **limits))
+
+    @property
+    def active(self) -> Reference | None:
+        return self if self.paused else None
+
+    def due(self, event: str) -> list[Callable[..., Any]]:
+        """The handlers that an event calls now."""
+        counts = {key: loop for loop in self.loops for key in (loop.started, loop.completed)}
+        batch = ("get_batch_started", "get_batch_completed", "iteration_skipped")
+        counts |= dict.fromkeys(batch, self.loop.data_loop) if self.loop.data_loop is not None else {}
+        count = self.machine.model.context.counts[counts[event].name] if event in counts else self.fired[event]
+        return [handler for single, handler in self.handlers.get(event, []) if is_due(single.filter, count)]
 
     def fire_event(self, event: str) -> None:
         self.fire(event, by_hand=True)
@@ -100,7 +132,7 @@ class Reference:
             self.failed, self.control = True, None
             self.machine.model.trigger("exception_raised")
             self.record("exception_raised")
-            answers = [handler(self, error) for handler in self.handlers.get("exception_raised", [])]
+            answers = [handler(self, error) for handler in self.due("exception_raised")]
             if not (isinstance(error, Exception) and any(answer is True for answer in answers)):
                 raise
         finally:
@@ -112,6 +144,7 @@ class Reference:
     def begin(self, data: Any, max_epochs: Any, max_iters: Any, epoch_length: Any) -> None:
         context, root = self.machine.model.context, self.loop
         self.machine.set_state("READY")
+        self.fired.clear()
         open_ended = max_iters is not None or root.until is not None or root.over is not None
         default = root.times or (None if open_ended else 1)
         context.max_epochs = default if max_epochs is None else min(max_epochs, root.times or max_epochs)
@@ -240,7 +273,7 @@ class Reference:
         if not by_hand:
             self.last = event
         self.record(event)
-        for handler in self.handlers.get(event, []):
+        for handler in self.due(event):
             handler(self)
         self.firing = outer
 
@@ -249,6 +282,7 @@ class Reference:
         return self.machine.model.context.has_data
 
     def record(self, event: str) -> None:
+        self.fired[event] += 1
         self.log.append((self.name, event, tuple(self.machine.model.context.counts.items())))
 
     def obey(self, before: Row | None) -> None:

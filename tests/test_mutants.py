@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 import camshaft.engine
 from camshaft import Engine, EventOrderError, Phase, Trace, every, record
 from camshaft.codegen import Program, generate
-from programs import Action, programs
-from programs import Program as RandomProgram
+from camshaft.loop import DATA, Loop, Step
+from camshaft.testing import Call, Data, Scenario, gives, loops, scenarios
 from test_properties import check_agreement
 
 Edit = Callable[[str], str]
@@ -93,12 +93,12 @@ def mutate(edit: Edit) -> Callable[[Any], Program]:
     return mutant
 
 
-STANDARD = ("loop", "EPOCH", ("none", 0), [("loop", "ITERATION", ("data", 0), [("step", "STEP", ())])])
+STANDARD = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
 RARE = [  # what random programs seldom do: one call of each kind, where it has effect
-    RandomProgram(STANDARD, ("list", 3), {"max_epochs": 2}, (Action(("event", event), 2, *call),))
+    Scenario(STANDARD, Data(3), {"max_epochs": 2}, (Call(event, 2, *call),))
     for event, call in {
-        "iteration_started": ("skip_iteration", None),
-        "get_batch_completed": ("set_data", ("list", 2)),
+        "iteration_started": ("skip_iteration",),
+        "get_batch_completed": ("set_data", Data(2)),
         "iteration_completed": ("terminate_epoch", False),
         "get_batch_started": ("terminate", True),
     }.items()
@@ -114,9 +114,9 @@ def property_holds() -> None:
         database=None,
         report_multiple_bugs=False,
     )
-    test = given(programs(depth=0))(check_agreement)
-    for program in RARE:
-        test = example(program)(test)
+    test = given(scenarios(loops(), max_calls=3, depth=0))(check_agreement)
+    for scenario in RARE:
+        test = example(scenario)(test)
     profile(test)()
 
 

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from camshaft import DATA, Engine, EventEnum, EventOrderError, Events, Loop, LoopError, Phase, event, record
+from camshaft.testing import call_at
 
 
 def nothing(engine, batch):
@@ -488,3 +489,15 @@ def test_nesting_does_not_touch_the_data():
     trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=Loader())
     assert trainer.loop.nested[0].name == "evaluator"
+
+
+def test_data_that_was_used_up_can_be_replaced_in_an_epoch_that_follows_a_terminated_one():
+    engine = Engine(nothing)
+    call_at(engine, Events.GET_BATCH_STARTED, engine.terminate_epoch, n=4)
+    engine.add_event_handler(Events.DATALOADER_STOP_ITERATION, lambda: engine.set_data([7, 8]))
+    with record() as trace:
+        state = engine.run(iter([0, 1]), max_iters=3)
+    assert state.iteration == 3
+    assert state.batch == 7
+    assert trace.count(Events.DATALOADER_STOP_ITERATION) == 1
+    trace.assert_legal()

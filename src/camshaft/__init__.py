@@ -2,7 +2,7 @@
 
 from camshaft.engine import Engine, RemovableEventHandle
 from camshaft.events import BackpropEvents, EventEnum, Events, EventUnion, FilteredEvent, event
-from camshaft.loop import DATA, Loop, LoopError, Mark, Nested, Phase, Step, every
+from camshaft.loop import DATA, Free, Loop, LoopError, Mark, Nested, Phase, Step, every
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.recording import record
 from camshaft.state import State
@@ -20,6 +20,7 @@ __all__ = [
     "EventUnion",
     "Events",
     "FilteredEvent",
+    "Free",
     "Loop",
     "LoopError",
     "LoopMachine",

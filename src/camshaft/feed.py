@@ -56,6 +56,7 @@ class Feed:
         "_gave",
         "_iterator",
         "_opened_at",
+        "_restarted",
         "_state",
         "_target",
         "_to_pass_over",
@@ -74,6 +75,7 @@ class Feed:
         self._target: int | None = None
         self._opened_at = 0
         self._gave = gave
+        self._restarted = False
         self.skipped = skipped
         self._to_pass_over = 0
         self.batches: Iterable[Any] = ()
@@ -134,20 +136,21 @@ class Feed:
         count = self._count()
         if self.stale or not self.expects_more():
             return False
-        if count == self._opened_at:
+        if count == self._opened_at and (self._restarted or not self._gave or self._state.epoch_length is None):
             self._gave_nothing(count)
         self._gave = True
         if self._state.epoch_length is None:
             self._state.epoch_length = count - self._first
             return False
         self._close_iterator()
+        self._restarted = True
         return True
 
     def replace(self, data: Any) -> None:
         """Fetch from other data, from the next batch on."""
         self._close_iterator()
         self._data = self._state.dataloader = data
-        self._gave = False
+        self._gave = self._restarted = False
         self.stale = True
 
     def refresh(self) -> None:
@@ -159,6 +162,7 @@ class Feed:
         """End the epoch: the next one begins with fresh data."""
         count = self._count()
         self._gave = self._gave or (self._iterator is not None and count > self._opened_at)
+        self._restarted = False
         self._close_iterator()
         self._first = count
 

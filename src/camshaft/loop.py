@@ -82,6 +82,9 @@ class Every:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise LoopError(f"every({value!r}) never holds: give a whole number of 1 or more")
 
+    def __repr__(self) -> str:
+        return f"every({self.n})"
+
 
 def every(n: int) -> Every:
     """The condition "every n-th pass" for :class:`Phase`: ``Phase("OPTIM_STEP", optim_step, when=every(4))``."""
@@ -104,8 +107,21 @@ def _default_event(suffix: str) -> Any:
     return attrs.Factory(lambda self: f"{self.name.lower()}_{suffix}", takes_self=True)
 
 
-@attrs.frozen(init=False)
-class Phase:
+class _State:
+    """Shown as the Python that declares it."""
+
+    def __repr__(self) -> str:
+        from camshaft.text import declaration
+
+        return declaration(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The same where Hypothesis and IPython print it."""
+        printer.text(repr(self))
+
+
+@attrs.frozen(init=False, repr=False)
+class Phase(_State):
     """A state that does one thing, between the event that enters it and the event that leaves it.
 
     Args:
@@ -139,8 +155,8 @@ class Phase:
         _check_events(f"phase {name}", self)
 
 
-@attrs.frozen
-class Step:
+@attrs.frozen(repr=False)
+class Step(_State):
     """An opaque step: one function does forward, backward and the optimizer's step. It fires no events of its own."""
 
     run: Callable[[Any, Any], Any] | None = attrs.field(default=None)
@@ -151,8 +167,8 @@ class Step:
         _check_callable("step", "what it runs", value, "(engine, batch) -> output")
 
 
-@attrs.frozen
-class Mark:
+@attrs.frozen(repr=False)
+class Mark(_State):
     """A place where the engine fires one event: a state that is entered and left at once."""
 
     event: str = attrs.field(converter=event_key)
@@ -163,8 +179,8 @@ class Mark:
         return state_of(self.event)[0]
 
 
-@attrs.frozen
-class Free:
+@attrs.frozen(repr=False)
+class Free(_State):
     """A state that the user's own code enters and leaves by firing its events, in an order that is not declared.
 
     Args:
@@ -220,8 +236,8 @@ class Nested:
         return str(self.engine.name)
 
 
-@attrs.frozen(init=False)
-class Loop:
+@attrs.frozen(init=False, repr=False)
+class Loop(_State):
     """A state that repeats its body, with an event at the start and at the end of each pass.
 
     Passes are counted in ``state.<name in lower case>``, over the whole run.

@@ -1,18 +1,22 @@
-"""Loops, machines and traces in words: what ``print`` shows of them."""
+"""Loops, machines and traces in words: what ``print`` and ``repr`` show of them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
 from camshaft.events import event_name
-from camshaft.loop import DATA, RUN, Free, Loop, Phase, Step, condition, own_events
+from camshaft.loop import DATA, RUN, Free, Loop, Mark, Phase, Step, condition, own_events
 from camshaft.machine import LoopMachine
 from camshaft.table import COMPLETED, CONTROL, ENDS, FAILED, TERMINATED, Row
 from camshaft.trace import Trace
 
-__all__ = ["loop_text", "machine_text", "trace_text"]
+__all__ = ["declaration", "loop_text", "machine_text", "trace_text"]
+
+WIDTH = 110
+"""Declarations longer than this are broken into lines."""
 
 
 def loop_text(loop: Loop) -> str:
@@ -45,6 +49,55 @@ def loop_text(loop: Loop) -> str:
     frees(RUN, 0)
     lines.append("COMPLETED")
     return "\n".join(lines)
+
+
+def declaration(item: Any, indent: int = 0) -> str:
+    """The Python that declares a state; functions stand there by name."""
+    arguments = [_argument(value, indent + 4) for value in _positional(item)]
+    arguments += [f"{name}={_argument(value, indent + 4)}" for name, value in _named(item).items()]
+    call = f"{type(item).__name__}({', '.join(arguments)})"
+    if len(call) + indent <= WIDTH and "\n" not in call:
+        return call
+    margin = "\n" + " " * indent
+    return f"{type(item).__name__}({''.join(f'{margin}    {argument},' for argument in arguments)}{margin})"
+
+
+def _positional(item: Any) -> tuple[Any, ...]:
+    if isinstance(item, Loop):
+        return (item.name, *item.body)
+    if isinstance(item, Free):
+        return (item.name, item.started, item.completed, item.within)
+    if isinstance(item, Mark):
+        return (item.event,)
+    name = (item.name,) if isinstance(item, Phase) else ()
+    return name if item.run is None else (*name, item.run)
+
+
+def _named(item: Any) -> dict[str, Any]:
+    """The fields that are given by name, where they differ from what they are by themselves."""
+    lower = item.name.lower()
+    plain: dict[str, Any] = {"when": None, "over": None, "times": None, "until": None}
+    plain |= {"started": f"{lower}_started", "completed": f"{lower}_completed", "free": (), "order": ()}
+    taken = _BY_NAME.get(type(item), ())
+    return {name: getattr(item, name) for name in taken if getattr(item, name) != plain[name]}
+
+
+_BY_NAME = {
+    Loop: ("over", "times", "until", "started", "completed", "free"),
+    Phase: ("when", "started", "completed"),
+    Free: ("order",),
+}
+
+
+def _argument(value: Any, indent: int) -> str:
+    if isinstance(value, tuple):
+        inner = ", ".join(_argument(part, indent) for part in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, (Loop, Phase, Step, Mark, Free)):
+        return declaration(value, indent)
+    if isinstance(value, str):
+        return json.dumps(value)
+    return str(getattr(value, "__qualname__", repr(value)))
 
 
 def machine_text(machine: LoopMachine) -> str:

@@ -366,6 +366,24 @@ class Trace(Selection):
         if site is not None:
             self.add_site(site)
 
+    def rearranged(self, order: Sequence[int]) -> Trace:
+        """A trace of the same runs with these events, by index: some may be left out, moved or doubled.
+
+        It is for testing what judges traces. Each run goes on from its first event to its last without a pause.
+        """
+        made = Trace()
+        made.runs = self.runs
+        for index in order:
+            event = self.event(index)
+            made.append(self._run[index], event.event, event.count, event.time, event.site)
+        first: dict[int, int] = {}
+        past: dict[int, int] = {}
+        for index, run in enumerate(made._run):
+            first.setdefault(run, index)
+            past[run] = index + 1
+        made.segments = [[run, first[run], past[run]] for run in first]
+        return made
+
     def add_site(self, site: str) -> None:
         """Note the line of code that fired the last event."""
         if site not in self._sites:

@@ -1,0 +1,72 @@
+"""Tools for those who test the order of training events.
+
+What needs Hypothesis is imported when it is asked for. The fixtures and options of the pytest plugin are described in
+:mod:`camshaft_pytest`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from camshaft.testing.faults import Planted, PlantedError, call_at, raise_at
+from camshaft.testing.pattern import PatternError
+from camshaft.testing.reporter import Reporter
+from camshaft.testing.scenario import (
+    Answers,
+    At,
+    Batches,
+    Call,
+    Data,
+    Elements,
+    Fires,
+    Nth,
+    Play,
+    Scenario,
+    gives,
+    nothing,
+)
+
+if TYPE_CHECKING:
+    from camshaft.testing.ignite import reporting
+    from camshaft.testing.strategies import illegal_traces, loops, scenarios, traces
+
+__all__ = [
+    "Answers",
+    "At",
+    "Batches",
+    "Call",
+    "Data",
+    "Elements",
+    "Fires",
+    "Nth",
+    "PatternError",
+    "Planted",
+    "PlantedError",
+    "Play",
+    "Reporter",
+    "Scenario",
+    "call_at",
+    "gives",
+    "illegal_traces",
+    "loops",
+    "nothing",
+    "raise_at",
+    "reporting",
+    "scenarios",
+    "traces",
+]
+
+_ON_DEMAND = {
+    "illegal_traces": "strategies",
+    "loops": "strategies",
+    "reporting": "ignite",
+    "scenarios": "strategies",
+    "traces": "strategies",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)

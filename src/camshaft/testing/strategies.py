@@ -1,0 +1,271 @@
+"""Hypothesis strategies: random loops, all that can happen to a run of one, and traces that are or are not legal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import note, reject
+from hypothesis import strategies as st
+
+from camshaft.events import event, event_name
+from camshaft.loop import DATA, Free, Loop, Mark, Phase, Step, every
+from camshaft.machine import EventOrderError, LoopMachine
+from camshaft.table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Context, Row
+from camshaft.testing.faults import PlantedError
+from camshaft.testing.scenario import Call, Data, Elements, Fires, Nth, Scenario, gives, nothing
+from camshaft.trace import RunRecord, Trace, counters
+
+__all__ = ["illegal_traces", "loops", "scenarios", "traces"]
+
+NAMES = [f"{letter}{number}" for number in ("", *range(2, 9)) for letter in "ABCDEFGH"]
+FREES = (
+    Free("X", "x_started", "x_completed", "ITERATION"),
+    Free("Y", "y", None, "ITERATION"),
+    Free("Z", "z_started", "z_completed", "ITERATION"),
+)
+FIRED = [
+    (),
+    ("x_started", "x_completed"),
+    ("x_started", "y", "x_completed"),
+    ("y", "y"),
+    ("x_started", "z_started", "x_completed", "z_completed"),
+]
+
+# -- loops ------------------------------------------------------------------------------------------------------------
+
+_conditions = st.none() | st.builds(every, st.integers(1, 3)) | st.builds(Nth, st.integers(2, 3))
+
+
+@st.composite
+def _bodies(draw: st.DrawFn, names: list[str], depth: int, min_size: int = 1) -> tuple[Any, ...]:
+    """Phases, marks and inner loops, in any order."""
+    body: list[Any] = []
+    for _ in range(draw(st.integers(min_size, 3))):
+        kind = draw(st.sampled_from(["phase", "phase", "mark", "loop"] if depth else ["phase", "phase", "mark"]))
+        name = names.pop(0)
+        if kind == "phase":
+            body.append(Phase(name, draw(st.sampled_from([nothing, gives])), draw(_conditions)))
+        elif kind == "mark":
+            body.append(Mark(name.lower()))
+        else:
+            body.append(Loop(name, *draw(_bodies(names, depth - 1)), **draw(_passes())))
+    return tuple(body)
+
+
+@st.composite
+def _passes(draw: st.DrawFn) -> dict[str, Any]:
+    n = draw(st.integers(1, 2))
+    return draw(st.sampled_from([{"times": n}, {"until": Nth(n)}, {"over": tuple(range(n))}, {"over": Elements(n)}]))
+
+
+@st.composite
+def loops(draw: st.DrawFn) -> Loop:
+    """Valid loops: the standard one with an opaque or a declared step, extended ones, and ones of another shape.
+
+    Their functions do next to nothing, and ``repr`` shows each loop as the Python that declares it.
+    """
+    names = list(NAMES)
+    shape = draw(st.sampled_from(["opaque", "declared", "extended", "folds", "own"]))
+    if shape == "own":
+        return Loop("EPISODE", *draw(_bodies(names, 2)), **draw(_passes() | st.just({})))
+    if shape == "opaque":
+        step = Step(Fires(*draw(st.sampled_from(FIRED))))
+        return Loop("EPOCH", Loop("ITERATION", step, over=DATA), free=FREES)
+    iteration = Loop("ITERATION", *draw(_bodies(names, 1)), over=DATA)
+    around = [] if shape == "declared" else [*draw(_bodies(names, 1, 0))]
+    around.insert(draw(st.integers(0, len(around))), iteration)
+    if shape == "folds":
+        return Loop("FOLD", Loop("EPOCH", *around, times=2))
+    return Loop("EPOCH", *around)
+
+
+# -- scenarios --------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def scenarios(
+    draw: st.DrawFn,
+    loop: Loop | st.SearchStrategy[Loop],
+    *,
+    max_calls: int = 1,
+    depth: int = 1,
+    batches: Any = None,
+) -> Scenario:
+    """Everything that may happen to a run of a loop: see :class:`~camshaft.testing.Scenario`.
+
+    The program of the scenario that makes a test fail is printed with it.
+
+    Args:
+        loop: the loop, or a strategy for loops.
+        max_calls: how many control calls and faults there are at most.
+        depth: how deep evaluators may be nested; 0 for none.
+        batches: what the data is made of, over and over; numbers unless given.
+    """
+    scenario = draw(_scenarios(loop, max_calls, depth, batches))
+    note(scenario.python())
+    return scenario
+
+
+@st.composite
+def _scenarios(
+    draw: st.DrawFn, loop: Any, max_calls: int, depth: int, batches: Any, is_nested: bool = False
+) -> Scenario:
+    drawn: Loop = draw(loop) if isinstance(loop, st.SearchStrategy) else loop
+    data, limits = None, {}
+    if drawn.data_loop is not None:
+        data = draw(_datas(is_nested) | st.none())
+        if data is None or draw(st.booleans()):
+            limits["epoch_length"] = draw(st.integers(1, 4))
+        if draw(st.booleans()):
+            limits["max_iters"] = draw(st.integers(1, 7))
+    if "max_iters" not in limits and draw(st.booleans()):
+        limits["max_epochs"] = draw(st.integers(1, 3))
+    calls = draw(st.lists(_calls(drawn), max_size=max_calls))
+    handlers = draw(st.lists(_handlers(drawn), max_size=2))
+    inner: list[Any] = []
+    if depth and draw(st.booleans()):
+        places = st.sampled_from([drawn.started, drawn.completed, "completed", "started"])
+        events = st.lists(places, min_size=1, max_size=2, unique=True).map(tuple)
+        deeper = _scenarios(loops(), max_calls, depth - 1, None, True)
+        inner = draw(st.lists(st.tuples(events, deeper), min_size=1, max_size=2))
+    swallow = draw(st.booleans())
+    return Scenario(drawn, data, limits, tuple(calls), tuple(handlers), tuple(inner), swallow, batches=batches)
+
+
+def _datas(is_nested: bool) -> st.SearchStrategy[Data]:
+    kinds = ["unsized"] if is_nested else ["unsized", "once"]  # a nested engine reads its data each time it runs
+    return st.builds(Data, st.integers(1, 4)) | st.builds(Data, st.integers(1, 4), st.sampled_from(kinds))
+
+
+@st.composite
+def _calls(draw: st.DrawFn, loop: Loop) -> Call:
+    """One control call or fault, at any moment."""
+    runs = [item.name for _, item in loop.walk() if isinstance(item, (Phase, Step)) and item.run is not None]
+    moment = draw(st.sampled_from([*loop.event_keys, *runs]))
+    what, value = draw(
+        st.one_of(
+            st.tuples(st.just("raise"), st.sampled_from([PlantedError, KeyboardInterrupt])),
+            st.tuples(st.sampled_from(["terminate", "terminate_epoch"]), st.booleans()),
+            st.tuples(st.sampled_from(["skip_iteration", "interrupt", "terminate_parent"]), st.none()),
+            st.tuples(st.just("set_data"), st.builds(Data, st.integers(1, 3))),
+        )
+    )
+    return Call(moment, draw(st.integers(1, 4)), what, value)
+
+
+@st.composite
+def _handlers(draw: st.DrawFn, loop: Loop) -> Any:
+    """An event to listen to, filtered or not."""
+    once_a_run = {"started", "completed", "terminate", "exception_raised"}
+    key = draw(st.sampled_from(loop.event_keys))
+    filters: st.SearchStrategy[dict[str, Any]] = st.just({})
+    if key not in once_a_run:
+        filters |= st.fixed_dictionaries({"every": st.integers(1, 3)}) | st.fixed_dictionaries(
+            {"once": st.integers(1, 4)}
+        )
+        filters |= st.fixed_dictionaries({"after": st.integers(0, 3), "every": st.integers(1, 2)})
+    return event(key, priority=draw(st.integers(-1, 1)), **draw(filters))
+
+
+# -- traces -----------------------------------------------------------------------------------------------------------
+
+LONGEST = 60
+"""After so many events a random walk takes the shortest way to an end."""
+
+
+@st.composite
+def traces(draw: st.DrawFn, loop: Loop | st.SearchStrategy[Loop]) -> Trace:
+    """Legal traces of one run: random walks through the machine of a loop. Nothing runs.
+
+    Args:
+        loop: the loop, or a strategy for loops.
+    """
+    drawn: Loop = draw(loop) if isinstance(loop, st.SearchStrategy) else loop
+    machine = LoopMachine(drawn)
+    context = draw(_contexts(drawn))
+    record = RunRecord("trainer", drawn, None, READY, context.copy())
+    trace = Trace()
+    trace.runs.append(record)
+    counted = counters(drawn)
+    place = READY
+    while place not in ENDS or (place == TERMINATED and draw(st.booleans())):
+        row = draw(_steps(machine, place, context, len(trace)))
+        row.apply(context)
+        place = row.dest
+        trace.append(0, row.event, context.counts.get(counted[row.event], 0), float(len(trace)))
+    record.outcome = {COMPLETED: "completed", TERMINATED: "terminated", FAILED: "failed"}[place]
+    record.limits = {name: getattr(context, name) for name in ("max_epochs", "max_iters", "epoch_length")}
+    trace.segments.append([0, 0, len(trace)])
+    return trace
+
+
+@st.composite
+def _contexts(draw: st.DrawFn, loop: Loop) -> Context:
+    context = Context(max_epochs=draw(st.integers(1, 3)), has_data=loop.data_loop is not None)
+    if loop.data_loop is not None:
+        context.epoch_length = draw(st.integers(1, 3))
+        if draw(st.booleans()):
+            context.max_epochs, context.max_iters = None, draw(st.integers(1, 6))
+        length = draw(st.sampled_from(["known", "unknown", "no data"]))
+        context.has_data = length != "no data"
+        context.epoch_length = None if length == "unknown" else context.epoch_length
+    if loop.times is not None:
+        context.max_epochs = loop.times
+    return context
+
+
+def _steps(machine: LoopMachine, place: str, context: Context, taken: int) -> st.SearchStrategy[Row]:
+    """What may come next. Control calls and faults are rare; a walk that is long enough is terminated."""
+    rows = [row for row in machine.table[place].values() if row.denied_by(context) is None and row.event != "interrupt"]
+    own = [row for row in rows if not row.is_control]
+    control = [row for row in rows if row.is_control]
+    if taken > LONGEST and place not in ENDS:
+        return st.just(next(row for row in control if row.event == "terminate"))
+    if own and control:
+        return st.integers(0, 30).flatmap(lambda rare: st.sampled_from(control if rare == 30 else own))
+    return st.sampled_from(own or control)
+
+
+EDITS = ("lost", "doubled", "swapped with the next one", "moved")
+
+
+@st.composite
+def illegal_traces(draw: st.DrawFn, loop: Loop | st.SearchStrategy[Loop]) -> Trace:
+    """Traces of one run that are one edit away from a legal one, and are not legal.
+
+    An event was lost, doubled, swapped with the next one, or moved; an edit that leaves the trace legal is tried at
+    the next event instead.
+
+    Args:
+        loop: the loop, or a strategy for loops.
+    """
+    legal = draw(traces(loop))
+    edit = draw(st.sampled_from(EDITS))
+    start = draw(st.integers(0, len(legal) - 1))
+    distance = draw(st.integers(1, len(legal)))
+    for index in [*range(start, len(legal)), *range(start)]:
+        edited = _edited(legal, edit, index, distance)
+        if not _is_legal(edited):
+            note(f"event #{index + 1} {event_name(legal[index].event)} was {edit}")
+            return edited
+    return reject()
+
+
+def _edited(trace: Trace, edit: str, index: int, distance: int) -> Trace:
+    order = [*range(len(trace))]
+    taken = order.pop(index)
+    if edit == "doubled":
+        order[index:index] = [taken, taken]
+    elif edit == "swapped with the next one":
+        order.insert(index + 1, taken)
+    elif edit == "moved":
+        order.insert((index + distance) % len(trace), taken)
+    return trace.rearranged(order)
+
+
+def _is_legal(trace: Trace) -> bool:
+    try:
+        trace.assert_legal()
+    except EventOrderError:
+        return False
+    return True
