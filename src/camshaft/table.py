@@ -95,7 +95,7 @@ class Row:
     """A transition: at ``source``, ``event`` leads to ``dest`` if no guard denies it.
 
     ``stages`` holds the guards in the order in which a run meets them, and between them the opaque steps that run on
-    the way.
+    the way; ``guards`` has the conditions alone.
     """
 
     source: str
@@ -104,15 +104,18 @@ class Row:
     stages: tuple[Guard | Step, ...] = ()
     effects: tuple[Effect, ...] = ()
     is_control: bool = False
+    guards: tuple[Guard, ...] = attrs.field(init=False)
 
-    @property
-    def guards(self) -> list[Guard]:
-        """The conditions alone."""
-        return [stage for stage in self.stages if isinstance(stage, Guard)]
+    @guards.default
+    def _conditions(self) -> tuple[Guard, ...]:
+        return tuple(stage for stage in self.stages if isinstance(stage, Guard))
 
     def denied_by(self, context: Context) -> Guard | None:
         """The first guard that does not hold, or None."""
-        return next((guard for guard in self.guards if guard.test(context) is False), None)
+        for guard in self.guards:
+            if guard.test(context) is False:
+                return guard
+        return None
 
     def apply(self, context: Context) -> None:
         """Do to the context what taking this transition does."""

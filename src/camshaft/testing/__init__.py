@@ -1,7 +1,7 @@
 """Tools for those who test the order of training events.
 
-What needs Hypothesis is imported when it is asked for. The fixtures and options of the pytest plugin are described in
-:mod:`camshaft_pytest`.
+What needs Hypothesis or torch is imported when it is asked for. The fixtures and options of the pytest plugin are
+described in :mod:`camshaft_pytest`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from camshaft.testing.faults import Planted, PlantedError, call_at, raise_at
+from camshaft.testing.paths import transition_paths
 from camshaft.testing.pattern import PatternError
 from camshaft.testing.reporter import Reporter
 from camshaft.testing.scenario import (
@@ -28,6 +29,7 @@ from camshaft.testing.scenario import (
 )
 
 if TYPE_CHECKING:
+    from camshaft.testing.equivalence import assert_same_run
     from camshaft.testing.ignite import reporting
     from camshaft.testing.strategies import illegal_traces, loops, scenarios, traces
 
@@ -46,6 +48,7 @@ __all__ = [
     "Play",
     "Reporter",
     "Scenario",
+    "assert_same_run",
     "call_at",
     "gives",
     "illegal_traces",
@@ -55,9 +58,11 @@ __all__ = [
     "reporting",
     "scenarios",
     "traces",
+    "transition_paths",
 ]
 
 _ON_DEMAND = {
+    "assert_same_run": "equivalence",
     "illegal_traces": "strategies",
     "loops": "strategies",
     "reporting": "ignite",

@@ -152,7 +152,7 @@ CALLS = {
 """What a call may do besides raising: the Python for it, of an engine and a value."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Call:
     """A control call or a fault, at the n-th time that an event fires or a state runs its function.
 
@@ -168,6 +168,10 @@ class Call:
     n: int
     what: str
     value: Any = None
+
+    def __repr__(self) -> str:
+        value = self.value.__name__ if self.what == "raise" else repr(self.value)
+        return f"Call({self.at!r}, {self.n}, {self.what!r}{f', {value}' if self.value is not None else ''})"
 
     def act(self, engine: Any) -> None:
         """Do it now. A call that is wrong where it is made raises, as any fault does, a PlantedError."""
@@ -200,10 +204,7 @@ class At:
         return self.then(engine, batch)
 
     def __repr__(self) -> str:
-        call = self.call
-        value = call.value.__name__ if call.what == "raise" else repr(call.value)
-        then = getattr(self.then, "__qualname__", repr(self.then))
-        return f"At(Call({call.at!r}, {call.n}, {call.what!r}, {value}), {then})"
+        return f"At({self.call!r}, {getattr(self.then, '__qualname__', repr(self.then))})"
 
 
 @attrs.frozen(repr=False)
@@ -220,6 +221,7 @@ class Scenario:
         swallow: whether a handler of EXCEPTION_RAISED returns True.
         resumes: how often a run that paused is gone on with.
         batches: what the data is made of, over and over; numbers if None.
+        expected: the events that it was made to fire, in order, where that is known.
     """
 
     loop: Loop
@@ -231,6 +233,7 @@ class Scenario:
     swallow: bool = False
     resumes: int = 2
     batches: Sequence[Any] | None = attrs.field(default=None, repr=False)
+    expected: tuple[str, ...] | None = attrs.field(default=None, repr=False, eq=False)
 
     def play(self, make: Callable[[Loop, str], Any] = Engine, *, recorded: bool = True) -> Play:
         """Run it, on a new engine.
@@ -260,6 +263,13 @@ class Scenario:
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """The same where Hypothesis and IPython print it."""
         printer.text(repr(self))
+
+    def __str__(self) -> str:
+        """What tells it from other scenarios of the same loop, in a few words."""
+        parts = [repr(self.data)] if self.data is not None else []
+        parts += [f"{name}={value}" for name, value in self.limits.items()]
+        parts += [f"{call.what}{f' {call.value}' * (call.value is True)} at {call.at} {call.n}" for call in self.calls]
+        return ", ".join(parts) or "as it is"
 
     @property
     def prepared(self) -> Loop:

@@ -1,0 +1,223 @@
+"""Equivalence: two engines, or two builds of one, do the same, bit for bit."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import Any
+
+import attrs
+import torch
+
+from camshaft.engine import Engine
+from camshaft.loop import Loop
+from camshaft.recording import record
+from camshaft.trace import Trace
+
+__all__ = ["assert_same_run"]
+
+Build = Engine | tuple[Any, ...] | Callable[[], Any]
+
+
+def assert_same_run(
+    first: Build,
+    second: Build,
+    data: Any = None,
+    *,
+    max_epochs: int | None = None,
+    max_iters: int | None = None,
+    epoch_length: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Run two engines alike, and compare all that they did: events, counters, outputs, metrics, weights, errors.
+
+    Tensors are compared bit for bit, so that a change that should not alter the computation is shown not to.
+
+    >>> from camshaft import Engine, Phase
+    >>> assert_same_run(Engine([Phase("DOUBLE", lambda engine, batch: 2 * batch)]),
+    ...                 Engine([Phase("DOUBLE", lambda engine, batch: batch + batch)]), [1, 2, 3])
+
+    Args:
+        first, second: an engine; or a function without arguments that builds one, called with all random generators
+            seeded; or either of them as a tuple, or as a function that returns a tuple, of the engine and objects
+            whose ``state_dict()`` is compared after the run, such as the model and the optimizer.
+        data: what both run over; a function without arguments is called for each run, as an iterator needs it.
+        max_epochs, max_iters, epoch_length: as for ``Engine.run``.
+        seed: of the generators of Python, NumPy (where it is used) and torch, set before each build and each run.
+
+    Raises:
+        AssertionError: they differ; the message shows the first difference.
+    """
+    __tracebackhide__ = True
+    limits = {"max_epochs": max_epochs, "max_iters": max_iters, "epoch_length": epoch_length}
+    runs = [_Run.of(build, data, limits, seed) for build in (first, second)]
+    difference = next(_differences(*runs), None)
+    if difference is not None:
+        raise AssertionError(f"the two runs differ: {difference}")
+
+
+@attrs.define
+class _Run:
+    """What one engine did.
+
+    Attributes:
+        trace: all events, of nested engines too.
+        snapshots: after each event of the engine, its counters and output.
+        final: what is compared after the run, by name.
+        error: what left ``run()``.
+    """
+
+    trace: Trace
+    snapshots: list[tuple[int, dict[str, Any]]]
+    final: dict[str, Any] = attrs.field(factory=dict)
+    error: BaseException | None = None
+
+    @classmethod
+    def of(cls, build: Build, data: Any, limits: dict[str, int | None], seed: int) -> _Run:
+        """Build and run."""
+        _seed(seed)
+        built = build if isinstance(build, (Engine, tuple)) else build()
+        engine, *objects = built if isinstance(built, tuple) else (built,)
+        if not isinstance(engine, Engine):
+            raise TypeError(f"{engine!r} is no Engine: give an engine, or a function that returns one")
+        loops = [item.name.lower() for _, item in engine.loop.walk() if isinstance(item, Loop)]
+        with record() as trace:
+            run = cls(trace, [])
+
+            def snap(engine: Engine, *error: BaseException) -> None:
+                seen = {name: getattr(engine.state, name) for name in loops}
+                run.snapshots.append((len(trace), seen | {"output": _kept(engine.state.output)}))
+
+            handles = [engine.add_event_handler(event, snap) for event in engine.loop.event_keys]
+            _seed(seed)
+            try:
+                engine.run(data() if callable(data) else data, **limits)
+            except Exception as error:
+                run.error = error
+            finally:
+                for handle in handles:
+                    handle.remove()
+        state = engine.state
+        run.final = {name: getattr(state, name) for name in (*loops, *limits)} | {"metrics": _kept(state.metrics)}
+        run.final |= {_called(one, number): _kept(one.state_dict()) for number, one in enumerate(objects)}
+        return run
+
+
+def _called(one: Any, number: int) -> str:
+    return f"{type(one).__name__} (object {number + 1})"
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        import numpy
+    except ImportError:
+        return
+    numpy.random.seed(seed)
+
+
+def _kept(value: Any) -> Any:
+    """A copy that later steps do not change."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array of NumPy
+        return [str(value.dtype), [*value.shape], value.tobytes()]
+    if isinstance(value, dict):
+        return {key: _kept(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_kept(inner) for inner in value]
+    return value
+
+
+# -- the first difference ---------------------------------------------------------------------------------------------
+
+
+def _differences(first: _Run, second: _Run) -> Iterator[str]:
+    """Where they part, the earliest first."""
+    index = next((n for n, pair in enumerate(zip_longest(first.trace, second.trace)) if not _alike(*pair)), None)
+    for (number, seen), (_, other) in zip(first.snapshots, second.snapshots, strict=False):
+        if index is not None and number > index:
+            break
+        for name, value in seen.items():
+            for place, words in _unequal(value, other[name], f"state.{name}"):
+                yield f"at event #{number} {first.trace[number - 1]}\n  {place}: {words}"
+    if index is not None:
+        yield _parting(first.trace, second.trace, index)
+    if repr(first.error) != repr(second.error):
+        yield f"the first ended with {first.error!r}, the second with {second.error!r}"
+    for name, value in first.final.items():
+        for place, words in _unequal(value, second.final.get(name), name):
+            yield f"after the run\n  {place}: {words}"
+    if [*first.final] != [*second.final]:
+        yield f"compared are {', '.join(first.final)} with {', '.join(second.final)}"
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return one is not None and other is not None and _what(one) == _what(other)
+
+
+def _what(event: Any) -> tuple[Any, ...]:
+    return event.engine, event.event, event.count, event.depth
+
+
+def _parting(first: Trace, second: Trace, index: int) -> str:
+    width = len(str(index + 1))
+    before = [f"    {event.number:>{width}}  {event}" for event in first[max(0, index - 2) : index]]
+    parts = [str(trace[index]) if index < len(trace) else "nothing more" for trace in (first, second)]
+    return "\n".join(
+        [
+            f"event #{index + 1} is {parts[0]} in the first, {parts[1]} in the second",
+            *before,
+            f"  > {index + 1:>{width}}  {parts[0]} | {parts[1]}",
+        ]
+    )
+
+
+def _unequal(one: Any, other: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Where two values differ, and how."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        words = _unequal_tensors(one, other)
+        if words:
+            yield place, words
+    elif isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for key, value in one.items():
+            yield from _unequal(value, other[key], f"{place}[{key!r}]")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, value in enumerate(one):
+            yield from _unequal(value, other[number], f"{place}[{number}]")
+    elif not _equal(one, other):
+        yield place, f"{_brief(one)} | {_brief(other)}"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    if "__eq__" not in {name for base in type(one).__mro__[:-1] for name in vars(base)}:
+        return True  # nothing says how to compare them
+    return bool(one == other) or (isinstance(one, float) and math.isnan(one) and math.isnan(other))
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _unequal_tensors(one: torch.Tensor, other: torch.Tensor) -> str:
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return f"{tuple(one.shape)} {one.dtype} | {tuple(other.shape)} {other.dtype}"
+    one, other = one.cpu(), other.cpu()
+    if one.numel() == 0 or _bits(one).equal(_bits(other)):
+        return ""
+    differ = (_bits(one) != _bits(other)).reshape(one.numel(), -1).any(dim=1)
+    words = f"{int(differ.sum())} of {one.numel()} elements differ"
+    if one.dtype.is_floating_point or one.dtype.is_complex:
+        words += f", by {(one - other).abs().max().item():.3g} at most"
+    index = int(differ.nonzero()[0])
+    return f"{words}; the first is {one.flatten()[index].item()} | {other.flatten()[index].item()}"
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().flatten().view(torch.uint8)
