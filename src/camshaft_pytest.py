@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE: there is no assert statement in it.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,15 @@ def pytest_runtest_makereport(
 
         report.sections.append(("events recorded", last_events(trace)))
     return report
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Say where two traces, or a trace and a list of events, part: few enough lines to be shown whole."""
+    if op != "==" or "camshaft.trace" not in sys.modules:
+        return None
+    from camshaft.testing.golden import parting
+
+    return parting(left, right)
 
 
 # -- the session ------------------------------------------------------------------------------------------------------

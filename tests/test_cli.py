@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from camshaft import Engine, record
+from camshaft import Engine, Phase, record
 
 FILE = """
 from camshaft import Engine
@@ -72,3 +72,31 @@ def test_check_judges_a_recorded_trace(run, tmp_path):
     assert "ITERATION_STARTED is miscounted" in done.stderr
     (tmp_path / "run.jsonl").write_text(text[:-30])
     assert "TraceError" in run("check", "run.jsonl").stderr
+
+
+def test_check_judges_by_another_loop(run, tmp_path):
+    engine = Engine([Phase("FORWARD", lambda engine, batch: None), Phase("BACKWARD")], "trainer")
+    with record() as trace:
+        engine.run([1, 2])
+    trace.save(tmp_path / "run.jsonl")
+    (tmp_path / "loops.py").write_text(
+        "from camshaft import DATA, Loop, Phase\n"
+        "def loop(*names):\n"
+        "    return Loop('EPOCH', Loop('ITERATION', *map(Phase, names), over=DATA))\n"
+        "def same(): return loop('FORWARD', 'BACKWARD')\n"
+        "def other(): return loop('FORWARD', 'CLIP', 'BACKWARD')\n"
+    )
+    assert run("check", "run.jsonl", "--loop", "loops.py:same").returncode == 0
+    done = run("check", "run.jsonl", "--loop", "loops:other")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "EventOrderError: trainer event #8 BACKWARD_STARTED is illegal in EPOCH 1 / ITERATION 1 / after FORWARD",
+        "    6  FORWARD_STARTED",
+        "    7  FORWARD_COMPLETED",
+        "  > 8  BACKWARD_STARTED",
+        "  expected: CLIP_STARTED | TERMINATE | INTERRUPT | TERMINATE_SINGLE_EPOCH | EXCEPTION_RAISED",
+        "  nearest legal order: CLIP_STARTED and CLIP_COMPLETED come first",
+    ]
+    done = run("check", "run.jsonl", "--loop", "loops.py:nothing")
+    assert done.returncode == 2
+    assert "has no attribute 'nothing'" in done.stderr

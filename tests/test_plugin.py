@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camshaft import DATA, Engine, Events, Loop, Phase, every, record
+from camshaft.testing import loops
 from camshaft.testing.coverage import EventCoverage, MachineCoverage
 from camshaft.testing.golden import Golden, difference, golden_text, last_events
 from camshaft.testing.reporter import Reporter
-from programs import Program, World, loop_specs
 
 pytest_plugins = ["pytester"]
 
@@ -932,13 +932,58 @@ def test_all_but_one_of_many_transitions_is_less_than_all():
     assert coverage.shortfall(100) == "event coverage: 99.9% is less than the 100% asked for"
 
 
-@given(loop_specs())
-def test_what_is_counted_is_what_the_declaration_has(spec):
+@given(loops())
+def test_what_is_counted_is_what_the_declaration_has(loop):
     """For any loop: each step of the machine counts as something that is said in words, and as one thing only."""
-    loop = World(Program(spec, None, {})).build(spec)
     machine = MachineCoverage.of(loop)
     assert {counted for counted, _ in machine.steps.values()} == set(machine.transitions)
     assert len(set(machine.transitions.values())) == len(machine.transitions)
     without = MachineCoverage.of(loop.evolve(free=()))
     events = sum(len(state.events) for state in loop.free)
     assert len(machine.transitions) == len(without.transitions) + events
+
+
+# -- comparing in an assert statement ---------------------------------------------------------------------------------
+
+
+def test_an_assert_that_compares_events_shows_where_they_part(sessions):
+    output = sessions.output(
+        """
+def test_list(event_trace):
+    with event_trace() as trace:
+        make().run([1])
+    names = "started epoch_started get_batch_started get_batch_completed iteration_started epoch_completed".split()
+    assert trace == names
+
+def test_shorter(event_trace):
+    with event_trace() as trace:
+        make().run([1])
+    assert ["started"] == trace[:1].select(event="started")
+    assert trace[:2] == ["started"]
+
+def test_traces(event_trace):
+    with event_trace() as one:
+        make().run([1])
+    with event_trace() as two:
+        make().run([1, 2])
+    assert one == two
+""",
+        failed=3,
+    )
+    shown = [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E  ")]
+    assert shown == [
+        "assert 8 events, 6 expected: they part here",
+        "4  GET_BATCH_COMPLETED",
+        "5  ITERATION_STARTED",
+        "> 6  ITERATION_COMPLETED",
+        "expected: EPOCH_COMPLETED",
+        "assert 2 events, 1 expected: they part here",
+        "1  STARTED",
+        "> 2  EPOCH_STARTED",
+        "expected: nothing more",
+        "assert 8 events, 12 expected: they part here",
+        "5  trainer ITERATION_STARTED 1",
+        "6  trainer ITERATION_COMPLETED 1",
+        "> 7  trainer EPOCH_COMPLETED 1",
+        "expected: trainer GET_BATCH_STARTED 1",
+    ]

@@ -84,11 +84,15 @@ def show(target: Target) -> None:
 
 
 @app.command()
-def check(file: Annotated[Path, typer.Argument(help="A trace that Trace.save wrote.")]) -> None:
+def check(
+    file: Annotated[Path, typer.Argument(help="A trace that Trace.save wrote.")],
+    loop: Annotated[str | None, typer.Option(help="Judge the outermost runs by this loop instead: a TARGET.")] = None,
+) -> None:
     """Judge a recorded trace by the loops it carries: exit 1 at the first illegal event."""
+    judged_by = load_target(loop) if loop is not None else None
     try:
         trace = Trace.load(file)
-        trace.assert_legal()
+        trace.assert_legal(judged_by)
     except (EventOrderError, TraceError, OSError) as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None

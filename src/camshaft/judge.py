@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from camshaft.events import event_name
+from camshaft.loop import Loop
 from camshaft.machine import EventOrderError, LoopMachine, OrderChecker
 from camshaft.table import ENDS, READY
 from camshaft.trace import RunRecord, Trace, counters
@@ -23,14 +24,12 @@ LAST_EVENT = {
 """The event with which a run of each outcome ends."""
 
 
-def judge(trace: Trace) -> None:
+def judge(trace: Trace, loop: Loop | None = None) -> None:
     """Judge a trace: see :meth:`camshaft.Trace.assert_legal`. Takes time in proportion to its length."""
     __tracebackhide__ = True
-    laws: dict[int, tuple[LoopMachine, dict[str, str]]] = {}
-    for record in trace.runs:
-        if id(record.loop) not in laws:
-            laws[id(record.loop)] = LoopMachine(record.loop), counters(record.loop)
-    runs = [_RunJudge(*laws[id(record.loop)], record) for record in trace.runs]
+    loops = [record.loop if loop is None or record.parent is not None else loop for record in trace.runs]
+    laws = {id(each): (LoopMachine(each), counters(each)) for each in {id(each): each for each in loops}.values()}
+    runs = [_RunJudge(*laws[id(each)], record) for each, record in zip(loops, trace.runs, strict=True)]
     last: dict[int, int] = {}
     for index, (run, key, count, _) in enumerate(trace.rows()):
         last[run] = index

@@ -325,8 +325,11 @@ class Trace(Selection):
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
-    def assert_legal(self) -> None:
+    def assert_legal(self, loop: Loop | None = None) -> None:
         """Judge every run by its loop: its path through the machine, its counters, its end, and where it is nested.
+
+        Args:
+            loop: judge the outermost runs by this loop instead of the one that was recorded with them.
 
         Raises:
             EventOrderError: the first event that is illegal, with what stood before it and what was expected.
@@ -334,7 +337,7 @@ class Trace(Selection):
         __tracebackhide__ = True
         from camshaft.judge import judge
 
-        judge(self)
+        judge(self, loop)
 
     # -- files and writing -------------------------------------------------------------------------------------------
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import attrs
 
-from camshaft.events import event_name
+from camshaft.events import event_key, event_name
 from camshaft.recording import record
-from camshaft.trace import Trace, TraceEvent
+from camshaft.trace import Selection, Trace, TraceEvent
 
-__all__ = ["HEADER", "Comparison", "Golden", "difference", "golden_text", "last_events"]
+__all__ = ["HEADER", "Comparison", "Golden", "difference", "golden_text", "last_events", "parting"]
 
 HEADER = "# camshaft golden trace 1"
 ADVICE = "run pytest with --update-traces"
@@ -191,6 +191,32 @@ def difference(expected: Sequence[str], found: Sequence[str]) -> tuple[int, list
     diff = list(difflib.unified_diff(there, here, n=COMPARED, lineterm=""))[3:]  # without its three headings
     is_cut = len(diff) > SHOWN or max(len(expected), len(found)) - same_end > start + COMPARED
     return start + 1, [*diff[:SHOWN], *["..."] * is_cut]
+
+
+def parting(found: Any, expected: Any) -> list[str] | None:
+    """Where two traces part, or a trace and a list of events, in a few lines; None for anything else."""
+    if isinstance(expected, Selection) and not isinstance(found, Selection):
+        found, expected = expected, found
+    if not isinstance(found, Selection) or not isinstance(expected, (Selection, list, tuple)):
+        return None
+    if isinstance(expected, Selection):
+        lines = [[_line(event) for event in events] for events in (found, expected)]
+    else:
+        lines = [[event_name(event.event) for event in found], [event_name(event_key(event)) for event in expected]]
+    index, _ = difference(lines[1], lines[0])
+    index -= 1
+    here, there = (side[index] if index < len(side) else "nothing more" for side in lines)
+    numbers = [event.number for event in found[max(0, index - 2) : index + 1]]
+    before = [
+        f"    {number}  {line}" for number, line in zip(numbers, lines[0][max(0, index - 2) : index], strict=False)
+    ]
+    shown = f"{numbers[-1]}  " if index < len(found) else ""
+    return [
+        f"{_events(len(found))}, {len(expected)} expected: they part here",
+        *before,
+        f"  > {shown}{here}",
+        f"  expected: {there}",
+    ]
 
 
 def _common(one: Sequence[str], other: Sequence[str], limit: int) -> int:
