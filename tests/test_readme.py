@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, flags=re.M | re.S)
@@ -33,7 +35,27 @@ def test_every_python_block_runs_and_prints_what_stands_below_it(tmp_path, monke
 
 
 def test_every_kind_of_block_is_known():
-    assert {kind for kind, _ in BLOCKS} <= {"python", "text", "sh"}
+    assert {kind for kind, _ in BLOCKS} <= {"python", "py", "text", "sh"}
+
+
+def test_every_block_for_pytest_passes_there(pytester):
+    pytester.makeconftest(
+        """
+        import builtins
+        import pytest
+        from camshaft import Engine, Events
+
+        trainer, evaluator = (Engine(lambda engine, batch: None, name) for name in ("trainer", "evaluator"))
+        trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1])
+        defined = {"trainer": trainer, "evaluator": evaluator, "loader": [1, 2, 3], "Events": Events, "pytest": pytest}
+        vars(builtins).update(defined)
+        """
+    )
+    blocks = [code for kind, code in BLOCKS if kind == "py"]
+    assert blocks
+    pytester.makepyfile(*blocks)
+    assert pytester.runpytest_subprocess("--update-traces").ret == 0
+    assert pytester.runpytest_subprocess().ret == 0
 
 
 def test_the_make_targets_that_it_names_exist():

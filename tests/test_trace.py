@@ -8,6 +8,7 @@ import json
 import pytest
 
 from camshaft import DATA, Engine, EventOrderError, Events, Loop, Mark, Phase, Trace, TraceError, event, every, record
+from camshaft.testing import Reporter
 
 
 def nothing(engine, batch):
@@ -426,3 +427,26 @@ def broken(tmp_path, change):
 def test_a_file_that_is_no_whole_trace_of_this_version_is_one_clear_error(tmp_path, change, message):
     with pytest.raises(TraceError, match=message):
         Trace.load(broken(tmp_path, change))
+
+
+def test_engines_may_be_nested_to_any_depth(tmp_path):
+    loop = Loop("EPOCH", Phase("A"), times=1)
+    reporters = [Reporter(loop, name=f"engine {number}") for number in range(1500)]
+    with record() as trace:
+        for report in reporters:
+            report("started")
+            report("epoch_started")
+            report("a_started")
+        for report in reversed(reporters):
+            report("a_completed")
+            report("epoch_completed")
+            report("completed")
+    trace.assert_legal()
+    assert trace[4499].depth == 1499
+    assert len(str(trace).splitlines()) == len(trace) == 9000
+    trace.save(tmp_path / "run.jsonl")
+    assert Trace.load(tmp_path / "run.jsonl") == trace
+    order = [*range(len(trace))]
+    order[4600], order[4601] = order[4601], order[4600]
+    with pytest.raises(EventOrderError, match="engine 1466 event #4601 COMPLETED is illegal in EPOCH 1 / after A"):
+        trace.rearranged(order).assert_legal()

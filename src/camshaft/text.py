@@ -51,6 +51,10 @@ def loop_text(loop: Loop) -> str:
     return "\n".join(lines)
 
 
+DEEPEST = 50
+"""Traces in which engines are nested deeper than this are shown event by event."""
+
+
 def declaration(item: Any, indent: int = 0) -> str:
     """The Python that declares a state; functions stand there by name."""
     arguments = [_argument(value, indent + 4) for value in _positional(item)]
@@ -143,6 +147,8 @@ def _describe_row(row: Row) -> str:
 
 def trace_text(trace: Trace) -> str:
     """A trace as an indented tree. Passes of a loop that are alike, but for their numbers, are shown once."""
+    if any(trace.depth(run) > DEEPEST for run in range(len(trace.runs))):
+        return "\n".join(trace.lines())
     return "\n".join(_Tree(trace).lines()) if trace.runs else "nothing was recorded"
 
 
