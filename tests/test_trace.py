@@ -432,7 +432,7 @@ def test_a_file_that_is_no_whole_trace_of_this_version_is_one_clear_error(tmp_pa
 def test_engines_may_be_nested_to_any_depth(tmp_path):
     loop = Loop("EPOCH", Phase("A"), times=1)
     reporters = [Reporter(loop, name=f"engine {number}") for number in range(1500)]
-    with record() as trace:
+    with record(*reporters) as trace:
         for report in reporters:
             report("started")
             report("epoch_started")

@@ -24,12 +24,16 @@ OUTCOMES = {
 }
 """What the last event of a run says about its end."""
 
+BETWEEN = {"camshaft", "camshaft_pytest", "contextlib", "ignite"}
+"""Whose code stands between an event and the line that it is reported by."""
+
 
 class Reporter:
     """Stands for a training loop that is written by hand, or by another library, in traces and checks.
 
-    The loop calls it with each event as it happens; whatever records or checks engines hears it too. A run begins
-    with its first event and is over with COMPLETED, or at the end of the ``with`` block.
+    The loop calls it with each event as it happens, inside a ``with`` block; whatever records or checks engines hears
+    it too. A run begins with its first event and is over with COMPLETED, or at the end of the block: with
+    EXCEPTION_RAISED where an exception leaves it. After INTERRUPT it goes on in the next block.
 
     >>> from camshaft import DATA, Loop, Phase, record
     >>> loop = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD"), over=DATA))
@@ -47,6 +51,8 @@ class Reporter:
 
     Attributes:
         state: counts the passes of each loop.
+        is_running: whether events can be reported now.
+        position: passes that a loop has behind it when a run begins, where it goes on in the middle of one.
     """
 
     def __init__(
@@ -60,10 +66,14 @@ class Reporter:
     ) -> None:
         self.loop = loop
         self.name = name
-        self.state = State(max_epochs=max_epochs, max_iters=max_iters, epoch_length=epoch_length)
         self.has_data: bool | None = None
+        self.position: dict[str, int] = {}
         self.active: _ReportedRun | None = None
+        self.is_running = False
         self._loops = {item.started: item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)}
+        limits = {"max_epochs": max_epochs, "max_iters": max_iters, "epoch_length": epoch_length}
+        self.state = State(**limits, **dict.fromkeys(self._loops.values(), 0))
+        self._blocks: list[_ReportedRun | None] = []  # for each block that it is in, the run that was there before
 
     def __call__(self, event: Any) -> None:
         """Report that an event happens now.
@@ -72,19 +82,27 @@ class Reporter:
             event: an event of the loop: a member of an enum, or a string.
 
         Raises:
+            RuntimeError: it is not inside a ``with`` block.
             ValueError: the loop has no such event.
         """
         key = event_key(event)
         if key not in self.loop.event_keys:
             raise self._unknown(key)
+        if not self.is_running:
+            fix = "write `with reporter:` around the whole run, so that its end is known even where it fails"
+            raise RuntimeError(f"{self.name}: {event_name(key)} is reported outside of a with block; {fix}")
         if self.active is not None and key == "started":
             self._finish()
         run = self.active or self._begin()
         if key in self._loops:
             self.count(self._loops[key])
         run.fire(key)
-        if key in ("completed", "exception_raised"):
+        if self.is_over(key):
             self._finish()
+
+    def is_over(self, key: str) -> bool:
+        """Whether a run is over with this event."""
+        return key in ("completed", "exception_raised")
 
     def reset(self) -> None:
         """Take note that a run begins."""
@@ -106,17 +124,26 @@ class Reporter:
             run.finish()
 
     def _unknown(self, key: str) -> ValueError:
-        known = [event_name(event) for event in self.loop.event_keys]
+        known = {event_name(event): event for event in self.loop.event_keys}
         nearest = difflib.get_close_matches(event_name(key), known, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(known)}"
+        hint = f"did you mean {nearest[0]} ({known[nearest[0]]!r})?" if nearest else f"it has {', '.join(known)}"
         return ValueError(f"{self.name}: its loop {self.loop.name} has no event {event_name(key)}; {hint}")
 
     def __enter__(self) -> Reporter:
+        self._blocks.append(self.active if self.is_running else None)
+        self.is_running = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        before = self._blocks.pop()
+        if self.active is not before:  # what began in the block around this one goes on there
+            self._leave(error)
+        self.is_running = bool(self._blocks)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """End the run that is left, or let it pause after INTERRUPT."""
         if self.active is not None and error is not None:
             self("exception_raised")
         elif self.active is not None and self.active.last == "interrupt":
@@ -134,6 +161,7 @@ class _ReportedRun:
     def __init__(self, engine: Reporter) -> None:
         self.engine = engine
         self.parent: Any = None
+        self.outer: _ReportedRun | None = None
         self.children: dict[Any, None] = {}  # nested runs that paused
         self.last: str | None = None
         self._watching: list[Any] | None = None
@@ -144,6 +172,7 @@ class _ReportedRun:
         """Let all observers hear an event."""
         if self._watching is None:
             self._enter()
+            self.watch()
         if key not in self._marks:
             self._marks[key] = [maker(key) for maker in self._makers]
         for mark in self._marks[key]:
@@ -152,7 +181,13 @@ class _ReportedRun:
 
     def _enter(self) -> None:
         self.parent = executing.get()
+        self.outer = self.parent.active if isinstance(self.parent, Reporter) else None
         executing.set(self.engine)  # type: ignore[arg-type]
+
+    def watch(self) -> None:
+        """Let all observers watch from here on; those that did hear that it pauses, and goes on with another loop."""
+        for observer in self._watching or ():
+            observer.release(self, "paused")
         self._watching, self._makers, self._marks = [], [], {}
         for observer in observers.get():
             maker = observer.watch(self)
@@ -164,10 +199,17 @@ class _ReportedRun:
         """Tell all observers that it is over or, after an interrupt, that it pauses."""
         around: Any = executing.get()
         if around is self.engine:
-            executing.set(self.parent)
+            executing.set(self._around())
         watching, self._watching = self._watching, None
         for observer in watching or ():
             observer.release(self, outcome)
+
+    def _around(self) -> Any:
+        """What it goes back to: past runs that were left before it, though they were around it."""
+        run = self
+        while run.outer is not None and run.outer._watching is None:
+            run = run.outer
+        return run.parent
 
     def finish(self) -> None:
         """End it as its last event says."""
@@ -178,12 +220,17 @@ class _ReportedRun:
         state, loops = self.engine.state, (item for _, item in self.engine.loop.walk() if isinstance(item, Loop))
         counts = {item.name: getattr(state, item.name.lower()) for item in loops}
         return READY, Context(
-            state.max_epochs, state.max_iters, state.epoch_length, self.engine.has_data, counts=counts
+            state.max_epochs,
+            state.max_iters,
+            state.epoch_length,
+            self.engine.has_data,
+            counts=counts,
+            position=self.engine.position.copy(),
         )
 
     def site(self, frame: FrameType | None) -> str:
         """The line of code that reports the present event."""
-        while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("camshaft", "ignite"):
+        while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
             frame = frame.f_back
         return code_site(frame)
 
