@@ -46,18 +46,18 @@ def check_agreement(scenario: Scenario) -> None:
     assert outcome_of(engine) == outcome_of(reference)
 
 
-@given(scenarios(loops(), max_calls=3))
+@given(scenarios(loops(), max_calls=3, evaluators=loops()))
 def test_machine_and_generated_loop_agree(scenario: Scenario) -> None:
     check_agreement(scenario)
 
 
-@given(scenarios(loops(), max_calls=3))
+@given(scenarios(loops(), max_calls=3, evaluators=loops()))
 def test_what_nobody_hears_changes_nothing(scenario: Scenario) -> None:
     reference = scenario.play(lambda loop, name: Reference(loop, name, []))
     assert outcome_of(scenario.play(recorded=False)) == outcome_of(reference)
 
 
-@given(scenarios(loops(), max_calls=3, depth=2))
+@given(scenarios(loops(), max_calls=3, depth=2, evaluators=loops()))
 def test_every_trace_is_legal(scenario: Scenario) -> None:
     scenario.play().trace.assert_legal()
 

@@ -36,7 +36,7 @@ def test_a_loop_is_shown_as_the_python_that_declares_it(loop):
     assert eval(repr(loop), NAMES) == loop
 
 
-@given(scenarios(loops(), max_calls=3))
+@given(scenarios(loops(), max_calls=3, evaluators=loops()))
 def test_a_scenario_prints_a_program_that_does_the_same(scenario):
     played = {}
     with warnings.catch_warnings():
@@ -45,7 +45,7 @@ def test_a_scenario_prints_a_program_that_does_the_same(scenario):
     assert played["trace"] == scenario.play().trace
 
 
-@given(scenarios(loops(), max_calls=3))
+@given(scenarios(loops(), max_calls=3, evaluators=loops()))
 def test_a_scenario_is_shown_as_the_python_that_makes_it(scenario):
     made = eval(re.sub(r"handlers=\(.*?\), nested", "nested", repr(attrs_without_handlers(scenario))), NAMES)
     assert made == attrs_without_handlers(scenario)
@@ -58,7 +58,7 @@ def attrs_without_handlers(scenario):
     )
 
 
-@given(scenarios(loops(), max_calls=2))
+@given(scenarios(loops(), max_calls=2, evaluators=loops()))
 def test_a_scenario_plays_the_same_each_time(scenario):
     first, second = scenario.play(), scenario.play()
     assert first.trace == second.trace

@@ -31,6 +31,8 @@ FIRED = [
     ("x_started", "z_started", "x_completed", "z_completed"),
 ]
 
+EVALUATION = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
+
 # -- loops ------------------------------------------------------------------------------------------------------------
 
 _conditions = st.none() | st.builds(every, st.integers(1, 3)) | st.builds(Nth, st.integers(2, 3))
@@ -89,6 +91,7 @@ def scenarios(
     *,
     max_calls: int = 1,
     depth: int = 1,
+    evaluators: st.SearchStrategy[Loop] | None = None,
     batches: Any = None,
 ) -> Scenario:
     """Everything that may happen to a run of a loop: see :class:`~camshaft.testing.Scenario`.
@@ -99,16 +102,24 @@ def scenarios(
         loop: the loop, or a strategy for loops.
         max_calls: how many control calls and faults there are at most.
         depth: how deep evaluators may be nested; 0 for none.
+        evaluators: what these run: the standard loop with an opaque step, unless a strategy for loops is given.
         batches: what the data is made of, over and over; numbers unless given.
     """
-    scenario = draw(_scenarios(loop, max_calls, depth, batches))
+    inner = st.just(EVALUATION) if evaluators is None else evaluators
+    scenario = draw(_scenarios(loop, max_calls, depth, inner, batches))
     note(scenario.python())
     return scenario
 
 
 @st.composite
 def _scenarios(
-    draw: st.DrawFn, loop: Any, max_calls: int, depth: int, batches: Any, is_nested: bool = False
+    draw: st.DrawFn,
+    loop: Any,
+    max_calls: int,
+    depth: int,
+    evaluators: st.SearchStrategy[Loop],
+    batches: Any = None,
+    is_nested: bool = False,
 ) -> Scenario:
     drawn: Loop = draw(loop) if isinstance(loop, st.SearchStrategy) else loop
     data, limits = None, {}
@@ -126,7 +137,7 @@ def _scenarios(
     if depth and draw(st.booleans()):
         places = st.sampled_from([drawn.started, drawn.completed, "completed", "started"])
         events = st.lists(places, min_size=1, max_size=2, unique=True).map(tuple)
-        deeper = _scenarios(loops(), max_calls, depth - 1, None, True)
+        deeper = _scenarios(evaluators, max_calls, depth - 1, evaluators, is_nested=True)
         inner = draw(st.lists(st.tuples(events, deeper), min_size=1, max_size=2))
     swallow = draw(st.booleans())
     return Scenario(drawn, data, limits, tuple(calls), tuple(handlers), tuple(inner), swallow, batches=batches)
