@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 import torch
 
 from camshaft import Engine, Events, record
+
+pytest_plugins = ["pytester"]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -210,3 +214,106 @@ def test_trainer_and_evaluator_shows_that_the_evaluator_completes_once_in_every_
     assert tree.startswith("trainer\n  STARTED 0\n")
     assert "  EPOCH_COMPLETED 1\n    evaluator\n      STARTED 0\n" in tree
     assert re.search(r"^evaluator +COMPLETED +2$", tree, re.MULTILINE)
+
+
+# -- testing_event_order ----------------------------------------------------------------------------------------------
+
+SUITE = EXAMPLES / "testing_event_order"
+SUITE_README = (SUITE / "README.md").read_text(encoding="utf-8")
+ALONE = ["-p", "no:cacheprovider", "--color=no"]
+
+STEP = """\
+                with span("optim_step", report):
+                    optimizer.step()
+"""
+ZERO_GRAD = """\
+                with span("zero_grad", report):
+                    optimizer.zero_grad()
+"""
+VALIDATE = "        accuracy = validate(model"
+TRAIN_MODE = "    model.train()\n"
+FIT = '    report("started")\n    for _ in range(epochs):\n'
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """train.py, and how well it learned when nobody listened."""
+    module = load("testing_event_order/train")
+    torch.manual_seed(0)
+    return module, module.fit(module.make_model(), *module.load_digits(), epochs=3)
+
+
+@pytest.fixture
+def suite(plain, pytester):  # a session in this process drops again what it imports: so it has all been imported before
+    """Runs a copy of the suite, with some lines of train.py changed."""
+
+    def run(*edits):
+        shutil.copytree(SUITE, pytester.path, dirs_exist_ok=True)
+        path = pytester.path / "train.py"
+        source = path.read_text(encoding="utf-8")
+        for old, new in edits:
+            assert source.count(old) == 1
+            source = source.replace(old, new)
+        path.write_text(source, encoding="utf-8")
+        return pytester.runpytest_inprocess(*ALONE)
+
+    return run
+
+
+def test_the_suite_for_a_plain_loop_passes_by_itself_as_its_readme_says():
+    assert "\npytest examples/testing_event_order\n" in SUITE_README
+    command = [sys.executable, "-m", "pytest", *ALONE, "examples/testing_event_order"]
+    done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    assert " 8 passed in " in done.stdout
+
+
+def test_the_plain_loop_learns_and_does_not_know_camshaft(plain):
+    module, accuracy = plain
+    assert accuracy > 0.85
+    imported = re.findall(r"^\s*(?:from|import) (\S+)", Path(module.__file__).read_text(), re.MULTILINE)
+    assert "torch" in imported
+    assert not any(name.startswith("camshaft") for name in imported)
+
+
+def test_two_lines_swapped_in_the_plain_loop_fail_with_the_message_that_its_readme_shows(suite):
+    shown = re.search(r"^```text\n(.*?)^```$", SUITE_README, re.MULTILINE | re.DOTALL)[1]
+    assert "OPTIM_STEP_STARTED is illegal in EPOCH 1 / ITERATION 2 / after ZERO_GRAD" in shown
+    assert "  expected: ITERATION_COMPLETED | " in shown
+    result = suite((STEP + ZERO_GRAD, ZERO_GRAD + STEP))
+    assert result.ret == 1
+    assert shown in str(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("how", "edits", "says"),
+    [
+        (
+            "delete `or i == len(loader)`",
+            [(" or i == len(loader)", "")],
+            "inside EPOCH, at event 41 trainer EPOCH_COMPLETED 1; expected: FORWARD | OPTIM_STEP",
+        ),
+        (
+            "indent `validate(...)` into the epoch",
+            [(VALIDATE, "    " + VALIDATE)],
+            "> 58  trainer EPOCH_STARTED 2",
+        ),
+        (
+            'delete `report("completed")` in `validate`',
+            [('    report("completed")\n    return correct', "    return correct")],
+            "evaluator stops with event #",
+        ),
+        (
+            "move `model.train()` from `train_epoch` to the start of `fit`",
+            [(TRAIN_MODE, ""), (FIT, TRAIN_MODE + FIT)],
+            "At index 5 diff: False != True",
+        ),
+    ],
+    ids=["window", "place", "end", "mode"],
+)
+def test_every_way_to_break_the_plain_loop_is_noticed_by_the_test_that_its_readme_names(suite, how, edits, says):
+    (row,) = (line for line in SUITE_README.splitlines() if line.startswith(f"| {how} | `test_"))
+    result = suite(*edits)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"FAILED test_train.py::{row.split('`')[-2]}*"])
+    assert says in str(result.stdout)

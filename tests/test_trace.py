@@ -450,3 +450,20 @@ def test_engines_may_be_nested_to_any_depth(tmp_path):
     order[4600], order[4601] = order[4601], order[4600]
     with pytest.raises(EventOrderError, match="engine 1466 event #4601 COMPLETED is illegal in EPOCH 1 / after A"):
         trace.rearranged(order).assert_legal()
+
+
+def test_a_trace_can_be_judged_while_its_run_goes_on():
+    trainer, evaluator = make_pair()
+    judged = []
+    with record() as trace:
+
+        def judge():
+            trace.assert_legal()
+            judged.append(len(trace))
+
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, judge)
+        trainer.run([1, 2], max_epochs=2)
+        with pytest.raises(EventOrderError, match="trainer event #20 COMPLETED is illegal after EPOCH 1"):
+            trace.rearranged([*range(19), len(trace) - 1]).assert_legal()
+    assert judged == [17, 34]
+    trace.assert_legal()

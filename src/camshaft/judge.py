@@ -139,7 +139,9 @@ class _Nesting:
         if record.place == READY and record.parent is not None and (outer is None or outer[0] != record.parent):
             raise self._error(first, f"fell outside of {caller}, which called it")
         if outer is not None and past > outer[2]:
-            raise self._error(outer[2], f"fell outside of {runs[outer[0]].engine}, which called it")
+            raise self._error(
+                min(outer[2], len(self.trace) - 1), f"fell outside of {runs[outer[0]].engine}, which called it"
+            )
         went_on = record.parent is not None and run in self.left and self.fired[record.parent] != self.left[run]
         if went_on and self.trace.key_of(self.last[run]) != "interrupt":
             raise self._error(first, f"fell outside of the event of {caller} that called it")

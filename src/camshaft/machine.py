@@ -163,7 +163,7 @@ class OrderChecker:
         if self.place not in ENDS and not self.paused:
             expected = " | ".join(map(event_name, self.expected()))
             raise EventOrderError(
-                f"{self.name} stops after {self.seen} events in {self.where()}\n  expected: {expected}"
+                f"{self.name} stops with event #{self.seen}, {self._stands()}\n  expected: {expected}"
             )
 
     def expected(self) -> list[str]:
@@ -184,13 +184,16 @@ class OrderChecker:
             counted[len(path) - 1] = f"after {counted[len(path) - 1]}"
         return " / ".join(counted)
 
+    def _stands(self) -> str:
+        where = self.where()
+        return where if where.startswith("after") else f"in {where}"
+
     def describe(self, event: str, denied: Guard | None) -> str:
         """The message for an event that is illegal here."""
         expected = " | ".join(map(event_name, self.expected()))
         why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""
         what = f"{self.name} event #{self.seen} {event_name(event)} is illegal"
-        where = self.where()
-        lines = [f"{what} {'' if where.startswith('after') else 'in '}{where}{why}", f"  expected: {expected}"]
+        lines = [f"{what} {self._stands()}{why}", f"  expected: {expected}"]
         first = self.machine.path_to(event, self.place, self.context)
         if first:
             lines.append(f"  nearest legal order: {_listed(first)} come{'s' * (len(first) == 1)} first")

@@ -10,7 +10,7 @@ from typing import Any
 
 from camshaft.engine import Engine
 from camshaft.run import Owner, Watched, observers
-from camshaft.trace import RunRecord, Trace, counters
+from camshaft.trace import OPEN, RunRecord, Trace, counters
 
 __all__ = ["record"]
 
@@ -73,7 +73,8 @@ class _Recorder:
             )
             self.open[run] = len(trace.runs) - 1
         number = self.open[run]
-        self.segments[run] = [number, len(trace), len(trace)]
+        trace.runs[number].outcome = None
+        self.segments[run] = [number, len(trace), OPEN]
         trace.segments.append(self.segments[run])
         counted = counters(engine.loop)
 

@@ -238,11 +238,20 @@ class Table:
         some = Guard(
             f"{counter} > 0", lambda context: _unless_none(context.passes.get(loop.name), lambda passes: passes > 0)
         )
-        got = Guard("batch", lambda context: context.ask("batch", loop))
+
+        def is_full(context: Context) -> bool:  # a loop that camshaft does not run may look for a batch then, too
+            return context.has_data is None and more[0].test(context) is False
+
+        def has_batch(context: Context) -> bool | None:
+            return False if is_full(context) else context.ask("batch", loop)
+
+        fetches = Guard(more[0].text, lambda context: None if context.has_data is None else more[0].test(context))
+        unknown = Guard("epoch_length unknown", lambda context: context.epoch_length is None or is_full(context))
+        got = Guard("batch", has_batch)
         ran_out = got.negated("data ran out")
         enter: Way = (loop.started, place_of(path), (), count)
         completes: Way = ("get_batch_completed", fetched, (got,), ())
-        learned = _guarded(some, _guarded(known.negated("epoch_length unknown"), rest))
+        learned = _guarded(some, _guarded(unknown, rest))
         learned = [
             (event, dest, stages, (partial(_learn_length, loop.name), *effects))
             for event, dest, stages, effects in learned
@@ -252,7 +261,7 @@ class Table:
         self._add(place_of(restarting), [completes])
         self._add(fetched, [enter])
         return [
-            ("get_batch_started", place_of(fetching), (has_data, *more), ()),
+            ("get_batch_started", place_of(fetching), (has_data, fetches, *more[1:]), ()),
             (loop.started, place_of(path), (no_data, *more), count),
             *_guarded(done, rest),
         ]

@@ -5,6 +5,7 @@ A trace carries the declaration of every loop that ran, so that it can be judged
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,11 @@ from camshaft.events import event_key, event_name
 from camshaft.loop import RUN, Loop, Mark, Phase
 from camshaft.table import Context
 
-__all__ = ["RunRecord", "Selection", "Trace", "TraceError", "TraceEvent", "counters"]
+__all__ = ["OPEN", "RunRecord", "Selection", "Trace", "TraceError", "TraceEvent", "counters"]
+
+
+OPEN = sys.maxsize
+"""Stands past the last event of a run that is not over."""
 
 
 class TraceError(ValueError):
@@ -228,7 +233,8 @@ class Trace(Selection):
 
     Attributes:
         runs: the runs of engines, in the order in which they began.
-        segments: where each run went on without a pause: [run, its first event, past its last event].
+        segments: where each run went on without a pause: [run, its first event, past its last event]; the last is
+            :data:`OPEN` while it goes on.
     """
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from camshaft.events import event_key, event_name
 from camshaft.loop import Loop
+from camshaft.machine import LoopMachine
 from camshaft.run import code_site, executing, observers
 from camshaft.state import State
 from camshaft.table import READY, Context
@@ -93,6 +94,8 @@ class Reporter:
             raise RuntimeError(f"{self.name}: {event_name(key)} is reported outside of a with block; {fix}")
         if self.active is not None and key == "started":
             self._finish()
+        for inner in self._inside():  # it goes on, so they are over
+            inner._leave(failed=key == "exception_raised")
         run = self.active or self._begin()
         if key in self._loops:
             self.count(self._loops[key])
@@ -118,7 +121,18 @@ class Reporter:
         self.active = _ReportedRun(self)
         return self.active
 
+    def _inside(self) -> list[Reporter]:
+        """The reporters whose runs began inside of this one and are not over, the innermost first."""
+        found: list[Reporter] = []
+        inner: Any = executing.get()
+        while isinstance(inner, Reporter) and inner is not self and inner.active is not None:
+            found.append(inner)
+            inner = inner.active.parent
+        return found if inner is self else []
+
     def _finish(self) -> None:
+        for inner in self._inside():
+            inner._finish()
         run, self.active = self.active, None
         if run is not None:
             run.finish()
@@ -139,12 +153,12 @@ class Reporter:
     ) -> None:
         before = self._blocks.pop()
         if self.active is not before:  # what began in the block around this one goes on there
-            self._leave(error)
+            self._leave(failed=error is not None)
         self.is_running = bool(self._blocks)
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _leave(self, failed: bool) -> None:
         """End the run that is left, or let it pause after INTERRUPT."""
-        if self.active is not None and error is not None:
+        if self.active is not None and failed:
             self("exception_raised")
         elif self.active is not None and self.active.last == "interrupt":
             self.active.leave("interrupted")  # it goes on with the next event
@@ -161,9 +175,10 @@ class _ReportedRun:
     def __init__(self, engine: Reporter) -> None:
         self.engine = engine
         self.parent: Any = None
-        self.outer: _ReportedRun | None = None
         self.children: dict[Any, None] = {}  # nested runs that paused
         self.last: str | None = None
+        self._came_by: str | None = None  # the last event that tells its place
+        self._counts: dict[str, int] = {}  # when it paused
         self._watching: list[Any] | None = None
         self._makers: list[Callable[[str], Any]] = []
         self._marks: dict[str, list[Any]] = {}
@@ -178,16 +193,19 @@ class _ReportedRun:
         for mark in self._marks[key]:
             mark.call(self.engine)
         self.last = key
+        if key != "interrupt" and not any(key in free.events for free in self.engine.loop.free):
+            self._came_by = key
 
     def _enter(self) -> None:
         self.parent = executing.get()
-        self.outer = self.parent.active if isinstance(self.parent, Reporter) else None
         executing.set(self.engine)  # type: ignore[arg-type]
 
     def watch(self) -> None:
         """Let all observers watch from here on; those that did hear that it pauses, and goes on with another loop."""
-        for observer in self._watching or ():
-            observer.release(self, "paused")
+        if self._watching is not None:
+            self._counts = self._counted()
+            for observer in self._watching:
+                observer.release(self, "paused")
         self._watching, self._makers, self._marks = [], [], {}
         for observer in observers.get():
             maker = observer.watch(self)
@@ -199,34 +217,33 @@ class _ReportedRun:
         """Tell all observers that it is over or, after an interrupt, that it pauses."""
         around: Any = executing.get()
         if around is self.engine:
-            executing.set(self._around())
+            executing.set(self.parent)
+        self._counts = self._counted()
         watching, self._watching = self._watching, None
         for observer in watching or ():
             observer.release(self, outcome)
-
-    def _around(self) -> Any:
-        """What it goes back to: past runs that were left before it, though they were around it."""
-        run = self
-        while run.outer is not None and run.outer._watching is None:
-            run = run.outer
-        return run.parent
 
     def finish(self) -> None:
         """End it as its last event says."""
         self.leave(OUTCOMES.get(str(self.last), "completed"))
 
     def cursor(self) -> tuple[str, Context]:
-        """Where it begins: it is watched from its start."""
-        state, loops = self.engine.state, (item for _, item in self.engine.loop.walk() if isinstance(item, Loop))
-        counts = {item.name: getattr(state, item.name.lower()) for item in loops}
-        return READY, Context(
-            state.max_epochs,
-            state.max_iters,
-            state.epoch_length,
-            self.engine.has_data,
-            counts=counts,
-            position=self.engine.position.copy(),
-        )
+        """Where it stands: at its start, or where it goes on after a pause."""
+        engine, state = self.engine, self.engine.state
+        context = Context(state.max_epochs, state.max_iters, state.epoch_length, engine.has_data)
+        if self._came_by is None:
+            context.counts, context.position = self._counted(), engine.position.copy()
+            return READY, context
+        context.counts, context.passes = self._counts.copy(), dict.fromkeys(self._counts)
+        context.knows_entered = False
+        if state.epoch_length is None:
+            context.has_data = None  # what length it learns cannot be told from here on
+        rows = (row for ways in LoopMachine(engine.loop).table.values() for row in ways.values())
+        return next(row.dest for row in rows if row.event == self._came_by), context
+
+    def _counted(self) -> dict[str, int]:
+        loops = (item.name for _, item in self.engine.loop.walk() if isinstance(item, Loop))
+        return {name: getattr(self.engine.state, name.lower()) for name in loops}
 
     def site(self, frame: FrameType | None) -> str:
         """The line of code that reports the present event."""
