@@ -465,5 +465,5 @@ def test_a_trace_can_be_judged_while_its_run_goes_on():
         trainer.run([1, 2], max_epochs=2)
         with pytest.raises(EventOrderError, match="trainer event #20 COMPLETED is illegal after EPOCH 1"):
             trace.rearranged([*range(19), len(trace) - 1]).assert_legal()
-    assert judged == [17, 34]
+    assert judged == [17, 36]
     trace.assert_legal()
