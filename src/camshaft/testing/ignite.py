@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from camshaft.events import event_key
-from camshaft.loop import BUILT_IN, DATA, Loop, Step
+from camshaft.events import event_key, state_of
+from camshaft.loop import BUILT_IN, DATA, RUN, Loop, Step
 from camshaft.registration import register
 from camshaft.testing.reporter import Reporter
 
@@ -54,6 +55,9 @@ class _EngineReporter(Reporter):
         data_loop, behind = self.loop.data_loop, _batches_behind(engine)
         self.position = {data_loop.name: behind} if data_loop is not None and behind else {}
 
+    def _leave(self, failed: bool) -> None:
+        """Nothing: the call of ``run()`` tells when it is over, not what is reported around it."""
+
     def __enter__(self) -> Reporter:
         self.is_running = True
         return self
@@ -82,7 +86,8 @@ def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> It
     Args:
         engine: an ``ignite.engine.Engine``.
         loop: what its events are judged by: the standard loop, with the events that are registered with the engine as
-            free states, unless given.
+            free states, unless given. ``X_STARTED`` and ``X_COMPLETED`` belong to ITERATION then, other events to the
+            whole run.
         name: how traces and errors call it.
 
     Yields:
@@ -115,8 +120,12 @@ def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> It
 def standard_loop(engine: Any) -> Loop:
     """The loop that every engine of pytorch-ignite runs, with the events that were registered with this one."""
     loop = Loop("EPOCH", Loop("ITERATION", Step(), over=DATA))
-    custom = [event for event in engine._allowed_events if event_key(event) not in BUILT_IN]
-    return register(loop, custom) if custom else loop
+    custom = {event_key(event): event for event in engine._allowed_events if event_key(event) not in BUILT_IN}
+    states = Counter(state_of(key)[0] for key in custom)
+    pairs = [event for key, event in custom.items() if states[state_of(key)[0]] > 1]
+    alone = [event for key, event in custom.items() if states[state_of(key)[0]] == 1]  # any handler may fire these
+    loop = register(loop, pairs) if pairs else loop
+    return register(loop, alone, within=RUN) if alone else loop
 
 
 def _batches_behind(engine: Any) -> int:

@@ -72,6 +72,7 @@ class Reporter:
         self.active: _ReportedRun | None = None
         self.is_running = False
         self._loops = {item.started: item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)}
+        self.around_data = _around_data(loop)
         limits = {"max_epochs": max_epochs, "max_iters": max_iters, "epoch_length": epoch_length}
         self.state = State(**limits, **dict.fromkeys(self._loops.values(), 0))
         self._blocks: list[_ReportedRun | None] = []  # for each block that it is in, the run that was there before
@@ -169,6 +170,13 @@ class Reporter:
         return f"<Reporter {self.name} of the loop {self.loop.name}>"
 
 
+def _around_data(loop: Loop) -> str | None:
+    """The event that begins a pass of the loop around the one that takes data."""
+    started = {path: item.started for path, item in loop.walk() if isinstance(item, Loop)}
+    paths = (path for path, item in loop.walk() if item is loop.data_loop)
+    return next((started.get(path[:-1]) for path in paths), None)
+
+
 class _ReportedRun:
     """One run of a loop that reports."""
 
@@ -178,7 +186,8 @@ class _ReportedRun:
         self.children: dict[Any, None] = {}  # nested runs that paused
         self.last: str | None = None
         self._came_by: str | None = None  # the last event that tells its place
-        self._counts: dict[str, int] = {}  # when it paused
+        self._first: dict[str, int] = {}  # what was counted when the loop around the one with data began its pass
+        self._counts: dict[str, int] = {}  # what was counted when it paused
         self._watching: list[Any] | None = None
         self._makers: list[Callable[[str], Any]] = []
         self._marks: dict[str, list[Any]] = {}
@@ -194,7 +203,15 @@ class _ReportedRun:
             mark.call(self.engine)
         self.last = key
         if key != "interrupt" and not any(key in free.events for free in self.engine.loop.free):
-            self._came_by = key
+            self._come_by(key)
+
+    def _come_by(self, key: str) -> None:
+        """Remember what tells where it stands, should it pause."""
+        engine = self.engine
+        if key == engine.around_data:
+            behind = engine.position if self._came_by == "started" else {}
+            self._first = {name: count - behind.get(name, 0) for name, count in self._counted().items()}
+        self._came_by = key
 
     def _enter(self) -> None:
         self.parent = executing.get()
@@ -235,9 +252,12 @@ class _ReportedRun:
             context.counts, context.position = self._counted(), engine.position.copy()
             return READY, context
         context.counts, context.passes = self._counts.copy(), dict.fromkeys(self._counts)
+        data_loop = engine.loop.data_loop
+        if data_loop is not None and self._first:
+            context.passes[data_loop.name] = self._counts[data_loop.name] - self._first[data_loop.name]
+        if self._came_by == "started":
+            context.position = engine.position.copy()
         context.knows_entered = False
-        if state.epoch_length is None:
-            context.has_data = None  # what length it learns cannot be told from here on
         rows = (row for ways in LoopMachine(engine.loop).table.values() for row in ways.values())
         return next(row.dest for row in rows if row.event == self._came_by), context
 
