@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-long lint diagrams clean
+.PHONY: demo test test-long mutants lint diagrams clean
 
 demo: $(READY)
 	$(BIN)/python examples/custom_events_resnet18.py
@@ -16,6 +16,10 @@ test: lint
 # the same properties, on many more programs
 test-long: lint
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto
+
+# how much the tools notice: each judges some thousand changes of the loop, of what drives it, and of traces
+mutants: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m mutants
 
 lint: $(READY)
 	$(BIN)/ruff check .

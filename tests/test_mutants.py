@@ -1,11 +1,15 @@
-"""A check that never fails proves nothing: each mutant of the generated loop, and of traces, is caught."""
+"""A check that never fails proves nothing: mutants of the generated loop, of what drives it and of traces are caught.
+
+``make mutants`` judges all mutants of :mod:`mutants`; here a share of them is judged by the same code.
+"""
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -18,7 +22,107 @@ from camshaft import Engine, EventOrderError, Phase, Trace, every, record
 from camshaft.codegen import Program, generate
 from camshaft.loop import DATA, Loop, Step
 from camshaft.testing import Call, Data, Scenario, gives, loops, scenarios
+from mutants.cases import families, traced
+from mutants.driving import mutants_of_driving
+from mutants.measure import Verdict, all_mutants, control_run, faults, judge, stale_reasons
+from mutants.possible import is_possible
+from mutants.source import mutants_of
+from mutants.tools import original
+from mutants.traces import mutants_of_traces
 from test_properties import check_agreement
+
+# -- a share of the mutants that are made systematically --------------------------------------------------------------
+
+
+def share(mutants: Iterator[Any], step: int) -> list[Verdict]:
+    """The verdicts on some of each kind, and on all that assert_legal is known to have a gap for."""
+    kinds: dict[str, list[Any]] = {}
+    for mutant in mutants:
+        kinds.setdefault(mutant.kind, []).append(mutant)
+    picked = [mutant for some in kinds.values() for mutant in some[step // 2 :: step] or some[:1]]
+    picked += [mutant for some in kinds.values() for mutant in some if mutant.gap and mutant not in picked]
+    return [judge(mutant) for mutant in picked]
+
+
+def check(verdicts: list[Verdict]) -> None:
+    assert [*faults(verdicts)] == []
+    judged = [one for one in verdicts if one.compiles]
+    caught = [one for one in judged if one.caught]
+    assert len(caught) > 0.8 * len(judged) > 0
+
+
+def test_no_tool_finds_fault_with_the_loop_as_it_is() -> None:
+    assert [*control_run()] == []
+
+
+@pytest.mark.parametrize("family", ["opaque", "declared", "folds", "episodes", "parts", "deep"])
+def test_mutants_of_generated_source_are_caught(family: str) -> None:
+    check(share(mutants_of(family, families()[family][0]), step=20))
+
+
+def test_mutants_of_what_drives_the_loop_are_caught() -> None:
+    check(share(mutants_of_driving(), step=10))
+
+
+def test_mutants_of_traces_are_caught() -> None:
+    check(share(mutants_of_traces(), step=20))
+
+
+def test_there_are_many_mutants_and_each_reason_is_of_one() -> None:
+    kinds = [mutant.kind.partition(":")[0] for mutant in all_mutants()]
+    assert kinds.count("source") > 200
+    assert kinds.count("trace") > 200
+    assert len(kinds) - kinds.count("source") - kinds.count("trace") > 100
+    assert len({mutant.name for mutant in all_mutants()}) == len(kinds)
+    assert [*stale_reasons()] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({}, "nobody catches it, and no reason is written beside it"),
+        ({"harmless": "so", "caught": {"golden": "x"}}, "a reason is written beside it, but it is caught by golden"),
+        ({"changes": {"x": "y"}, "caught": {"golden": "x"}}, "neither assert_legal nor the equivalence check sees it"),
+        ({"holes": ["x"], "caught": {"two plays": "x"}}, "assert_legal passes what the loop cannot do, in 'x'"),
+        ({"gap": "so", "caught": {"two plays": "x"}}, "assert_legal has no gap there any more"),
+        ({"alarms": ["x"], "caught": {"assert_legal": "x"}}, "assert_legal refuses what the loop can do, in 'x'"),
+        ({"stale": "Run.ask has no 'x'"}, "it cannot be made any more, as Run.ask has no 'x'"),
+    ],
+)
+def test_what_must_not_be_is_named_and_makes_the_command_fail(
+    fields: dict[str, Any], fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = importlib.import_module("mutants.__main__")
+    good = [
+        Verdict("run: control", "fine", caught={"assert_legal": "x"}),
+        Verdict("run: control", "equal", "it does the same"),
+        Verdict("run: control", "unlike", gap="it passes", caught={"two plays": "x"}, holes=["x"]),
+        Verdict("run: control", "unwritten", compiles=False),
+    ]
+    for name in ("all_mutants", "stale_reasons", "control_run"):
+        monkeypatch.setattr(program, name, list)
+    monkeypatch.setattr(program, "measured", lambda numbers: good)
+    assert program.main() == 0
+    assert "0 things are wrong" in capsys.readouterr().out
+    monkeypatch.setattr(program, "measured", lambda numbers: [*good, Verdict("nesting", "bad", **fields)])
+    assert program.main() == 1
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
+    assert len(wrong) == 1
+    assert fault in wrong[0]
+    assert wrong[0].endswith(": bad")
+
+
+@pytest.mark.parametrize("case", traced(), ids=str)
+def test_whether_a_loop_can_do_what_a_trace_says_is_found_out_by_letting_it(case: Any) -> None:
+    trace = original(case).trace
+    assert is_possible(trace)
+    every = [*range(len(trace))]
+    assert not is_possible(trace.rearranged(every[1:]))
+    assert not is_possible(trace.rearranged([*every, every[-1]]))
+    assert not is_possible(trace.rearranged([1, 0, *every[2:]]))
+
+
+# -- mutants of any generated loop, on random programs -----------------------------------------------------------------
 
 Edit = Callable[[str], str]
 
@@ -105,10 +209,10 @@ RARE = [  # what random programs seldom do: one call of each kind, where it has 
 ]
 
 
-def property_holds() -> None:
+def property_holds(examples: int = 400) -> None:
     """The comparison of machine and generated loop, on random programs, without shrinking."""
     profile = settings(
-        max_examples=400,
+        max_examples=examples,
         phases=[HypothesisPhase.explicit, HypothesisPhase.generate],
         derandomize=True,
         database=None,
@@ -121,7 +225,7 @@ def property_holds() -> None:
 
 
 def test_the_unmutated_loop_is_not_caught() -> None:
-    property_holds()
+    property_holds(100)  # test_properties.py does it at length
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -160,17 +264,6 @@ def test_assert_legal_and_a_strict_engine_catch(name: str, monkeypatch: pytest.M
 # -- traces -----------------------------------------------------------------------------------------------------------
 
 
-def edited(trace: Trace, order: list[int]) -> Trace:
-    """The trace of one run with its events in another order, some left out, some twice."""
-    made = Trace()
-    made.runs = trace.runs
-    made.segments = [[0, 0, len(order)]]
-    for index in order:
-        event = trace[index]
-        made.append(0, event.event, event.count, event.time)
-    return made
-
-
 def indices(trace: Trace) -> list[int]:
     return [index for index in range(len(trace)) if trace[index].event != "dataloader_stop_iteration"]
 
@@ -180,7 +273,7 @@ def test_a_trace_that_lost_any_one_event_is_illegal() -> None:
     trace.assert_legal()
     for lost in indices(trace):  # whether data ran out is not for a trace to know, so that event may be missing
         with pytest.raises(EventOrderError):
-            edited(trace, [index for index in range(len(trace)) if index != lost]).assert_legal()
+            trace.rearranged([index for index in range(len(trace)) if index != lost]).assert_legal()
 
 
 def test_a_trace_with_any_one_event_twice_is_illegal() -> None:
@@ -188,7 +281,7 @@ def test_a_trace_with_any_one_event_twice_is_illegal() -> None:
     for doubled in range(len(trace)):
         order = sorted([*range(len(trace)), doubled])
         with pytest.raises(EventOrderError):
-            edited(trace, order).assert_legal()
+            trace.rearranged(order).assert_legal()
 
 
 def test_a_trace_with_any_two_neighbours_swapped_is_illegal() -> None:
@@ -196,14 +289,14 @@ def test_a_trace_with_any_two_neighbours_swapped_is_illegal() -> None:
     for first in range(len(trace) - 1):
         order = [*range(first), first + 1, first, *range(first + 2, len(trace))]
         with pytest.raises(EventOrderError):
-            edited(trace, order).assert_legal()
+            trace.rearranged(order).assert_legal()
 
 
 def test_a_truncated_trace_is_illegal_wherever_it_ends() -> None:
     trace = trace_of(phases())
     for length in range(len(trace)):
         with pytest.raises(EventOrderError):
-            edited(trace, list(range(length))).assert_legal()
+            trace.rearranged(range(length)).assert_legal()
 
 
 def test_a_trace_that_lost_a_whole_iteration_or_epoch_is_illegal() -> None:
@@ -211,7 +304,7 @@ def test_a_trace_that_lost_a_whole_iteration_or_epoch_is_illegal() -> None:
     starts = [index for index in range(len(trace)) if trace[index].event == "get_batch_started"]
     for start, end in itertools.pairwise(starts):
         with pytest.raises(EventOrderError):
-            edited(trace, [*range(start), *range(end, len(trace))]).assert_legal()
+            trace.rearranged([*range(start), *range(end, len(trace))]).assert_legal()
     epochs = [index for index in range(len(trace)) if trace[index].event == "epoch_started"]
     with pytest.raises(EventOrderError):
-        edited(trace, [*range(epochs[0]), *range(epochs[1], len(trace))]).assert_legal()
+        trace.rearranged([*range(epochs[0]), *range(epochs[1], len(trace))]).assert_legal()

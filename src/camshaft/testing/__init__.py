@@ -31,6 +31,7 @@ from camshaft.testing.scenario import (
 if TYPE_CHECKING:
     from camshaft.testing.equivalence import assert_same_run
     from camshaft.testing.ignite import reporting
+    from camshaft.testing.stateful import EngineStateMachine
     from camshaft.testing.strategies import illegal_traces, loops, scenarios, traces
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Call",
     "Data",
     "Elements",
+    "EngineStateMachine",
     "Fires",
     "Nth",
     "PatternError",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 
 _ON_DEMAND = {
+    "EngineStateMachine": "stateful",
     "assert_same_run": "equivalence",
     "illegal_traces": "strategies",
     "loops": "strategies",

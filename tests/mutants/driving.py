@@ -1,0 +1,103 @@
+"""Mutants of the code around the generated loop: where control calls, data, handlers and nesting make the order."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from camshaft.cursor import Limits
+from camshaft.dispatch import Firing, Switchboard, _Gate, _Tally
+from camshaft.engine import Engine
+from camshaft.feed import Feed
+from camshaft.run import Run
+from camshaft.state import State
+from mutants.mutant import Mutant, StaleError
+from mutants.source import unmutated
+
+__all__ = ["mutants_of_driving"]
+
+CHANGES = Path(__file__).with_name("driving.txt")
+CHANGED = {kind.__name__: kind for kind in (Engine, Feed, Firing, Limits, Run, State, Switchboard, _Gate, _Tally)}
+
+FAMILY = {
+    "a call is not pending": "parts",
+    "what has ended by itself is ended again": "episodes",
+}
+"""By mutant: in whose cases it is judged, if not in those of the standard loop."""
+
+HARMLESS = {
+    "a call stays pending": "the loop yields once more where no event is, and nobody is called there",
+    "a call is done before STARTED": "no code of a user runs before it; another thread or a signal could call there",
+    "an epoch is ended at its end": "behind what runs last in an epoch comes an event or PENDING, where a call is done "
+    "first; only the condition of a last phase could call later, and this loop has none",
+    "calls in FAILED count": "the loop is over by then, so that nothing is left to obey them",
+    "an epoch that was ended goes on": "the next epoch counts from its own begin(), and nobody asks in between",
+    "every event is always yielded": "an event that nobody hears has no handler to call; it only takes longer",
+}
+"""By mutant: why nobody can see it."""
+
+GAPS = {
+    "INTERRUPT fires twice": "after STARTED it passes two INTERRUPTs with one count, though what counts the epoch runs "
+    "between them",
+}
+"""By mutant: what ``assert_legal`` passes there, though the loop cannot do it."""
+
+
+def astray(run: Run) -> None:
+    """Let the loop of a nested run yield the events of the engine around it."""
+    outer = run.parent
+    if outer is not None:
+        for key, name in run.engine.program.names.items():
+            if key in outer.program.names:
+                run.engine.namespace[name] = outer.switchboard.firing(key)
+
+
+@cache
+def _changed(owner: str, method: str, old: str, new: str) -> Any:
+    """The method with other source.
+
+    Raises:
+        StaleError: its source has no such text any more.
+    """
+    static = inspect.getattr_static(CHANGED[owner], method)
+    function = getattr(static, "__func__", static)
+    source = textwrap.dedent(inspect.getsource(function)).removeprefix("@staticmethod\n")
+    if old not in source:
+        raise StaleError(f"{owner}.{method} has no {old!r} to be mutated")
+    namespace: dict[str, Any] = {}
+    exec(compile(source.replace(old, new), inspect.getfile(function), "exec"), function.__globals__, namespace)
+    return staticmethod(namespace[method]) if isinstance(static, staticmethod) else namespace[method]
+
+
+@contextmanager
+def _applied(owner: str, method: str, old: str, new: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(unmutated())
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(CHANGED[owner], method, _changed(owner, method, old, new))
+        patch.setattr(Run, "_astray", astray, raising=False)
+        yield
+
+
+def mutants_of_driving() -> Iterator[Mutant]:
+    """All of them, as the file beside this one has them."""
+    kind = where = old = ""
+    for line in CHANGES.read_text(encoding="utf-8").splitlines()[2:]:
+        indent, text = len(line) - len(line.lstrip()), line.strip().replace("\\n", "\n")
+        if line.startswith("["):
+            kind = text.strip("[]")
+        elif indent == 0:
+            where = text
+        elif indent == 4:
+            old = text
+        else:
+            name, _, new = text.partition(":")
+            applied = partial(_applied, *where.split("."), old, new.strip(" ").replace("$old", old))
+            yield Mutant(kind, name, FAMILY.get(name, "opaque"), applied, HARMLESS.get(name), GAPS.get(name))

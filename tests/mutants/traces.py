@@ -1,0 +1,202 @@
+"""Mutants of traces: what was recorded, with an event, a pass, a run, a count or an outcome changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
+
+from camshaft import Trace
+from camshaft.events import event_name
+from camshaft.spans import spans
+from camshaft.table import READY
+from mutants.cases import Case, traced
+from mutants.mutant import TraceMutant
+from mutants.tools import original
+
+__all__ = ["mutants_of_traces"]
+
+OUTCOMES = ("completed", "terminated", "interrupted", "failed", "paused")
+
+HARMLESS: dict[str, str] = {}
+"""By mutant: why nobody can see it."""
+
+GAPS = {
+    "terminate_epoch: event 7 trainer TERMINATE_SINGLE_EPOCH 1 twice": "it passes it twice in a row",
+    **{
+        f"{name}: run 2 before STARTED of run 1": "it passes a nested run before the first event of the one around it"
+        for name in ("evaluator", "evaluator that fails", "evaluator that fails and swallows it")
+    },
+    "evaluator: run 3 before STARTED of run 1": "it passes a nested run before the first event of the one around it",
+}
+"""By mutant: what ``assert_legal`` passes there, though the loop cannot do it."""
+
+Row = tuple[int, str, int]
+"""The number of the run, the event, the count."""
+
+
+def mutants_of_traces() -> Iterator[TraceMutant]:
+    """All of them."""
+    for case in traced():
+        yield from _mutants_of(case)
+
+
+def _mutants_of(case: Case) -> Iterator[TraceMutant]:
+    trace = original(case).trace
+    before = _identity(trace)
+    for make in (single_events, whole_passes, ends, runs, counts, outcomes):
+        for kind, what, edited in make(trace):
+            if _identity(edited) != before:
+                name = f"{case.name}: {what}"
+                yield TraceMutant(f"trace: {kind}", name, case, edited, HARMLESS.get(name), GAPS.get(name))
+
+
+def _identity(trace: Trace) -> Any:
+    return [row[:3] for row in trace.rows()], trace.runs, trace.segments
+
+
+Edited = tuple[str, str, Trace]
+
+
+def single_events(trace: Trace) -> Iterator[Edited]:
+    """One event is lost, doubled, swapped with the next one, or moved."""
+    every = [*range(len(trace))]
+    for index in every:
+        others = every[:index] + every[index + 1 :]
+        yield "event lost", f"{_shown(trace, index)} lost", trace.rearranged(others)
+        yield "event doubled", f"{_shown(trace, index)} twice", trace.rearranged(sorted([*every, index]))
+        if index + 1 < len(trace):
+            order = [*every[:index], index + 1, index, *every[index + 2 :]]
+            yield "neighbours swapped", f"{_shown(trace, index)} after the next one", trace.rearranged(order)
+        place = (index * 7 + 3) % len(trace)
+        if abs(place - index) > 1:
+            order = [*others[:place], index, *others[place:]]
+            yield "event moved", f"{_shown(trace, index)} moved to {place + 1}", trace.rearranged(order)
+
+
+def whole_passes(trace: Trace) -> Iterator[Edited]:
+    """Whole passes of a loop, with what was fetched for them, are lost or doubled."""
+    every = [*range(len(trace))]
+    for span in spans(trace):
+        if span.last is None or span.last == span.first:
+            continue
+        first, past = span.first, span.last + 1
+        fetches = ("get_batch_started", "get_batch_completed")
+        while first > 0 and trace.run_of(first - 1) == span.run and trace.key_of(first - 1) in fetches:
+            first -= 1
+        name = f"{span.state} from {_shown(trace, span.first)}"
+        yield "state lost", f"{name} lost", trace.rearranged(every[:first] + every[past:])
+        yield "state doubled", f"{name} twice", trace.rearranged(every[:past] + every[first:])
+
+
+def ends(trace: Trace) -> Iterator[Edited]:
+    """The trace ends early, or begins late."""
+    every = [*range(len(trace))]
+    for length in range(1, len(trace)):
+        yield "cut short", f"the first {length} events", trace.rearranged(every[:length])
+    for first in range(1, len(trace), 3):
+        yield "cut short", f"from {_shown(trace, first)} on", trace.rearranged(every[first:])
+
+
+def runs(trace: Trace) -> Iterator[Edited]:
+    """Events are given to another run; nested runs are moved, lost or doubled."""
+    rows = _rows(trace)
+    every = [*range(len(trace))]
+    numbers = range(len(trace.runs))
+    for index, (run, key, count) in enumerate(rows):
+        for other in numbers:
+            if other != run and key in trace.runs[other].loop.event_keys:
+                given = [*rows[:index], (other, key, count), *rows[index + 1 :]]
+                what = f"{_shown(trace, index)} given to run {other + 1}"
+                yield "in another run", what, _made(trace, given)
+    for run in numbers:
+        parent = trace.runs[run].parent
+        if parent is None:
+            continue
+        own = [index for index in every if trace.run_of(index) == run]
+        rest = [index for index in every if trace.run_of(index) != run]
+        for place in range(len(rest)):
+            order = [*rest[:place], *own, *rest[place:]]
+            yield "nested run moved", f"run {run + 1} before {_shown(trace, rest[place])}", trace.rearranged(order)
+        if trace.runs[run].place == READY:
+            early = trace.rearranged([*own, *rest])
+            early.segments = [[parent, 0, len(trace)], *(one for one in early.segments if one[0] != parent)]
+            yield "nested run moved", f"run {run + 1} before STARTED of run {parent + 1}", early
+        yield "nested run lost", f"run {run + 1} lost", trace.rearranged(rest)
+        for split in range(own[0] + 1, own[-1] + 1, 2):
+            later = next((index for index in rest if index > own[-1]), None)
+            if later is not None:
+                order = sorted(every, key=lambda index: index if index < split or index > own[-1] else later + 0.5)
+                yield (
+                    "nested run moved",
+                    f"run {run + 1} from event {split + 1} on after the next event",
+                    trace.rearranged(order),
+                )
+    for run, record in enumerate(trace.runs):
+        for parent in {None, *numbers[:run]} - {record.parent}:
+            where = "none" if parent is None else f"run {parent + 1}"
+            changed = _with_record(trace, run, parent=parent)
+            yield "in another run", f"run {run + 1} said to be inside {where}", changed
+
+
+def counts(trace: Trace) -> Iterator[Edited]:
+    """One count is another number."""
+    rows = _rows(trace)
+    for index, (run, key, count) in enumerate(rows):
+        for other in (count + 1, count - 1):
+            changed = [*rows[:index], (run, key, other), *rows[index + 1 :]]
+            yield "count changed", f"{_shown(trace, index)} with {other}", _made(trace, changed)
+
+
+def outcomes(trace: Trace) -> Iterator[Edited]:
+    """A run is said to have ended another way; what follows a fault is lost, or something follows it."""
+    for run, record in enumerate(trace.runs):
+        for outcome in OUTCOMES:
+            what = f"run {run + 1} said to be {outcome}"
+            yield "wrong outcome", what, _with_record(trace, run, outcome=outcome)
+        length = record.limits["epoch_length"]
+        if length is not None:
+            what = f"run {run + 1} said to have {length + 1} iterations in an epoch"
+            yield "wrong outcome", what, _with_record(trace, run, limits=record.limits | {"epoch_length": length + 1})
+    every = [*range(len(trace))]
+    rows = _rows(trace)
+    for index in every:
+        run, key, count = rows[index]
+        if key == "exception_raised":
+            root = trace.runs[run].loop
+            for what in ("completed", root.completed, root.started, "terminate"):
+                follows = [*rows[: index + 1], (run, what, count), *rows[index + 1 :]]
+                yield "after a fault", f"{event_name(what)} after {_shown(trace, index)}", _made(trace, follows)
+            completes = [*rows[:index], (run, "completed", count), *rows[index + 1 :]]
+            yield "after a fault", f"COMPLETED instead of {_shown(trace, index)}", _made(trace, completes)
+
+
+# -- making traces ----------------------------------------------------------------------------------------------------
+
+
+def _rows(trace: Trace) -> list[Row]:
+    return [(run, key, count) for run, key, count, _ in trace.rows()]
+
+
+def _made(trace: Trace, rows: Iterable[Row]) -> Trace:
+    """A trace of the same runs with other events."""
+    made = Trace()
+    made.runs = trace.runs
+    for number, (run, key, count) in enumerate(rows):
+        made.append(run, key, count, float(number))
+    return made.rearranged(range(len(made)))  # which sets where each run begins and ends
+
+
+def _with_record(trace: Trace, run: int, **changes: Any) -> Trace:
+    """The same trace, with something else said of a run."""
+    made = trace.rearranged(range(len(trace)))
+    made.segments = trace.segments
+    made.runs = [
+        attrs.evolve(record, **changes) if number == run else record for number, record in enumerate(trace.runs)
+    ]
+    return made
+
+
+def _shown(trace: Trace, index: int) -> str:
+    return f"event {index + 1} {trace[index]}"
