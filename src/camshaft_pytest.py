@@ -77,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def event_trace(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Trace]]:
+def event_trace(request: pytest.FixtureRequest) -> Iterator[Callable[..., AbstractContextManager[Trace]]]:
     """Records events as ``camshaft.record`` does, and shows the last of them when the test fails.
 
     ``with event_trace(trainer, evaluator) as trace: trainer.run(data)``. Without engines it records all that run.
@@ -93,7 +93,8 @@ def event_trace(request: pytest.FixtureRequest) -> Callable[..., AbstractContext
             traces.append(trace)
             yield trace
 
-    return recording
+    yield recording
+    del request.node.stash[_TRACES]  # it holds loops, and they hold models
 
 
 @pytest.fixture

@@ -95,8 +95,8 @@ def test_counters_metrics_and_errors_are_compared():
     counted, other = Engine([Phase("A")]), Engine([Phase("A")])
     other.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.state.metrics.update(accuracy=1.0))
     assert difference(counted, other, [1]) == [
-        "the two runs differ: after the run",
-        "  metrics: {} | {'accuracy': 1.0}",
+        "the two runs differ: at event #9 engine EPOCH_COMPLETED 1",
+        "  state.metrics: {} | {'accuracy': 1.0}",
     ]
 
     def fails(engine, batch):
@@ -120,6 +120,39 @@ def test_nested_engines_are_compared():
     assert_same_run(lambda: pair(2), lambda: pair(2), [1], max_epochs=2)
     lines = difference(lambda: pair(2), lambda: pair(3), [1], max_epochs=2)
     assert "in the first, evaluator GET_BATCH_STARTED 2 in the second" in lines[0]
+
+
+def test_outputs_of_nested_engines_are_compared():
+    def pair(value):
+        trainer, evaluator = Engine([Phase("A")], "trainer"), Engine(lambda engine, batch: value, "evaluator")
+        trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[0])
+        return trainer
+
+    assert_same_run(lambda: pair(1.0), lambda: pair(1.0), [1])
+    assert difference(lambda: pair(0.0), lambda: pair(-0.0), [1])[1] == "  state.output: 0.0 | -0.0"
+
+
+class Box:
+    """An output without a comparison of its own."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Box(torch.tensor(1.0)), Box(torch.tensor(2.0))),
+        (torch.ones(1, 5)[:, 0], torch.zeros(1, 5)[:, 0]),
+        (torch.ones(2).to_sparse(), torch.zeros(2).to_sparse()),
+        ({1, 2}, {1, 3}),
+        (numpy.array([1, "a"], dtype=object), numpy.array([1, "b"], dtype=object)),
+    ],
+    ids=["object", "strided", "sparse", "set", "objects of NumPy"],
+)
+def test_odd_outputs_are_compared(one, other):
+    assert_same_run(Engine(lambda engine, batch: one), Engine(lambda engine, batch: one), [1])
+    difference(Engine(lambda engine, batch: one), Engine(lambda engine, batch: other), [1])
 
 
 @pytest.mark.parametrize("draw", [random.random, numpy.random.rand, lambda: torch.rand(1)])

@@ -452,6 +452,49 @@ def test_engines_may_be_nested_to_any_depth(tmp_path):
         trace.rearranged(order).assert_legal()
 
 
+def test_a_run_that_is_stepped_to_its_last_event_is_legal():
+    engine = Engine(nothing)
+    with record() as trace:
+        for event in engine.steps([1]):
+            if event is Events.COMPLETED:
+                break
+        del event
+    trace.assert_legal()
+    assert trace.runs[0].outcome == "completed"
+
+
+def test_a_kept_iterator_over_steps_that_are_all_taken_does_not_hinder_the_next_run():
+    engine = Engine(nothing)
+    steps = engine.steps([1])
+    for fired in steps:
+        if fired is Events.COMPLETED:
+            break
+    assert engine.run([1, 2]).iteration == 2
+
+
+def test_whether_an_event_fired_is_asked_with_in():
+    trace = record_pair()
+    assert Events.STARTED in trace
+    assert "epoch_completed" in trace[2:]
+    assert Events.TERMINATE not in trace
+    with pytest.raises(ValueError, match="does not know BACKWARD_STARTED"):
+        assert "backward_started" not in trace
+    assert trace == list(trace)
+    assert trace != [1, None]
+
+
+def test_the_events_before_an_illegal_one_are_shown_behind_a_long_nested_run():
+    trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
+    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[0] * 30)
+    with record() as trace:
+        trainer.run([1])
+    order = [index for index in range(len(trace)) if trace[index].event != "epoch_completed" or trace[index].depth]
+    lost = trace.rearranged([*order, len(trace) - 1])
+    with pytest.raises(EventOrderError) as caught:
+        lost.assert_legal()
+    assert str(caught.value).splitlines()[1:3] == ["      5  ITERATION_STARTED", "      6  ITERATION_COMPLETED"]
+
+
 def test_a_trace_can_be_judged_while_its_run_goes_on():
     trainer, evaluator = make_pair()
     judged = []

@@ -580,7 +580,8 @@ class Engine:
             self._refuse_if_executing("it cannot be started again from inside itself; make a second Engine for that")
             if self.active.park():
                 return self._go_on(self.active, data, limits)
-            self.active.drop()
+            if self.active is not None:  # leaving its steps may have ended it
+                self.active.drop()
         state, loop = self.state, self._loop
         goes_on = limits.go_on(state, loop, self._begun, self.finished)
         if goes_on:

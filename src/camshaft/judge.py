@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from camshaft.events import event_name
 from camshaft.loop import Loop
@@ -49,11 +50,11 @@ def _in_context(trace: Trace, index: int, error: EventOrderError) -> EventOrderE
     """The error with the events before it, and where in the code the last one was fired."""
     first, *rest = str(error).splitlines()
     run = trace.run_of(index)
-    nearby = [number for number in range(max(0, index - 40), index) if trace.run_of(number) == run]
+    before = (number for number in range(index - 1, -1, -1) if trace.run_of(number) == run)
     width = len(str(index + 1))
     shown = [
         f"{'  > ' if number == index else '    '}{number + 1:>{width}}  {event_name(trace.key_of(number))}"
-        for number in (*nearby[-SHOWN_BEFORE:], index)
+        for number in (*reversed([*islice(before, SHOWN_BEFORE)]), index)
     ]
     site = trace.site_of(index)
     if site is not None:

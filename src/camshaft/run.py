@@ -314,6 +314,7 @@ class Run:
                 self._enter()
                 if self._has_ended():
                     outcome = self.outcome
+                    self._watch()  # so that observers hear how it ended
                     self._close()
                 else:
                     self.status = PAUSED

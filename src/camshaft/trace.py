@@ -125,9 +125,23 @@ class Selection(Sequence[TraceEvent]):
         """It equals a list of events in this order; and a trace or selection of equal events, engines and counts."""
         if isinstance(other, Selection):
             return self._signature() == other._signature()
-        if isinstance(other, (list, tuple)):
-            return [event.event for event in self] == [event_key(event) for event in other]
-        return NotImplemented
+        if not isinstance(other, (list, tuple)):
+            return NotImplemented
+        try:
+            keys = [one.event if isinstance(one, TraceEvent) else event_key(one) for one in other]
+        except (TypeError, ValueError):
+            return False
+        return [event.event for event in self] == keys
+
+    def __contains__(self, event: object) -> bool:
+        """Whether an event fired.
+
+        Raises:
+            ValueError: no recorded loop knows the event.
+        """
+        key = event.event if isinstance(event, TraceEvent) else event_key(event)
+        self._check_event(key, None)
+        return any(self.trace.key_of(index) == key for index in self.indices)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -221,6 +235,8 @@ class Selection(Sequence[TraceEvent]):
 
     def _check_event(self, key: str, engine: str | None) -> None:
         runs = self.trace.runs
+        if engine is not None:
+            self._check_engine(engine)
         recorded = [record for record in runs if engine in (None, record.engine)]
         if runs and not any(key in record.loop.event_keys for record in recorded):
             names = ", ".join(dict.fromkeys(record.engine for record in runs))

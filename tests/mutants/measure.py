@@ -1,4 +1,10 @@
-"""Measuring: what each tool makes of each mutant, and what must hold of all of them."""
+"""Measuring: what each tool makes of each mutant, and what must hold of all of them.
+
+What must hold: the loop as it is is caught by no tool; ``assert_legal`` or the equivalence check catches whatever
+changes order or counts; ``assert_legal`` passes exactly what the loop can do, as letting it do so shows; and a mutant
+that nobody catches has the reason written beside it. Where ``assert_legal`` is known to pass more than it should, that
+is written down too, and printed.
+"""
 
 from __future__ import annotations
 

@@ -88,15 +88,24 @@ def spend() -> None:
 
 
 @contextmanager
-def metered() -> Iterator[_Meter]:
-    """What runs in here ends."""
-    meter = _Meter()
-    tokens = _meter.set(meter), observers.set((*observers.get(), meter))
+def ended() -> Iterator[_Meter]:
+    """What makes passes in here comes to an end."""
+    token = _meter.set(_Meter())
     try:
-        yield meter
+        yield _meter.get()
     finally:
-        _meter.reset(tokens[0])
-        observers.reset(tokens[1])
+        _meter.reset(token)
+
+
+@contextmanager
+def metered() -> Iterator[_Meter]:
+    """What fires events in here comes to an end as well, and the state is looked at with each of them."""
+    with ended() as meter:
+        token = observers.set((*observers.get(), meter))
+        try:
+            yield meter
+        finally:
+            observers.reset(token)
 
 
 # -- plays ------------------------------------------------------------------------------------------------------------
@@ -154,19 +163,17 @@ def see(case: Case) -> Seen:
 
 def see_unheard(case: Case) -> dict[str, Any]:
     """Play a case, nobody listening but those who belong to it."""
-    _meter.set(_Meter())
-    play = _played(case, case.engine)
-    return _rest(play)
+    with ended():
+        return _rest(_played(case, case.engine))
 
 
 def _rest(play: Play) -> dict[str, Any]:
     """All that can be seen of a run from outside, besides its events."""
     state, error = play.engine.state, play.error
     names = [*_counters(play.engine.loop), "max_epochs", "max_iters", "epoch_length", "output", "batch"]
+    said = [type(error), str(error), type(error.__context__), getattr(error, "__notes__", [])] if error else []
     return {
-        "errors": (type(error), str(error), type(error.__context__), getattr(error, "__notes__", ()))
-        if error
-        else None,
+        "errors": said,
         "warnings": play.warned,
         "handlers": play.heard,
         "work": play.worked,

@@ -124,17 +124,13 @@ def runs(trace: Trace) -> Iterator[Edited]:
             early.segments = [[parent, 0, len(trace)], *(one for one in early.segments if one[0] != parent)]
             yield "nested run moved", f"run {run + 1} before STARTED of run {parent + 1}", early
         yield "nested run lost", f"run {run + 1} lost", trace.rearranged(rest)
-        for split in range(own[0] + 1, own[-1] + 1, 2):
-            later = next((index for index in rest if index > own[-1]), None)
-            if later is not None:
-                order = sorted(every, key=lambda index: index if index < split or index > own[-1] else later + 0.5)
-                yield (
-                    "nested run moved",
-                    f"run {run + 1} from event {split + 1} on after the next event",
-                    trace.rearranged(order),
-                )
+        past = own[-1] + 1
+        for split in range(own[0] + 1, past, 2) if past < len(trace) else ():
+            order = [*every[:split], past, *every[split:past], *every[past + 1 :]]
+            what = f"run {run + 1} from event {split + 1} on after the next event"
+            yield "nested run moved", what, trace.rearranged(order)
     for run, record in enumerate(trace.runs):
-        for parent in {None, *numbers[:run]} - {record.parent}:
+        for parent in (None, *numbers[:run]):
             where = "none" if parent is None else f"run {parent + 1}"
             changed = _with_record(trace, run, parent=parent)
             yield "in another run", f"run {run + 1} said to be inside {where}", changed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from typing import Any
@@ -87,10 +87,13 @@ class _Run:
             run = cls(trace, [])
 
             def snap(engine: Engine, *error: BaseException) -> None:
-                seen = {name: getattr(engine.state, name) for name in loops}
-                run.snapshots.append((len(trace), seen | {"output": _kept(engine.state.output)}))
+                seen = {name: getattr(engine.state, name) for name in loops if hasattr(engine.state, name)}
+                seen |= {"output": _kept(engine.state.output), "metrics": _kept(engine.state.metrics)}
+                run.snapshots.append((len(trace), seen))
 
-            handles = [engine.add_event_handler(event, snap) for event in engine.loop.event_keys]
+            handles = [
+                each.add_event_handler(event, snap) for each in _with_nested(engine) for event in each.loop.event_keys
+            ]
             _seed(seed)
             try:
                 engine.run(data() if callable(data) else data, **limits)
@@ -103,6 +106,14 @@ class _Run:
         run.final = {name: getattr(state, name) for name in (*loops, *limits)} | {"metrics": _kept(state.metrics)}
         run.final |= {_called(one, number): _kept(one.state_dict()) for number, one in enumerate(objects)}
         return run
+
+
+def _with_nested(engine: Engine) -> list[Engine]:
+    """The engine, and all that are nested in it."""
+    found = [engine]
+    for each in found:
+        found += [nested.engine for nested in each.loop.nested if nested.engine not in found]
+    return found
 
 
 def _called(one: Any, number: int) -> str:
@@ -122,14 +133,25 @@ def _seed(seed: int) -> None:
 def _kept(value: Any) -> Any:
     """A copy that later steps do not change."""
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
+        return _kept_tensor(value.detach())
     if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array of NumPy
-        return [str(value.dtype), [*value.shape], value.tobytes()]
+        return [str(value.dtype), [*value.shape], value.tolist()]
     if isinstance(value, dict):
         return {key: _kept(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_kept(inner) for inner in value]
+    if isinstance(value, (list, tuple, deque, set, frozenset)):
+        parts = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+        return [_kept(inner) for inner in parts]
+    if hasattr(value, "__dict__") and not callable(value):
+        return {"type": type(value).__qualname__} | {name: _kept(inner) for name, inner in vars(value).items()}
     return value
+
+
+def _kept_tensor(tensor: torch.Tensor) -> Any:
+    if tensor.is_quantized:
+        return [repr(tensor.qscheme()), _kept_tensor(tensor.int_repr()), _kept_tensor(tensor.dequantize())]
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    return tensor.resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
 
 
 # -- the first difference ---------------------------------------------------------------------------------------------
@@ -142,7 +164,7 @@ def _differences(first: _Run, second: _Run) -> Iterator[str]:
         if index is not None and number > index:
             break
         for name, value in seen.items():
-            for place, words in _unequal(value, other[name], f"state.{name}"):
+            for place, words in _unequal(value, other.get(name), f"state.{name}"):
                 yield f"at event #{number} {first.trace[number - 1]}\n  {place}: {words}"
     if index is not None:
         yield _parting(first.trace, second.trace, index)
@@ -197,7 +219,7 @@ def _equal(one: Any, other: Any) -> bool:
         return False
     if "__eq__" not in {name for base in type(one).__mro__[:-1] for name in vars(base)}:
         return True  # nothing says how to compare them
-    return bool(one == other) or (isinstance(one, float) and math.isnan(one) and math.isnan(other))
+    return repr(one) == repr(other) if isinstance(one, float) else bool(one == other)
 
 
 def _brief(value: Any) -> str:

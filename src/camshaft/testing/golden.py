@@ -201,11 +201,14 @@ def parting(found: Any, expected: Any) -> list[str] | None:
         return None
     if isinstance(expected, Selection):
         lines = [[_line(event) for event in events] for events in (found, expected)]
+        index = difference(lines[1], lines[0])[0] - 1
     else:
-        lines = [[event_name(event.event) for event in found], [event_name(event_key(event)) for event in expected]]
-    index, _ = difference(lines[1], lines[0])
-    index -= 1
+        keys = [[event.event for event in found], [getattr(one, "event", None) or event_key(one) for one in expected]]
+        lines = [[event_name(key) for key in side] for side in keys]
+        index = difference(keys[1], keys[0])[0] - 1
     here, there = (side[index] if index < len(side) else "nothing more" for side in lines)
+    if here == there:  # a string that is written as events are shown is another event
+        there = f"{there} ({keys[1][index]!r} names no event: write {keys[0][index]!r})"
     numbers = [event.number for event in found[max(0, index - 2) : index + 1]]
     before = [
         f"    {number}  {line}" for number, line in zip(numbers, lines[0][max(0, index - 2) : index], strict=False)

@@ -379,7 +379,7 @@ def _raised(scenario: Scenario) -> tuple[type[BaseException], ...]:
 
 def _may_be_empty(scenario: Scenario) -> bool:
     datas = [scenario.data, *(call.value for call in scenario.calls)]
-    empty = any(isinstance(data, Data) and data.n == 0 for data in datas)
+    empty = any(isinstance(data, Data) and (data.n == 0 or data.kind == "once") for data in datas)
     return empty or any(_may_be_empty(inner) for _, inner in scenario.nested)
 
 

@@ -137,12 +137,15 @@ On = tuple[str, dict[str, Any]]
 @st.composite
 def _listening(draw: st.DrawFn) -> On:
     """What a handler listens to. What filters make of the count 0, which the first fetch has, is open."""
-    key = draw(_events)
-    options: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({}, optional={"priority": st.integers(-1, 1)})
+    key, filters = draw(_events), _options()
     if key not in ENDS | {"started", "get_batch_started", "get_batch_completed"}:
-        some = {"every": _numbers, "after": st.integers(0, 2), "before": st.integers(4, 6)}
-        options |= st.fixed_dictionaries({"once": _numbers}) | st.fixed_dictionaries({}, optional=some)
-    return key, draw(options)
+        some = _options(every=_numbers, after=st.integers(0, 2), before=st.integers(4, 6))
+        filters = st.one_of(filters, some, _options(once=_numbers))
+    return key, draw(filters) | draw(_options(priority=st.sampled_from([-1, 1])))
+
+
+def _options(**options: st.SearchStrategy[int]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=options)
 
 
 class EngineStateMachine(RuleBasedStateMachine):

@@ -129,7 +129,7 @@ def _scenarios(
             limits["epoch_length"] = draw(st.integers(1, 4))
         if draw(st.booleans()):
             limits["max_iters"] = draw(st.integers(1, 7))
-    if "max_iters" not in limits and draw(st.booleans()):
+    if "max_iters" not in limits and drawn.over is not DATA and draw(st.booleans()):
         limits["max_epochs"] = draw(st.integers(1, 3))
     calls = draw(st.lists(_calls(drawn), max_size=max_calls))
     handlers = draw(st.lists(_handlers(drawn), max_size=2))
