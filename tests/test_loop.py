@@ -10,7 +10,7 @@ from hypothesis import given
 from camshaft import DATA, Engine, Events, Loop, LoopError, Mark, Nested, Phase, Step, every
 from camshaft.files import from_dict, to_dict
 from camshaft.machine import LoopMachine
-from programs import Program, World, loop_specs, programs
+from camshaft.testing import loops
 
 
 def nothing(engine, batch):
@@ -123,9 +123,9 @@ def test_a_wide_and_a_deep_loop_run():
     assert state.output == (*(f"L{depth}" for depth in range(37, -1, -1)), "P")
 
 
-@given(loop_specs())
-def test_every_place_of_a_loop_that_passed_lint_is_reachable_and_has_a_way_out(spec):
-    machine = LoopMachine(World(Program(spec, None, {})).build(spec))
+@given(loops())
+def test_every_place_of_a_loop_that_passed_lint_is_reachable_and_has_a_way_out(loop):
+    machine = LoopMachine(loop)
     edges = {place: {row.dest for row in rows.values()} for place, rows in machine.table.items()}
     assert reachable(edges, "READY") == set(edges)
     backwards = {place: {source for source, dests in edges.items() if place in dests} for place in edges}
@@ -141,9 +141,8 @@ def reachable(edges, start):
     return found
 
 
-@given(programs(depth=0))
-def test_a_declaration_survives_being_written_down(program):
-    loop = World(program).build(program.loop)
+@given(loops())
+def test_a_declaration_survives_being_written_down(loop):
     written = to_dict(loop)
     read = from_dict(json.loads(json.dumps(written)))
     assert to_dict(read) == written
