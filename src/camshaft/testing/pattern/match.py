@@ -123,6 +123,8 @@ class Events:
             if first is not None:
                 self.wholes.setdefault(first, []).append(_Whole(span.state, span.run, past, inside, span))
         for run, *segment in trace.segments:
+            if segment[1] > len(trace):
+                continue  # a run that goes on is no whole run
             first, past = (bisect_left(indices, index) for index in segment)
             if first < past:
                 self.wholes.setdefault(first, []).append(_Whole(None, run, past, (first, past)))
