@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-long mutants lint diagrams clean
+.PHONY: demo test test-long mutants bench lint diagrams clean
 
 demo: $(READY)
 	$(BIN)/python examples/custom_events_resnet18.py
@@ -20,6 +20,10 @@ test-long: lint
 # how much the tools notice: each judges some thousand changes of the loop, of what drives it, and of traces
 mutants: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m mutants
+
+# what it costs, against hand-written loops and pytorch-ignite
+bench: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,226 @@
+"""What an iteration costs: engines against the loop that a person would have written, and against pytorch-ignite."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ignite.engine
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.timing import Figure, measure
+from camshaft import BackpropEvents, Engine, Events, Phase
+
+logging.getLogger("ignite").setLevel(logging.ERROR)
+
+N = 50_000
+IGNITE = 2_000
+"""How many iterations of a round: pytorch-ignite is given fewer, as it takes longer."""
+
+
+class HandState:
+    """What a hand-written loop keeps of an iteration."""
+
+    __slots__ = ("batch", "epoch", "iteration", "output")
+
+
+def nothing(engine: Any, batch: Any) -> None:
+    """A step that does nothing."""
+
+
+def by_hand(step: Callable[[Any, Any], Any], *after: Callable[[Any], Any]) -> Callable[[int], None]:
+    """The loop without an engine, with the same bookkeeping: iteration, batch and output on a state."""
+
+    def run(n: int) -> None:
+        state = HandState()
+        state.iteration = 0
+        for batch in range(n):
+            state.iteration += 1
+            state.batch = batch
+            state.output = step(None, batch)
+            for handler in after:
+                handler(None)
+
+    return run
+
+
+def by_engine(engine: Engine) -> Callable[[int], None]:
+    """A run of an engine of camshaft."""
+
+    def run(n: int) -> None:
+        engine.run(range(n), max_epochs=1)
+
+    return run
+
+
+def by_ignite(engine: Any) -> Callable[[int], None]:
+    """A run of an engine of pytorch-ignite."""
+
+    def run(n: int) -> None:
+        engine.run(range(n), max_epochs=1)
+
+    return run
+
+
+def figures(rounds: int) -> Iterator[Figure]:
+    """Every figure of an iteration."""
+    yield from _nothing(rounds)
+    yield from _ten_handlers(rounds)
+    yield from _ten_rare(rounds)
+    yield from _custom_events(rounds)
+    yield from _declared(rounds)
+    yield from _loader(max(3, rounds // 3))
+
+
+def _nothing(rounds: int) -> Iterator[Figure]:
+    found = measure(
+        {
+            "hand": (by_hand(nothing), N),
+            "camshaft": (by_engine(Engine(nothing)), N),
+            "ignite": (by_ignite(ignite.engine.Engine(nothing)), IGNITE),
+        },
+        rounds,
+    )
+    yield Figure("step does nothing: of the hand-written loop", "x", found.ratio("camshaft", "hand"), 1.25)
+    less = found.less_overhead("camshaft", "ignite", "hand")
+    yield Figure("step does nothing: less overhead than pytorch-ignite", "x", less, 100, at_least=True)
+
+
+def _handlers(number: int) -> list[Callable[[Any], None]]:
+    def make() -> Callable[[Any], None]:
+        return lambda engine: None
+
+    return [make() for _ in range(number)]
+
+
+def _ten_handlers(rounds: int) -> Iterator[Figure]:
+    engine = Engine(nothing)
+    for handler in _handlers(10):
+        engine.add_event_handler(Events.ITERATION_COMPLETED, handler)
+    found = measure({"hand": (by_hand(nothing, *_handlers(10)), N), "camshaft": (by_engine(engine), N)}, rounds)
+    yield Figure("ten handlers: of the hand-written loop", "x", found.ratio("camshaft", "hand"), 1.5)
+
+
+def _ten_rare(rounds: int) -> Iterator[Figure]:
+    engine, other = Engine(nothing), ignite.engine.Engine(nothing)
+    for handler in _handlers(10):
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=1000), handler)
+        other.add_event_handler(ignite.engine.Events.ITERATION_COMPLETED(every=1000), handler)
+    found = measure(
+        {
+            "without": (by_engine(Engine(nothing)), N),
+            "camshaft": (by_engine(engine), N),
+            "ignite without": (by_ignite(ignite.engine.Engine(nothing)), IGNITE),
+            "ignite": (by_ignite(other), IGNITE),
+        },
+        rounds,
+    )
+    yield Figure("ten handlers every=1000: over the loop without", "us", found.over("camshaft", "without"), 0.3)
+    less = [
+        b / max(a, 1e-9)
+        for a, b in zip(found.over("camshaft", "without"), found.over("ignite", "ignite without"), strict=True)
+    ]
+    yield Figure("ten handlers every=1000: less than pytorch-ignite", "x", less, 80, at_least=True)
+
+
+class GuideEvents(ignite.engine.EventEnum):  # type: ignore[misc]
+    """The same custom events for pytorch-ignite."""
+
+    BACKWARD_STARTED = "backward_started"
+    BACKWARD_COMPLETED = "backward_completed"
+    OPTIM_STEP_COMPLETED = "optim_step_completed"
+
+
+def _custom_events(rounds: int) -> Iterator[Figure]:
+    def step(engine: Any, batch: Any) -> None:
+        engine.fire_event(BackpropEvents.BACKWARD_STARTED)
+        engine.fire_event(BackpropEvents.BACKWARD_COMPLETED)
+        engine.fire_event(BackpropEvents.OPTIM_STEP_COMPLETED)
+
+    def other_step(engine: Any, batch: Any) -> None:
+        engine.fire_event(GuideEvents.BACKWARD_STARTED)
+        engine.fire_event(GuideEvents.BACKWARD_COMPLETED)
+        engine.fire_event(GuideEvents.OPTIM_STEP_COMPLETED)
+
+    engine, other = Engine(step), ignite.engine.Engine(other_step)
+    engine.register_events(*BackpropEvents)
+    other.register_events(*GuideEvents)
+    found = measure(
+        {
+            "without": (by_engine(Engine(nothing)), N),
+            "camshaft": (by_engine(engine), N),
+            "ignite without": (by_ignite(ignite.engine.Engine(nothing)), IGNITE),
+            "ignite": (by_ignite(other), IGNITE),
+        },
+        rounds,
+    )
+    yield Figure("three custom events unheard: over the step without", "us", found.over("camshaft", "without"), 0.45)
+    less = [
+        b / max(a, 1e-9)
+        for a, b in zip(found.over("camshaft", "without"), found.over("ignite", "ignite without"), strict=True)
+    ]
+    yield Figure("three custom events unheard: less than pytorch-ignite", "x", less, 50, at_least=True)
+
+
+def _declared(rounds: int) -> Iterator[Figure]:
+    def three(engine: Any, batch: Any) -> None:
+        nothing(engine, batch)
+        nothing(engine, batch)
+        nothing(engine, batch)
+
+    def by_hand_in_phases(n: int) -> None:
+        state = HandState()
+        state.iteration, state.output = 0, None
+        for batch in range(n):
+            state.iteration += 1
+            state.batch = batch
+            state.output = None
+            output = nothing(None, batch)
+            if output is not None:
+                state.output = output
+            output = nothing(None, batch)
+            if output is not None:
+                state.output = output
+            output = nothing(None, batch)
+            if output is not None:
+                state.output = output
+
+    phases = [Phase("FORWARD", nothing), Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)]
+    found = measure({"hand": (by_hand_in_phases, N), "camshaft": (by_engine(Engine(phases)), N)}, rounds)
+    yield Figure(
+        "declared step, six events unheard: of the hand-written loop", "x", found.ratio("camshaft", "hand"), 1.2
+    )
+
+
+def _loader(rounds: int) -> Iterator[Figure]:
+    torch.manual_seed(0)
+    images = TensorDataset(torch.randn(256, 1, 16, 16), torch.arange(256) % 10)
+    loader = DataLoader(images, batch_size=16, num_workers=2, persistent_workers=True)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def step(engine: Any, batch: Any) -> torch.Tensor:
+        images, labels = batch
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    engine = Engine(step)
+
+    def hand(n: int) -> None:
+        state = HandState()
+        state.iteration = 0
+        for batch in loader:
+            state.iteration += 1
+            state.batch = batch
+            state.output = step(None, batch)
+
+    found = measure({"hand": (hand, len(loader)), "camshaft": (lambda n: engine.run(loader), len(loader))}, rounds)
+    yield Figure(
+        "DataLoader with two workers, small CNN: of the hand-written loop", "x", found.ratio("camshaft", "hand"), 1.05
+    )

@@ -1,0 +1,94 @@
+"""Measuring: contenders take turns, and each round compares them with each other."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Callable
+from time import perf_counter
+
+import attrs
+
+__all__ = ["Figure", "Rounds", "measure"]
+
+
+@attrs.frozen
+class Figure:
+    """One figure of the report.
+
+    Attributes:
+        name: what was measured.
+        unit: of its value: ``"x"`` for a ratio.
+        values: one for each round.
+        target: what it should be at most, or at least.
+        at_least: whether the target is a lower bound.
+    """
+
+    name: str
+    unit: str
+    values: list[float]
+    target: float | None = None
+    at_least: bool = False
+
+    @property
+    def median(self) -> float:
+        """The value that is reported."""
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The first and the third quartile."""
+        if len(self.values) < 2:
+            return self.values[0], self.values[0]
+        quartiles = statistics.quantiles(self.values, n=4)
+        return quartiles[0], quartiles[2]
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the median reaches the target; None where there is none."""
+        if self.target is None:
+            return None
+        return self.median >= self.target if self.at_least else self.median <= self.target
+
+
+@attrs.frozen
+class Rounds:
+    """Seconds a unit of work, by contender: one for each round."""
+
+    seconds: dict[str, list[float]]
+
+    def ratio(self, one: str, other: str) -> list[float]:
+        """How many times as long one takes as another."""
+        return [a / b for a, b in zip(self.seconds[one], self.seconds[other], strict=True)]
+
+    def over(self, one: str, other: str, unit: float = 1e6) -> list[float]:
+        """How much longer one takes than another, in microseconds unless another unit is given."""
+        return [(a - b) * unit for a, b in zip(self.seconds[one], self.seconds[other], strict=True)]
+
+    def less_overhead(self, one: str, other: str, bare: str) -> list[float]:
+        """How many times less one adds to the bare loop than another does."""
+        return [
+            (b - c) / max(a - c, 1e-12)
+            for a, b, c in zip(self.seconds[one], self.seconds[other], self.seconds[bare], strict=True)
+        ]
+
+
+def measure(contenders: dict[str, tuple[Callable[[int], None], int]], rounds: int) -> Rounds:
+    """Let contenders take turns.
+
+    Args:
+        contenders: by name, what does a number of units of work, and that number.
+        rounds: how often; one more is thrown away first.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, (work, units) in contenders.items():
+            gc.collect()
+            gc.disable()
+            began = perf_counter()
+            work(units)
+            passed = perf_counter() - began
+            gc.enable()
+            if number:
+                seconds[name].append(passed / units)
+    return Rounds(seconds)
