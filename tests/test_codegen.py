@@ -41,8 +41,9 @@ def test_the_source_of_the_standard_loop():
                                 try:
                                     if GET_BATCH_COMPLETED: yield GET_BATCH_COMPLETED
                                     state.iteration += 1
-                                    if ITERATION_STARTED: yield ITERATION_STARTED
-                                    if FORWARD_STARTED: yield FORWARD_STARTED
+                                    if heard:
+                                        if ITERATION_STARTED: yield ITERATION_STARTED
+                                        if FORWARD_STARTED: yield FORWARD_STARTED
                                     output = forward(engine, state.batch)
                                     if output is not None: state.output = output
                                     if FORWARD_COMPLETED: yield FORWARD_COMPLETED
@@ -57,6 +58,7 @@ def test_the_source_of_the_standard_loop():
                                 if GET_BATCH_STARTED and feed.expects_more():
                                     yield GET_BATCH_STARTED
                                     if feed.stale: break
+                            if PENDING and feed.expects_more(): yield PENDING
                             if feed.ran_out() and DATALOADER_STOP_ITERATION: yield DATALOADER_STOP_ITERATION
                         if PENDING: yield PENDING
                     except TerminateEpoch as ended:

@@ -510,3 +510,25 @@ def test_a_trace_can_be_judged_while_its_run_goes_on():
             trace.rearranged([*range(19), len(trace) - 1]).assert_legal()
     assert judged == [17, 36]
     trace.assert_legal()
+
+
+def test_an_epoch_is_terminated_once():
+    engine = Engine(nothing)
+    engine.add_event_handler(Events.EPOCH_STARTED(once=1), lambda engine: engine.terminate_epoch())
+    with record() as trace:
+        engine.run([1], max_epochs=2)
+    at = [event.event for event in trace].index("terminate_single_epoch")
+    with pytest.raises(EventOrderError, match="TERMINATE_SINGLE_EPOCH is illegal"):
+        trace.rearranged([*range(at), at, *range(at, len(trace))]).assert_legal()
+
+
+def test_no_nested_run_comes_before_the_first_event_of_the_run_around_it():
+    trainer, _ = make_pair()
+    with record() as trace:
+        trainer.run([1])
+    trainers = [index for index in range(len(trace)) if not trace[index].depth]
+    nested = [index for index in range(len(trace)) if trace[index].depth]
+    moved = trace.rearranged([*nested, *trainers])
+    moved.segments = [[0, 0, len(moved)], [1, 0, len(nested)]]
+    with pytest.raises(EventOrderError, match="fell before the first event of trainer, which called it"):
+        moved.assert_legal()

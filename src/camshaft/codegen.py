@@ -2,8 +2,9 @@
 
 The loop is a generator. A name in capitals is an event: False while nobody hears it, so that testing it costs next
 to nothing; otherwise the loop yields it and the engine calls its handlers. Running, single-stepping and pausing are
-therefore one thing. The text is compiled once for each structure of loop; every engine gets the compiled code with a
-namespace of its own.
+therefore one thing. Events that follow each other with nothing in between share one test of ``heard``, which is True
+while anybody hears one of them. The text is compiled once for each structure of loop; every engine gets the compiled
+code with a namespace of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ MAX_BLOCKS = 12
 
 HOOK_READS_FILES = sys.version_info < (3, 13)
 """Before Python 3.13 the interpreter takes the lines of an uncaught traceback from files only."""
+
+OBEY = "if PENDING: yield PENDING"
+"""The line on which a control call takes effect that a user's code made where no event follows."""
 
 HELPERS = {
     "SkipIteration": SkipIteration,
@@ -77,6 +81,7 @@ class Program:
         filename: under which ``linecache``, tracebacks and debuggers know the text.
         lines: what each line number stands for.
         names: the name of each event in the namespace.
+        grouped: the names that stand behind a test of ``heard``.
         functions: for each name that the source calls, the state it belongs to and the attribute to take there.
     """
 
@@ -86,6 +91,7 @@ class Program:
     filename: str
     lines: dict[int, Line]
     names: dict[str, str]
+    grouped: frozenset[str]
     functions: dict[str, tuple[str, str]]
 
     def write_out(self) -> None:
@@ -103,7 +109,8 @@ class Program:
         """A new namespace with the functions of ``loop``, in which nobody hears any event."""
         found = {item.name: item for _, item in loop.walk()}
         functions = {name: getattr(found[state], attribute) for name, (state, attribute) in self.functions.items()}
-        namespace = {"__builtins__": builtins, "__name__": "camshaft.loop", **HELPERS, **functions, "PENDING": False}
+        namespace = {"__builtins__": builtins, "__name__": "camshaft.loop", **HELPERS, **functions}
+        namespace |= {"PENDING": False, "heard": False}
         namespace.update(dict.fromkeys(self.names.values(), False))
         exec(self.code, namespace)
         return namespace
@@ -148,6 +155,7 @@ _TAKEN = {
     "began_pass",
     "element",
     "ended",
+    "heard",
     "inner",
     "_",
     *HELPERS,
@@ -171,6 +179,9 @@ class _Writer:
         self.texts: list[str] = []
         self.lines: dict[int, Line] = {}
         self.names: dict[str, str] = {}
+        self.grouped: set[str] = set()
+        self.waiting: list[tuple[str, Line]] = []
+        self.ahead = Line((), None, None)
         self.functions: dict[str, tuple[str, str]] = {}
         self.deferred: list[tuple[str, Any, Path, str | None]] = []
         self.taken = set(_TAKEN) | {"PENDING"}
@@ -184,6 +195,7 @@ class _Writer:
         entry = self._claim(f"{name.lower()}_loop")
         self._function(entry, f"The loop {name}. A name in capitals is an event, False while nobody hears it.")
         self._boundary()
+        self._flush()
         while self.deferred:
             function, structure, path, last = self.deferred.pop(0)
             self._line("")
@@ -191,17 +203,33 @@ class _Writer:
             self.path, self.last, self.blocks = path[:-1], last, 0
             self._function(function, f"The loop {structure[1]}, inside {path[-2]}.")
             self._loop(structure)
+            self._flush()
         source = "\n".join(self.texts) + "\n"
         filename = _filename(f"{entry}_{hashlib.sha256(repr(self.root).encode()).hexdigest()[:8]}")
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         code = compile(source, filename, "exec")
-        return Program(source, code, entry, filename, self.lines, self.names, self.functions)
+        return Program(source, code, entry, filename, self.lines, self.names, frozenset(self.grouped), self.functions)
 
     # -- text --------------------------------------------------------------------------------------------------------
 
     def _line(self, text: str, event: str | None = None, joins: bool = False) -> None:
+        self._flush()
+        self._write(text, Line(self.path, event, event or self.last, joins))
+
+    def _write(self, text: str, line: Line) -> None:
         self.texts.append("    " * self.indent + text if text else "")
-        self.lines[len(self.texts)] = Line(self.path, event, event or self.last, joins)
+        self.lines[len(self.texts)] = line
+
+    def _flush(self) -> None:
+        """Write the events that wait: more than one share a test."""
+        waiting, self.waiting = self.waiting, []
+        if len(waiting) > 1:
+            self._write("if heard:", self.ahead)
+            self.grouped |= {name for name, _ in waiting}
+        self.indent += len(waiting) > 1
+        for name, line in waiting:
+            self._write(f"if {name}: yield {name}", line)
+        self.indent -= len(waiting) > 1
 
     def _open(self, text: str, blocks: int = 1) -> None:
         self._line(text)
@@ -209,6 +237,7 @@ class _Writer:
         self.blocks += blocks
 
     def _close(self, blocks: int = 1) -> None:
+        self._flush()
         self.indent -= 1
         self.blocks -= blocks
 
@@ -233,9 +262,10 @@ class _Writer:
             self.names[key] = self._claim(event_name(key).replace(".", "_"))
         return self.names[key]
 
-    def _fire(self, key: str, unless: str = "") -> None:
-        name = self._event(key)
-        self._line(f"if {name}{unless}: yield {name}", event=key)
+    def _fire(self, key: str) -> None:
+        if not self.waiting:
+            self.ahead = Line(self.path, None, self.last)
+        self.waiting.append((self._event(key), Line(self.path, key, key)))
         self.last = key
 
     # -- states ------------------------------------------------------------------------------------------------------
@@ -276,6 +306,7 @@ class _Writer:
             self._open(f"for element in islice({self._elements(name, is_call)}, {counter}, None):")
             self._line("if not state.within_limits(): break")
             self._line(f"{counter}_item = element")
+            self._line(OBEY)
         else:
             self._open("while state.within_limits():")
         self.path = (name,)
@@ -287,8 +318,8 @@ class _Writer:
             self._forget(body)
         self._fire(started)
         self._body(body)
-        if body and body[-1][0] in (Step, Loop):
-            self._line("if PENDING: yield PENDING")
+        if body and not _ends_with_event(body[-1]):
+            self._line(OBEY)
         self._close()
         self._open("except TerminateEpoch as ended:")
         if has_data:
@@ -303,6 +334,7 @@ class _Writer:
         self._fire(completed)
         if kind == "until":
             self._line(f"if {until}(engine): break")
+            self._line(OBEY)
         self._close()
 
     def _inner_loop(self, structure: tuple[Any, ...]) -> None:
@@ -329,7 +361,9 @@ class _Writer:
         expects = " and feed.expects_more()"
         self._line("feed.begin()")
         self.path = (*outside, "GET_BATCH")
-        self._fire("get_batch_started", expects)
+        get_batch, stop = self._event("get_batch_started"), self._event("dataloader_stop_iteration")
+        self._line(f"if {get_batch}{expects}: yield {get_batch}", event="get_batch_started")
+        self.last = "get_batch_started"
         self._open("while feed.more():")
         self._open("for state.batch in feed.batches:")
         self.path = (*outside, name)
@@ -347,14 +381,13 @@ class _Writer:
         self._fire("iteration_skipped")
         self._close()
         self.path = (*outside, "GET_BATCH")
-        get_batch = self._event("get_batch_started")
         self._open(f"if {get_batch}{expects}:", blocks=0)
         self._line(f"yield {get_batch}", event="get_batch_started")
         self.last = "get_batch_started"
         self._line("if feed.stale: break")
         self._close(blocks=0)
         self._close()
-        stop = self._event("dataloader_stop_iteration")
+        self._line(f"if PENDING{expects}: yield PENDING")
         self._line(f"if feed.ran_out() and {stop}: yield {stop}", event="dataloader_stop_iteration")
         self._close()
         self.path = outside
@@ -409,6 +442,11 @@ class _Writer:
     def _forget(self, body: list[tuple[Any, ...]]) -> None:
         """Nothing that an earlier pass gave is kept alive in this one."""
         self._line("state.output = output = None" if Phase in _kinds(body) else "state.output = None")
+
+
+def _ends_with_event(item: tuple[Any, ...]) -> bool:
+    """Whether a state fires an event last, always, and runs no code of a user behind it."""
+    return item[0] is Mark or (item[0] is Phase and item[4] is None)
 
 
 def _kinds(body: Sequence[tuple[Any, ...]]) -> Iterator[Any]:

@@ -115,6 +115,11 @@ class Handler:
     since: int = 0
     due: float = 0
 
+    @classmethod
+    def of(cls, call: Callable[..., Any]) -> Handler:
+        """What the engine itself does at an event, as a handler."""
+        return cls(call, call)
+
     def remove(self) -> None:
         """Make sure that it does not run again, not even in a firing that has begun."""
         self.call = _nothing
@@ -176,9 +181,9 @@ class Firing:
     def __init__(self, event: str, counter: str | None) -> None:
         self.event = event
         self.counter = counter
-        self.handlers: tuple[Any, ...] = ()
-        self._observers: tuple[Any, ...] = ()
-        self._guards: tuple[Any, ...] = ()
+        self.handlers: tuple[Handler, ...] = ()
+        self._observers: tuple[Handler, ...] = ()
+        self._guards: tuple[Handler, ...] = ()
         self._attached: list[Handler] = []
         self._tally = _Tally()
 
@@ -205,14 +210,14 @@ class Firing:
         self._attached.remove(handler)
         self._arrange()
 
-    def observe(self, observers: tuple[Any, ...]) -> None:
+    def observe(self, observers: Iterable[Callable[..., Any]]) -> None:
         """Let these be called before all handlers, instead of those that were."""
-        self._observers = observers
+        self._observers = tuple(map(Handler.of, observers))
         self._arrange()
 
-    def guard(self, check: Any) -> None:
+    def guard(self, check: Callable[..., Any]) -> None:
         """Let this be called before everything else; what it raises keeps the event from firing."""
-        self._guards += (check,)
+        self._guards += (Handler.of(check),)
         self._arrange()
 
     def count_by(self, counter: str | None) -> None:
@@ -231,9 +236,9 @@ class Firing:
         self._arrange()
 
     def _arrange(self) -> None:
-        calls: list[Any] = [*self._guards, *self._observers]
+        calls = [*self._guards, *self._observers]
         if self.counter is None and any(handler.filter for handler in self._attached):
-            calls.append(self._tally)
+            calls.append(Handler.of(self._tally.call))
         gate: list[Handler] = []
         for handler in self._attached:
             if handler.filter is None:
@@ -241,7 +246,7 @@ class Firing:
                 calls.append(handler)
                 continue
             if not gate:
-                calls.append(_Gate(gate, self.counter, self._tally))
+                calls.append(Handler.of(_Gate(gate, self.counter, self._tally).call))
             gate.append(handler)
         self.handlers = tuple(calls)
 
@@ -255,18 +260,23 @@ class Switchboard:
         self._deaf: frozenset[str] = frozenset()
         self._firings: dict[str, Firing] = {}
         self._names: dict[str, str] = {}
+        self._grouped: frozenset[str] = frozenset()
         self._namespace: dict[str, Any] = {}
         self._lock = threading.RLock()
 
-    def connect(self, names: dict[str, str], namespace: dict[str, Any], counters: dict[str, str]) -> None:
+    def connect(self, names: dict[str, str], grouped: frozenset[str], namespace: dict[str, Any]) -> None:
         """Serve the loop that looks up these names, by event, in this namespace.
 
         Args:
             names: the name of each event that the loop fires.
+            grouped: the names that it looks up only while ``heard`` is True.
             namespace: where the loop looks them up.
-            counters: the attribute of the state that filters on an event count; others count their own firings.
         """
-        self._names, self._namespace = names, namespace
+        self._names, self._grouped, self._namespace = names, grouped, namespace
+        self.bind()
+
+    def count_by(self, counters: dict[str, str]) -> None:
+        """Let filters on these events count an attribute of the state, instead of the firings of the event."""
         self._counters |= counters
         for key, firing in self._firings.items():
             firing.count_by(self._counters.get(key))
@@ -288,6 +298,7 @@ class Switchboard:
             firing = self.firing(key)
             firing.attach(handler)
             self._hear(firing)
+            self._group()
 
     def detach(self, key: str, handler: Handler) -> None:
         """Remove a handler from an event, if it is attached there."""
@@ -296,6 +307,7 @@ class Switchboard:
             if handler in firing.attached:
                 firing.detach(handler)
                 self._hear(firing)
+                self._group()
 
     def begin_run(self, counts: dict[str, int] | None, deaf: frozenset[str]) -> None:
         """Count firings from ``counts`` on, or from where they are; events in ``deaf`` do not fire in this run."""
@@ -304,11 +316,11 @@ class Switchboard:
             firing.begin_run(None if counts is None else counts.get(key, 0))
         self.bind()
 
-    def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Any]]) -> None:
-        """Let watchers hear these events; each makes, for a key, an object with ``call(engine)``."""
+    def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Callable[..., None]]]) -> None:
+        """Let watchers hear these events; each makes, for a key, a function of the engine."""
         makers = list(watchers)
         for key in keys:
-            self.firing(key).observe(tuple(maker(key) for maker in makers))
+            self.firing(key).observe(maker(key) for maker in makers)
         self.bind()
 
     def attend(self, attentive: bool) -> None:
@@ -324,6 +336,10 @@ class Switchboard:
                 self._hear(self.firing(key))
             else:
                 self._namespace[name] = False
+        self._group()
+
+    def _group(self) -> None:
+        self._namespace["heard"] = any(map(self._namespace.get, self._grouped))
 
     def _hear(self, firing: Firing) -> None:
         name = self._names.get(firing.event)

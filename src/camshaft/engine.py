@@ -143,7 +143,8 @@ class Engine:
                 if not hasattr(self.state, counter):
                     setattr(self.state, counter, 0)
         self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
-        self.switchboard.connect(program.names, self.namespace, counters)
+        self.switchboard.count_by(counters)
+        self.switchboard.connect(program.names, program.grouped, self.namespace)
 
     def _hold(self, loop: Loop) -> None:
         self._loop, self._machine = loop, None
@@ -192,8 +193,7 @@ class Engine:
         for attribute in attributes.values():
             if not hasattr(self.state, attribute):
                 setattr(self.state, attribute, 0)
-        if attributes:
-            self.switchboard.connect(self.program.names, self.namespace, attributes)
+        self.switchboard.count_by(attributes)
         for event, key in zip(events, keys, strict=True):
             if not isinstance(self._handles.get(key), Enum):
                 self._handles[key] = event

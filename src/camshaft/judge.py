@@ -9,7 +9,7 @@ from camshaft.events import event_name
 from camshaft.loop import Loop
 from camshaft.machine import EventOrderError, LoopMachine, OrderChecker
 from camshaft.table import ENDS, READY
-from camshaft.trace import RunRecord, Trace, counters
+from camshaft.trace import OPEN, RunRecord, Trace, counters
 
 __all__ = ["judge"]
 
@@ -31,18 +31,20 @@ def judge(trace: Trace, loop: Loop | None = None) -> None:
     loops = [record.loop if loop is None or record.parent is not None else loop for record in trace.runs]
     laws = {id(each): (LoopMachine(each), counters(each)) for each in {id(each): each for each in loops}.values()}
     runs = [_RunJudge(*laws[id(each)], record) for each, record in zip(loops, trace.runs, strict=True)]
-    last: dict[int, int] = {}
-    for index, (run, key, count, _) in enumerate(trace.rows()):
-        last[run] = index
+    for number, (run, event, count, _) in enumerate(trace.rows(), 1):
+        one = runs[run]
+        one.seen = number
+        move = one.at.moves.get(event)  # as one.advance() does, without calling it a million times
+        if move is None or (move.acts and not move.take(one.context)):
+            raise _in_context(trace, number - 1, one.error(event))
+        one.at, one.last = move.dest, event
+        if one.counts.get(one.counted[event], 0) != count:
+            raise _in_context(trace, number - 1, one.miscounted(event, count))
+    for one in runs:
         try:
-            runs[run].take(index, key, count)
+            one.end()
         except EventOrderError as error:
-            raise _in_context(trace, index, error) from None
-    for run, one in enumerate(runs):
-        try:
-            one.finish()
-        except EventOrderError as error:
-            raise (_in_context(trace, last[run], error) if run in last else error) from None
+            raise (_in_context(trace, one.seen - 1, error) if one.last is not None else error) from None
     _Nesting(trace).check()
 
 
@@ -62,44 +64,45 @@ def _in_context(trace: Trace, index: int, error: EventOrderError) -> EventOrderE
     return EventOrderError("\n".join([first, *shown, *rest]))
 
 
-class _RunJudge:
+class _RunJudge(OrderChecker):
     """Replays one run: path, guards, counters, end."""
+
+    __slots__ = ("counted", "counts", "record")
 
     def __init__(self, machine: LoopMachine, counted: dict[str, str], record: RunRecord) -> None:
         context = record.context.copy()
         if record.limits:
             context.max_epochs, context.max_iters = record.limits["max_epochs"], record.limits["max_iters"]
+        super().__init__(machine, record.engine, context, record.place)
         self.record = record
         self.counted = counted
-        self.checker = OrderChecker(machine, record.engine, context, record.place)
-        self.last: str | None = None
+        self.counts = context.counts
 
-    def take(self, index: int, event: str, count: int) -> None:
-        """Take the next event, which was recorded with this count."""
-        self.checker.seen = index
-        self.checker.advance(event)
-        self.last = event
+    def miscounted(self, event: str, count: int) -> EventOrderError:
+        """What there is to say of an event that was recorded with another count."""
         loop = self.counted[event]
-        counted = self.checker.context.counts.get(loop, 0)
-        if counted != count:
-            what = f"{self.record.engine} event #{self.checker.seen} {event_name(event)} is miscounted"
-            raise EventOrderError(f"{what}\n  expected: {loop} {counted}, not {count}")
+        what = f"{self.name} event #{self.seen} {event_name(event)} is miscounted"
+        return EventOrderError(f"{what}\n  expected: {loop} {self.counts.get(loop, 0)}, not {count}")
 
-    def finish(self) -> None:
-        """Judge the end."""
-        checker, record = self.checker, self.record
-        if record.outcome == "paused" and checker.place in ENDS:
-            raise EventOrderError(f"{record.engine} is said to have paused, but was over in {checker.place}")
+    def end(self) -> None:
+        """Judge the end.
+
+        Raises:
+            EventOrderError: it is not one, or not the one that was recorded.
+        """
+        record = self.record
+        if record.outcome == "paused" and self.place in ENDS:
+            raise EventOrderError(f"{self.name} is said to have paused, but was over in {self.place}")
         if record.outcome == "paused" or (record.outcome is None and self.last is not None):
             return  # stepping was left there, or recording ended before the run did
-        checker.finish()
+        self.finish()
         if record.outcome is not None and self.last != LAST_EVENT[record.outcome]:
             last = event_name(self.last) if self.last else "nothing"
             expected = event_name(LAST_EVENT[record.outcome])
-            raise EventOrderError(f"{record.engine} {record.outcome}, but ends with {last}\n  expected: {expected}")
-        length, counted = record.limits.get("epoch_length"), checker.context.epoch_length
-        if checker.context.has_data is not None and counted != length:
-            raise EventOrderError(f"{record.engine} had {counted} iterations in an epoch\n  expected: {length}")
+            raise EventOrderError(f"{self.name} {record.outcome}, but ends with {last}\n  expected: {expected}")
+        length, counted = record.limits.get("epoch_length"), self.context.epoch_length
+        if self.context.has_data is not None and counted != length:
+            raise EventOrderError(f"{self.name} had {counted} iterations in an epoch\n  expected: {length}")
 
 
 class _Nesting:
@@ -112,11 +115,11 @@ class _Nesting:
         self.left: dict[int, int] = {}  # for a run that was left, how much the run around it had fired by then
 
     def check(self) -> None:
-        """Go through the events once, with a stack of the runs around each."""
-        trace = self.trace
+        """Go from one end of a segment to the next, with a stack of the runs around."""
+        trace, index = self.trace, 0
         upcoming = deque(segment for segment in trace.segments if segment[1] < segment[2])
         around: list[list[int]] = []
-        for index, (run, *_) in enumerate(trace.rows()):
+        while index < len(trace):
             while around and around[-1][2] <= index:
                 ended = around.pop()[0]
                 parent = trace.runs[ended].parent
@@ -125,12 +128,19 @@ class _Nesting:
                 segment = upcoming.popleft()
                 self._check_segment(segment, around[-1] if around else None)
                 around.append(segment)
-            if not around or around[-1][0] != run:
-                inner = f" inside {trace.runs[around[-1][0]].engine}" if around else ", outside of its run"
-                expected = f"none of {trace.runs[run].engine} there"
-                raise self._error(index, f"fell{inner}\n  expected: {expected}")
-            self.fired[run] += 1
-            self.last[run] = index
+            if not around:
+                raise self._astray(index, ", outside of its run")
+            run, past = around[-1][0], min(around[-1][2], upcoming[0][1] if upcoming else OPEN, len(trace))
+            stranger = trace.stranger(run, index, past)
+            if stranger is not None:
+                raise self._astray(stranger, f" inside {trace.runs[run].engine}")
+            self.fired[run] += past - index
+            self.last[run] = past - 1
+            index = past
+
+    def _astray(self, index: int, where: str) -> EventOrderError:
+        engine = self.trace.runs[self.trace.run_of(index)].engine
+        return self._error(index, f"fell{where}\n  expected: none of {engine} there")
 
     def _check_segment(self, segment: list[int], outer: list[int] | None) -> None:
         run, first, past = segment
@@ -139,6 +149,8 @@ class _Nesting:
         caller = runs[record.parent].engine if record.parent is not None else ""
         if record.place == READY and record.parent is not None and (outer is None or outer[0] != record.parent):
             raise self._error(first, f"fell outside of {caller}, which called it")
+        if record.parent is not None and runs[record.parent].place == READY and not self.fired[record.parent]:
+            raise self._error(first, f"fell before the first event of {caller}, which called it")
         if outer is not None and past > outer[2]:
             raise self._error(
                 min(outer[2], len(self.trace) - 1), f"fell outside of {runs[outer[0]].engine}, which called it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 import attrs
@@ -10,7 +11,7 @@ from transitions import Machine
 
 from camshaft.events import event_name
 from camshaft.loop import Loop
-from camshaft.table import ENDS, READY, Context, Guard, Row, Table
+from camshaft.table import ENDS, READY, Context, Guard, Row, Table, nobody
 
 __all__ = ["EventOrderError", "LoopMachine", "OrderChecker"]
 
@@ -49,6 +50,7 @@ class LoopMachine(Machine):
         self.paths = built.paths
         self.items = built.items
         self.table: dict[str, dict[str, Row]] = {place: {} for place in built.paths}
+        self._laws: dict[bool | None, dict[str, Place]] = {}
         model = _Model()
         super().__init__(model=model, states=list(built.paths), initial=READY, auto_transitions=False)
         for row in built.rows:
@@ -100,6 +102,22 @@ class LoopMachine(Machine):
                     waiting.append((row.dest, after, (*path, row.event)))
         return None
 
+    def law(self, context: Context) -> dict[str, Place]:
+        """The table as a run is judged by it: what is the same at each of its events is decided here, once."""
+        given = context.has_data if context.ask is nobody else None
+        if given not in self._laws:
+            self._laws[given] = places = {place: Place(place) for place in self.table}
+            for place, rows in self.table.items():
+                for event, row in rows.items():
+                    guards = [guard for guard in row.guards if not self._holds_always(guard, context, given)]
+                    tests, effects = tuple(guard.test for guard in guards), row.effects
+                    places[place].moves[event] = Move(places[row.dest], tests, effects, bool(tests or effects))
+        return self._laws[given]
+
+    @staticmethod
+    def _holds_always(guard: Guard, context: Context, given: bool | None) -> bool:
+        return guard.is_settled and given is not None and guard.test(context) is not False
+
     @property
     def _triggers(self) -> set[str]:
         return {event for rows in self.table.values() for event in rows}
@@ -121,7 +139,40 @@ def _apply(row: Row, model: _Model) -> None:
     row.apply(model.context)
 
 
-@attrs.define
+@attrs.define(eq=False)
+class Place:
+    """A place as it is judged: by event, what leads on from it."""
+
+    name: str
+    moves: dict[str, Move] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class Move:
+    """A transition as it is judged: to a place, unless a test gives False.
+
+    Attributes:
+        dest: where it leads.
+        tests: the guards that a run has to be looked at for, event by event.
+        effects: what taking it changes in the context.
+        acts: whether it has any of both.
+    """
+
+    dest: Place
+    tests: tuple[Callable[[Context], bool | None], ...]
+    effects: tuple[Callable[[Context], None], ...]
+    acts: bool
+
+    def take(self, context: Context) -> bool:
+        """Take the transition, if its guards allow it. Returns whether they do."""
+        for test in self.tests:
+            if test(context) is False:
+                return False
+        for effect in self.effects:
+            effect(context)
+        return True
+
+
 class OrderChecker:
     """Follows the events of one run through the machine.
 
@@ -132,12 +183,22 @@ class OrderChecker:
         place: the place where it begins.
     """
 
-    machine: LoopMachine
-    name: str = "engine"
-    context: Context = attrs.field(factory=Context)
-    place: str = READY
-    seen: int = 0
-    paused: bool = False
+    __slots__ = ("at", "context", "last", "machine", "name", "seen")
+
+    def __init__(
+        self, machine: LoopMachine, name: str = "engine", context: Context | None = None, place: str = READY
+    ) -> None:
+        self.machine = machine
+        self.name = name
+        self.context = Context() if context is None else context
+        self.at = machine.law(self.context)[place]
+        self.seen = 0
+        self.last: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the run stands."""
+        return self.at.name
 
     def advance(self, event: str) -> None:
         """Take the transition of an event.
@@ -146,13 +207,11 @@ class OrderChecker:
             EventOrderError: the machine has none here, or a guard denies it.
         """
         self.seen += 1
-        row = self.machine.table[self.place].get(event)
-        denied = row.denied_by(self.context) if row is not None else None
-        if row is None or denied is not None:
-            raise EventOrderError(self.describe(event, denied))
-        row.apply(self.context)
-        self.place = row.dest
-        self.paused = event == "interrupt"
+        move = self.at.moves.get(event)
+        if move is None or (move.acts and not move.take(self.context)):
+            raise self.error(event)
+        self.at = move.dest
+        self.last = event
 
     def finish(self) -> None:
         """Judge that the run ends here.
@@ -160,7 +219,7 @@ class OrderChecker:
         Raises:
             EventOrderError: it stands neither at an end nor at an interrupt.
         """
-        if self.place not in ENDS and not self.paused:
+        if self.place not in ENDS and self.last != "interrupt":
             expected = " | ".join(map(event_name, self.expected()))
             raise EventOrderError(
                 f"{self.name} stops with event #{self.seen}, {self._stands()}\n  expected: {expected}"
@@ -188,8 +247,10 @@ class OrderChecker:
         where = self.where()
         return where if where.startswith("after") else f"in {where}"
 
-    def describe(self, event: str, denied: Guard | None) -> str:
-        """The message for an event that is illegal here."""
+    def error(self, event: str) -> EventOrderError:
+        """What there is to say of an event that is illegal here."""
+        row = self.machine.table[self.place].get(event)
+        denied = row.denied_by(self.context) if row is not None else None
         expected = " | ".join(map(event_name, self.expected()))
         why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""
         what = f"{self.name} event #{self.seen} {event_name(event)} is illegal"
@@ -197,7 +258,7 @@ class OrderChecker:
         first = self.machine.path_to(event, self.place, self.context)
         if first:
             lines.append(f"  nearest legal order: {_listed(first)} come{'s' * (len(first) == 1)} first")
-        return "\n".join(lines)
+        return EventOrderError("\n".join(lines))
 
 
 def _listed(events: list[str]) -> str:

@@ -17,36 +17,18 @@ __all__ = ["record"]
 _LIMITS = ("max_epochs", "max_iters", "epoch_length")
 
 
-class _Mark:
-    """Writes one event of one run down when it fires."""
-
-    __slots__ = ("_code", "_count", "_counter", "_key", "_run", "_start", "_time", "_which")
-
-    def __init__(self, trace: Trace, run: int, code: int, counter: str, start: float) -> None:
-        self._which, self._code, self._counter, self._start = run, code, counter, start
-        self._run, self._key, self._count, self._time = (
-            trace._run.append,
-            trace._key.append,
-            trace._count.append,
-            trace._time.append,
-        )
-
-    def call(self, engine: Owner, *_: Any) -> None:
-        self._run(self._which)
-        self._key(self._code)
-        self._count(getattr(engine.state, self._counter))
-        self._time(perf_counter() - self._start)
+Mark = Callable[..., None]
+"""Writes one event of one run down when it fires; called with its engine."""
 
 
-class _SiteMark:
-    """Writes down the line of code that fires an event, beside the event itself."""
+def _with_site(mark: Mark, trace: Trace, run: Watched) -> Mark:
+    """Writes down the line of code that fires an event, too."""
 
-    def __init__(self, mark: _Mark, trace: Trace, run: Watched) -> None:
-        self.mark, self.trace, self.run = mark, trace, run
+    def mark_site(engine: Owner, *_: Any) -> None:
+        mark(engine)
+        trace.add_site(run.site(sys._getframe(1)))
 
-    def call(self, engine: Owner, *_: Any) -> None:
-        self.mark.call(engine)
-        self.trace.add_site(self.run.site(sys._getframe(1)))
+    return mark_site
 
 
 class _Recorder:
@@ -60,7 +42,7 @@ class _Recorder:
         self.segments: dict[Watched, list[int]] = {}
         self.start = perf_counter()
 
-    def watch(self, run: Watched) -> Callable[[str], Any] | None:
+    def watch(self, run: Watched) -> Callable[[str], Mark] | None:
         """A run begins or goes on."""
         trace, engine = self.trace, run.engine
         if self.engines and not any(engine is wanted for wanted in self.engines):
@@ -78,9 +60,9 @@ class _Recorder:
         trace.segments.append(self.segments[run])
         counted = counters(engine.loop)
 
-        def make(key: str) -> Any:
-            mark = _Mark(trace, number, trace.code(key), counted[key].lower(), self.start)
-            return _SiteMark(mark, trace, run) if self.call_sites else mark
+        def make(key: str) -> Mark:
+            mark = trace.marker(number, key, counted[key].lower(), self.start)
+            return _with_site(mark, trace, run) if self.call_sites else mark
 
         return make
 

@@ -6,9 +6,8 @@ A function here returns a new loop or raises; the engine takes the loop on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
-
-import attrs
 
 from camshaft.dispatch import Firing
 from camshaft.events import EventHandle, attachments, event_key, event_name, state_of
@@ -144,7 +143,7 @@ class _OrderGuard:
         self.rank = 0
         self.entered: set[str] = set()
 
-    def check(self, engine: Any, event: str) -> None:
+    def check(self, event: str, engine: Any) -> None:
         """Judge one firing.
 
         Raises:
@@ -180,17 +179,8 @@ class _OrderGuard:
         return state.is_pair and event == state.completed
 
 
-@attrs.frozen
-class _Guarded:
-    guard: _OrderGuard
-    event: str
-
-    def call(self, engine: Any) -> None:
-        self.guard.check(engine, self.event)
-
-
 def guard_order(states: Sequence[Free], firings: Sequence[Firing]) -> None:
     """Check the declared order of these states whenever one of their events is fired."""
     guard = _OrderGuard(states[0].order, states)
     for firing in firings:
-        firing.guard(_Guarded(guard, firing.event))
+        firing.guard(partial(guard.check, firing.event))

@@ -18,7 +18,7 @@ import attrs
 
 from camshaft.loop import DATA, RUN, Every, Free, Loop, Mark, Path, Phase, Step, condition
 
-__all__ = ["CONTROL", "ENDS", "READY", "Context", "Guard", "Row", "Table", "place_of"]
+__all__ = ["CONTROL", "ENDS", "READY", "Context", "Guard", "Row", "Table", "nobody", "place_of"]
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}
@@ -29,6 +29,10 @@ CONTROL = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised
 def place_of(path: Path, left: bool = False) -> str:
     """The name of the place inside the state at ``path``, or after it when it was ``left``."""
     return "/".join((*path[:-1], f"after {path[-1]}") if left else path)
+
+
+def nobody(question: str, item: Any) -> None:
+    """Answers what only a run can know while there is no run to ask: that it is not known."""
 
 
 @attrs.define
@@ -59,7 +63,7 @@ class Context:
     entered: set[str] = attrs.field(factory=set)
     knows_entered: bool = True
     ranks: dict[tuple[str, ...], int] = attrs.field(factory=dict)
-    ask: Callable[[str, Any], bool | None] = lambda question, item: None
+    ask: Callable[[str, Any], bool | None] = nobody
 
     def copy(self) -> Context:
         """An independent context of the same values."""
@@ -72,10 +76,17 @@ _COLLECTIONS = ("counts", "passes", "position", "resumed", "entered", "ranks")
 
 @attrs.frozen(eq=False)
 class Guard:
-    """A condition on a transition; ``test`` gives None where only a run can know."""
+    """A condition on a transition.
+
+    Attributes:
+        text: how it is shown.
+        test: whether it holds in a context; None where only a run can know.
+        is_settled: whether it stays what it is through a run of which is known whether it has data.
+    """
 
     text: str
     test: Callable[[Context], bool | None]
+    is_settled: bool = False
 
     def negated(self, text: str) -> Guard:
         """The opposite condition."""
@@ -84,7 +95,7 @@ class Guard:
             held = self.test(context)
             return None if held is None else not held
 
-        return Guard(text, test)
+        return Guard(text, test, self.is_settled)
 
 
 Effect = Callable[[Context], None]
@@ -172,10 +183,10 @@ class Table:
             if place in (READY, FAILED):
                 continue
             if place not in ENDS:
-                self._control(place, "terminate", TERMINATED, clear_all)
+                self._control(place, "terminate", TERMINATED, *clear_all)
                 self._control(place, "interrupt", place)
-            if place in inside:
-                self._control(place, "terminate_single_epoch", ended, clear_inner)
+            if place in inside and not place.startswith(ended):
+                self._control(place, "terminate_single_epoch", ended, *clear_inner)
             self._control(place, "exception_raised", FAILED)
 
     def _loop(self, loop: Loop, path: Path, rest: list[Way]) -> list[Way]:
@@ -185,7 +196,7 @@ class Table:
         self.paths[after] = path
         children = [item.name for item in loop.body if isinstance(item, Loop)]
         orders = [free.order for free in self.loop.free if free.within == loop.name and free.order]
-        count = (_count(loop.name), _reset(children), _restart(orders))
+        count = (_count(loop.name), *([_reset(children)] if children else []), *([_restart(orders)] if orders else []))
         ways: list[Way]
         if loop.over is DATA:
             ways = self._data_loop(loop, path, rest, count)
@@ -232,7 +243,7 @@ class Table:
         self.items[place_of(fetching)] = self.items[place_of(restarting)] = loop
         counter = loop.name.lower()
         more, done = self._batches(loop)
-        has_data = Guard("data", lambda context: context.has_data)
+        has_data = Guard("data", lambda context: context.has_data, is_settled=True)
         no_data = has_data.negated("no data")
         known = Guard("epoch_length known", lambda context: context.epoch_length is not None)
         some = Guard(
@@ -247,7 +258,7 @@ class Table:
 
         fetches = Guard(more[0].text, lambda context: None if context.has_data is None else more[0].test(context))
         unknown = Guard("epoch_length unknown", lambda context: context.epoch_length is None or is_full(context))
-        got = Guard("batch", has_batch)
+        got = Guard("batch", has_batch, is_settled=True)
         ran_out = got.negated("data ran out")
         enter: Way = (loop.started, place_of(path), (), count)
         completes: Way = ("get_batch_completed", fetched, (got,), ())
@@ -301,10 +312,10 @@ class Table:
         name, counter = loop.name, loop.name.lower()
 
         def short(context: Context) -> bool | None:
-            length = context.epoch_length
+            length, passes = context.epoch_length, context.passes.get(name)
             if length is None:  # with data, the next fetch tells
                 return True if context.has_data else None
-            return _unless_none(context.passes.get(name), lambda passes: passes < length)
+            return None if passes is None else passes < length
 
         def within(context: Context) -> bool:
             return context.max_iters is None or context.counts.get(name, 0) < context.max_iters
@@ -409,7 +420,7 @@ def _when(phase: Phase, around: str) -> Guard:
     if isinstance(when, Every):
         n = when.n
         return Guard(f"{around.lower()} % {n} == 0", lambda context: context.counts.get(around, 0) % n == 0)
-    return Guard(condition(phase).removeprefix("when "), lambda context: context.ask("when", phase))
+    return Guard(condition(phase).removeprefix("when "), lambda context: context.ask("when", phase), is_settled=True)
 
 
 def _unless_none(value: int | None, test: Callable[[int], bool]) -> bool | None:
@@ -423,7 +434,8 @@ def _count(name: str) -> Effect:
         else:
             context.counts[name] = context.counts.get(name, 0) + 1
         passes = context.passes.get(name)
-        context.passes[name] = None if passes is None else passes + 1
+        if passes is not None:
+            context.passes[name] = passes + 1
 
     return count
 
@@ -443,9 +455,9 @@ def _restart(orders: Iterable[tuple[str, ...]]) -> Effect:
     return lambda context: context.ranks.update(fresh)
 
 
-def _clear(names: Iterable[str]) -> Effect:
+def _clear(names: Iterable[str]) -> list[Effect]:
     gone = set(names)
-    return lambda context: context.entered.difference_update(gone)
+    return [lambda context: context.entered.difference_update(gone)] if gone else []
 
 
 def _learn_length(name: str, context: Context) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path as FilePath
+from time import perf_counter
 from typing import Any
 
 import attrs
@@ -299,6 +300,13 @@ class Trace(Selection):
         """The number of the run to which the event at an index belongs."""
         return self._run[index]
 
+    def stranger(self, run: int, first: int, past: int) -> int | None:
+        """The index of the first event, from ``first`` up to ``past``, that is not of this run; None where all are."""
+        found = self._run[first:past]
+        if found == array("I", [run]) * len(found):
+            return None
+        return next(index for index in range(first, past) if self._run[index] != run)
+
     def site_of(self, index: int) -> str | None:
         """The line of code that fired the event at an index; None where it was not recorded."""
         return self._places[self._site[index]] if index < len(self._site) else None
@@ -390,6 +398,27 @@ class Trace(Selection):
         self._time.append(time)
         if site is not None:
             self.add_site(site)
+
+    def marker(self, run: int, key: str, counter: str, start: float) -> Callable[..., None]:
+        """What adds an event of a run whenever it is called with the run's engine.
+
+        Args:
+            run: its number in :attr:`runs`.
+            key: the event.
+            counter: the attribute of the engine's state that is its count.
+            start: the ``perf_counter()`` from which times are counted.
+        """
+        code = self.code(key)
+        add_run, add_key = self._run.append, self._key.append
+        add_count, add_time = self._count.append, self._time.append
+
+        def mark(engine: Any, *_: Any) -> None:
+            add_run(run)
+            add_key(code)
+            add_count(getattr(engine.state, counter))
+            add_time(perf_counter() - start)
+
+        return mark
 
     def rearranged(self, order: Sequence[int]) -> Trace:
         """A trace of the same runs with these events, by index: some may be left out, moved or doubled.

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,29 +48,21 @@ class _Meter:
         if self.spent % MOST == 0:
             raise EndlessError
 
-    def watch(self, run: Watched) -> Callable[[str], Any]:
+    def watch(self, run: Watched) -> Callable[[str], Callable[..., None]]:
         """Hear the events of a run."""
         names = [*_counters(run.engine.loop), "epoch_length", "resumed", "output", "batch"]
-        return lambda key: _Look(self, run.engine.name, key, names)
+        return lambda key: partial(self._look, run.engine.name, key, names)
+
+    def _look(self, name: str, key: str, names: list[str], engine: Any, *_: Any) -> None:
+        """One event."""
+        self.spend()
+        state, play = engine.state, self.play
+        moment = {each: getattr(state, each, None) for each in names}
+        worked = len(play.worked) if play is not None else 0
+        self.moments.append((name, key, moment, list(state.times), worked))
 
     def release(self, run: Watched, outcome: str) -> None:
         """Nothing is left to do."""
-
-
-@attrs.frozen
-class _Look:
-    meter: _Meter
-    engine: str
-    key: str
-    names: list[str]
-
-    def call(self, engine: Any, *_: Any) -> None:
-        """One event."""
-        self.meter.spend()
-        state, play = engine.state, self.meter.play
-        moment = {name: getattr(state, name, None) for name in self.names}
-        worked = len(play.worked) if play is not None else 0
-        self.meter.moments.append((self.engine, self.key, moment, list(state.times), worked))
 
 
 _meter: ContextVar[_Meter] = ContextVar("mutants_meter", default=_Meter())

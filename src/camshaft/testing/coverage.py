@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -100,20 +101,12 @@ class _Position:
         self.machine = machine
         self.place = place
 
-
-class _Follow:
-    """Takes note of one event of one run."""
-
-    def __init__(self, position: _Position, event: str) -> None:
-        self.position = position
-        self.event = event
-
-    def call(self, engine: Any, *_: Any) -> None:
-        position = self.position
-        step = position.machine.steps.get((position.place, self.event))
+    def follow(self, event: str, *_: Any) -> None:
+        """Take note of an event."""
+        step = self.machine.steps.get((self.place, event))
         if step is not None:  # an illegal event takes no transition
-            counted, position.place = step
-            position.machine.taken.add(counted)
+            counted, self.place = step
+            self.machine.taken.add(counted)
 
 
 class EventCoverage:
@@ -136,7 +129,7 @@ class EventCoverage:
         finally:
             observers.reset(token)
 
-    def watch(self, run: Watched) -> Callable[[str], Any]:
+    def watch(self, run: Watched) -> Callable[[str], Callable[..., None]]:
         """A run begins or goes on."""
         loop = run.engine.loop
         machine = self._machine(json.dumps(to_dict(loop)), loop)
@@ -144,7 +137,7 @@ class EventCoverage:
         if run not in self._positions:
             self._positions[run] = _Position(machine, run.cursor()[0])
         position = self._positions[run]
-        return lambda event: _Follow(position, event)
+        return lambda event: partial(position.follow, event)
 
     def release(self, run: Watched, outcome: str) -> None:
         """It is over or paused: what it took is noted already."""

@@ -189,8 +189,8 @@ class _ReportedRun:
         self._first: dict[str, int] = {}  # what was counted when the loop around the one with data began its pass
         self._counts: dict[str, int] = {}  # what was counted when it paused
         self._watching: list[Any] | None = None
-        self._makers: list[Callable[[str], Any]] = []
-        self._marks: dict[str, list[Any]] = {}
+        self._makers: list[Callable[[str], Callable[..., None]]] = []
+        self._marks: dict[str, list[Callable[..., None]]] = {}
 
     def fire(self, key: str) -> None:
         """Let all observers hear an event."""
@@ -200,7 +200,7 @@ class _ReportedRun:
         if key not in self._marks:
             self._marks[key] = [maker(key) for maker in self._makers]
         for mark in self._marks[key]:
-            mark.call(self.engine)
+            mark(self.engine)
         self.last = key
         if key != "interrupt" and not any(key in free.events for free in self.engine.loop.free):
             self._come_by(key)
