@@ -28,9 +28,9 @@ from camshaft import (
     every,
     record,
 )
+from camshaft.context import Context
 from camshaft.machine import LoopMachine, OrderChecker
 from camshaft.run import executing
-from camshaft.table import Context
 from camshaft.testing import Reporter, illegal_traces, loops, traces
 
 LOOP = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD"), over=DATA))

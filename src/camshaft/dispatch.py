@@ -131,7 +131,7 @@ class _Tally:
 
     value: int = 0
 
-    def call(self, engine: Any, *_: Any) -> None:
+    def call(self, engine: Any) -> None:
         self.value += 1
 
 
@@ -144,10 +144,17 @@ class _Gate:
     tally: _Tally
     due: float = 0
 
-    def call(self, engine: Any, *error: Any) -> Any:
+    def call(self, engine: Any) -> None:
         count = self.tally.value if self.counter is None else getattr(engine.state, self.counter)
-        if count < self.due:
-            return None
+        if count >= self.due:
+            self.open(engine, count)
+
+    def call_with(self, engine: Any, error: BaseException) -> bool:
+        """The same at EXCEPTION_RAISED; returns whether a handler took the error."""
+        return self.open(engine, self.tally.value, error)
+
+    def open(self, engine: Any, count: int, *error: BaseException) -> bool:
+        """Call those that are due."""
         answers = [
             handler.call(engine, *error)
             for handler in self.handlers
@@ -210,12 +217,12 @@ class Firing:
         self._attached.remove(handler)
         self._arrange()
 
-    def observe(self, observers: Iterable[Callable[..., Any]]) -> None:
+    def observe(self, observers: Iterable[Callable[[Any], None]]) -> None:
         """Let these be called before all handlers, instead of those that were."""
-        self._observers = tuple(map(Handler.of, observers))
+        self._observers = tuple(map(self._internal, observers))
         self._arrange()
 
-    def guard(self, check: Callable[..., Any]) -> None:
+    def guard(self, check: Callable[[Any], None]) -> None:
         """Let this be called before everything else; what it raises keeps the event from firing."""
         self._guards += (Handler.of(check),)
         self._arrange()
@@ -235,10 +242,14 @@ class Firing:
             handler.due = 0
         self._arrange()
 
+    def _internal(self, call: Callable[[Any], None]) -> Handler:
+        """What the engine itself does here; it wants no error."""
+        return Handler.of((lambda engine, error: call(engine)) if self.event == "exception_raised" else call)
+
     def _arrange(self) -> None:
         calls = [*self._guards, *self._observers]
         if self.counter is None and any(handler.filter for handler in self._attached):
-            calls.append(Handler.of(self._tally.call))
+            calls.append(self._internal(self._tally.call))
         gate: list[Handler] = []
         for handler in self._attached:
             if handler.filter is None:
@@ -246,7 +257,8 @@ class Firing:
                 calls.append(handler)
                 continue
             if not gate:
-                calls.append(Handler.of(_Gate(gate, self.counter, self._tally).call))
+                made = _Gate(gate, self.counter, self._tally)
+                calls.append(Handler.of(made.call_with if self.event == "exception_raised" else made.call))
             gate.append(handler)
         self.handlers = tuple(calls)
 
@@ -316,7 +328,7 @@ class Switchboard:
             firing.begin_run(None if counts is None else counts.get(key, 0))
         self.bind()
 
-    def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Callable[..., None]]]) -> None:
+    def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Callable[[Any], None]]]) -> None:
         """Let watchers hear these events; each makes, for a key, a function of the engine."""
         makers = list(watchers)
         for key in keys:

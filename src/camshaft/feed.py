@@ -101,7 +101,8 @@ class Feed:
 
     def expects_more(self) -> bool:
         """Whether there is another batch to fetch, as far as the limits say."""
-        return self._target is None or self._count() < self._target
+        target = self._target
+        return target is None or getattr(self._state, self._counter) < target
 
     def more(self) -> bool:
         """Make ``batches`` ready for what the epoch still wants; False when it has had its share.

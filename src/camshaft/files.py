@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
+from camshaft.context import Context
 from camshaft.loop import DATA, Every, Free, Loop, Mark, Nested, Phase, Step
-from camshaft.table import Context
 from camshaft.trace import RunRecord, Trace, TraceError
 
 __all__ = ["from_dict", "load_trace", "save_trace", "to_dict"]

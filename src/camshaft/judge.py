@@ -35,7 +35,7 @@ def judge(trace: Trace, loop: Loop | None = None) -> None:
         one = runs[run]
         one.seen = number
         move = one.at.moves.get(event)  # as one.advance() does, without calling it a million times
-        if move is None or (move.acts and not move.take(one.context)):
+        if move is None or (move.refuse is not None and move.refuse(one.context)):
             raise _in_context(trace, number - 1, one.error(event))
         one.at, one.last = move.dest, event
         if one.counts.get(one.counted[event], 0) != count:

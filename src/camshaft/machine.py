@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 
-import attrs
 from transitions import Machine
 
+from camshaft.context import Context, Guard, nobody
 from camshaft.events import event_name
+from camshaft.law import Place, law_of
 from camshaft.loop import Loop
-from camshaft.table import ENDS, READY, Context, Guard, Row, Table, nobody
+from camshaft.table import ENDS, READY, Row, Table
 
 __all__ = ["EventOrderError", "LoopMachine", "OrderChecker"]
 
@@ -103,20 +103,11 @@ class LoopMachine(Machine):
         return None
 
     def law(self, context: Context) -> dict[str, Place]:
-        """The table as a run is judged by it: what is the same at each of its events is decided here, once."""
+        """The places as a run with this context is judged by them."""
         given = context.has_data if context.ask is nobody else None
         if given not in self._laws:
-            self._laws[given] = places = {place: Place(place) for place in self.table}
-            for place, rows in self.table.items():
-                for event, row in rows.items():
-                    guards = [guard for guard in row.guards if not self._holds_always(guard, context, given)]
-                    tests, effects = tuple(guard.test for guard in guards), row.effects
-                    places[place].moves[event] = Move(places[row.dest], tests, effects, bool(tests or effects))
+            self._laws[given] = law_of(self.table, given)
         return self._laws[given]
-
-    @staticmethod
-    def _holds_always(guard: Guard, context: Context, given: bool | None) -> bool:
-        return guard.is_settled and given is not None and guard.test(context) is not False
 
     @property
     def _triggers(self) -> set[str]:
@@ -137,40 +128,6 @@ def _allows(guard: Guard, model: _Model) -> bool:
 
 def _apply(row: Row, model: _Model) -> None:
     row.apply(model.context)
-
-
-@attrs.define(eq=False)
-class Place:
-    """A place as it is judged: by event, what leads on from it."""
-
-    name: str
-    moves: dict[str, Move] = attrs.field(factory=dict)
-
-
-@attrs.define(eq=False)
-class Move:
-    """A transition as it is judged: to a place, unless a test gives False.
-
-    Attributes:
-        dest: where it leads.
-        tests: the guards that a run has to be looked at for, event by event.
-        effects: what taking it changes in the context.
-        acts: whether it has any of both.
-    """
-
-    dest: Place
-    tests: tuple[Callable[[Context], bool | None], ...]
-    effects: tuple[Callable[[Context], None], ...]
-    acts: bool
-
-    def take(self, context: Context) -> bool:
-        """Take the transition, if its guards allow it. Returns whether they do."""
-        for test in self.tests:
-            if test(context) is False:
-                return False
-        for effect in self.effects:
-            effect(context)
-        return True
 
 
 class OrderChecker:
@@ -208,7 +165,7 @@ class OrderChecker:
         """
         self.seen += 1
         move = self.at.moves.get(event)
-        if move is None or (move.acts and not move.take(self.context)):
+        if move is None or (move.refuse is not None and move.refuse(self.context)):
             raise self.error(event)
         self.at = move.dest
         self.last = event

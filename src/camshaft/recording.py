@@ -17,14 +17,14 @@ __all__ = ["record"]
 _LIMITS = ("max_epochs", "max_iters", "epoch_length")
 
 
-Mark = Callable[..., None]
+Mark = Callable[[Any], None]
 """Writes one event of one run down when it fires; called with its engine."""
 
 
 def _with_site(mark: Mark, trace: Trace, run: Watched) -> Mark:
     """Writes down the line of code that fires an event, too."""
 
-    def mark_site(engine: Owner, *_: Any) -> None:
+    def mark_site(engine: Owner) -> None:
         mark(engine)
         trace.add_site(run.site(sys._getframe(1)))
 

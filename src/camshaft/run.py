@@ -15,13 +15,14 @@ from types import FrameType, GeneratorType
 from typing import Any, Protocol
 
 from camshaft.codegen import Line, Program
+from camshaft.context import Context
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
 from camshaft.dispatch import Firing, Switchboard
 from camshaft.feed import Feed
 from camshaft.loop import Loop
 from camshaft.machine import LoopMachine, OrderChecker
 from camshaft.state import State
-from camshaft.table import READY, Context
+from camshaft.table import READY
 
 __all__ = ["Observer", "Owner", "Run", "Watched", "code_site", "executing", "observers"]
 
@@ -83,7 +84,7 @@ class Watched(Protocol):
 class Observer(Protocol):
     """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
 
-    def watch(self, run: Watched) -> Callable[[str], Callable[..., None]] | None:
+    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]] | None:
         """A run begins or goes on.
 
         Returns:
@@ -472,19 +473,20 @@ class _Strict:
     def __init__(self, checker: OrderChecker) -> None:
         self.checker = checker
 
-    def watch(self, run: Watched) -> Callable[[str], Callable[..., None]]:
+    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]]:
         """Hear the events of a run."""
         checker, context, state = self.checker, self.checker.context, run.engine.state
 
-        def make(event: str) -> Callable[..., None]:
-            def check(*_: Any) -> None:
+        def make(event: str) -> Callable[[Any], None]:
+            def check(engine: Any) -> None:
                 checker.seen += 1
                 move = checker.at.moves.get(event)  # as checker.advance() does, under the limits that hold now
-                if move is not None and move.acts:
-                    context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
-                    move = move if move.take(context) else None
                 if move is None:
                     raise checker.error(event)
+                if move.refuse is not None:
+                    context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
+                    if move.refuse(context):
+                        raise checker.error(event)
                 checker.at, checker.last = move.dest, event
 
             return check

@@ -11,14 +11,15 @@ means something.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import attrs
 
+from camshaft.context import Context, Effect, Guard, function
 from camshaft.loop import DATA, RUN, Every, Free, Loop, Mark, Path, Phase, Step, condition
 
-__all__ = ["CONTROL", "ENDS", "READY", "Context", "Guard", "Row", "Table", "nobody", "place_of"]
+__all__ = ["CONTROL", "ENDS", "READY", "Row", "Table", "place_of"]
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}
@@ -31,77 +32,7 @@ def place_of(path: Path, left: bool = False) -> str:
     return "/".join((*path[:-1], f"after {path[-1]}") if left else path)
 
 
-def nobody(question: str, item: Any) -> None:
-    """Answers what only a run can know while there is no run to ask: that it is not known."""
-
-
-@attrs.define
-class Context:
-    """What the machine remembers besides its place.
-
-    Attributes:
-        max_epochs, max_iters, epoch_length: the limits of the run; an ``epoch_length`` of None is not known yet.
-        has_data: whether the run has data, or only a number of iterations; None when not known.
-        counts: passes of each loop, over the whole run.
-        passes: passes of each loop within the present pass of the loop around it; None when not known.
-        position: passes that a loop has behind it already when it is entered next, where a run goes on in the middle.
-        resumed: loops whose next pass was counted already, when the run was left in the middle of it.
-        entered: the free states that were entered and not left.
-        knows_entered: False when it begins in the middle of a run, so that states may have been entered before.
-        ranks: for each declared order, the position that the next event must have reached at least.
-        ask: answers what only a run can know, ``ask(question, item) -> bool``; None (not known) while checking.
-    """
-
-    max_epochs: int | None = None
-    max_iters: int | None = None
-    epoch_length: int | None = None
-    has_data: bool | None = True
-    counts: dict[str, int] = attrs.field(factory=dict)
-    passes: dict[str, int | None] = attrs.field(factory=dict)
-    position: dict[str, int] = attrs.field(factory=dict)
-    resumed: set[str] = attrs.field(factory=set)
-    entered: set[str] = attrs.field(factory=set)
-    knows_entered: bool = True
-    ranks: dict[tuple[str, ...], int] = attrs.field(factory=dict)
-    ask: Callable[[str, Any], bool | None] = nobody
-
-    def copy(self) -> Context:
-        """An independent context of the same values."""
-        own = {name: getattr(self, name).copy() for name in _COLLECTIONS}
-        return attrs.evolve(self, **own)
-
-
-_COLLECTIONS = ("counts", "passes", "position", "resumed", "entered", "ranks")
-
-
-@attrs.frozen(eq=False)
-class Guard:
-    """A condition on a transition.
-
-    Attributes:
-        text: how it is shown.
-        test: whether it holds in a context; None where only a run can know.
-        is_settled: whether it stays what it is through a run of which is known whether it has data.
-    """
-
-    text: str
-    test: Callable[[Context], bool | None]
-    is_settled: bool = False
-
-    def negated(self, text: str) -> Guard:
-        """The opposite condition."""
-
-        def test(context: Context) -> bool | None:
-            held = self.test(context)
-            return None if held is None else not held
-
-        return Guard(text, test, self.is_settled)
-
-
-Effect = Callable[[Context], None]
-
-
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class Row:
     """A transition: at ``source``, ``event`` leads to ``dest`` if no guard denies it.
 
@@ -128,10 +59,10 @@ class Row:
                 return guard
         return None
 
-    def apply(self, context: Context) -> None:
-        """Do to the context what taking this transition does."""
-        for effect in self.effects:
-            effect(context)
+    @cached_property
+    def apply(self) -> Callable[[Context], None]:
+        """Does to a context what taking this transition does."""
+        return function(self.effects or ["pass"])
 
 
 Way = tuple[str, str, tuple[Any, ...], tuple[Effect, ...]]
@@ -156,7 +87,7 @@ class Table:
         loop = self.loop
         completed: Way = ("completed", COMPLETED, (self._left(RUN),), ())
         ways = self._loop(loop, (loop.name,), [completed])
-        self._add(READY, [("started", STARTED, (), (_reset([loop.name]),))])
+        self._add(READY, [("started", STARTED, (), (_reset(loop.name),))])
         self._add(STARTED, ways)
         self._add(TERMINATED, [("completed", COMPLETED, (), ())])
         root = loop.name
@@ -167,7 +98,7 @@ class Table:
         ended = place_of((root, "TERMINATED"))
         if inside:
             self.paths[ended] = (root,)
-            skipped = Guard("skip_epoch_completed", lambda context: context.ask("skipped", loop))
+            skipped = Guard("skip_epoch_completed", _ask("skipped", loop), {loop.name: loop})
             completes: Way = (
                 loop.completed,
                 place_of((root,), left=True),
@@ -196,7 +127,7 @@ class Table:
         self.paths[after] = path
         children = [item.name for item in loop.body if isinstance(item, Loop)]
         orders = [free.order for free in self.loop.free if free.within == loop.name and free.order]
-        count = (_count(loop.name), *([_reset(children)] if children else []), *([_restart(orders)] if orders else []))
+        count = (*_count(loop.name), *map(_reset, children), *(f"context.ranks[{order!r}] = 0" for order in orders))
         ways: list[Way]
         if loop.over is DATA:
             ways = self._data_loop(loop, path, rest, count)
@@ -243,30 +174,20 @@ class Table:
         self.items[place_of(fetching)] = self.items[place_of(restarting)] = loop
         counter = loop.name.lower()
         more, done = self._batches(loop)
-        has_data = Guard("data", lambda context: context.has_data, is_settled=True)
+        has_data = Guard("data", "context.has_data", is_settled=True)
         no_data = has_data.negated("no data")
-        known = Guard("epoch_length known", lambda context: context.epoch_length is not None)
-        some = Guard(
-            f"{counter} > 0", lambda context: _unless_none(context.passes.get(loop.name), lambda passes: passes > 0)
-        )
-
-        def is_full(context: Context) -> bool:  # a loop that camshaft does not run may look for a batch then, too
-            return context.has_data is None and more[0].test(context) is False
-
-        def has_batch(context: Context) -> bool | None:
-            return False if is_full(context) else context.ask("batch", loop)
-
-        fetches = Guard(more[0].text, lambda context: None if context.has_data is None else more[0].test(context))
-        unknown = Guard("epoch_length unknown", lambda context: context.epoch_length is None or is_full(context))
-        got = Guard("batch", has_batch, is_settled=True)
+        known = Guard("epoch_length known", "context.epoch_length is not None")
+        some = Guard(f"{counter} > 0", _unless_none(_passes(loop), "passes > 0"))
+        # a loop that camshaft does not run may look for a batch when the epoch has had its share
+        is_full = f"(context.has_data is None and {more[0].holds} is False)"
+        fetches = Guard(more[0].text, f"(None if context.has_data is None else {more[0].holds})")
+        unknown = Guard("epoch_length unknown", f"(context.epoch_length is None or {is_full})")
+        got = Guard("batch", f"(False if {is_full} else {_ask('batch', loop)})", {loop.name: loop}, is_settled=True)
         ran_out = got.negated("data ran out")
         enter: Way = (loop.started, place_of(path), (), count)
         completes: Way = ("get_batch_completed", fetched, (got,), ())
         learned = _guarded(some, _guarded(unknown, rest))
-        learned = [
-            (event, dest, stages, (partial(_learn_length, loop.name), *effects))
-            for event, dest, stages, effects in learned
-        ]
+        learned = [(event, dest, stages, (_learn_length(loop), *effects)) for event, dest, stages, effects in learned]
         restarts: Way = ("dataloader_stop_iteration", place_of(restarting), (ran_out, known), ())
         self._add(place_of(fetching), [completes, restarts, *_guarded(ran_out, learned)])
         self._add(place_of(restarting), [completes])
@@ -300,33 +221,27 @@ class Table:
             if not within(context):
                 return False
             if loop.times is not None:
-                times = loop.times
-                return _unless_none(passes, lambda passes: passes < times)
+                return None if passes is None else passes < loop.times
             return context.ask("more", loop) if loop.over is not None else goes_on
 
         bound = loop.times if loop.times is not None else "max_epochs" if is_root else None
-        guard = Guard(condition(loop) if bound is None else f"{counter} < {bound}", more)
+        text = condition(loop) if bound is None else f"{counter} < {bound}"
+        guard = Guard(text, f"more_{counter}(context)", {f"more_{counter}": more})
         return guard, guard.negated("done" if bound is None else f"{counter} == {bound}")
 
     def _batches(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         name, counter = loop.name, loop.name.lower()
 
-        def short(context: Context) -> bool | None:
-            length, passes = context.epoch_length, context.passes.get(name)
-            if length is None:  # with data, the next fetch tells
-                return True if context.has_data else None
-            return None if passes is None else passes < length
-
-        def within(context: Context) -> bool:
-            return context.max_iters is None or context.counts.get(name, 0) < context.max_iters
-
-        more = Guard(f"{counter} < epoch_length", short)
+        unknown = "(True if context.has_data else None)"  # with data, the next fetch tells
+        short = _unless_none(_passes(loop), "passes < context.epoch_length")
+        more = Guard(f"{counter} < epoch_length", f"({unknown} if context.epoch_length is None else {short})")
+        within = f"(context.max_iters is None or {_count_of(name)} < context.max_iters)"
         return (more, Guard(f"{counter} < max_iters", within)), more.negated(f"{counter} == epoch_length")
 
     def _left(self, scope: str) -> Guard:
         """No free state of the scope is entered."""
         pairs = {free.name for free in self.loop.free if free.within == scope and free.is_pair}
-        return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", partial(_none_entered, pairs))
+        return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", _none_entered(pairs))
 
     # -- free states and rows ----------------------------------------------------------------------------------------
 
@@ -354,7 +269,7 @@ class Table:
         return scope in path and not (path[-1] == scope and place == place_of(path, left=True))
 
     def _free_rows(self, free: Free, source: str, host: str, inner: str) -> None:
-        outside = Guard(f"not in {free.name}", partial(_none_entered, {free.name}))
+        outside = Guard(f"not in {free.name}", _none_entered({free.name}))
         inside = outside.negated(f"in {free.name}")
         for event in free.events:
             stages: tuple[Guard, ...] = ()
@@ -364,14 +279,14 @@ class Table:
                 passed = free.order[:rank]
                 before = {other.name for other in self.loop.free if other.is_pair and other.completed in passed}
                 stages = (
-                    Guard("declared order", partial(_not_passed, free.order, rank)),
-                    Guard("declared order", partial(_none_entered, before)),
+                    Guard("declared order", _not_passed(free.order, rank)),
+                    Guard("declared order", _none_entered(before)),
                 )
-                effects = (partial(_advance, free.order, rank + 1),)
+                effects = (f"context.ranks[{free.order!r}] = {rank + 1}",)
             if free.is_pair:
                 enters = event == free.started
                 stages += (outside if enters else inside,)
-                effects += (partial(_enter if enters else _leave, free.name),)
+                effects += (f"context.entered.{'add' if enters else 'discard'}({free.name!r})",)
             dest = host if free.is_pair and event == free.completed else inner
             self.rows.append(Row(source, event, dest, stages, effects))
 
@@ -418,68 +333,54 @@ def _guarded(guard: Guard, ways: list[Way]) -> list[Way]:
 def _when(phase: Phase, around: str) -> Guard:
     when = phase.when
     if isinstance(when, Every):
-        n = when.n
-        return Guard(f"{around.lower()} % {n} == 0", lambda context: context.counts.get(around, 0) % n == 0)
-    return Guard(condition(phase).removeprefix("when "), lambda context: context.ask("when", phase), is_settled=True)
+        return Guard(f"{around.lower()} % {when.n} == 0", f"({_count_of(around)} % {when.n} == 0)")
+    text = condition(phase).removeprefix("when ")
+    return Guard(text, _ask("when", phase), {phase.name: phase}, is_settled=True)
 
 
-def _unless_none(value: int | None, test: Callable[[int], bool]) -> bool | None:
-    return None if value is None else test(value)
+# -- the text of conditions and effects -------------------------------------------------------------------------------
 
 
-def _count(name: str) -> Effect:
-    def count(context: Context) -> None:
-        if name in context.resumed:
-            context.resumed.remove(name)
-        else:
-            context.counts[name] = context.counts.get(name, 0) + 1
-        passes = context.passes.get(name)
-        if passes is not None:
-            context.passes[name] = passes + 1
-
-    return count
+def _ask(question: str, item: Any) -> str:
+    return f"context.ask({question!r}, {item.name})"
 
 
-def _reset(names: Iterable[str]) -> Effect:
-    fresh = tuple(names)
-
-    def reset(context: Context) -> None:
-        for name in fresh:
-            context.passes[name] = context.position.pop(name, 0)
-
-    return reset
+def _count_of(name: str) -> str:
+    return f"context.counts.get({name!r}, 0)"
 
 
-def _restart(orders: Iterable[tuple[str, ...]]) -> Effect:
-    fresh = dict.fromkeys(orders, 0)
-    return lambda context: context.ranks.update(fresh)
+def _passes(loop: Loop) -> str:
+    return f"context.passes.get({loop.name!r})"
+
+
+def _unless_none(passes: str, test: str) -> str:
+    return f"(None if (passes := {passes}) is None else {test})"
+
+
+def _none_entered(names: Iterable[str]) -> str:
+    return f"(context.entered.isdisjoint({tuple(sorted(names))!r}) if context.knows_entered else None)"
+
+
+def _not_passed(order: tuple[str, ...], rank: int) -> str:
+    return f"(context.ranks.get({order!r}, 0) <= {rank} if context.knows_entered else None)"
+
+
+def _count(name: str) -> list[Effect]:
+    return [
+        f"if {name!r} in context.resumed: context.resumed.remove({name!r})",
+        f"else: context.counts[{name!r}] = {_count_of(name)} + 1",
+        f"if context.passes.get({name!r}) is not None: context.passes[{name!r}] += 1",
+    ]
+
+
+def _reset(name: str) -> Effect:
+    return f"context.passes[{name!r}] = context.position.pop({name!r}, 0)"
 
 
 def _clear(names: Iterable[str]) -> list[Effect]:
-    gone = set(names)
-    return [lambda context: context.entered.difference_update(gone)] if gone else []
+    gone = tuple(sorted(names))
+    return [f"context.entered.difference_update({gone!r})"] if gone else []
 
 
-def _learn_length(name: str, context: Context) -> None:
-    if context.epoch_length is None:
-        context.epoch_length = context.passes.get(name)
-
-
-def _enter(name: str, context: Context) -> None:
-    context.entered.add(name)
-
-
-def _leave(name: str, context: Context) -> None:
-    context.entered.discard(name)
-
-
-def _not_passed(order: tuple[str, ...], rank: int, context: Context) -> bool | None:
-    return context.ranks.get(order, 0) <= rank if context.knows_entered else None
-
-
-def _none_entered(names: set[str], context: Context) -> bool | None:
-    return not names & context.entered if context.knows_entered else None
-
-
-def _advance(order: tuple[str, ...], rank: int, context: Context) -> None:
-    context.ranks[order] = rank
+def _learn_length(loop: Loop) -> Effect:
+    return f"if context.epoch_length is None: context.epoch_length = {_passes(loop)}"

@@ -15,9 +15,9 @@ from typing import Any
 
 import attrs
 
+from camshaft.context import Context
 from camshaft.events import event_key, event_name
 from camshaft.loop import RUN, Loop, Mark, Phase
-from camshaft.table import Context
 
 __all__ = ["OPEN", "RunRecord", "Selection", "Trace", "TraceError", "TraceEvent", "counters"]
 
@@ -399,7 +399,7 @@ class Trace(Selection):
         if site is not None:
             self.add_site(site)
 
-    def marker(self, run: int, key: str, counter: str, start: float) -> Callable[..., None]:
+    def marker(self, run: int, key: str, counter: str, start: float) -> Callable[[Any], None]:
         """What adds an event of a run whenever it is called with the run's engine.
 
         Args:
@@ -412,7 +412,7 @@ class Trace(Selection):
         add_run, add_key = self._run.append, self._key.append
         add_count, add_time = self._count.append, self._time.append
 
-        def mark(engine: Any, *_: Any) -> None:
+        def mark(engine: Any) -> None:
             add_run(run)
             add_key(code)
             add_count(getattr(engine.state, counter))

@@ -48,12 +48,12 @@ class _Meter:
         if self.spent % MOST == 0:
             raise EndlessError
 
-    def watch(self, run: Watched) -> Callable[[str], Callable[..., None]]:
+    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]]:
         """Hear the events of a run."""
         names = [*_counters(run.engine.loop), "epoch_length", "resumed", "output", "batch"]
         return lambda key: partial(self._look, run.engine.name, key, names)
 
-    def _look(self, name: str, key: str, names: list[str], engine: Any, *_: Any) -> None:
+    def _look(self, name: str, key: str, names: list[str], engine: Any) -> None:
         """One event."""
         self.spend()
         state, play = engine.state, self.play

@@ -101,7 +101,7 @@ class _Position:
         self.machine = machine
         self.place = place
 
-    def follow(self, event: str, *_: Any) -> None:
+    def follow(self, event: str, engine: Any) -> None:
         """Take note of an event."""
         step = self.machine.steps.get((self.place, event))
         if step is not None:  # an illegal event takes no transition
@@ -129,7 +129,7 @@ class EventCoverage:
         finally:
             observers.reset(token)
 
-    def watch(self, run: Watched) -> Callable[[str], Callable[..., None]]:
+    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]]:
         """A run begins or goes on."""
         loop = run.engine.loop
         machine = self._machine(json.dumps(to_dict(loop)), loop)

@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Any
 
+from camshaft.context import Context
 from camshaft.events import event_key, event_name
 from camshaft.loop import Loop
 from camshaft.machine import LoopMachine
 from camshaft.run import code_site, executing, observers
 from camshaft.state import State
-from camshaft.table import READY, Context
+from camshaft.table import READY
 
 __all__ = ["Reporter", "reporter_of"]
 
@@ -189,8 +190,8 @@ class _ReportedRun:
         self._first: dict[str, int] = {}  # what was counted when the loop around the one with data began its pass
         self._counts: dict[str, int] = {}  # what was counted when it paused
         self._watching: list[Any] | None = None
-        self._makers: list[Callable[[str], Callable[..., None]]] = []
-        self._marks: dict[str, list[Callable[..., None]]] = {}
+        self._makers: list[Callable[[str], Callable[[Any], None]]] = []
+        self._marks: dict[str, list[Callable[[Any], None]]] = {}
 
     def fire(self, key: str) -> None:
         """Let all observers hear an event."""

@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import note, reject
 from hypothesis import strategies as st
 
+from camshaft.context import Context
 from camshaft.events import event, event_name
 from camshaft.loop import DATA, Free, Loop, Mark, Phase, Step, every
 from camshaft.machine import EventOrderError, LoopMachine
-from camshaft.table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Context, Row
+from camshaft.table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Row
 from camshaft.testing.faults import PlantedError
 from camshaft.testing.scenario import Call, Data, Elements, Fires, Nth, Scenario, gives, nothing
 from camshaft.trace import RunRecord, Trace, counters
