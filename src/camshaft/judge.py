@@ -9,7 +9,7 @@ from camshaft.events import event_name
 from camshaft.loop import Loop
 from camshaft.machine import EventOrderError, LoopMachine, OrderChecker
 from camshaft.table import ENDS, READY
-from camshaft.trace import OPEN, RunRecord, Trace, counters
+from camshaft.trace import OPEN, RunRecord, Trace
 
 __all__ = ["judge"]
 
@@ -29,17 +29,13 @@ def judge(trace: Trace, loop: Loop | None = None) -> None:
     """Judge a trace: see :meth:`camshaft.Trace.assert_legal`. Takes time in proportion to its length."""
     __tracebackhide__ = True
     loops = [record.loop if loop is None or record.parent is not None else loop for record in trace.runs]
-    laws = {id(each): (LoopMachine(each), counters(each)) for each in {id(each): each for each in loops}.values()}
-    runs = [_RunJudge(*laws[id(each)], record) for each, record in zip(loops, trace.runs, strict=True)]
-    for number, (run, event, count, _) in enumerate(trace.rows(), 1):
-        one = runs[run]
-        one.seen = number
-        move = one.at.moves.get(event)  # as one.advance() does, without calling it a million times
-        if move is None or (move.refuse is not None and move.refuse(one.context)):
-            raise _in_context(trace, number - 1, one.error(event))
-        one.at, one.last = move.dest, event
-        if one.counts.get(one.counted[event], 0) != count:
-            raise _in_context(trace, number - 1, one.miscounted(event, count))
+    machines = {id(each): LoopMachine(each) for each in {id(each): each for each in loops}.values()}
+    runs = [_RunJudge(machines[id(each)], record) for each, record in zip(loops, trace.runs, strict=True)]
+    for run, first, past in trace.stretches():
+        try:
+            runs[run].follow(trace, first, past)
+        except EventOrderError as error:
+            raise _in_context(trace, runs[run].seen - 1, error) from None
     for one in runs:
         try:
             one.end()
@@ -67,22 +63,40 @@ def _in_context(trace: Trace, index: int, error: EventOrderError) -> EventOrderE
 class _RunJudge(OrderChecker):
     """Replays one run: path, guards, counters, end."""
 
-    __slots__ = ("counted", "counts", "record")
+    __slots__ = ("record",)
 
-    def __init__(self, machine: LoopMachine, counted: dict[str, str], record: RunRecord) -> None:
+    def __init__(self, machine: LoopMachine, record: RunRecord) -> None:
         context = record.context.copy()
         if record.limits:
             context.max_epochs, context.max_iters = record.limits["max_epochs"], record.limits["max_iters"]
         super().__init__(machine, record.engine, context, record.place)
         self.record = record
-        self.counted = counted
-        self.counts = context.counts
 
-    def miscounted(self, event: str, count: int) -> EventOrderError:
-        """What there is to say of an event that was recorded with another count."""
-        loop = self.counted[event]
-        what = f"{self.name} event #{self.seen} {event_name(event)} is miscounted"
-        return EventOrderError(f"{what}\n  expected: {loop} {self.counts.get(loop, 0)}, not {count}")
+    def follow(self, trace: Trace, first: int, past: int) -> None:
+        """Take the events of a trace from ``first`` up to ``past``, and compare what was counted with each.
+
+        It does what ``advance()`` does, without a call for each of a million events.
+
+        Raises:
+            EventOrderError: the first that is illegal or miscounted; ``seen`` is its number.
+        """
+        __tracebackhide__ = True
+        context, counts, move = self.context, self.context.counts, self.move
+        for number, (event, count) in enumerate(trace.counted(first, past), first + 1):
+            following = move.then.get(event)
+            if following is None or (following.refuse is not None and following.refuse(context)):
+                self.move, self.seen = move, number
+                raise self.error(event)
+            move = following
+            if counts.get(move.loop, 0) != count:
+                self.move, self.seen = move, number
+                raise self._miscounted(count)
+        self.move, self.seen = move, past
+
+    def _miscounted(self, count: int) -> EventOrderError:
+        loop = self.move.loop
+        what = f"{self.name} event #{self.seen} {event_name(str(self.last))} is miscounted"
+        return EventOrderError(f"{what}\n  expected: {loop} {self.context.counts.get(loop, 0)}, not {count}")
 
     def end(self) -> None:
         """Judge the end.

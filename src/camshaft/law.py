@@ -6,63 +6,69 @@ to do at an event is one function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from camshaft.context import Context, Guard, function
+from camshaft.context import Context, Effect, Guard, function
+from camshaft.loop import Loop, counters
 from camshaft.table import Row
 
-__all__ = ["Move", "Place", "law_of"]
-
-
-class Place:
-    """A place: by event, what leads on from it."""
-
-    __slots__ = ("moves", "name")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.moves: dict[str, Move] = {}
+__all__ = ["Move", "law_of"]
 
 
 class Move:
-    """A transition to a place.
+    """A transition, as it is taken in a run.
 
     Attributes:
-        dest: where it leads.
+        loop: the loop whose passes are counted with the event.
+        event: the event; None for standing at a place without having come there.
+        place: where it leads.
+        then: by event, the moves that lead on from there.
         refuse: does to a context what taking the transition does, unless a guard denies it: then it changes nothing
             and returns True. None where there is nothing to test or to do.
     """
 
-    __slots__ = ("_guards", "_row", "dest", "refuse")
+    __slots__ = ("_effects", "_guards", "event", "loop", "place", "refuse", "then")
 
-    def __init__(self, row: Row, dest: Place, guards: tuple[Guard, ...]) -> None:
-        self.dest = dest
-        self._row = row
+    def __init__(
+        self,
+        place: str,
+        then: dict[str, Move],
+        event: str | None = None,
+        loop: str = "",
+        guards: Sequence[Guard] = (),
+        effects: Sequence[Effect] = (),
+    ) -> None:
+        self.place = place
+        self.then = then
+        self.event = event
+        self.loop = loop
         self._guards = guards
-        self.refuse: Callable[[Context], bool | None] | None = self._make if guards or row.effects else None
+        self._effects = effects
+        self.refuse: Callable[[Context], bool | None] | None = self._make if guards or effects else None
 
     def _make(self, context: Context) -> bool | None:
         """Write the function when it is wanted for the first time."""
-        tests = [f"if ({guard.holds}) is False: return True" for guard in self._guards]
+        tests = [f"if {guard.holds} is False: return True" for guard in self._guards]
         names = {name: value for guard in self._guards for name, value in guard.names.items()}
-        self.refuse = function([*tests, *self._row.effects], names)
+        self.refuse = function([*tests, *self._effects], names)
         return self.refuse(context)  # type: ignore[no-any-return]
 
 
-def law_of(table: Mapping[str, Mapping[str, Row]], has_data: bool | None) -> dict[str, Place]:
-    """The places of a table.
+def law_of(loop: Loop, table: Mapping[str, Mapping[str, Row]], has_data: bool | None) -> dict[str, Move]:
+    """By place, the move to begin with where a run stands there.
 
     Args:
-        table: by place and event, the row.
+        loop: the declaration.
+        table: its rows, by place and event.
         has_data: whether the runs to be judged have data; None when that is not known, or when there is a run to ask.
     """
-    given = Context(has_data=has_data)
-    places = {name: Place(name) for name in table}
-    for name, rows in table.items():
+    given, counted = Context(has_data=has_data), counters(loop)
+    moves: dict[str, dict[str, Move]] = {place: {} for place in table}
+    for place, rows in table.items():
         for event, row in rows.items():
-            guards = tuple(guard for guard in row.guards if has_data is None or not _is_granted(guard, given))
-            places[name].moves[event] = Move(row, places[row.dest], guards)
-    return places
+            guards = [guard for guard in row.guards if has_data is None or not _is_granted(guard, given)]
+            moves[place][event] = Move(row.dest, moves[row.dest], event, counted[event], guards, row.effects)
+    return {place: Move(place, moves[place]) for place in table}
 
 
 def _is_granted(guard: Guard, given: Context) -> bool:

@@ -28,6 +28,7 @@ __all__ = [
     "Phase",
     "Step",
     "condition",
+    "counters",
     "every",
     "own_events",
 ]
@@ -440,6 +441,25 @@ def own_events(item: Any) -> tuple[str, ...]:
     if isinstance(item, (Phase, Loop)):
         return (item.started, item.completed)
     return (item.event,) if isinstance(item, Mark) else ()
+
+
+def counters(loop: Loop) -> dict[str, str]:
+    """By event, the name of the loop whose passes are counted with it."""
+    found = dict.fromkeys(loop.event_keys, loop.name)
+    data_loop = loop.data_loop
+    if data_loop is not None:
+        batch = ("get_batch_started", "get_batch_completed", "dataloader_stop_iteration", "iteration_skipped")
+        found |= dict.fromkeys(batch, data_loop.name)
+    for path, item in loop.walk():
+        if isinstance(item, Loop):
+            found |= {item.started: item.name, item.completed: item.name}
+        elif isinstance(item, Phase):
+            found |= {item.started: path[-2], item.completed: path[-2]}
+        elif isinstance(item, Mark):
+            found[item.event] = path[-2]
+    for free in loop.free:
+        found |= dict.fromkeys(free.events, loop.name if free.within == RUN else free.within)
+    return found
 
 
 # -- lint: what cannot run is refused when it is declared -----------------------------------------------------------

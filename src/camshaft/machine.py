@@ -9,7 +9,7 @@ from transitions import Machine
 
 from camshaft.context import Context, Guard, nobody
 from camshaft.events import event_name
-from camshaft.law import Place, law_of
+from camshaft.law import Move, law_of
 from camshaft.loop import Loop
 from camshaft.table import ENDS, READY, Row, Table
 
@@ -50,7 +50,7 @@ class LoopMachine(Machine):
         self.paths = built.paths
         self.items = built.items
         self.table: dict[str, dict[str, Row]] = {place: {} for place in built.paths}
-        self._laws: dict[bool | None, dict[str, Place]] = {}
+        self._laws: dict[bool | None, dict[str, Move]] = {}
         model = _Model()
         super().__init__(model=model, states=list(built.paths), initial=READY, auto_transitions=False)
         for row in built.rows:
@@ -102,11 +102,11 @@ class LoopMachine(Machine):
                     waiting.append((row.dest, after, (*path, row.event)))
         return None
 
-    def law(self, context: Context) -> dict[str, Place]:
-        """The places as a run with this context is judged by them."""
+    def law(self, context: Context) -> dict[str, Move]:
+        """By place, the move to begin with in judging a run with this context."""
         given = context.has_data if context.ask is nobody else None
         if given not in self._laws:
-            self._laws[given] = law_of(self.table, given)
+            self._laws[given] = law_of(self.loop, self.table, given)
         return self._laws[given]
 
     @property
@@ -140,7 +140,7 @@ class OrderChecker:
         place: the place where it begins.
     """
 
-    __slots__ = ("at", "context", "last", "machine", "name", "seen")
+    __slots__ = ("context", "machine", "move", "name", "seen")
 
     def __init__(
         self, machine: LoopMachine, name: str = "engine", context: Context | None = None, place: str = READY
@@ -148,14 +148,18 @@ class OrderChecker:
         self.machine = machine
         self.name = name
         self.context = Context() if context is None else context
-        self.at = machine.law(self.context)[place]
+        self.move = machine.law(self.context)[place]
         self.seen = 0
-        self.last: str | None = None
 
     @property
     def place(self) -> str:
         """Where the run stands."""
-        return self.at.name
+        return self.move.place
+
+    @property
+    def last(self) -> str | None:
+        """The event that came last; None before the first."""
+        return self.move.event
 
     def advance(self, event: str) -> None:
         """Take the transition of an event.
@@ -164,11 +168,10 @@ class OrderChecker:
             EventOrderError: the machine has none here, or a guard denies it.
         """
         self.seen += 1
-        move = self.at.moves.get(event)
+        move = self.move.then.get(event)
         if move is None or (move.refuse is not None and move.refuse(self.context)):
             raise self.error(event)
-        self.at = move.dest
-        self.last = event
+        self.move = move
 
     def finish(self) -> None:
         """Judge that the run ends here.
@@ -210,7 +213,8 @@ class OrderChecker:
         denied = row.denied_by(self.context) if row is not None else None
         expected = " | ".join(map(event_name, self.expected()))
         why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""
-        what = f"{self.name} event #{self.seen} {event_name(event)} is illegal"
+        number = f"#{self.seen} " if self.seen else ""
+        what = f"{self.name} event {number}{event_name(event)} is illegal"
         lines = [f"{what} {self._stands()}{why}", f"  expected: {expected}"]
         first = self.machine.path_to(event, self.place, self.context)
         if first:

@@ -9,8 +9,9 @@ from time import perf_counter
 from typing import Any
 
 from camshaft.engine import Engine
+from camshaft.loop import counters
 from camshaft.run import Owner, Watched, observers
-from camshaft.trace import OPEN, RunRecord, Trace, counters
+from camshaft.trace import OPEN, RunRecord, Trace
 
 __all__ = ["record"]
 

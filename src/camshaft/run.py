@@ -479,15 +479,14 @@ class _Strict:
 
         def make(event: str) -> Callable[[Any], None]:
             def check(engine: Any) -> None:
-                checker.seen += 1
-                move = checker.at.moves.get(event)  # as checker.advance() does, under the limits that hold now
+                move = checker.move.then.get(event)  # as checker.advance() does, under the limits that hold now
                 if move is None:
                     raise checker.error(event)
                 if move.refuse is not None:
                     context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
                     if move.refuse(context):
                         raise checker.error(event)
-                checker.at, checker.last = move.dest, event
+                checker.move = move
 
             return check
 

@@ -367,9 +367,10 @@ def _not_passed(order: tuple[str, ...], rank: int) -> str:
 
 def _count(name: str) -> list[Effect]:
     return [
-        f"if {name!r} in context.resumed: context.resumed.remove({name!r})",
+        f"if context.resumed and {name!r} in context.resumed: context.resumed.remove({name!r})",
         f"else: context.counts[{name!r}] = {_count_of(name)} + 1",
-        f"if context.passes.get({name!r}) is not None: context.passes[{name!r}] += 1",
+        f"passes = context.passes.get({name!r})",
+        f"if passes is not None: context.passes[{name!r}] = passes + 1",
     ]
 
 

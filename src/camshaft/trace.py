@@ -9,6 +9,7 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path as FilePath
 from time import perf_counter
 from typing import Any
@@ -17,9 +18,9 @@ import attrs
 
 from camshaft.context import Context
 from camshaft.events import event_key, event_name
-from camshaft.loop import RUN, Loop, Mark, Phase
+from camshaft.loop import Loop
 
-__all__ = ["OPEN", "RunRecord", "Selection", "Trace", "TraceError", "TraceEvent", "counters"]
+__all__ = ["OPEN", "RunRecord", "Selection", "Trace", "TraceError", "TraceEvent"]
 
 
 OPEN = sys.maxsize
@@ -78,25 +79,6 @@ class RunRecord:
     context: Context
     outcome: str | None = None
     limits: dict[str, int | None] = attrs.field(factory=dict)
-
-
-def counters(loop: Loop) -> dict[str, str]:
-    """The loop whose passes are counted with each event."""
-    found = dict.fromkeys(loop.event_keys, loop.name)
-    data_loop = loop.data_loop
-    if data_loop is not None:
-        batch = ("get_batch_started", "get_batch_completed", "dataloader_stop_iteration", "iteration_skipped")
-        found |= dict.fromkeys(batch, data_loop.name)
-    for path, item in loop.walk():
-        if isinstance(item, Loop):
-            found |= {item.started: item.name, item.completed: item.name}
-        elif isinstance(item, Phase):
-            found |= {item.started: path[-2], item.completed: path[-2]}
-        elif isinstance(item, Mark):
-            found[item.event] = path[-2]
-    for free in loop.free:
-        found |= dict.fromkeys(free.events, loop.name if free.within == RUN else free.within)
-    return found
 
 
 class Selection(Sequence[TraceEvent]):
@@ -314,6 +296,25 @@ class Trace(Selection):
     def rows(self) -> Iterator[tuple[int, str, int, float]]:
         """Every event as (number of the run, key, count, seconds)."""
         return zip(self._run, map(self._names.__getitem__, self._key), self._count, self._time, strict=True)
+
+    def counted(self, first: int, past: int) -> Iterator[tuple[str, int]]:
+        """The key and the count of each event from ``first`` up to ``past``."""
+        return zip(map(self._names.__getitem__, self._key[first:past]), self._count[first:past], strict=True)
+
+    def stretches(self) -> Iterator[tuple[int, int, int]]:
+        """Events of one run side by side: the number of the run, the index of the first, and past the last."""
+        ends = {end for _, *both in self.segments for end in both if end < len(self)}
+        first = 0
+        for past in sorted({*ends, len(self)} - {0}):
+            if self.stranger(self._run[first], first, past) is None:
+                yield self._run[first], first, past
+            else:  # the segments do not tell the truth
+                index = first
+                for run, events in groupby(self._run[first:past]):
+                    number = len(list(events))
+                    yield run, index, index + number
+                    index += number
+            first = past
 
     def depth(self, run: int) -> int:
         """How many runs are around a run."""

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from camshaft.context import Context
 from camshaft.events import event, event_name
-from camshaft.loop import DATA, Free, Loop, Mark, Phase, Step, every
+from camshaft.loop import DATA, Free, Loop, Mark, Phase, Step, counters, every
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Row
 from camshaft.testing.faults import PlantedError
 from camshaft.testing.scenario import Call, Data, Elements, Fires, Nth, Scenario, gives, nothing
-from camshaft.trace import RunRecord, Trace, counters
+from camshaft.trace import RunRecord, Trace
 
 __all__ = ["illegal_traces", "loops", "scenarios", "traces"]
 
