@@ -140,17 +140,23 @@ class _Gate:
     """Handlers with filters that stand side by side: one comparison passes them all by while none is due."""
 
     handlers: list[Handler]
-    counter: str | None
+    counter: str
     tally: _Tally
     due: float = 0
 
-    def call(self, engine: Any) -> None:
-        count = self.tally.value if self.counter is None else getattr(engine.state, self.counter)
+    def by_state(self, engine: Any) -> None:
+        """Called at an event that is counted in the state."""
+        count = getattr(engine.state, self.counter)
         if count >= self.due:
             self.open(engine, count)
 
-    def call_with(self, engine: Any, error: BaseException) -> bool:
-        """The same at EXCEPTION_RAISED; returns whether a handler took the error."""
+    def by_firings(self, engine: Any) -> None:
+        """Called at an event that counts its own firings."""
+        if self.tally.value >= self.due:
+            self.open(engine, self.tally.value)
+
+    def raised(self, engine: Any, error: BaseException) -> bool:
+        """Called at EXCEPTION_RAISED; returns whether a handler took the error."""
         return self.open(engine, self.tally.value, error)
 
     def open(self, engine: Any, count: int, *error: BaseException) -> bool:
@@ -246,6 +252,12 @@ class Firing:
         """What the engine itself does here; it wants no error."""
         return Handler.of((lambda engine, error: call(engine)) if self.event == "exception_raised" else call)
 
+    def _gate(self, handlers: list[Handler]) -> Callable[..., Any]:
+        gate = _Gate(handlers, self.counter or "", self._tally)
+        if self.event == "exception_raised":
+            return gate.raised
+        return gate.by_state if gate.counter else gate.by_firings
+
     def _arrange(self) -> None:
         calls = [*self._guards, *self._observers]
         if self.counter is None and any(handler.filter for handler in self._attached):
@@ -257,8 +269,7 @@ class Firing:
                 calls.append(handler)
                 continue
             if not gate:
-                made = _Gate(gate, self.counter, self._tally)
-                calls.append(Handler.of(made.call_with if self.event == "exception_raised" else made.call))
+                calls.append(Handler.of(self._gate(gate)))
             gate.append(handler)
         self.handlers = tuple(calls)
 

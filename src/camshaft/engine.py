@@ -92,7 +92,7 @@ class Engine:
         self._saved: tuple[int | None, dict[str, int]] | None = None
         self._begun = False
         self._machine: LoopMachine | None = None
-        self._take_on(loop.evolve(nested=()))
+        self._take_on(loop.evolve(nested=()) if loop.nested else loop)
         self._guard_orders()
         for nested in loop.nested:
             self._nest(nested)

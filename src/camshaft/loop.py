@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import keyword
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -237,7 +238,7 @@ class Nested:
         return str(self.engine.name)
 
 
-@attrs.frozen(init=False, repr=False)
+@attrs.frozen(init=False, repr=False, slots=False)
 class Loop(_State):
     """A state that repeats its body, with an event at the start and at the end of each pass.
 
@@ -295,15 +296,18 @@ class Loop(_State):
 
     # -- looking -------------------------------------------------------------------------------------------------
 
-    def walk(self, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    @cached_property
+    def _states(self) -> tuple[tuple[Path, Any], ...]:
+        below = [
+            ((self.name, *path), state)
+            for item in self.body
+            for path, state in (item._states if isinstance(item, Loop) else [((item.name,), item)])
+        ]
+        return (((self.name,), self), *below)
+
+    def walk(self) -> Iterator[tuple[Path, Any]]:
         """Every state of the tree with its path, outermost first. Free states are not in the tree."""
-        path = (*path, self.name)
-        yield path, self
-        for item in self.body:
-            if isinstance(item, Loop):
-                yield from item.walk(path)
-            else:
-                yield (*path, item.name), item
+        return iter(self._states)
 
     def find(self, name: str) -> Any:
         """The state of that name, or None."""
@@ -316,12 +320,12 @@ class Loop(_State):
             return "data" if self.over is DATA else "over"
         return "until" if self.until is not None else self.times
 
-    @property
+    @cached_property
     def data_loop(self) -> Loop | None:
         """The loop that takes the data of the run; None when none does."""
         return next((item for _, item in self.walk() if isinstance(item, Loop) and item.over is DATA), None)
 
-    @property
+    @cached_property
     def event_keys(self) -> tuple[str, ...]:
         """The keys of every event that this loop can fire, each once, built-in ones included."""
         keys = ["started"]
