@@ -20,9 +20,9 @@ __all__ = ["Limits", "load_cursor", "save_cursor"]
 START_OVER = "call close() first to start over"
 
 
-def _limit(_: Any, attribute: attrs.Attribute[Any], value: int | None) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"{attribute.name}={value!r} is no limit: give a whole number of 1 or more")
+def _check_limit(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} is no limit: give a whole number of 1 or more")
 
 
 @attrs.frozen
@@ -33,11 +33,17 @@ class Limits:
         ValueError: a limit is not positive, or both kinds are given.
     """
 
-    max_epochs: int | None = attrs.field(default=None, validator=_limit)
-    max_iters: int | None = attrs.field(default=None, validator=_limit)
-    epoch_length: int | None = attrs.field(default=None, validator=_limit)
+    max_epochs: int | None = None
+    max_iters: int | None = None
+    epoch_length: int | None = None
 
     def __attrs_post_init__(self) -> None:
+        if self.max_epochs is not None:
+            _check_limit("max_epochs", self.max_epochs)
+        if self.max_iters is not None:
+            _check_limit("max_iters", self.max_iters)
+        if self.epoch_length is not None:
+            _check_limit("epoch_length", self.epoch_length)
         if self.max_epochs is not None and self.max_iters is not None:
             raise ValueError("max_epochs and max_iters exclude each other: give one")
 
@@ -118,9 +124,8 @@ class Limits:
 
     def begin(self, state: State, loop: Loop, data: Any) -> None:
         """Set the state to the start of a new run."""
-        for _, item in loop.walk():
-            if isinstance(item, Loop):
-                setattr(state, item.name.lower(), 0)
+        for counter in loop.counters:
+            setattr(state, counter, 0)
         state.metrics.clear()
         state.times.clear()
         state.batch = state.output = None
@@ -139,10 +144,6 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _counters(loop: Loop) -> list[str]:
-    return [item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)]
-
-
 def save_cursor(
     state: State, loop: Loop, position: int | None, counts: dict[str, int], user_keys: list[str]
 ) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def save_cursor(
     missing = [key for key in user_keys if not hasattr(state, key)]
     if missing:
         raise KeyError(f"state_dict_user_keys names {', '.join(missing)}, which the state does not have")
-    saved = {name: getattr(state, name) for name in (*_counters(loop), *LIMITS, *user_keys)}
+    saved = {name: getattr(state, name) for name in (*loop.counters, *LIMITS, *user_keys)}
     return saved | {"position": position, "event_counts": dict(counts)}
 
 
@@ -170,7 +171,7 @@ def load_cursor(
     Raises:
         ValueError: keys are missing or contradict each other; nothing is changed then.
     """
-    counters, data_loop = _counters(loop), loop.data_loop
+    counters, data_loop = loop.counters, loop.data_loop
     saved = dict(saved)
     if data_loop is not None and len(counters) == 2 and (counters[0] in saved) != (counters[1] in saved):
         _complete(saved, *counters)

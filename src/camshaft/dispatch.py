@@ -243,10 +243,12 @@ class Firing:
         """Count from here, or None: go on counting."""
         if count is not None:
             self._tally.value = count
-        for handler in self._attached:
+        filtered = [handler for handler in self._attached if handler.filter is not None]
+        for handler in filtered:
             handler.since = handler.since if count is None else 0
             handler.due = 0
-        self._arrange()
+        if filtered:
+            self._arrange()
 
     def _internal(self, call: Callable[[Any], None]) -> Handler:
         """What the engine itself does here; it wants no error."""
@@ -303,7 +305,6 @@ class Switchboard:
         self._counters |= counters
         for key, firing in self._firings.items():
             firing.count_by(self._counters.get(key))
-        self.bind()
 
     def firing(self, key: str) -> Firing:
         """The event of that key."""
@@ -334,10 +335,11 @@ class Switchboard:
 
     def begin_run(self, counts: dict[str, int] | None, deaf: frozenset[str]) -> None:
         """Count firings from ``counts`` on, or from where they are; events in ``deaf`` do not fire in this run."""
-        self._deaf = deaf
         for key, firing in self._firings.items():
             firing.begin_run(None if counts is None else counts.get(key, 0))
-        self.bind()
+        if deaf != self._deaf:
+            self._deaf = deaf
+            self.bind()
 
     def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Callable[[Any], None]]]) -> None:
         """Let watchers hear these events; each makes, for a key, a function of the engine."""

@@ -28,6 +28,9 @@ from camshaft.state import State
 __all__ = ["Engine", "RemovableEventHandle"]
 
 
+BUILT_IN_HANDLES = {event.value: event for event in Events}
+
+
 class RemovableEventHandle:
     """What attaching a handler returns: it removes it again, by ``remove()`` or at the end of a ``with`` block."""
 
@@ -87,7 +90,7 @@ class Engine:
         self._by_hand: dict[EventHandle, Firing] = {}
         self._guarded: set[tuple[str, ...]] = set()
         self._aside: list[str] = []
-        self._handles: dict[str, EventHandle] = {event.value: event for event in Events}
+        self._handles: dict[str, EventHandle] = BUILT_IN_HANDLES.copy()
         self._last_event: str | None = None
         self._saved: tuple[int | None, dict[str, int]] | None = None
         self._begun = False
@@ -568,9 +571,8 @@ class Engine:
         """
         if self.active is not None:
             self._refuse_if_executing("end it from inside with terminate()")
-        for _, item in self._loop.walk():
-            if isinstance(item, Loop):
-                setattr(self.state, item.name.lower(), 0)
+        for counter in self._loop.counters:
+            setattr(self.state, counter, 0)
         self._saved, self._begun = None, False
         if self.active is not None:
             self.active.drop()

@@ -173,11 +173,9 @@ class Feed:
         self._data = None
 
     def _aim(self) -> None:
-        state = self._state
-        ends = [limit for limit in (state.max_iters,) if limit is not None]
-        if state.epoch_length is not None:
-            ends.append(self._first + state.epoch_length)
-        self._target = min(ends, default=None)
+        length, self._target = self._state.epoch_length, self._state.max_iters
+        if length is not None and (self._target is None or self._first + length < self._target):
+            self._target = self._first + length
 
     def _count(self) -> int:
         return getattr(self._state, self._counter)  # type: ignore[no-any-return]

@@ -321,6 +321,11 @@ class Loop(_State):
         return "until" if self.until is not None else self.times
 
     @cached_property
+    def counters(self) -> tuple[str, ...]:
+        """The attributes of the state in which its loops count their passes, outermost first."""
+        return tuple(item.name.lower() for _, item in self.walk() if isinstance(item, Loop))
+
+    @cached_property
     def data_loop(self) -> Loop | None:
         """The loop that takes the data of the run; None when none does."""
         return next((item for _, item in self.walk() if isinstance(item, Loop) and item.over is DATA), None)

@@ -385,9 +385,11 @@ class Run:
 
     def _close(self) -> None:
         """Close what the run opened, all of it, and raise the first error of doing so."""
-        children, self.children = list(self.children), {}
-        errors = []
-        for close in (self._generator.close, *(child.drop for child in children), self.feed.close):
+        errors, closing = [], [self._generator.close, self.feed.close]
+        if self.children:
+            closing[1:1] = [child.drop for child in self.children]
+            self.children = {}
+        for close in closing:
             try:
                 close()
             except BaseException as error:
