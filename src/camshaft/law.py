@@ -48,7 +48,7 @@ class Move:
 
     def _make(self, context: Context) -> bool | None:
         """Write the function when it is wanted for the first time."""
-        tests = [f"if {guard.holds} is False: return True" for guard in self._guards]
+        tests = [f"if ({guard.holds}) is False: return True" for guard in self._guards]
         names = {name: value for guard in self._guards for name, value in guard.names.items()}
         self.refuse = function([*tests, *self._effects], names)
         return self.refuse(context)  # type: ignore[no-any-return]

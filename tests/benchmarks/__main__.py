@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure everything, print a table, write the figures as JSON."""
+"""``python -m benchmarks``: measure everything, print tables, write the figures as JSON."""
 
 from __future__ import annotations
 
@@ -15,34 +15,61 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import iterations, rest
-from benchmarks.timing import Figure
+from benchmarks.growth import Growth, growths
+from benchmarks.timing import Figure, over_runs
 
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description="Measure what camshaft costs.")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of each measurement")
-    parser.add_argument("--json", type=Path, help="write all values of all rounds to this file")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what camshaft costs.")
+    parser.add_argument("--runs", type=int, default=1, help="do everything so often, and report the median of the runs")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each measurement in a run")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where to write all values")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table("figure", "target", "median", "quartiles", "", title="What it costs")
+    runs = [list(_measured(options.rounds, run + 1)) for run in range(options.runs)]
+    figures = [over_runs(list(figure)) for figure in zip(*runs, strict=True)]
+    grown = list(growths(max(3, options.rounds // 5)))
+    console = Console(width=130)
+    console.print(_costs(figures))
+    console.print(_growth(grown))
+    options.json.write_text(json.dumps(_as_json(figures, grown, options.runs, options.rounds), indent=1) + "\n")
+    console.print(f"all values are in {options.json}")
+
+
+def _measured(rounds: int, run: int) -> list[Figure]:
+    found = []
+    for figure in chain(iterations.figures(rounds), rest.figures(rounds)):
+        print(f"run {run}: {figure.name}: {_number(figure.median)} {figure.unit}", file=sys.stderr)
+        found.append(figure)
+    return found
+
+
+def _costs(figures: list[Figure]) -> Table:
+    table = Table("figure", "target", "median", "spread", "", title="What it costs")
     for column in table.columns[1:4]:
         column.justify = "right"
-    found: list[Figure] = []
-    for figure in chain(iterations.figures(options.rounds), rest.figures(options.rounds)):
-        found.append(figure)
-        print(f"{figure.name}: {_number(figure.median)} {figure.unit}", file=sys.stderr)
+    for figure in figures:
         low, high = figure.spread
-        sign = "" if figure.target is None else "≥ " if figure.at_least else "≤ "
-        target = "" if figure.target is None else f"{sign}{figure.target:g} {figure.unit}"
         verdict = {True: "met", False: "missed", None: ""}[figure.is_met]
-        table.add_row(
-            figure.name, target, f"{_number(figure.median)} {figure.unit}", f"{_number(low)} - {_number(high)}", verdict
-        )
-    Console(width=130).print(table)
-    if options.json is not None:
-        machine = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
-        options.json.write_text(json.dumps({"on": machine, "figures": [attrs.asdict(one) for one in found]}, indent=1))
+        median = f"{_number(figure.median)} {figure.unit}"
+        table.add_row(figure.name, figure.goal, median, f"{_number(low)} - {_number(high)}", verdict)
+    return table
+
+
+def _growth(grown: list[Growth]) -> Table:
+    table = Table("time to", "with more", "sizes", "milliseconds", "slope", title="How it grows (slope 1 is linear)")
+    for one in grown:
+        sizes, times = (f"{size:,}" for size in one.seconds), (_number(s * 1000) for s in one.seconds.values())
+        table.add_row(one.name, one.of, "  ".join(sizes), "  ".join(times), f"{one.slope:.2f}")
+    return table
+
+
+def _as_json(figures: list[Figure], grown: list[Growth], runs: int, rounds: int) -> dict[str, object]:
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
+    costs = [attrs.asdict(one) | {"median": one.median, "met": one.is_met} for one in figures]
+    growth = [attrs.asdict(one) | {"slope": one.slope} for one in grown]
+    return {"on": machine, "runs": runs, "rounds": rounds, "figures": costs, "growth": growth}
 
 
 def _number(value: float) -> str:

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import attrs
 
-__all__ = ["Figure", "Rounds", "measure"]
+__all__ = ["Figure", "Rounds", "measure", "over_runs"]
 
 
 @attrs.frozen
@@ -19,16 +19,17 @@ class Figure:
     Attributes:
         name: what was measured.
         unit: of its value: ``"x"`` for a ratio.
-        values: one for each round.
-        target: what it should be at most, or at least.
-        at_least: whether the target is a lower bound.
+        values: one for each round; one for each run, where it was measured in several.
+        target: what it should be.
+        bound: how: ``"<="`` at most, ``">="`` at least, ``"="`` so that no difference can be measured, which is when
+            the quartiles lie around the target.
     """
 
     name: str
     unit: str
     values: list[float]
     target: float | None = None
-    at_least: bool = False
+    bound: str = "<="
 
     @property
     def median(self) -> float:
@@ -48,7 +49,27 @@ class Figure:
         """Whether the median reaches the target; None where there is none."""
         if self.target is None:
             return None
-        return self.median >= self.target if self.at_least else self.median <= self.target
+        if self.bound == "=":
+            low, high = self.spread
+            return low <= self.target <= high or self.median <= self.target
+        return self.median >= self.target if self.bound == ">=" else self.median <= self.target
+
+    @property
+    def goal(self) -> str:
+        """The target, in words."""
+        if self.target is None:
+            return ""
+        return f"{SIGNS[self.bound]} {self.target:g} {self.unit}"
+
+
+SIGNS = {"<=": "≤", ">=": "≥", "=": "="}
+
+
+def over_runs(figures: list[Figure]) -> Figure:
+    """A figure of several runs: their medians. That of a single run is as it was."""
+    if len(figures) == 1:
+        return figures[0]
+    return attrs.evolve(figures[0], values=[figure.median for figure in figures])
 
 
 @attrs.frozen

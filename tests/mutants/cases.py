@@ -84,15 +84,29 @@ class Gives:
 
 
 class Asks(Answers):
-    """``Asks(call, *answers)``: a condition that gives these answers in turn, and makes a call with the last."""
+    """``Asks(call, n, *answers)``: a condition that gives these answers in turn, and makes a call with the n-th."""
 
     def __call__(self, engine: Any) -> bool:
         """Ask it."""
-        call, *answers = self.arguments
+        call, n, *answers = self.arguments
         self.asked += 1
-        if self.asked == len(answers):
-            getattr(engine, call)()
+        if self.asked == n:
+            eval(f"engine.{call}", {"engine": engine})
         return bool(answers[min(self.asked, len(answers)) - 1])
+
+
+class Yields(Elements):
+    """``Yields(call, n, length)``: so many elements, and a call before the n-th of them, or before their end."""
+
+    def __call__(self, engine: Any) -> Iterator[int]:  # type: ignore[override]
+        """The elements."""
+        call, n, length = self.arguments
+        for number in range(length):
+            if number + 1 == n:
+                eval(f"engine.{call}", {"engine": engine})
+            yield number
+        if n > length:
+            eval(f"engine.{call}", {"engine": engine})
 
 
 # -- loops ------------------------------------------------------------------------------------------------------------
@@ -112,12 +126,15 @@ DECLARED = Loop(
         over=DATA,
     ),
 )
-FOLDS = Loop(
-    "FOLD",
-    Phase("SPLIT", Gives("parts", 8)),
-    Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", gives), over=DATA), times=2),
-    over=Elements(2),
-)
+
+
+def _folds(over: Any) -> Loop:
+    """A loop around the epochs."""
+    epoch = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", gives), over=DATA), times=2)
+    return Loop("FOLD", Phase("SPLIT", Gives("parts", 8)), epoch, over=over)
+
+
+FOLDS = _folds(Elements(2))
 
 
 def _episodes(when: Any, until: Any) -> Loop:
@@ -413,6 +430,9 @@ def folds() -> Iterator[Case]:
     saved = {"fold": 0, "epoch": 0, "iteration": 0, "max_epochs": None, "max_iters": None, "epoch_length": 2}
     between = saved | {"fold": 1, "epoch": 2, "iteration": 4, "position": None}
     yield Case("a run that goes on with the second fold", Scenario(FOLDS, Data(2)), None, between)
+    for call in ("terminate()", "terminate(skip_completed=True)", "interrupt()"):
+        for n in (1, 2, 3):
+            yield Case(f"{call} before element {n}", Scenario(_folds(Yields(call, n, 2)), Data(2)))
 
 
 def episodes() -> Iterator[Case]:
@@ -438,8 +458,15 @@ def episodes() -> Iterator[Case]:
         yield Case(name, Scenario(EPISODES, calls=(Call(at, n, what, value),)))
     skips = tuple(Call("ACT", n, "terminate_epoch", True) for n in (1, 2, 3, 4))
     yield Case("terminate_epoch in every pass", Scenario(EPISODES, calls=skips))
-    ends = _episodes(Nth(2), Asks("terminate", False, True))
-    yield Case("terminate in the condition that ends the run", Scenario(ends))
+    for call in ("terminate()", "terminate(skip_completed=True)", "interrupt()"):
+        for n in (1, 2, 3):
+            asks = Asks(call, n, False, False, True)
+            yield Case(f"{call} when the condition is asked {n}", Scenario(_episodes(Nth(2), asks)))
+    for n in (1, 2):
+        for answer in (False, True):
+            asks = Asks("terminate_epoch(skip_epoch_completed=True)", n, answer, answer)
+            name = f"terminate_epoch in the condition of the last phase, asked {n}, answered {answer}"
+            yield Case(name, Scenario(_episodes(asks, Nth(3))))
 
 
 def parts() -> Iterator[Case]:

@@ -55,15 +55,29 @@ def _of(families: str, *edits: str) -> list[str]:
     return [f"{family}: {edit}" for family in families.split() for edit in edits]
 
 
+AT_DATA = "if PENDING and feed.expects_more(): yield PENDING"
+
 HARMLESS = {
     **dict.fromkeys(
-        _of("opaque declared folds", "without `if PENDING: yield PENDING`"),
-        "behind the last event of an epoch only the data runs code of a user, when it ends for the first time and its "
-        "length was not known; no case has data that calls the engine there",
+        _of("opaque declared", "without `if PENDING: yield PENDING`")
+        + _of("folds", "without `if PENDING: yield PENDING` (2)"),
+        "behind the last event of an epoch no code of a user runs; another thread could call there",
     ),
     **dict.fromkeys(
-        _of("opaque declared folds parts", "`if PENDING: yield PENDING` twice"),
+        _of("opaque declared folds episodes parts", "`if PENDING: yield PENDING` twice")
+        + _of("folds episodes", "`if PENDING: yield PENDING` twice (2)")
+        + _of("opaque declared folds", f"`{AT_DATA}` twice"),
         "what it lets take effect has taken effect at the first",
+    ),
+    **dict.fromkeys(
+        _of(
+            "opaque declared folds",
+            f"without `{AT_DATA}`",
+            f"DATALOADER_STOP_ITERATION before `{AT_DATA}`",
+            f"`{AT_DATA}` with `PENDING`",
+            f"`{AT_DATA}` with `PENDING and not feed.expects_more()`",
+        ),
+        "only what data calls as it ends takes effect there, and no case has data that calls the engine",
     ),
     **dict.fromkeys(
         _of("opaque declared folds", "`feed.restart()` twice"),
@@ -100,12 +114,10 @@ HARMLESS = {
 }
 """By mutant: why nobody can see it."""
 
-ENDED = "TERMINATE_SINGLE_EPOCH"
+UNGROUPED = re.compile(r"(out (before|of) `if heard:`|`if heard:` with `True`)( \(\d+\))?$")
+"""Mutants that have an event of a group tested without the group's test: each is tested by itself in there as well."""
+
 GAPS = {
-    **dict.fromkeys(
-        _of("opaque declared folds episodes parts", f"`if {ENDED}: yield {ENDED}` twice"),
-        "it passes TERMINATE_SINGLE_EPOCH twice in a row",
-    ),
     "opaque: ITERATION_COMPLETED and ITERATION_SKIPPED swapped": "it passes ITERATION_SKIPPED behind an INTERRUPT at "
     "ITERATION_STARTED, where a skip cannot be asked for any more",
 }
@@ -193,8 +205,8 @@ def mutants_of(family: str, loop: Loop) -> Iterator[Mutant]:
         if mutant.source not in seen:
             seen.add(mutant.source)
             applied = partial(_applied, program.source, mutant)
-            harmless, gap = (reasons.get(name) for reasons in (HARMLESS, GAPS))
-            yield Mutant(f"source: {edit.kind}", name, family, applied, harmless, gap)
+            alone = "each event is tested by itself as well" if UNGROUPED.search(name) else None
+            yield Mutant(f"source: {edit.kind}", name, family, applied, HARMLESS.get(name, alone), GAPS.get(name))
 
 
 # -- edits ------------------------------------------------------------------------------------------------------------

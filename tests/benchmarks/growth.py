@@ -1,0 +1,86 @@
+"""How what it costs grows: with handlers, states, events of a trace, iterations."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from benchmarks.iterations import by_engine, nothing
+from benchmarks.timing import measure
+from camshaft import DATA, Engine, Events, Loop, Phase, Trace, record
+from camshaft.codegen import _program
+
+__all__ = ["Growth", "growths"]
+
+
+@attrs.frozen
+class Growth:
+    """Seconds that something takes, at several sizes of it.
+
+    Attributes:
+        name: what was done.
+        of: what there is more and more of.
+        seconds: by size, the median.
+    """
+
+    name: str
+    of: str
+    seconds: dict[int, float]
+
+    @property
+    def slope(self) -> float:
+        """The exponent with which time grows: 1 is linear. Least squares over the logarithms."""
+        sizes, times = map(math.log, self.seconds), map(math.log, self.seconds.values())
+        return statistics.linear_regression(list(sizes), list(times)).slope
+
+
+def growths(rounds: int) -> Iterator[Growth]:
+    """Each at four sizes."""
+    yield _grown("100 iterations", "handlers of an event", (10, 100, 1_000, 10_000), _handlers, rounds)
+    yield _grown("declare, lint, compile, machine", "states side by side", (125, 250, 500, 1_000), _states, rounds)
+    yield _grown("check a trace", "events", (4_000, 40_000, 400_000, 1_200_000), _events, rounds)
+    yield _grown("run", "iterations", (1_000, 10_000, 100_000, 1_000_000), _iterations, rounds)
+
+
+Work = Callable[[int], object]
+
+
+def _grown(name: str, of: str, sizes: tuple[int, ...], make: Callable[[int], Work], rounds: int) -> Growth:
+    found = measure({str(size): (make(size), 1) for size in sizes}, rounds)
+    return Growth(name, of, {size: statistics.median(found.seconds[str(size)]) for size in sizes})
+
+
+def _handlers(size: int) -> Work:
+    engine = Engine(nothing)
+    for _ in range(size):
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: None)
+    run = by_engine(engine)
+    return lambda n: run(100)
+
+
+def _states(size: int) -> Work:
+    def build(n: int) -> None:
+        _program.cache_clear()
+        phases = [Phase(f"S{number}") for number in range(size)]
+        _ = Engine(Loop("EPOCH", Loop("ITERATION", *phases, over=DATA))).machine
+
+    return build
+
+
+def _events(size: int) -> Work:
+    trace = _recorded(size)
+    return lambda n: trace.assert_legal()
+
+
+def _recorded(size: int) -> Trace:
+    with record() as trace:
+        Engine(nothing).run(range(size // 4 - 1))  # four events an iteration, and four around them
+    return trace
+
+
+def _iterations(size: int) -> Work:
+    run = by_engine(Engine(nothing))
+    return lambda n: run(size)
