@@ -25,7 +25,7 @@ def _check_limit(name: str, value: int) -> None:
         raise ValueError(f"{name}={value!r} is no limit: give a whole number of 1 or more")
 
 
-@attrs.frozen
+@attrs.define
 class Limits:
     """What was asked of one call of ``run()``.
 
@@ -53,11 +53,10 @@ class Limits:
         Raises:
             ValueError: the limits are below what is done, or of the other kind than before.
         """
-        epochs = getattr(state, loop.name.lower())
-        data_loop = loop.data_loop
-        iters = getattr(state, data_loop.name.lower()) if data_loop else 0
         if not begun:
             return False
+        epochs = getattr(state, loop.counters[0])
+        iters = getattr(state, loop.data_loop.name.lower()) if loop.data_loop else 0
         begun_with = "max_epochs" if state.max_epochs is not None else "max_iters"
         other = (
             self.max_iters if begun_with == "max_epochs" else self.max_epochs if state.max_iters is not None else None

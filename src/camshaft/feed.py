@@ -111,7 +111,8 @@ class Feed:
             Terminate: ``max_iters`` is reached inside the epoch.
         """
         self._aim()
-        count, state = self._count(), self._state
+        state = self._state
+        count = getattr(state, self._counter)
         if state.epoch_length is not None and count - self._first >= state.epoch_length:
             self._first = count
             return False

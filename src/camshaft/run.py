@@ -439,6 +439,8 @@ class Run:
 
     def _watch(self) -> None:
         watching = observers.get()
+        if not watching and not self.engine.strict:
+            return
         if self.engine.strict:
             if self._strict is None:
                 place, context = self.cursor()
