@@ -53,7 +53,7 @@ HELPERS = {
 }
 
 
-@attrs.frozen
+@attrs.define
 class Line:
     """Where the loop stands while a line of its source runs.
 
@@ -213,7 +213,8 @@ class _Writer:
     # -- text --------------------------------------------------------------------------------------------------------
 
     def _line(self, text: str, event: str | None = None, joins: bool = False) -> None:
-        self._flush()
+        if self.waiting:
+            self._flush()
         self._write(text, Line(self.path, event, event or self.last, joins))
 
     def _write(self, text: str, line: Line) -> None:

@@ -69,6 +69,7 @@ class _RunJudge(OrderChecker):
         context = record.context.copy()
         if record.limits:
             context.max_epochs, context.max_iters = record.limits["max_epochs"], record.limits["max_iters"]
+        context.counts = {item.name: 0 for _, item in machine.loop.walk() if isinstance(item, Loop)} | context.counts
         super().__init__(machine, record.engine, context, record.place)
         self.record = record
 
@@ -82,13 +83,15 @@ class _RunJudge(OrderChecker):
         """
         __tracebackhide__ = True
         context, counts, move = self.context, self.context.counts, self.move
-        for number, (event, count) in enumerate(trace.counted(first, past), first + 1):
+        number = first
+        for event, count in trace.counted(first, past):
+            number += 1
             following = move.then.get(event)
             if following is None or (following.refuse is not None and following.refuse(context)):
                 self.move, self.seen = move, number
                 raise self.error(event)
             move = following
-            if counts.get(move.loop, 0) != count:
+            if counts[move.loop] != count:
                 self.move, self.seen = move, number
                 raise self._miscounted(count)
         self.move, self.seen = move, past

@@ -197,7 +197,7 @@ def _declared(rounds: int) -> Iterator[Figure]:
 
 def _loader(rounds: int) -> Iterator[Figure]:
     torch.manual_seed(0)
-    images = TensorDataset(torch.randn(256, 1, 16, 16), torch.arange(256) % 10)
+    images = TensorDataset(torch.randn(1024, 1, 16, 16), torch.arange(1024) % 10)
     loader = DataLoader(images, batch_size=16, num_workers=2, persistent_workers=True)
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -95,15 +95,18 @@ class Rounds:
 
 
 def measure(contenders: dict[str, tuple[Callable[[int], None], int]], rounds: int) -> Rounds:
-    """Let contenders take turns.
+    """Let contenders take turns, each round with another one first.
 
     Args:
         contenders: by name, what does a number of units of work, and that number.
         rounds: how often; one more is thrown away first.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
     for number in range(rounds + 1):
-        for name, (work, units) in contenders.items():
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            work, units = contenders[name]
             gc.collect()
             gc.disable()
             began = perf_counter()
