@@ -34,7 +34,7 @@ def test_the_source_of_the_standard_loop():
                     try:
                         if EPOCH_STARTED: yield EPOCH_STARTED
                         feed.begin()
-                        if GET_BATCH_STARTED and feed.expects_more(): yield GET_BATCH_STARTED
+                        if GET_BATCH_STARTED and state.iteration < feed.target: yield GET_BATCH_STARTED
                         while feed.more():
                             for state.batch in feed.batches:
                                 state.output = output = None
@@ -55,10 +55,10 @@ def test_the_source_of_the_standard_loop():
                                     if ITERATION_COMPLETED: yield ITERATION_COMPLETED
                                 except SkipIteration:
                                     if ITERATION_SKIPPED: yield ITERATION_SKIPPED
-                                if GET_BATCH_STARTED and feed.expects_more():
+                                if GET_BATCH_STARTED and state.iteration < feed.target:
                                     yield GET_BATCH_STARTED
                                     if feed.stale: break
-                            if PENDING and feed.expects_more(): yield PENDING
+                            if PENDING and state.iteration < feed.target: yield PENDING
                             if feed.ran_out() and DATALOADER_STOP_ITERATION: yield DATALOADER_STOP_ITERATION
                         if PENDING: yield PENDING
                     except TerminateEpoch as ended:

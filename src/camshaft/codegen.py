@@ -359,7 +359,7 @@ class _Writer:
     def _data_loop(self, structure: tuple[Any, ...]) -> None:
         _, name, started, completed, _, _, *body = structure
         outside = self.path
-        expects = " and feed.expects_more()"
+        expects = f" and state.{name.lower()} < feed.target"
         self._line("feed.begin()")
         self.path = (*outside, "GET_BATCH")
         get_batch, stop = self._event("get_batch_started"), self._event("dataloader_stop_iteration")

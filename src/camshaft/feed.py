@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -41,6 +42,8 @@ def _nothing() -> None:
 class Feed:
     """Hands the loop its batches, ``for state.batch in feed.batches``, and keeps the iterator across epochs.
 
+    While the counter is below ``target`` there is another batch to fetch, as far as the limits say.
+
     Args:
         state: the state of the engine.
         data: an iterable of batches; None for a run without data, which takes ``state.epoch_length`` times None.
@@ -58,12 +61,12 @@ class Feed:
         "_opened_at",
         "_restarted",
         "_state",
-        "_target",
         "_to_pass_over",
         "batches",
         "gave_out",
         "skipped",
         "stale",
+        "target",
     )
 
     def __init__(self, state: State, data: Any, counter: str, skipped: int = 0, gave: bool = False) -> None:
@@ -72,7 +75,7 @@ class Feed:
         self._counter = counter
         self._iterator: Iterator[Any] | None = None
         self._first = 0
-        self._target: int | None = None
+        self.target = math.inf
         self._opened_at = 0
         self._gave = gave
         self._restarted = False
@@ -99,11 +102,6 @@ class Feed:
         self._state.resumed = False
         self._aim()
 
-    def expects_more(self) -> bool:
-        """Whether there is another batch to fetch, as far as the limits say."""
-        target = self._target
-        return target is None or getattr(self._state, self._counter) < target
-
     def more(self) -> bool:
         """Make ``batches`` ready for what the epoch still wants; False when it has had its share.
 
@@ -123,7 +121,7 @@ class Feed:
             self._opened_at = count
             self._pass_over()
         self.stale = False
-        self.batches = self._iterator if self._target is None else islice(self._iterator, self._target - count)
+        self.batches = self._iterator if self.target == math.inf else islice(self._iterator, int(self.target) - count)
         return True
 
     def ran_out(self) -> bool:
@@ -136,7 +134,7 @@ class Feed:
             Terminate: the data was restarted and gave nothing; a warning says so.
         """
         count = self._count()
-        if self.stale or not self.expects_more():
+        if self.stale or count >= self.target:
             return False
         if count == self._opened_at and (self._restarted or not self._gave or self._state.epoch_length is None):
             self._gave_nothing(count)
@@ -174,9 +172,10 @@ class Feed:
         self._data = None
 
     def _aim(self) -> None:
-        length, self._target = self._state.epoch_length, self._state.max_iters
-        if length is not None and (self._target is None or self._first + length < self._target):
-            self._target = self._first + length
+        state = self._state
+        self.target = math.inf if state.max_iters is None else state.max_iters
+        if state.epoch_length is not None and self._first + state.epoch_length < self.target:
+            self.target = self._first + state.epoch_length
 
     def _count(self) -> int:
         return getattr(self._state, self._counter)  # type: ignore[no-any-return]
@@ -196,7 +195,7 @@ class Feed:
         raise Terminate
 
     def _nothing(self) -> Iterator[None]:
-        while self.expects_more():
+        while self._count() < self.target:
             yield None
 
     def _pass_over(self) -> None:

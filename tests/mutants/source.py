@@ -55,7 +55,7 @@ def _of(families: str, *edits: str) -> list[str]:
     return [f"{family}: {edit}" for family in families.split() for edit in edits]
 
 
-AT_DATA = "if PENDING and feed.expects_more(): yield PENDING"
+AT_DATA = "if PENDING and state.iteration < feed.target: yield PENDING"
 
 HARMLESS = {
     **dict.fromkeys(
@@ -75,7 +75,7 @@ HARMLESS = {
             f"without `{AT_DATA}`",
             f"DATALOADER_STOP_ITERATION before `{AT_DATA}`",
             f"`{AT_DATA}` with `PENDING`",
-            f"`{AT_DATA}` with `PENDING and not feed.expects_more()`",
+            f"`{AT_DATA}` with `PENDING and not state.iteration < feed.target`",
         ),
         "only what data calls as it ends takes effect there, and no case has data that calls the engine",
     ),
