@@ -87,9 +87,9 @@ class Rounds:
         return [(a - b) * unit for a, b in zip(self.seconds[one], self.seconds[other], strict=True)]
 
     def less_overhead(self, one: str, other: str, bare: str) -> list[float]:
-        """How many times less one adds to the bare loop than another does."""
+        """How many times less one adds to the bare loop than another does; less than a nanosecond counts as one."""
         return [
-            (b - c) / max(a - c, 1e-12)
+            (b - c) / max(a - c, 1e-9)
             for a, b, c in zip(self.seconds[one], self.seconds[other], self.seconds[bare], strict=True)
         ]
 
