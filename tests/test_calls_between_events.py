@@ -2,7 +2,7 @@
 
 import pytest
 
-from camshaft import DATA, Engine, Loop, Phase, every, record
+from camshaft import DATA, Engine, EventOrderError, Loop, Phase, State, every, record
 
 CALLS = {
     "terminate": lambda engine: engine.terminate(),
@@ -155,3 +155,144 @@ def test_data_that_a_call_ended_has_no_length_yet():
     engine = Engine(nothing)
     assert events_of(engine, ending())[-2:] == ["terminate", "completed"]
     assert engine.state.epoch_length is None
+
+
+INNER_CALLS = CALLS | {
+    "terminate_epoch": lambda engine: engine.terminate_epoch(),
+    "terminate_epoch skip": lambda engine: engine.terminate_epoch(skip_epoch_completed=True),
+}
+
+
+def counted_as_fired(engine, fired):
+    """Whether every loop has counted the passes that began, and no other."""
+    loops = [item for _, item in engine.loop.walk() if isinstance(item, Loop)]
+    return all(getattr(engine.state, loop.name.lower()) == fired.count(loop.started) for loop in loops)
+
+
+@pytest.mark.parametrize("call", INNER_CALLS)
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_call_in_until_of_an_inner_loop_acts_before_the_next_pass_is_counted(call, at, strict):
+    until = once(INNER_CALLS[call], lambda asked: asked % 2 == 0, at)
+    engine = Engine(Loop("EPOCH", Loop("TIMESTEP", Phase("ACT"), until=until)), strict=strict)
+    assert counted_as_fired(engine, events_of(engine, max_epochs=2))
+
+
+@pytest.mark.parametrize("call", INNER_CALLS)
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_call_in_the_elements_of_an_inner_loop_acts_before_the_pass_is_counted(call, at):
+    def elements(engine):
+        for number in range(3):
+            if engine.state.epoch == 1 and number == at:
+                INNER_CALLS[call](engine)
+            yield number
+
+    engine = Engine(Loop("EPOCH", Loop("PART", Phase("ACT"), over=elements)))
+    assert counted_as_fired(engine, events_of(engine, max_epochs=2))
+
+
+BEFORE = {
+    "until": Loop("WARM_UP", Phase("WARM"), until=lambda engine: engine.calls(engine)),
+    "when": Phase("RARE", nothing, when=lambda engine: not engine.calls(engine)),
+    "step": Loop("WARM_UP", Phase("WARM", lambda engine, batch: engine.calls(engine) and None), times=1),
+}
+
+
+@pytest.mark.parametrize("call", INNER_CALLS)
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("behind", [{"times": 2}, {"over": range(2)}, {"over": DATA}])
+def test_a_call_right_before_an_inner_loop_acts_before_its_first_pass_is_counted(call, before, behind):
+    called = []
+
+    def calls(engine):
+        if not called:
+            called.append(None)
+            INNER_CALLS[call](engine)
+        return True
+
+    engine = Engine(Loop("EPOCH", BEFORE[before], Loop("PART", Phase("ACT"), **behind)))
+    engine.calls = calls
+    limits = {"max_epochs": 2} | ({"epoch_length": 2} if engine.loop.data_loop else {})
+    assert counted_as_fired(engine, events_of(engine, **limits))
+
+    called.clear()
+    engine.run(**limits)
+    if call == "interrupt":  # what is left is legal in a trace of its own
+        engine.strict = True
+        events_of(engine)
+
+
+@pytest.mark.parametrize("kind", ["until", "over", "when"])
+def test_a_pause_behind_the_loop_over_data_goes_on_in_a_trace_of_its_own(kind):
+    def asks(engine):
+        if engine.state.epoch == 1:
+            engine.interrupt()
+        return True
+
+    def elements(engine):
+        asks(engine)
+        yield 1
+
+    behind = {
+        "until": Loop("LATE", Phase("ACT"), until=asks),
+        "over": Loop("LATE", Phase("ACT"), over=elements),
+        "when": Phase("LATE", nothing, when=asks),
+    }
+    for data in (None, [1, 2]):
+        engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("STEP", nothing), over=DATA), behind[kind]))
+        engine.run(data, epoch_length=2, max_epochs=2)
+        assert engine.active is not None
+        assert counted_as_fired(
+            engine, ["epoch_started", *["iteration_started"] * 2, *["late_started"] * (kind == "until")]
+        )
+        engine.strict = True
+        assert events_of(engine)[-1] == "completed"
+
+
+def test_a_call_that_comes_between_a_count_and_its_event_goes_on_with_the_pass_that_was_counted():
+    class Interrupting(State):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if (name, value) in (("part", 2), ("iteration", 1)):
+                engine.interrupt()
+
+    for passes in ({"times": 3}, {"over": DATA}):
+        name = "PART" if "times" in passes else "ITERATION"
+        engine = Engine(Loop("EPOCH", Loop(name, Phase("ACT"), **passes)))
+        engine.state.__class__ = Interrupting
+        limits = {"epoch_length": 2} if engine.loop.data_loop else {}
+        engine.run(**limits)
+        assert engine.active is not None
+        engine.strict = True
+        assert events_of(engine)[-1] == "completed"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_epoch_can_be_terminated_in_a_state_with_any_name(strict):
+    def act(engine, batch):
+        if engine.state.epoch == 1:
+            engine.terminate_epoch()
+
+    engine = Engine(Loop("EPOCH", Phase("TERMINATED_SOON", act), Phase("LATER")), strict=strict)
+    assert events_of(engine, max_epochs=2).count("terminate_single_epoch") == 1
+
+
+def test_a_run_that_ends_behind_data_whose_length_it_has_just_learned_is_legal():
+    def asks(engine):
+        engine.terminate()
+        return False
+
+    engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("ACT"), over=DATA), Phase("LATE", nothing, when=asks)))
+    with record() as trace:
+        engine.run(iter([1, 2, 3]))
+    trace.assert_legal()
+    assert engine.state.epoch_length == 3
+    trace.runs[0].limits["epoch_length"] = 2
+    with pytest.raises(EventOrderError, match="had None iterations in an epoch"):
+        trace.assert_legal()
+
+
+def test_max_iters_leaves_the_number_of_times_as_it_is():
+    engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("ACT"), over=DATA), times=3))
+    engine.add_event_handler("epoch_started", lambda engine: engine.terminate_epoch())
+    assert events_of(engine, [1, 2], max_iters=4).count("epoch_started") == 3

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
+import pickle
+import weakref
 
 import pytest
 from hypothesis import given
@@ -163,3 +167,31 @@ def test_an_opaque_step_and_phases_can_stand_together():
     )
     Engine(loop).run([1, 2])
     assert log == [1, "log", 2, "log"]
+
+
+def test_a_loop_that_nobody_refers_to_is_freed_without_the_garbage_collector():
+    class Function:
+        def __call__(self, engine, batch):
+            return None
+
+    gc.collect()
+    gc.disable()
+    try:
+        function = Function()
+        freed = weakref.ref(function)
+        loop = Loop("EPOCH", Loop("ITERATION", Phase("ACT", function), over=DATA))
+        longer = loop.insert(Phase("CLIP"), after="ACT")
+        assert longer.data_loop is not None
+        assert [item.name for _, item in longer.walk()] == ["EPOCH", "ITERATION", "ACT", "CLIP"]
+        del function, loop, longer
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+def test_a_copied_loop_walks_through_itself():
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("ACT"), over=DATA))
+    assert loop.event_keys
+    copied = copy.copy(loop)
+    assert next(copied.walk())[1] is copied
+    assert pickle.loads(pickle.dumps(loop)) == loop

@@ -343,6 +343,7 @@ class _Writer:
         counter = f"state.{name.lower()}"
         if kind == "over":
             self._open(f"for {counter}_item in {self._elements(name, is_call)}:")
+            self._line(OBEY)
         elif kind == "until":
             self._open("while True:")
         else:
@@ -354,6 +355,7 @@ class _Writer:
         self._fire(completed)
         if kind == "until":
             self._line(f"if {self._call(name, 'until', f'{name.lower()}_until')}(engine): break")
+            self._line(OBEY)
         self._close()
 
     def _data_loop(self, structure: tuple[Any, ...]) -> None:
@@ -396,9 +398,11 @@ class _Writer:
 
     def _body(self, body: list[tuple[Any, ...]]) -> None:
         path = self.path
-        for item in body:
+        for before, item in zip([None, *body], body, strict=False):
             kind, name, *_ = item
             if kind is Loop:
+                if before is not None and not _ends_with_event(before):
+                    self._line(OBEY)
                 self._loop(item)
                 continue
             self.path = path if kind is Step else (*path, name)

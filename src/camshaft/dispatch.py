@@ -302,9 +302,10 @@ class Switchboard:
 
     def count_by(self, counters: dict[str, str]) -> None:
         """Let filters on these events count an attribute of the state, instead of the firings of the event."""
-        self._counters |= counters
-        for key, firing in self._firings.items():
-            firing.count_by(self._counters.get(key))
+        with self._lock:
+            self._counters |= counters
+            for key, firing in self._firings.items():
+                firing.count_by(self._counters.get(key))
 
     def firing(self, key: str) -> Firing:
         """The event of that key."""
@@ -335,18 +336,20 @@ class Switchboard:
 
     def begin_run(self, counts: dict[str, int] | None, deaf: frozenset[str]) -> None:
         """Count firings from ``counts`` on, or from where they are; events in ``deaf`` do not fire in this run."""
-        for key, firing in self._firings.items():
-            firing.begin_run(None if counts is None else counts.get(key, 0))
-        if deaf != self._deaf:
-            self._deaf = deaf
-            self.bind()
+        with self._lock:
+            for key, firing in self._firings.items():
+                firing.begin_run(None if counts is None else counts.get(key, 0))
+            if deaf != self._deaf:
+                self._deaf = deaf
+                self.bind()
 
     def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Callable[[Any], None]]]) -> None:
         """Let watchers hear these events; each makes, for a key, a function of the engine."""
         makers = list(watchers)
-        for key in keys:
-            self.firing(key).observe(maker(key) for maker in makers)
-        self.bind()
+        with self._lock:
+            for key in keys:
+                self.firing(key).observe(maker(key) for maker in makers)
+            self.bind()
 
     def attend(self, attentive: bool) -> None:
         """Have the loop yield every event, heard or not; or only those that are heard again."""
@@ -356,12 +359,13 @@ class Switchboard:
 
     def bind(self) -> None:
         """Bring every name up to date."""
-        for key, name in self._names.items():
-            if self.attentive or key in self._firings:
-                self._hear(self.firing(key))
-            else:
-                self._namespace[name] = False
-        self._group()
+        with self._lock:
+            for key, name in self._names.items():
+                if self.attentive or key in self._firings:
+                    self._hear(self.firing(key))
+                else:
+                    self._namespace[name] = False
+            self._group()
 
     def _group(self) -> None:
         self._namespace["heard"] = any(map(self._namespace.get, self._grouped))

@@ -297,17 +297,18 @@ class Loop(_State):
     # -- looking -------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _states(self) -> tuple[tuple[Path, Any], ...]:
-        below = [
+    def _below(self) -> tuple[tuple[Path, Any], ...]:
+        """What is inside it, with paths; without itself, so that it is not kept alive by what it keeps."""
+        return tuple(
             ((self.name, *path), state)
             for item in self.body
-            for path, state in (item._states if isinstance(item, Loop) else [((item.name,), item)])
-        ]
-        return (((self.name,), self), *below)
+            for path, state in (item.walk() if isinstance(item, Loop) else [((item.name,), item)])
+        )
 
     def walk(self) -> Iterator[tuple[Path, Any]]:
         """Every state of the tree with its path, outermost first. Free states are not in the tree."""
-        return iter(self._states)
+        yield (self.name,), self
+        yield from self._below
 
     def find(self, name: str) -> Any:
         """The state of that name, or None."""
@@ -325,10 +326,14 @@ class Loop(_State):
         """The attributes of the state in which its loops count their passes, outermost first."""
         return tuple(item.name.lower() for _, item in self.walk() if isinstance(item, Loop))
 
-    @cached_property
+    @property
     def data_loop(self) -> Loop | None:
         """The loop that takes the data of the run; None when none does."""
-        return next((item for _, item in self.walk() if isinstance(item, Loop) and item.over is DATA), None)
+        return self if self.over is DATA else self._data_loop_below
+
+    @cached_property
+    def _data_loop_below(self) -> Loop | None:
+        return next((item for _, item in self._below if isinstance(item, Loop) and item.over is DATA), None)
 
     @cached_property
     def event_keys(self) -> tuple[str, ...]:

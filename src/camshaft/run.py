@@ -192,12 +192,16 @@ class Run:
             return READY, context
         context.passes = dict.fromkeys(context.counts)
         context.knows_entered = False
-        if data_loop is not None and (self._held is not PENDING or line.path[-1:] == ("GET_BATCH",)):
+        is_in_data = data_loop is not None and bool({data_loop.name, "GET_BATCH"} & set(line.path))
+        if data_loop is not None and (is_in_data or self._held is None):
             context.passes[data_loop.name] = self.feed.position
         machine = engine.machine
         if self._held is not None and self._held is not PENDING:
             for loop in loops:
-                context.counts[loop.name] -= self._held.event == loop.started  # its pass is counted already
+                if self._held.event == loop.started:  # its pass is counted already
+                    context.counts[loop.name] -= 1
+                    passes = context.passes[loop.name]
+                    context.passes[loop.name] = None if passes is None else passes - 1
             return next(place for place, rows in machine.table.items() if self._held.event in rows), context
         rows = (
             row for ways in machine.table.values() for row in ways.values() if row.event == (line.event or line.last)
@@ -484,11 +488,9 @@ class _Strict:
         def make(event: str) -> Callable[[Any], None]:
             def check(engine: Any) -> None:
                 move = checker.move.then.get(event)  # as checker.advance() does, under the limits that hold now
-                if move is None:
-                    raise checker.error(event)
-                if move.refuse is not None:
+                if move is None or move.refuse is not None:
                     context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
-                    if move.refuse(context):
+                    if move is None or (move.refuse is not None and move.refuse(context)):
                         raise checker.error(event)
                 checker.move = move
 

@@ -71,8 +71,9 @@ class State:
         """Whether the limits allow another pass of the outermost loop, or the rest of one left in the middle."""
         if self.resumed:
             return True
-        if self.max_iters is not None:
-            return bool(self._data_counter and getattr(self, self._data_counter) < self.max_iters)
+        counter = self._data_counter
+        if self.max_iters is not None and counter is not None and getattr(self, counter) >= self.max_iters:
+            return False
         return self.max_epochs is None or getattr(self, self._outer_counter) < self.max_epochs
 
     def __repr__(self) -> str:

@@ -116,7 +116,7 @@ class Table:
             if place not in ENDS:
                 self._control(place, "terminate", TERMINATED, *clear_all)
                 self._control(place, "interrupt", place)
-            if place in inside and not place.startswith(ended):
+            if place in inside and place != ended and not place.startswith(f"{ended}/"):
                 self._control(place, "terminate_single_epoch", ended, *clear_inner)
             self._control(place, "exception_raised", FAILED)
 

@@ -137,9 +137,10 @@ def _folds(over: Any) -> Loop:
 FOLDS = _folds(Elements(2))
 
 
-def _episodes(when: Any, until: Any) -> Loop:
+def _episodes(when: Any, until: Any, inner: Any = None, over: Any = None) -> Loop:
     """A loop without data."""
-    episode = Loop("EPISODE", Loop("TIMESTEP", Phase("ACT", Gives("action", 7)), until=Nth(2)), over=Elements(2, 1))
+    timestep = Loop("TIMESTEP", Phase("ACT", Gives("action", 7)), until=inner or Nth(2))
+    episode = Loop("EPISODE", timestep, over=over or Elements(2, 1))
     return Loop(
         "ROLLOUT", Phase("RESET", Gives("start")), episode, Phase("UPDATE", Gives("update", 19), when), until=until
     )
@@ -462,6 +463,12 @@ def episodes() -> Iterator[Case]:
         for n in (1, 2, 3):
             asks = Asks(call, n, False, False, True)
             yield Case(f"{call} when the condition is asked {n}", Scenario(_episodes(Nth(2), asks)))
+    for call in ("terminate_epoch()", "terminate()", "interrupt()"):
+        for n in (1, 2):
+            inner = Asks(call, n, False, True, True, True)
+            yield Case(f"{call} when the inner condition is asked {n}", Scenario(_episodes(Nth(2), Nth(3), inner)))
+            over = Yields(call, n, 2)
+            yield Case(f"{call} before inner element {n}", Scenario(_episodes(Nth(2), Nth(3), None, over)))
     for n in (1, 2):
         for answer in (False, True):
             asks = Asks("terminate_epoch(skip_epoch_completed=True)", n, answer, answer)

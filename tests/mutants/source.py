@@ -65,7 +65,8 @@ HARMLESS = {
     ),
     **dict.fromkeys(
         _of("opaque declared folds episodes parts", "`if PENDING: yield PENDING` twice")
-        + _of("folds episodes", "`if PENDING: yield PENDING` twice (2)")
+        + _of("folds", "`if PENDING: yield PENDING` twice (2)")
+        + _of("episodes", *(f"`if PENDING: yield PENDING` twice ({number})" for number in (2, 3, 4)))
         + _of("opaque declared folds", f"`{AT_DATA}` twice"),
         "what it lets take effect has taken effect at the first",
     ),
