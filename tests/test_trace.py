@@ -532,3 +532,34 @@ def test_no_nested_run_comes_before_the_first_event_of_the_run_around_it():
     moved.segments = [[0, 0, len(moved)], [1, 0, len(nested)]]
     with pytest.raises(EventOrderError, match="fell before the first event of trainer, which called it"):
         moved.assert_legal()
+
+
+def test_events_are_selected_by_a_union_and_never_by_a_filter():
+    trace = record_pair(1)
+    both = trace.select(event=Events.STARTED | Events.COMPLETED)
+    assert both == ["started", "started", "completed", "completed"]
+    for ask in (trace.count, lambda event: trace.select(event=event), lambda event: event in trace):
+        with pytest.raises(ValueError, match=r"STARTED\(every=2\) has a filter: a trace tells what fired"):
+            ask(Events.STARTED(every=2))
+
+
+def test_an_event_in_capitals_is_told_from_its_key():
+    trace = record_pair(1)
+    with pytest.raises(ValueError, match="'EPOCH_COMPLETED' is how the event 'epoch_completed' is shown"):
+        trace.count("EPOCH_COMPLETED")
+
+
+def test_judging_by_something_that_is_no_loop_says_so():
+    trace = record_pair(1)
+    with pytest.raises(TypeError, match=r"judge by a Loop, such as engine.loop, not by <Engine trainer"):
+        trace.assert_legal(make_pair()[0])
+
+
+def test_a_run_inside_one_that_is_not_recorded_belongs_to_the_recorded_one_around_both():
+    trainer, evaluator = make_pair()
+    inner = Engine(nothing, name="inner")
+    evaluator.nest(inner, on=Events.ITERATION_COMPLETED, data=[1])
+    with record(trainer, inner) as trace:
+        trainer.run([1])
+    assert [(run.engine, run.parent) for run in trace.runs] == [("trainer", None), ("inner", 0)]
+    trace.assert_legal()

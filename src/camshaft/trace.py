@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from camshaft.context import Context
-from camshaft.events import event_key, event_name
+from camshaft.events import EventHandle, FilteredEvent, attachments, event_key, event_name
 from camshaft.loop import Loop
 
 __all__ = ["OPEN", "RunRecord", "Selection", "Trace", "TraceError", "TraceEvent"]
@@ -81,6 +81,17 @@ class RunRecord:
     limits: dict[str, int | None] = attrs.field(factory=dict)
 
 
+def _key(event: EventHandle) -> str:
+    """The key of an event without a filter.
+
+    Raises:
+        ValueError: it has one.
+    """
+    if isinstance(event, FilteredEvent) and event.filter is not None:
+        raise ValueError(f"{event!r} has a filter: a trace tells what fired, whoever was called then; leave it out")
+    return event_key(event)
+
+
 class Selection(Sequence[TraceEvent]):
     """Some events of a trace, in order: a slice of it, or what :meth:`select` picked.
 
@@ -122,7 +133,7 @@ class Selection(Sequence[TraceEvent]):
         Raises:
             ValueError: no recorded loop knows the event.
         """
-        key = event.event if isinstance(event, TraceEvent) else event_key(event)
+        key = event.event if isinstance(event, TraceEvent) else _key(event)
         self._check_event(key, None)
         return any(self.trace.key_of(index) == key for index in self.indices)
 
@@ -136,7 +147,7 @@ class Selection(Sequence[TraceEvent]):
 
         Args:
             engine: the name of the engine that fired them.
-            event: an event, or several events.
+            event: an event, or several events: a list or a union of them.
             inside: a state: all that fell between entering and leaving it, of nested engines too; the events that
                 enter and leave it do not count as inside.
 
@@ -149,8 +160,7 @@ class Selection(Sequence[TraceEvent]):
             runs = {number for number, record in enumerate(self.trace.runs) if record.engine == engine}
             indices = [index for index in indices if self.trace.run_of(index) in runs]
         if event is not None:
-            events = event if isinstance(event, (list, tuple, set)) else (event,)
-            keys = {event_key(one) for one in events}
+            keys = {_key(single) for single in attachments(event)}
             for key in keys:
                 self._check_event(key, engine)
             indices = [index for index in indices if self.trace.key_of(index) in keys]
@@ -165,7 +175,7 @@ class Selection(Sequence[TraceEvent]):
         Raises:
             ValueError: no engine of that name was recorded, or no loop that knows the event.
         """
-        key = event_key(event)
+        key = _key(event)
         self._check_event(key, engine)
         return sum(number for (name, fired), number in self.counts().items() if fired == key and engine in (None, name))
 
@@ -223,6 +233,10 @@ class Selection(Sequence[TraceEvent]):
         recorded = [record for record in runs if engine in (None, record.engine)]
         if runs and not any(key in record.loop.event_keys for record in recorded):
             names = ", ".join(dict.fromkeys(record.engine for record in runs))
+            if any(key.lower() in record.loop.event_keys for record in recorded):
+                raise ValueError(
+                    f"{key!r} is how the event {key.lower()!r} is shown: ask for that, or for a member of its enum"
+                )
             known = f"{engine or 'any of them'} does not know {event_name(key)}"
             raise ValueError(f"{known}, so counting it proves nothing; recorded are {names}")
 
@@ -364,8 +378,11 @@ class Trace(Selection):
 
         Raises:
             EventOrderError: the first event that is illegal, with what stood before it and what was expected.
+            TypeError: ``loop`` is no loop.
         """
         __tracebackhide__ = True
+        if loop is not None and not isinstance(loop, Loop):
+            raise TypeError(f"judge by a Loop, such as engine.loop, not by {loop!r}")
         from camshaft.judge import judge
 
         judge(self, loop)

@@ -39,11 +39,11 @@ def transition_paths(loop: Loop, cover: Literal["transitions", "pairs"] = "trans
     """Short runs that together take every transition of a loop's machine, or every pair of transitions in a row.
 
     For ``pytest.mark.parametrize("path", transition_paths(loop), ids=str)``: ``path.play(make)`` runs it, and
-    ``path.expected`` has the events that it was made to fire (those that a function of the loop fires by hand come
-    besides). A transition counts as in ``--event-coverage``: those of
-    the loop itself each once, the event of a free state once, and what a control call or a fault brings once,
-    wherever it happens; as pairs, once after each transition. Conditions of the loop (``when=``, ``until=``,
-    ``over=``) are replaced by ones that give the answers which the path needs; its other functions run as they are.
+    ``path.expected`` has the events that it was made to fire, without those that a function of the loop fires by
+    hand. A transition counts as in ``--event-coverage``: each of the loop itself once, the event of a free state
+    once, and what a control call or a fault brings once, wherever it happens; as pairs, once after each transition.
+    Conditions of the loop (``when=``, ``until=``, ``over=``) are replaced by ones that give the answers which the
+    path needs; its other functions run as they are.
 
     What cannot be reached within two epochs, or the smallest common multiple of all ``every(n)``, is left out.
 
