@@ -176,3 +176,20 @@ def test_what_a_step_fires_by_hand_is_printed():
     assert repr(Step(Fires("x_started", "x_completed"))) == "Step(Fires('x_started', 'x_completed'))"
     assert Fires("a") == Fires("a") != Fires("b")
     assert hash(Fires("a")) == hash(Fires("a"))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: Call("STEP", 1, "teminate"), "what='teminate' is no call: give 'raise', 'terminate', "),
+        (lambda: Call("STEP", 0, "terminate"), "n=0 is no time: give a whole number of 1 or more"),
+        (lambda: Call("STEP", 1, "raise"), "value=None is no exception: give the class of one"),
+        (
+            lambda: Scenario(Loop("EPOCH", Phase("ACT", nothing)), calls=(Call("AKT", 1, "terminate"),)),
+            "AKT is no event of the loop EPOCH, and no state of it that runs a function",
+        ),
+    ],
+)
+def test_a_call_that_can_never_be_made_is_refused(make, why):
+    with pytest.raises(ValueError, match=re.escape(why)):
+        make()

@@ -162,12 +162,24 @@ class Call:
         what: ``"raise"``, or a key of :data:`CALLS`.
         value: its argument: the class of the exception, whether to skip the event that completes, the :class:`Data`,
             or the event.
+
+    Raises:
+        ValueError: it could never be made.
     """
 
     at: str
     n: int
     what: str
     value: Any = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.what not in ("raise", *CALLS):
+            known = ", ".join(map(repr, ("raise", *CALLS)))
+            raise ValueError(f"what={self.what!r} is no call: give {known}")
+        if self.n < 1:
+            raise ValueError(f"n={self.n!r} is no time: give a whole number of 1 or more")
+        if self.what == "raise" and not (isinstance(self.value, type) and issubclass(self.value, BaseException)):
+            raise ValueError(f"value={self.value!r} is no exception: give the class of one")
 
     def __repr__(self) -> str:
         value = self.value.__name__ if self.what == "raise" else repr(self.value)
@@ -222,6 +234,9 @@ class Scenario:
         resumes: how often a run that paused is gone on with.
         batches: what the data is made of, over and over; numbers if None.
         expected: the events that it was made to fire, in order, where that is known.
+
+    Raises:
+        ValueError: the loop has not the event or state at which a call is to be made.
     """
 
     loop: Loop
@@ -234,6 +249,13 @@ class Scenario:
     resumes: int = 2
     batches: Sequence[Any] | None = attrs.field(default=None, repr=False)
     expected: tuple[str, ...] | None = attrs.field(default=None, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        places = {item.name for _, item in self.loop.walk() if getattr(item, "run", None) is not None}
+        for call in self.calls:
+            if call.at not in places and call.at not in self.loop.event_keys:
+                what = f"{call.at} is no event of the loop {self.loop.name}, and no state of it that runs a function"
+                raise ValueError(f"{call!r} can never be made: {what}")
 
     def play(self, make: Callable[[Loop, str], Any] = Engine, *, recorded: bool = True) -> Play:
         """Run it, on a new engine.
