@@ -563,18 +563,3 @@ def test_a_run_inside_one_that_is_not_recorded_belongs_to_the_recorded_one_aroun
         trainer.run([1])
     assert [(run.engine, run.parent) for run in trace.runs] == [("trainer", None), ("inner", 0)]
     trace.assert_legal()
-
-
-def test_stepping_may_pause_between_terminate_and_completed():
-    engine = Engine(nothing)
-    engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: engine.terminate())
-    with record() as trace:
-        for event in engine.steps([1]):
-            if event is Events.TERMINATE:
-                break
-    trace.assert_legal()
-    assert trace.runs[0].outcome == "paused"
-    with record() as rest:
-        engine.run()
-    rest.assert_legal()
-    assert rest == ["completed"]

@@ -8,7 +8,7 @@ from itertools import islice
 from camshaft.events import event_name
 from camshaft.loop import Loop
 from camshaft.machine import EventOrderError, LoopMachine, OrderChecker
-from camshaft.table import CONTROL, ENDS, READY, TERMINATED
+from camshaft.table import CONTROL, ENDS, READY
 from camshaft.trace import OPEN, RunRecord, Trace
 
 __all__ = ["judge"]
@@ -108,7 +108,7 @@ class _RunJudge(OrderChecker):
             EventOrderError: it is not one, or not the one that was recorded.
         """
         record = self.record
-        if record.outcome == "paused" and self.place in ENDS - {TERMINATED}:  # there COMPLETED may come still
+        if record.outcome == "paused" and self.place in ENDS:
             raise EventOrderError(f"{self.name} is said to have paused, but was over in {self.place}")
         if record.outcome == "paused" or (record.outcome is None and self.last is not None):
             return  # stepping was left there, or recording ended before the run did

@@ -51,7 +51,7 @@ class _Recorder:
         if run not in self.open:
             place, context = run.cursor()
             outer = run.parent.active if run.parent is not None else None
-            while outer is not None and outer not in self.open:  # an engine in between is not recorded
+            while outer not in (None, run) and outer not in self.open:  # an engine in between is not recorded
                 outer = outer.parent.active if outer.parent is not None else None
             trace.runs.append(
                 RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context)
