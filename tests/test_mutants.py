@@ -26,7 +26,7 @@ from mutants.cases import families, traced
 from mutants.driving import mutants_of_driving
 from mutants.measure import Verdict, all_mutants, control_run, faults, judge, stale_reasons
 from mutants.possible import is_possible
-from mutants.source import mutants_of
+from mutants.source import ALONE, mutants_of
 from mutants.tools import original
 from mutants.traces import mutants_of_traces
 from test_properties import check_agreement
@@ -46,10 +46,10 @@ def share(mutants: Iterator[Any], step: int) -> list[Verdict]:
 
 def check(verdicts: list[Verdict]) -> None:
     assert [*faults(verdicts)] == []
-    judged = [one for one in verdicts if one.compiles]
-    visible = [one for one in judged if not one.harmless]
-    assert all(one.caught for one in visible)
-    assert len(visible) > 0.5 * len(judged) > 0
+    judged = [one for one in verdicts if one.compiles and one.harmless != ALONE]
+    caught = [one for one in judged if one.caught]
+    assert len(caught) > 0.8 * len(judged) > 0
+    assert all(one.caught or one.harmless for one in judged)
 
 
 def test_no_tool_finds_fault_with_the_loop_as_it_is() -> None:
@@ -62,7 +62,7 @@ def test_mutants_of_generated_source_are_caught(family: str) -> None:
 
 
 def test_mutants_of_what_drives_the_loop_are_caught() -> None:
-    check(share(mutants_of_driving(), step=10))
+    check(share(mutants_of_driving(), step=5))
 
 
 def test_mutants_of_traces_are_caught() -> None:

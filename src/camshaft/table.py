@@ -19,7 +19,7 @@ import attrs
 from camshaft.context import Context, Effect, Guard, function
 from camshaft.loop import DATA, RUN, Every, Free, Loop, Mark, Path, Phase, Step, condition
 
-__all__ = ["CONTROL", "COMPLETED", "ENDS", "FAILED", "READY", "TERMINATED", "Row", "Table", "place_of"]
+__all__ = ["COMPLETED", "CONTROL", "ENDS", "FAILED", "READY", "TERMINATED", "Row", "Table", "place_of"]
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}

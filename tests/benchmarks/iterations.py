@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.timing import Figure, measure
+from benchmarks.timing import Figure, Rounds, measure
 from camshaft import BackpropEvents, Engine, Events, Phase
 
 logging.getLogger("ignite").setLevel(logging.ERROR)
@@ -104,12 +104,9 @@ def _ten_handlers(rounds: int) -> Iterator[Figure]:
     yield Figure("ten handlers: of the hand-written loop", "x", found.ratio("camshaft", "hand"), 1.5)
 
 
-def _ten_rare(rounds: int) -> Iterator[Figure]:
-    engine, other = Engine(nothing), ignite.engine.Engine(nothing)
-    for handler in _handlers(10):
-        engine.add_event_handler(Events.ITERATION_COMPLETED(every=1000), handler)
-        other.add_event_handler(ignite.engine.Events.ITERATION_COMPLETED(every=1000), handler)
-    found = measure(
+def _with_and_without(engine: Engine, other: Any, rounds: int) -> Rounds:
+    """An engine and one of pytorch-ignite, each beside one of its kind with nothing attached."""
+    return measure(
         {
             "without": (by_engine(Engine(nothing)), N),
             "camshaft": (by_engine(engine), N),
@@ -118,11 +115,16 @@ def _ten_rare(rounds: int) -> Iterator[Figure]:
         },
         rounds,
     )
+
+
+def _ten_rare(rounds: int) -> Iterator[Figure]:
+    engine, other = Engine(nothing), ignite.engine.Engine(nothing)
+    for handler in _handlers(10):
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=1000), handler)
+        other.add_event_handler(ignite.engine.Events.ITERATION_COMPLETED(every=1000), handler)
+    found = _with_and_without(engine, other, rounds)
     yield Figure("ten handlers every=1000: over the loop without", "us", found.over("camshaft", "without"), 0.3)
-    less = [
-        b / max(a, 1e-9)
-        for a, b in zip(found.over("camshaft", "without"), found.over("ignite", "ignite without"), strict=True)
-    ]
+    less = found.less_over("camshaft", "without", "ignite", "ignite without")
     yield Figure("ten handlers every=1000: less than pytorch-ignite", "x", less, 80, bound=">=")
 
 
@@ -148,29 +150,13 @@ def _custom_events(rounds: int) -> Iterator[Figure]:
     engine, other = Engine(step), ignite.engine.Engine(other_step)
     engine.register_events(*BackpropEvents)
     other.register_events(*GuideEvents)
-    found = measure(
-        {
-            "without": (by_engine(Engine(nothing)), N),
-            "camshaft": (by_engine(engine), N),
-            "ignite without": (by_ignite(ignite.engine.Engine(nothing)), IGNITE),
-            "ignite": (by_ignite(other), IGNITE),
-        },
-        rounds,
-    )
+    found = _with_and_without(engine, other, rounds)
     yield Figure("three custom events unheard: over the step without", "us", found.over("camshaft", "without"), 0.45)
-    less = [
-        b / max(a, 1e-9)
-        for a, b in zip(found.over("camshaft", "without"), found.over("ignite", "ignite without"), strict=True)
-    ]
+    less = found.less_over("camshaft", "without", "ignite", "ignite without")
     yield Figure("three custom events unheard: less than pytorch-ignite", "x", less, 50, bound=">=")
 
 
 def _declared(rounds: int) -> Iterator[Figure]:
-    def three(engine: Any, batch: Any) -> None:
-        nothing(engine, batch)
-        nothing(engine, batch)
-        nothing(engine, batch)
-
     def by_hand_in_phases(n: int) -> None:
         state = HandState()
         state.iteration, state.output = 0, None

@@ -86,12 +86,14 @@ class Rounds:
         """How much longer one takes than another, in microseconds unless another unit is given."""
         return [(a - b) * unit for a, b in zip(self.seconds[one], self.seconds[other], strict=True)]
 
+    def less_over(self, one: str, without: str, other: str, other_without: str) -> list[float]:
+        """How many times less something adds to one than to another; less than a nanosecond counts as one."""
+        added = zip(self.over(one, without, 1), self.over(other, other_without, 1), strict=True)
+        return [there / max(here, 1e-9) for here, there in added]
+
     def less_overhead(self, one: str, other: str, bare: str) -> list[float]:
         """How many times less one adds to the bare loop than another does; less than a nanosecond counts as one."""
-        return [
-            (b - c) / max(a - c, 1e-9)
-            for a, b, c in zip(self.seconds[one], self.seconds[other], self.seconds[bare], strict=True)
-        ]
+        return self.less_over(one, bare, other, bare)
 
 
 def measure(contenders: dict[str, tuple[Callable[[int], None], int]], rounds: int) -> Rounds:

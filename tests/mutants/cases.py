@@ -76,7 +76,7 @@ class Gives:
 
     def __call__(self, engine: Any, batch: Any) -> str | None:
         """Run it."""
-        counts = [getattr(engine.state, item.name.lower()) for _, item in engine.loop.walk() if isinstance(item, Loop)]
+        counts = [getattr(engine.state, name) for name in engine.loop.counters]
         return None if sum(counts) in self.none else f"{self.name} at {counts}"
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from camshaft.loop import Loop
 from mutants.mutant import Mutant
 from mutants.tools import spend
 
-__all__ = ["mutants_of", "unmutated"]
+__all__ = ["ALONE", "mutants_of", "unmutated"]
 
 Row = tuple[str, Line]
 """A line of source, and where the loop stands on it."""
@@ -115,6 +115,7 @@ HARMLESS = {
 }
 """By mutant: why nobody can see it."""
 
+ALONE = "each event is tested by itself as well"
 UNGROUPED = re.compile(r"(out (before|of) `if heard:`|`if heard:` with `True`)( \(\d+\))?$")
 """Mutants that have an event of a group tested without the group's test: each is tested by itself in there as well."""
 
@@ -206,7 +207,7 @@ def mutants_of(family: str, loop: Loop) -> Iterator[Mutant]:
         if mutant.source not in seen:
             seen.add(mutant.source)
             applied = partial(_applied, program.source, mutant)
-            alone = "each event is tested by itself as well" if UNGROUPED.search(name) else None
+            alone = ALONE if UNGROUPED.search(name) else None
             yield Mutant(f"source: {edit.kind}", name, family, applied, HARMLESS.get(name, alone), GAPS.get(name))
 
 

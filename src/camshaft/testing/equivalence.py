@@ -12,7 +12,6 @@ import attrs
 import torch
 
 from camshaft.engine import Engine
-from camshaft.loop import Loop
 from camshaft.recording import record
 from camshaft.trace import Trace
 
@@ -82,7 +81,7 @@ class _Run:
         engine, *objects = built if isinstance(built, tuple) else (built,)
         if not isinstance(engine, Engine):
             raise TypeError(f"{engine!r} is no Engine: give an engine, or a function that returns one")
-        loops = [item.name.lower() for _, item in engine.loop.walk() if isinstance(item, Loop)]
+        loops = engine.loop.counters
         with record() as trace:
             run = cls(trace, [])
 

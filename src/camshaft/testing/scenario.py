@@ -357,9 +357,8 @@ class Play:
             return None if run is None else partial(self._work, name, state, run)
 
         engine = make(_rebuilt(scenario.prepared, working), name)
-        loops = [item.name.lower() for _, item in scenario.loop.walk() if isinstance(item, Loop)]
         for number, event in enumerate(scenario.handlers):
-            hear = partial(self._hear, name, number, loops)
+            hear = partial(self._hear, name, number, scenario.loop.counters)
             engine.add_event_handler(event, lambda engine, *error, hear=hear: hear(engine))
         for call in scenario.calls:
             if call.at in scenario.loop.event_keys:
@@ -376,7 +375,7 @@ class Play:
         self.worked.append((name, state, batch))
         return run(engine, batch)
 
-    def _hear(self, name: str, number: int, loops: list[str], engine: Any) -> None:
+    def _hear(self, name: str, number: int, loops: Sequence[str], engine: Any) -> None:
         self.heard.append((name, number, tuple(getattr(engine.state, loop) for loop in loops)))
 
     def _is_planned(self, error: BaseException) -> bool:
