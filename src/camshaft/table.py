@@ -19,7 +19,7 @@ import attrs
 from camshaft.context import Context, Effect, Guard, function
 from camshaft.loop import DATA, RUN, Every, Free, Loop, Mark, Path, Phase, Step, condition
 
-__all__ = ["COMPLETED", "CONTROL", "ENDS", "FAILED", "READY", "TERMINATED", "Row", "Table", "place_of"]
+__all__ = ["COMPLETED", "CONTROL", "ENDS", "FAILED", "READY", "TERMINATED", "Row", "Table", "place_of", "when"]
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}
@@ -85,7 +85,7 @@ class Table:
 
     def _boundary(self) -> None:
         loop = self.loop
-        completed: Way = ("completed", COMPLETED, (self._left(RUN),), ())
+        completed: Way = ("completed", COMPLETED, (self.none_open(RUN),), ())
         ways = self._loop(loop, (loop.name,), [completed])
         self._add(READY, [("started", STARTED, (), (_reset(loop.name),))])
         self._add(STARTED, ways)
@@ -132,13 +132,13 @@ class Table:
         if loop.over is DATA:
             ways = self._data_loop(loop, path, rest, count)
         else:
-            more, done = self._passes(loop, is_root=len(path) == 1)
-            ways = [(loop.started, place_of(path), (more,), count), *_guarded(done, rest)]
+            more, done = self.passes(loop)
+            ways = [(loop.started, place_of(path), more, count), *_guarded(done, rest)]
         self._add(after, ways)
-        ends: Way = (loop.completed, after, (self._left(loop.name),), ())
+        ends: Way = (loop.completed, after, (self.none_open(loop.name),), ())
         self._add(place_of(path), self._body(loop, path, [ends]))
         if loop.over is DATA:
-            self._add(place_of(path), [("iteration_skipped", after, (self._left(loop.name),), ())], is_control=True)
+            self._add(place_of(path), [("iteration_skipped", after, (self.none_open(loop.name),), ())], is_control=True)
         return ways
 
     def _body(self, loop: Loop, path: Path, ways: list[Way]) -> list[Way]:
@@ -164,7 +164,7 @@ class Table:
         self._add(after, rest)
         if phase.when is None:
             return [(phase.started, place_of(path), (), ())]
-        holds = _when(phase, around)
+        holds = when(phase, around)
         return [(phase.started, place_of(path), (holds,), ()), *_guarded(holds.negated(f"not {holds.text}"), rest)]
 
     def _data_loop(self, loop: Loop, path: Path, rest: list[Way], count: tuple[Effect, ...]) -> list[Way]:
@@ -173,7 +173,7 @@ class Table:
         self.paths |= {place_of(fetching): fetching, place_of(restarting): fetching, fetched: fetching}
         self.items[place_of(fetching)] = self.items[place_of(restarting)] = loop
         counter = loop.name.lower()
-        more, done = self._batches(loop)
+        more, done = self.passes(loop)
         has_data = Guard("data", "context.has_data", is_settled=True)
         no_data = has_data.negated("no data")
         known = Guard("epoch_length known", "context.epoch_length is not None")
@@ -200,10 +200,13 @@ class Table:
 
     # -- guards ------------------------------------------------------------------------------------------------------
 
-    def _passes(self, loop: Loop, is_root: bool) -> tuple[Guard, Guard]:
-        """Whether a loop without data has another pass to make, and the opposite."""
+    def passes(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
+        """What must hold for another pass of a loop of this table, and what is so when its passes are done."""
+        return self._batches(loop) if loop.over is DATA else self._rounds(loop)
+
+    def _rounds(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         name, counter = loop.name, loop.name.lower()
-        data = self.data_loop
+        data, is_root = self.data_loop, loop is self.loop
 
         def within(context: Context) -> bool:
             if not is_root or name in context.resumed:
@@ -227,7 +230,7 @@ class Table:
         bound = loop.times if loop.times is not None else "max_epochs" if is_root else None
         text = condition(loop) if bound is None else f"{counter} < {bound}"
         guard = Guard(text, f"more_{counter}(context)", {f"more_{counter}": more})
-        return guard, guard.negated("done" if bound is None else f"{counter} == {bound}")
+        return (guard,), guard.negated("done" if bound is None else f"{counter} == {bound}")
 
     def _batches(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         name, counter = loop.name, loop.name.lower()
@@ -238,7 +241,7 @@ class Table:
         within = f"(context.max_iters is None or {_count_of(name)} < context.max_iters)"
         return (more, Guard(f"{counter} < max_iters", within)), more.negated(f"{counter} == epoch_length")
 
-    def _left(self, scope: str) -> Guard:
+    def none_open(self, scope: str) -> Guard:
         """No free state of the scope is entered."""
         pairs = {free.name for free in self.loop.free if free.within == scope and free.is_pair}
         return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", _none_entered(pairs))
@@ -330,10 +333,11 @@ def _guarded(guard: Guard, ways: list[Way]) -> list[Way]:
     return [(event, dest, (guard, *stages), effects) for event, dest, stages, effects in ways]
 
 
-def _when(phase: Phase, around: str) -> Guard:
-    when = phase.when
-    if isinstance(when, Every):
-        return Guard(f"{around.lower()} % {when.n} == 0", f"({_count_of(around)} % {when.n} == 0)")
+def when(phase: Phase, around: str) -> Guard:
+    """The condition of a phase in the loop named ``around``."""
+    if isinstance(phase.when, Every):
+        n = phase.when.n
+        return Guard(f"{around.lower()} % {n} == 0", f"({_count_of(around)} % {n} == 0)")
     text = condition(phase).removeprefix("when ")
     return Guard(text, _ask("when", phase), {phase.name: phase}, is_settled=True)
 

@@ -1,0 +1,1 @@
+"""Pictures of loops: one chart and one layout, several writers."""

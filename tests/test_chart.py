@@ -1,0 +1,52 @@
+"""The picture as data says what the machine says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from picture import Seen, differences
+
+from camshaft import DATA, Free, Loop, Mark, Phase, Step, every
+from camshaft.draw.chart import Chart, chart_of
+from camshaft.events import event_name
+from camshaft.testing import loops
+
+
+def seen_in(chart: Chart) -> Seen:
+    edges = [
+        (edge.source, edge.target, event_name(edge.event) if edge.event else "", frozenset(edge.guards), edge.kind)
+        for edge in chart.edges
+    ]
+    return Seen(
+        labels={node.id: node.label for node in chart.nodes if node.kind == "state"},
+        boxes=chart.around(),
+        titles={box.id: box.label for box in chart.boxes},
+        edges=[edge[:4] for edge in edges if edge[4] != "boundary"],
+        boundary=[edge[:4] for edge in edges if edge[4] == "boundary"],
+        start="READY",
+        history="history",
+        exits={box.id: box.exit for box in chart.boxes if box.exit is not None},
+    )
+
+
+LOOPS = {
+    "standard": Loop("EPOCH", Loop("ITERATION", Step(), over=DATA)),
+    "phases": Loop("EPOCH", Loop("ITERATION", Phase("A"), Phase("B", when=every(2)), Phase("C", when=every(3)), over=DATA)),
+    "inner": Loop("EPOCH", Phase("A"), Loop("TIME", Phase("B"), times=3), Loop("DATA_LOOP", over=DATA), Phase("C")),
+    "free": Loop(
+        "EPOCH",
+        Loop("ITERATION", Phase("A"), over=DATA),
+        free=(Free("F", "f_started", "f_completed", "ITERATION"), Free("G", "g", None, "RUN")),
+    ),
+    "root": Loop("STEPS", Phase("A"), Mark("m"), over=DATA),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_full_chart_is_the_machine(name):
+    assert not differences(seen_in(chart_of(LOOPS[name], level="full", control=True)), LOOPS[name])
+
+
+@given(loops())
+def test_the_full_chart_of_any_loop_is_its_machine(loop):
+    assert not differences(seen_in(chart_of(loop, level="full", control=True)), loop)
