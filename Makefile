@@ -4,14 +4,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+MERMAID := tests/browser/node_modules/mermaid/dist/mermaid.min.js
 
-.PHONY: demo test test-long mutants bench lint diagrams clean
+.PHONY: demo test test-long mutants bench lint diagrams browser clean
 
 demo: $(READY)
 	$(BIN)/python examples/custom_events_resnet18.py
 
 test: lint
-	$(BIN)/python -m pytest -n auto --durations=5
+	$(BIN)/python -m pytest -n auto -rs --durations=5
 
 # the same properties, on many more programs
 test-long: lint
@@ -34,6 +35,14 @@ diagrams: $(READY)
 	for name in custom_events_resnet18 trainer_and_evaluator; do \
 		$(BIN)/camshaft show examples/$$name.py:trainer > diagrams/$$name.txt || exit 1; done
 
+# what tests of the diagrams load into a browser; without it, and without chromium and graphviz, they are skipped
+browser: $(MERMAID)
+
+# the file as packed is older than any package.json: touched, it tells whether that asks for another version since
+$(MERMAID): tests/browser/package.json
+	cd tests/browser && npm install --no-package-lock --no-audit --no-fund # --prefix would lose npm's settings
+	touch $@
+
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "camshaft needs Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }
@@ -42,4 +51,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist tests/browser/node_modules

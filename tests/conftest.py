@@ -1,10 +1,14 @@
-"""Profiles of Hypothesis: what continuous integration runs, and what a long night does."""
+"""Profiles of Hypothesis: what continuous integration runs, and what a long night does; fixtures for all tests."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of one would wait for the other's
 
 from hypothesis import HealthCheck, settings
+
+from browser import browser, graphviz, mermaid, page
+
+__all__ = ["browser", "graphviz", "mermaid", "page"]
 
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True, suppress_health_check=slow)

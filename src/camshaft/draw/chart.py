@@ -31,8 +31,20 @@ DEEP = 5
 """The overview folds loops that are nested deeper than this."""
 
 
+class _Visited:
+    visits: int | None
+    share: float | None
+
+    @property
+    def seen(self) -> str:
+        """How often it was entered, and its share of the time, in words; empty where no trace tells."""
+        if self.visits is None:
+            return ""
+        return f"×{self.visits:,}" + (f" · {self.share:.0%}" if self.share is not None and self.share >= 0.005 else "")
+
+
 @attrs.define(eq=False)
-class Node:
+class Node(_Visited):
     """What edges lead from and to.
 
     Attributes:
@@ -61,7 +73,7 @@ class Node:
 
 
 @attrs.define(eq=False)
-class Box:
+class Box(_Visited):
     """A state with states inside.
 
     Attributes:
@@ -147,11 +159,13 @@ class Chart:
         return visible(f"{self.name}: the states of {self.loop.name} and the events that lead from one to the next")
 
     def words(self, edge: Edge) -> list[tuple[str, str]]:
-        """What is written on an edge, by line, each with its role: ``"event"``, ``"guard"`` or ``"handler"``."""
+        """What is written on an edge, by line, each with its role: ``"event"``, ``"guard"``, ``"handler"``, ``"note"`` or ``"count"``."""
         events = [("event", visible(event_name(key))) for key in edge.fired]
         guards = [("guard", f"[{visible(guard)}]") for guard in edge.guards]
         handlers = [("handler", visible(line)) for key in edge.fired for line in self.handlers.get(key, ())]
-        return events + guards + handlers + [("note", "from anywhere inside")] * (edge.kind == "boundary")
+        notes = [("note", "from anywhere inside")] * (edge.kind == "boundary")
+        counts = [("count", f"×{edge.count:,}")] if edge.count is not None else []
+        return events + guards + handlers + notes + counts
 
     def elements(self) -> Iterator[Element]:
         """Every node and box, from the outside in and from top to bottom."""

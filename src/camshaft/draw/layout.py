@@ -178,22 +178,13 @@ class _Layout:
         words: Words = [(role, visible(element.label))] if element.label else []
         if element.note and not (isinstance(element, Node) and element.kind in ROUND):
             words.append(("note", visible(element.note)))
-        if element.visits is not None:
-            share = f" · {element.share:.0%}" if element.share is not None and element.share >= 0.005 else ""
-            words.append(("count", f"×{element.visits:,}{share}"))
-        return words
+        return words + [("count", element.seen)] * bool(element.seen)
 
     def _size(self, node: Node) -> tuple[float, float]:
         if node.kind in ROUND:
             return 2 * ROUND[node.kind], 2 * ROUND[node.kind]
         words = self.words_in(node)
         return max(_width(words) + 28, 64.0), max(_height(words) + 14, 30.0)
-
-    def _words(self, edge: Edge) -> Words:
-        words = self.chart.words(edge)
-        if edge.count is not None:
-            words.append(("count", f"×{edge.count:,}"))
-        return words
 
     # -- heights -----------------------------------------------------------------------------------------------------
 
@@ -226,7 +217,7 @@ class _Layout:
             self._on_outline(box.entry, top)
             inner = rows[1:-1]
             head = _height(words) + 10  # words at the left of the first row stand below those of the head
-            left = sum(_height(self._words(edge)) for edge in self._sideways(rows[1][0], "left"))
+            left = sum(_height(self.chart.words(edge)) for edge in self._sideways(rows[1][0], "left"))
             head = max(head + left, self._room(rows[0], rows[1]))
             bottom = self._stack(inner, top + head) if inner else top + head - GAP
             bottom += self._room(inner[-1] if inner else rows[0], rows[-1])
@@ -264,20 +255,20 @@ class _Layout:
         right = left = 0.0
         for edge in self._between(above[0], below[0]):
             self.straight.add(id(edge))
-            right += _height(self._words(edge))
+            right += _height(self.chart.words(edge))
         for element in below[1:]:
             for edge in self._between(above[0], element):
                 self.straight.add(id(edge))
-                right = max(right, _height(self._words(edge)))
+                right = max(right, _height(self.chart.words(edge)))
         arriving = [
             edge
             for element in above[1:]
             for edge in self.leaving[element.id]
             if edge.target in (below[0].id, getattr(below[0], "entry", None))
         ]
-        right = max([right, *(_height(self._words(edge)) for edge in arriving)])
-        left += sum(_height(self._words(edge)) for edge in self._sideways(below[0], "left"))
-        right += sum(_height(self._words(edge)) for edge in self._sideways(below[0], "right"))
+        right = max([right, *(_height(self.chart.words(edge)) for edge in arriving)])
+        left += sum(_height(self.chart.words(edge)) for edge in self._sideways(below[0], "left"))
+        right += sum(_height(self.chart.words(edge)) for edge in self._sideways(below[0], "right"))
         return max(right + 14, left + 8) + 4 if right or left else GAP
 
     def _between(self, above: Element, below: Element) -> list[Edge]:
@@ -308,7 +299,7 @@ class _Layout:
 
     def _parted(self, edge: Edge) -> tuple[Words, Words]:
         """The words of a level edge: events above it, the others below; all above where there is no event."""
-        words = self._words(edge)
+        words = self.chart.words(edge)
         events = [line for line in words if line[0] == "event"] or words
         return events, [line for line in words if line not in events]
 
@@ -405,9 +396,9 @@ class _Layout:
         for element in below[:1]:
             bottom = min(self._top(element) - 9, self.middle[element.id] - self._across(below)[0])
             right = [edge for edge in self.leaving[element.id] if edge.lane == "right"]
-            bottom -= sum(_height(self._words(edge)) for edge in right)
+            bottom -= sum(_height(self.chart.words(edge)) for edge in right)
             for edge in reversed(self._between(above[0], element)):
-                words = self._words(edge)
+                words = self.chart.words(edge)
                 if words:
                     rect = self._write(edge, words, NEAR, bottom, "start")
                     bottom = rect.top
@@ -422,7 +413,7 @@ class _Layout:
         y = self.middle[element.id]
         bottom = {"left": y - 3, "right": y - 3}
         for edge in self.leaving[element.id]:
-            words = self._words(edge)
+            words = self.chart.words(edge)
             if edge.lane is None or id(edge) in self.straight or not words:
                 continue
             x = -half - 4 if edge.lane == "left" else half + 4
@@ -495,7 +486,7 @@ class _Layout:
                     continue
                 x, y = self.center[element.id], self._side_of(edge.target)
                 self._draw(edge, [(x, self.rects[element.id].bottom), (x, y), (self._right(edge.target), y)])
-                words = self._words(edge)
+                words = self.chart.words(edge)
                 if words:
                     found.append(self._write(edge, words, x - 8, y - 3, "end"))
         for element in below[1:]:
@@ -503,7 +494,7 @@ class _Layout:
                 if edge.target == element.id and id(edge) not in self.wires:
                     x = self.center[element.id]
                     self._draw(edge, [(x, self.rects[row[0].id].bottom), (x, self.rects[element.id].top)])
-                    words = self._words(edge)
+                    words = self.chart.words(edge)
                     found.append(self._write(edge, words, x + NEAR, self.rects[element.id].top - 9, "start"))
         return found
 
@@ -511,7 +502,7 @@ class _Layout:
         """Edges that lead from the outline of a box into something beside others in it."""
         for edge in self.leaving[box.id]:
             if box.id in self.around[edge.target] and edge.target in self.beside:
-                words = self._words(edge)
+                words = self.chart.words(edge)
                 rect, y = self.rects[edge.target], self.middle[edge.target]
                 x = max(inside.right + PAD, rect.right + _width(words) + 24)
                 self._draw(edge, [(x, y), (rect.right, y)])
