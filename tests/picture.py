@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from camshaft import Loop
+from camshaft.events import event_name
 from camshaft.machine import LoopMachine
 
 
@@ -19,7 +20,7 @@ class Seen:
         edges: (source, target, event, conditions), with names of events as they are shown.
         boundary: the same, for edges that can be taken anywhere inside of their source.
         start, history: the nodes where a run begins, and where it stays what it was.
-        passed: nodes that are passed without a place of their own: engines that run there, steps.
+        exits: by box, the node at which it is left.
     """
 
     labels: dict[str, str]
@@ -66,14 +67,28 @@ def differences(seen: Seen, loop: Loop) -> list[str]:
                 found += _misnamed(seen, target, dest)
             elif _ways_of(machine, place_of[target], aside) != _ways_of(machine, dest, aside):
                 found.append(f"{event} at {place} leads to {place_of[target]}, not to {dest}")
-    reached = {_bare(place) for place in place_of.values()}
+    reached = set(place_of.values())
     hosts = {place for place in machine.table if place.rpartition("/")[2] not in inner or "/" not in place}
     missing = [place for place in hosts if not any(_alike(machine, place, other, aside) for other in reached)]
     return found + [f"{place} is missing" for place in missing]
 
 
-def _bare(place: str) -> str:
-    return place
+def frees(seen: Seen) -> set[tuple[str, str, str, str]]:
+    """The custom states without a place: (loop, state, the event that enters it, the one that leaves it)."""
+    goals = {target for _, target, _, _ in (*seen.edges, *seen.boundary)}
+    found = set()
+    for source, state, event, _ in seen.edges:
+        if source in goals or source == seen.start:
+            continue
+        leaving = [left for inner, _, left, _ in seen.edges if inner == state]
+        scopes = [seen.titles[box] for box in seen.boxes[state] if seen.titles[box] not in ("", "STEP")]
+        found.add((scopes[-1], seen.labels[state], event, *leaving, *[""] * (not leaving)))
+    return found
+
+
+def frees_of(loop: Loop) -> set[tuple[str, str, str, str]]:
+    """The same, of the declaration."""
+    return {(free.within, free.name, *map(event_name, free.events), *[""] * (not free.is_pair)) for free in loop.free}
 
 
 def _alike(machine: LoopMachine, place: str, other: str, aside: set[str]) -> bool:

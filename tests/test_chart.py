@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from picture import Seen, differences
+from picture import Seen, differences, frees, frees_of
 
 from camshaft import DATA, Free, Loop, Mark, Phase, Step, every
 from camshaft.draw.chart import Chart, chart_of
@@ -31,7 +31,9 @@ def seen_in(chart: Chart) -> Seen:
 
 LOOPS = {
     "standard": Loop("EPOCH", Loop("ITERATION", Step(), over=DATA)),
-    "phases": Loop("EPOCH", Loop("ITERATION", Phase("A"), Phase("B", when=every(2)), Phase("C", when=every(3)), over=DATA)),
+    "phases": Loop(
+        "EPOCH", Loop("ITERATION", Phase("A"), Phase("B", when=every(2)), Phase("C", when=every(3)), over=DATA)
+    ),
     "inner": Loop("EPOCH", Phase("A"), Loop("TIME", Phase("B"), times=3), Loop("DATA_LOOP", over=DATA), Phase("C")),
     "free": Loop(
         "EPOCH",
@@ -44,9 +46,13 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_full_chart_is_the_machine(name):
-    assert not differences(seen_in(chart_of(LOOPS[name], level="full", control=True)), LOOPS[name])
+    seen = seen_in(chart_of(LOOPS[name], level="full", control=True))
+    assert not differences(seen, LOOPS[name])
+    assert frees(seen) == frees_of(LOOPS[name])
 
 
 @given(loops())
 def test_the_full_chart_of_any_loop_is_its_machine(loop):
-    assert not differences(seen_in(chart_of(loop, level="full", control=True)), loop)
+    seen = seen_in(chart_of(loop, level="full", control=True))
+    assert not differences(seen, loop)
+    assert frees(seen) == frees_of(loop)

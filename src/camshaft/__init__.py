@@ -6,7 +6,7 @@ from camshaft.loop import DATA, Free, Loop, LoopError, Mark, Nested, Phase, Step
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.recording import record
 from camshaft.state import State
-from camshaft.trace import Selection, Trace, TraceError, TraceEvent
+from camshaft.trace import HandlerTime, Selection, Trace, TraceError, TraceEvent, Violation
 from camshaft.training import create_supervised_evaluator, create_supervised_trainer, supervised_loop
 
 __version__ = "0.1.0"
@@ -21,6 +21,7 @@ __all__ = [
     "Events",
     "FilteredEvent",
     "Free",
+    "HandlerTime",
     "Loop",
     "LoopError",
     "LoopMachine",
@@ -34,6 +35,7 @@ __all__ = [
     "Trace",
     "TraceError",
     "TraceEvent",
+    "Violation",
     "create_supervised_evaluator",
     "create_supervised_trainer",
     "event",

@@ -10,13 +10,15 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
+from time import perf_counter
 from typing import Any
 
 import attrs
 
 from camshaft.events import Filter, event_name
 
-__all__ = ["Firing", "Handler", "Switchboard", "check_filter", "resolve"]
+__all__ = ["Firing", "Handler", "Stopwatch", "Switchboard", "check_filter", "resolve"]
 
 ONCE_A_RUN = {"started", "completed", "terminate", "exception_raised"}
 
@@ -101,7 +103,7 @@ class Handler:
 
     Attributes:
         function: what the user attached.
-        call: how it is called, from :func:`resolve`.
+        call: how it is called, from :func:`resolve`; while it is measured, by way of what measures it.
         filter: when it is due; None for always.
         priority: higher ones run first.
         since: how often the event had fired when the handler was attached.
@@ -114,15 +116,52 @@ class Handler:
     priority: int = 0
     since: int = 0
     due: float = 0
+    _unmeasured: Callable[..., Any] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._unmeasured = self.call
 
     @classmethod
     def of(cls, call: Callable[..., Any]) -> Handler:
         """What the engine itself does at an event, as a handler."""
         return cls(call, call)
 
+    @property
+    def name(self) -> str:
+        """How people call it: the name of the function, or of the class of a callable object."""
+        function = self.function
+        while isinstance(function, partial):
+            function = function.func
+        name = getattr(function, "__qualname__", type(function).__name__)
+        return str(name).replace("<locals>.", "")
+
     def remove(self) -> None:
         """Make sure that it does not run again, not even in a firing that has begun."""
         self.call = _nothing
+
+    def measure(self, event: str, stopwatches: tuple[Stopwatch, ...]) -> None:
+        """Have each call measured by these, instead of by those that did."""
+        self.call = _measured(self, self._unmeasured, event, stopwatches) if stopwatches else self._unmeasured
+
+
+Stopwatch = Callable[[str, Handler], Callable[[float], None]]
+"""Called with an event and a handler when a call of it begins; returns what takes the seconds when the call is over."""
+
+
+def _measured(
+    handler: Handler, call: Callable[..., Any], event: str, stopwatches: tuple[Stopwatch, ...]
+) -> Callable[..., Any]:
+    def measured(engine: Any, *error: BaseException) -> Any:
+        stops = [start(event, handler) for start in stopwatches]
+        begun = perf_counter()
+        try:
+            return call(engine, *error)
+        finally:
+            seconds = perf_counter() - begun
+            for stop in stops:
+                stop(seconds)
+
+    return measured
 
 
 @attrs.define(eq=False)
@@ -189,7 +228,7 @@ class Firing:
         counter: the attribute of the state that its filters count; None to count its own firings.
     """
 
-    __slots__ = ("_attached", "_guards", "_observers", "_tally", "counter", "event", "handlers")
+    __slots__ = ("_attached", "_guards", "_observers", "_stopwatches", "_tally", "counter", "event", "handlers")
 
     def __init__(self, event: str, counter: str | None) -> None:
         self.event = event
@@ -197,6 +236,7 @@ class Firing:
         self.handlers: tuple[Handler, ...] = ()
         self._observers: tuple[Handler, ...] = ()
         self._guards: tuple[Handler, ...] = ()
+        self._stopwatches: tuple[Stopwatch, ...] = ()
         self._attached: list[Handler] = []
         self._tally = _Tally()
 
@@ -213,6 +253,7 @@ class Firing:
     def attach(self, handler: Handler) -> None:
         """Add a handler: behind all of its priority, from the next firing on."""
         handler.since = 0 if self.counter is not None else self._tally.value
+        handler.measure(self.event, self._stopwatches)
         later = (index for index, other in enumerate(self._attached) if other.priority < handler.priority)
         self._attached.insert(next(later, len(self._attached)), handler)
         self._arrange()
@@ -227,6 +268,12 @@ class Firing:
         """Let these be called before all handlers, instead of those that were."""
         self._observers = tuple(map(self._internal, observers))
         self._arrange()
+
+    def measure(self, stopwatches: tuple[Stopwatch, ...]) -> None:
+        """Have the calls of attached handlers measured by these, instead of by those that did."""
+        self._stopwatches = stopwatches
+        for handler in self._attached:
+            handler.measure(self.event, stopwatches)
 
     def guard(self, check: Callable[[Any], None]) -> None:
         """Let this be called before everything else; what it raises keeps the event from firing."""
@@ -350,6 +397,12 @@ class Switchboard:
             for key in keys:
                 self.firing(key).observe(maker(key) for maker in makers)
             self.bind()
+
+    def measure(self, keys: Iterable[str], stopwatches: tuple[Stopwatch, ...]) -> None:
+        """Have the handlers of these events measured by these stopwatches, instead of by those that did."""
+        with self._lock:
+            for key in keys:
+                self.firing(key).measure(stopwatches)
 
     def attend(self, attentive: bool) -> None:
         """Have the loop yield every event, heard or not; or only those that are heard again."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from camshaft.codegen import Program, generate
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
@@ -24,6 +24,9 @@ from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.registration import guard_order, register
 from camshaft.run import Run
 from camshaft.state import State
+
+if TYPE_CHECKING:
+    from camshaft.draw.diagram import Diagram
 
 __all__ = ["Engine", "RemovableEventHandle"]
 
@@ -120,6 +123,22 @@ class Engine:
     def source(self) -> str:
         """The Python that runs."""
         return self.program.source
+
+    def diagram(self, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Diagram:
+        """The picture of the loop; while the engine stands in a state, that is marked.
+
+        Args:
+            level: ``"overview"``: the states that were declared, long bodies folded; ``"full"``: every place and every
+                transition of the machine.
+            handlers: list the handlers at their events, in the order in which they are called.
+            control: show what control calls and failures bring, instead of one edge for all of it.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        from camshaft.draw.diagram import engine_diagram
+
+        return engine_diagram(self, level, control, handlers)
 
     def _take_on(self, loop: Loop) -> None:
         """Run this loop from now on; handlers stay attached."""

@@ -1,12 +1,14 @@
 """Traces as files: versioned JSON lines that carry the declaration of each loop, without its functions.
 
 The first line names the format and its version; then come loops, runs, the segments in which runs went on, the
-events, and last how many events there are, so that a file cut short is noticed.
+events, how long handlers took where that was measured, and last how many events there are, so that a file cut short is
+noticed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import attrs
 
 from camshaft.context import Context
 from camshaft.loop import DATA, Every, Free, Loop, Mark, Nested, Phase, Step
-from camshaft.trace import RunRecord, Trace, TraceError
+from camshaft.trace import HandlerClock, HandlerTime, RunRecord, Trace, TraceError
 
 __all__ = ["from_dict", "load_trace", "save_trace", "to_dict"]
 
@@ -43,6 +45,8 @@ def save_trace(trace: Trace, path: str | Path) -> None:
         for index, row in enumerate(trace.rows()):
             site = trace.site_of(index)
             write(row if site is None else (*row, site))
+        for time in trace.handler_times:
+            write({"handler": attrs.asdict(time)})
         write({"end": len(trace)})
 
 
@@ -69,6 +73,8 @@ def load_trace(path: str | Path) -> Trace:
                     trace.runs.append(RunRecord(**(fields | made)))
                 elif "segment" in value:
                     trace.segments.append(value["segment"])
+                elif "handler" in value:
+                    trace.clocks.append(_clock_from_dict(value["handler"]))
                 else:
                     end = value["end"]
         except TraceError:
@@ -101,6 +107,16 @@ def _context_to_dict(context: Context) -> dict[str, Any]:
 
 def _context_from_dict(fields: dict[str, Any]) -> Context:
     return Context(**(fields | {"resumed": set(fields["resumed"])}))
+
+
+def _clock_from_dict(fields: dict[str, Any]) -> HandlerClock:
+    time = HandlerTime(**fields)
+    names, seconds = (time.engine, time.event, time.handler), (time.total, time.maximum)
+    if {*map(type, names)} != {str} or type(time.count) is not int or not {*map(type, seconds)} <= {int, float}:
+        raise TypeError(f"{fields} has values of other types")
+    if time.count < 1 or not 0 <= time.maximum <= time.total < math.inf:
+        raise ValueError(f"{fields} says what cannot be")
+    return HandlerClock(**attrs.asdict(time))
 
 
 def to_dict(loop: Loop) -> dict[str, Any]:

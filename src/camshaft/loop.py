@@ -11,11 +11,14 @@ import enum
 import keyword
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from camshaft.events import EventEnum, EventHandle, Events, FilteredEvent, event_key, event_name, state_of
+
+if TYPE_CHECKING:
+    from camshaft.draw.diagram import Diagram
 
 __all__ = [
     "DATA",
@@ -360,6 +363,21 @@ class Loop(_State):
         from camshaft.text import loop_text
 
         return loop_text(self)
+
+    def diagram(self, level: str = "overview", *, control: bool = False) -> Diagram:
+        """The picture of the loop.
+
+        Args:
+            level: ``"overview"``: the states that were declared, long bodies folded; ``"full"``: every place and every
+                transition of the machine.
+            control: show what control calls and failures bring, instead of one edge for all of it.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        from camshaft.draw.diagram import loop_diagram
+
+        return loop_diagram(self, level, control)
 
     # -- changing: each returns a new loop -----------------------------------------------------------------------
 

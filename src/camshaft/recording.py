@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from time import perf_counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from camshaft.dispatch import Handler
 from camshaft.engine import Engine
 from camshaft.loop import counters
 from camshaft.run import Owner, Watched, observers
-from camshaft.trace import OPEN, RunRecord, Trace
+from camshaft.trace import OPEN, HandlerClock, RunRecord, Trace
 
 __all__ = ["record"]
 
@@ -35,10 +38,12 @@ def _with_site(mark: Mark, trace: Trace, run: Watched) -> Mark:
 class _Recorder:
     """Records the engines that run while it observes."""
 
-    def __init__(self, engines: tuple[Any, ...], call_sites: bool) -> None:
+    def __init__(self, engines: tuple[Any, ...], call_sites: bool, handler_times: bool) -> None:
         self.trace = Trace()
         self.engines = engines
         self.call_sites = call_sites
+        self.handler_times = handler_times
+        self.clocks: WeakKeyDictionary[Handler, HandlerClock] = WeakKeyDictionary()
         self.open: dict[Watched, int] = {}
         self.segments: dict[Watched, list[int]] = {}
         self.start = perf_counter()
@@ -62,12 +67,22 @@ class _Recorder:
         self.segments[run] = [number, len(trace), OPEN]
         trace.segments.append(self.segments[run])
         counted = counters(engine.loop)
+        if self.handler_times:
+            run.measure(partial(self._start, engine.name))
 
         def make(key: str) -> Mark:
             mark = trace.marker(number, key, counted[key].lower(), self.start)
             return _with_site(mark, trace, run) if self.call_sites else mark
 
         return make
+
+    def _start(self, engine: str, event: str, handler: Handler) -> Callable[[float], None]:
+        """A call of a handler begins; returns what takes the seconds that it took."""
+        clock = self.clocks.get(handler)
+        if clock is None:
+            self.clocks[handler] = clock = HandlerClock(engine, event, handler.name)
+            self.trace.clocks.append(clock)
+        return clock.add
 
     def release(self, run: Watched, outcome: str) -> None:
         """It ended or paused."""
@@ -80,13 +95,15 @@ class _Recorder:
 
 
 @contextmanager
-def record(*engines: Any, call_sites: bool = False) -> Iterator[Trace]:
+def record(*engines: Any, call_sites: bool = False, handler_times: bool = False) -> Iterator[Trace]:
     """Record every engine that runs inside the ``with`` block, nested runs as children.
 
     Args:
         engines: record only these: engines, reporters of other loops (:class:`camshaft.testing.Reporter`), engines of
             pytorch-ignite. All engines and reporters when none is named.
         call_sites: note for each event the line of code that fired it. This is slow.
+        handler_times: measure every call of a handler, for :attr:`Trace.handler_times`. Reporters and other
+            libraries call their handlers themselves, unmeasured.
 
     >>> from camshaft import Engine
     >>> with record() as trace:
@@ -97,12 +114,12 @@ def record(*engines: Any, call_sites: bool = False) -> Iterator[Trace]:
     """
     with ExitStack() as stack:
         reporting = tuple(stack.enter_context(_reports(engine)) for engine in engines)
-        recorder = _Recorder(reporting, call_sites)
-        token = observers.set((*observers.get(), recorder))
+        recorder = _Recorder(reporting, call_sites, handler_times)
+        observers.set((*observers.get(), recorder))
         try:
             yield recorder.trace
-        finally:
-            observers.reset(token)
+        finally:  # not what was there before: recordings may end in any order
+            observers.set(tuple(other for other in observers.get() if other is not recorder))
 
 
 def _reports(engine: Any) -> AbstractContextManager[Any]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from camshaft.codegen import Line, Program
 from camshaft.context import Context
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
-from camshaft.dispatch import Firing, Switchboard
+from camshaft.dispatch import Firing, Stopwatch, Switchboard
 from camshaft.feed import Feed
 from camshaft.loop import Loop
 from camshaft.machine import LoopMachine, OrderChecker
@@ -80,6 +80,9 @@ class Watched(Protocol):
     def site(self, frame: FrameType | None) -> str:
         """The line of code that fires the present event, seen from the frame of an observer."""
 
+    def measure(self, stopwatch: Stopwatch) -> None:
+        """Have every call of a handler measured, until the observer that asks for it is released."""
+
 
 class Observer(Protocol):
     """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
@@ -137,6 +140,7 @@ class Run:
         self._stepping = False
         self._strict: _Strict | None = None
         self._watching: tuple[Observer, ...] = ()
+        self._stopwatches: tuple[Stopwatch, ...] = ()
 
     # -- where it stands ---------------------------------------------------------------------------------------------
 
@@ -459,10 +463,18 @@ class Run:
         if makers:
             self.engine.switchboard.observe(self.engine.loop.event_keys, makers)
 
+    def measure(self, stopwatch: Stopwatch) -> None:
+        """Have every call of a handler measured, until the observer that asks for it is released."""
+        self._stopwatches += (stopwatch,)
+        self.engine.switchboard.measure(self.engine.loop.event_keys, self._stopwatches)
+
     def _unwatch(self, outcome: str) -> None:
         watching, self._watching = self._watching, ()
         if watching:
             self.engine.switchboard.observe(self.engine.loop.event_keys, ())
+        if self._stopwatches:
+            self._stopwatches = ()
+            self.engine.switchboard.measure(self.engine.loop.event_keys, ())
         for observer in watching:
             observer.release(self, outcome)
 

@@ -228,9 +228,9 @@ class Table:
             return context.ask("more", loop) if loop.over is not None else goes_on
 
         bound = loop.times if loop.times is not None else "max_epochs" if is_root else None
-        text = condition(loop) if bound is None else f"{counter} < {bound}"
-        guard = Guard(text, f"more_{counter}(context)", {f"more_{counter}": more})
-        return (guard,), guard.negated("done" if bound is None else f"{counter} == {bound}")
+        goes_on, is_done = (f"{counter} < {bound}", f"{counter} == {bound}") if bound is not None else _ends(loop)
+        guard = Guard(goes_on, f"more_{counter}(context)", {f"more_{counter}": more})
+        return (guard,), guard.negated(is_done)
 
     def _batches(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         name, counter = loop.name, loop.name.lower()
@@ -331,6 +331,14 @@ class Table:
 
 def _guarded(guard: Guard, ways: list[Way]) -> list[Way]:
     return [(event, dest, (guard, *stages), effects) for event, dest, stages, effects in ways]
+
+
+def _ends(loop: Loop) -> tuple[str, str]:
+    """In words, that an inner loop goes on, and that it is done."""
+    if loop.until is None:
+        return "another element", "no element left"
+    words = condition(loop).removeprefix("until ")
+    return f"not {words}", words
 
 
 def when(phase: Phase, around: str) -> Guard:

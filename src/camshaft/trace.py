@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path as FilePath
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -20,7 +20,20 @@ from camshaft.context import Context
 from camshaft.events import EventHandle, FilteredEvent, attachments, event_key, event_name
 from camshaft.loop import Loop
 
-__all__ = ["OPEN", "RunRecord", "Selection", "Trace", "TraceError", "TraceEvent"]
+if TYPE_CHECKING:
+    from camshaft.draw.diagram import Diagram
+
+__all__ = [
+    "OPEN",
+    "HandlerClock",
+    "HandlerTime",
+    "RunRecord",
+    "Selection",
+    "Trace",
+    "TraceError",
+    "TraceEvent",
+    "Violation",
+]
 
 
 OPEN = sys.maxsize
@@ -55,6 +68,75 @@ class TraceEvent:
 
     def __str__(self) -> str:
         return f"{self.engine} {event_name(self.event)} {self.count}"
+
+
+@attrs.frozen
+class HandlerTime:
+    """How often a handler was called at an event of an engine, and how long that took.
+
+    Attributes:
+        engine: the name of the engine.
+        event: the key of the event.
+        handler: the handler's name; :meth:`camshaft.Engine.nest` attaches ``"run <name of the nested engine>"``.
+        count: how many calls there were, those that raised included.
+        total: the seconds of all calls together, with what ran inside them: nested engines too.
+        maximum: the seconds of the longest call.
+    """
+
+    engine: str
+    event: str
+    handler: str
+    count: int
+    total: float
+    maximum: float
+
+    @property
+    def mean(self) -> float:
+        """The seconds of a call on average."""
+        return self.total / self.count
+
+
+@attrs.define
+class HandlerClock:
+    """Adds up what becomes a :class:`HandlerTime`."""
+
+    engine: str
+    event: str
+    handler: str
+    count: int = 0
+    total: float = 0.0
+    maximum: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """A call is over."""
+        self.count += 1
+        self.total += seconds
+        self.maximum = max(self.maximum, seconds)
+
+
+@attrs.frozen
+class Violation:
+    """What is wrong with the order of one event of a trace.
+
+    Attributes:
+        engine: the name of the engine that fired it.
+        run: the number of its run, in ``trace.runs``.
+        number: which event of the trace it is, from 1; 0 where a run that should have ended has none.
+        event: its key; empty where there is none.
+        where: where the run stood, in words: ``EPOCH 1 / ITERATION 2 / after FORWARD``; for a run that lies wrongly in
+            another one, how it lies: ``inside evaluator``.
+        message: what :class:`~camshaft.EventOrderError` says of it: what came before, and what was expected.
+    """
+
+    engine: str
+    run: int
+    number: int
+    event: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @attrs.define
@@ -248,10 +330,12 @@ class Trace(Selection):
         runs: the runs of engines, in the order in which they began.
         segments: where each run went on without a pause: [run, its first event, past its last event]; the last is
             :data:`OPEN` while it goes on.
+        clocks: what :attr:`handler_times` is made of.
     """
 
     def __init__(self) -> None:
         self.trace = self
+        self.clocks: list[HandlerClock] = []
         self.runs: list[RunRecord] = []
         self.segments: list[list[int]] = []
         self._keys: dict[str, int] = {}
@@ -315,6 +399,11 @@ class Trace(Selection):
         """The key and the count of each event from ``first`` up to ``past``."""
         return zip(map(self._names.__getitem__, self._key[first:past]), self._count[first:past], strict=True)
 
+    @property
+    def handler_times(self) -> list[HandlerTime]:
+        """How long each attached handler took, in the order of their first calls; empty unless that was recorded."""
+        return [HandlerTime(**attrs.asdict(clock)) for clock in self.clocks if clock.count]
+
     def stretches(self) -> Iterator[tuple[int, int, int]]:
         """Events of one run side by side: the number of the run, the index of the first, and past the last."""
         ends = {end for _, *both in self.segments for end in both if end < len(self)}
@@ -368,6 +457,25 @@ class Trace(Selection):
         """How much was recorded, in words."""
         return f"{len(self):,} event{'s' * (len(self) != 1)} in {len(self.runs)} run{'s' * (len(self.runs) != 1)}"
 
+    def diagram(self, engine: str | None = None, level: str = "overview", *, control: bool = False) -> Diagram:
+        """The picture of a loop with its runs drawn over it.
+
+        States carry how often they were entered and their share of the time, edges how often they were taken. Custom
+        states that the engine's own code enters stand in the order that was observed, and so do engines that handlers
+        ran: dashed, because no declaration says so.
+
+        Args:
+            engine: whose; that of the first run unless given.
+            level: ``"overview"`` or ``"full"``: see :meth:`camshaft.Loop.diagram`.
+            control: show what control calls and failures bring, instead of one edge for all of it.
+
+        Raises:
+            ValueError: there is no such level, or no engine of that name was recorded.
+        """
+        from camshaft.draw.diagram import trace_diagram
+
+        return trace_diagram(self, engine, level, control)
+
     # -- judging -----------------------------------------------------------------------------------------------------
 
     def assert_legal(self, loop: Loop | None = None) -> None:
@@ -381,11 +489,29 @@ class Trace(Selection):
             TypeError: ``loop`` is no loop.
         """
         __tracebackhide__ = True
-        if loop is not None and not isinstance(loop, Loop):
-            raise TypeError(f"judge by a Loop, such as engine.loop, not by {loop!r}")
         from camshaft.judge import judge
 
         judge(self, loop)
+
+    def violations(self, loop: Loop | None = None) -> list[Violation]:
+        """Everything that :meth:`assert_legal` finds fault with, where that raises at the first.
+
+        After a violation the run is judged on from where the illegal event leads to, and what its counters cannot
+        tell any more is taken from the record: one event that is lost or came twice is one violation. Of two runs that
+        lie wrongly in each other, only the first event that does is listed.
+
+        Args:
+            loop: judge the outermost runs by this loop instead of the one that was recorded with them.
+
+        Returns:
+            The violations, by the numbers of their events; empty where the trace is legal.
+
+        Raises:
+            TypeError: ``loop`` is no loop.
+        """
+        from camshaft.judge import violations
+
+        return sorted(violations(self, loop), key=lambda violation: violation.number)
 
     # -- files and writing -------------------------------------------------------------------------------------------
 
@@ -394,6 +520,17 @@ class Trace(Selection):
         from camshaft.files import save_trace
 
         save_trace(self, path)
+
+    def export_chrome_trace(self, path: str | FilePath) -> None:
+        """Write the trace as a timeline that Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
+
+        Runs and states are slices, nested runs inside the state that called them; all other events are instants. The
+        name is that of ``torch.profiler``'s method, and the format the same: the Trace Event Format,
+        https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+        """
+        from camshaft.chrome import export_chrome_trace
+
+        export_chrome_trace(self, path)
 
     @classmethod
     def load(cls, path: str | FilePath) -> Trace:

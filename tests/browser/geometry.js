@@ -88,6 +88,7 @@
       tag: element.tagName,
       points: Array.from({ length: steps + 1 }, (_, step) => at(step)),
       stroke: style.stroke,
+      dashed: style.strokeDasharray !== "none",
       marker_start: style.markerStart !== "none",
       marker_end: style.markerEnd !== "none",
     };

@@ -78,6 +78,7 @@ class Edge(Part):
     tag: str
     points: tuple[Point, ...] = attrs.field(repr=False)
     stroke: str
+    dashed: bool
     marker_start: bool
     marker_end: bool
 

@@ -20,7 +20,7 @@ from camshaft.events import event_name
 from camshaft.loop import DATA, RUN, Free, Loop, Mark, Nested, Path, Phase, Step, condition
 from camshaft.table import COMPLETED, FAILED, READY, TERMINATED, Guard, Table, place_of, when
 
-__all__ = ["LEVELS", "Box", "Chart", "Edge", "Element", "Node", "chart_of", "visible"]
+__all__ = ["LEVELS", "Box", "Chart", "Edge", "Element", "Node", "Rows", "chart_of", "fan_out", "put_engine", "visible"]
 
 LEVELS = ("overview", "full")
 
@@ -164,7 +164,8 @@ class Chart:
         guards = [("guard", f"[{visible(guard)}]") for guard in edge.guards]
         handlers = [("handler", visible(line)) for key in edge.fired for line in self.handlers.get(key, ())]
         notes = [("note", "from anywhere inside")] * (edge.kind == "boundary")
-        counts = [("count", f"×{edge.count:,}")] if edge.count is not None else []
+        is_told = edge.count or (edge.count is not None and edge.kind != "boundary")
+        counts = [("count", f"×{edge.count:,}")] if is_told else []
         return events + guards + handlers + notes + counts
 
     def elements(self) -> Iterator[Element]:
@@ -554,6 +555,36 @@ def _keep(rows: Rows, kept: set[str], splits: dict[str, Node]) -> None:
             if isinstance(element, Box):
                 _keep(element.rows, kept, splits)
     rows[:] = made
+
+
+def fan_out(chart: Chart) -> None:
+    """Let no more than one edge leave a node on its way to somewhere else: each further one leaves from a choice."""
+    # those of a choice are told apart by their sides already
+    order = {element.id: number for number, element in enumerate(chart.elements())}
+    leaving = defaultdict(list)
+    for edge in chart.edges:
+        if edge.kind == "observed":
+            leaving[edge.source].append(edge)
+    for source, edges in leaving.items():
+        edges.sort(key=lambda edge: (order[edge.target] - order[source]) % len(order))
+        here = source
+        for number, edge in enumerate(edges[1:] if len(edges) > 1 else []):
+            choice = Node(f"{source}, or {number}", "choice", is_observed=True)
+            _insert_behind(chart.rows, here, choice)
+            chart.edges.append(Edge(here, choice.id, kind="observed"))
+            edge.source = here = choice.id
+        if here != source:
+            edges[0].source = here
+
+
+def _insert_behind(rows: Rows, target: str, node: Node) -> bool:
+    for index, row in enumerate(rows):
+        if row[0].id == target:
+            rows.insert(index + 1, [node])
+            return True
+        if any(isinstance(element, Box) and _insert_behind(element.rows, target, node) for element in row):
+            return True
+    return False
 
 
 # -- engines that run inside ------------------------------------------------------------------------------------------

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from camshaft.draw.chart import Chart
+from camshaft.draw.chart import Box, Chart, chart_of
 from camshaft.draw.dot import dot
 from camshaft.draw.html import html
 from camshaft.draw.mermaid import mermaid
+from camshaft.draw.overlay import overlay
 from camshaft.draw.svg import svg
 from camshaft.draw.text import text
 
-__all__ = ["WRITERS", "Diagram"]
+if TYPE_CHECKING:
+    from camshaft.engine import Engine
+    from camshaft.loop import Loop
+    from camshaft.trace import Trace
+
+__all__ = ["WRITERS", "Diagram", "engine_diagram", "loop_diagram", "trace_diagram"]
 
 WRITERS: dict[str, Callable[[Chart], str]] = {
     ".svg": svg,
@@ -73,7 +79,9 @@ class Diagram:
             ValueError: no format has this ending.
         """
         if ending not in WRITERS:
-            raise ValueError(f"no diagram is written as {ending or 'a file without an ending'}: use {', '.join(WRITERS)}")
+            raise ValueError(
+                f"no diagram is written as {ending or 'a file without an ending'}: use {', '.join(WRITERS)}"
+            )
         return WRITERS[ending](self.chart)
 
     def __str__(self) -> str:
@@ -85,3 +93,60 @@ class Diagram:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """How a notebook shows it."""
         return {"image/svg+xml": self.svg(), "text/plain": self.text()}
+
+
+def loop_diagram(loop: Loop, level: str, control: bool) -> Diagram:
+    """See :meth:`camshaft.Loop.diagram`."""
+    return Diagram(chart_of(loop, None, level, control))
+
+
+def engine_diagram(engine: Engine, level: str, control: bool, handlers: bool) -> Diagram:
+    """See :meth:`camshaft.Engine.diagram`."""
+    chart = chart_of(engine.loop, engine.name, level, control)
+    if handlers:
+        chart.handlers = {key: _handlers(engine, key) for key in engine.loop.event_keys}
+    if engine.active is not None:
+        _mark_current(chart, engine.active.cursor()[0], engine.where)
+    return Diagram(chart)
+
+
+def _handlers(engine: Engine, key: str) -> list[str]:
+    """What is called at an event, in order."""
+    lines = []
+    for handler in engine.handlers(key):
+        priority = f" priority={handler.priority}" if handler.priority else ""
+        lines.append(f"› {handler.name}{handler.filter or ''}{priority}")
+    return lines
+
+
+def _mark_current(chart: Chart, place: str, path: tuple[str, ...]) -> None:
+    """Mark where an engine stands; the innermost box around it where the chart does not show the place."""
+    elements = {element.id: element for element in chart.elements()}
+    custom = f"in {path[-1]}" if path else ""
+    if custom in elements:
+        elements[custom].is_current = True
+        return
+    found = elements.get(chart.places.get(place, ""))
+    outlines = {entry: box for box in chart.boxes for entry in (box.entry, box.exit)}
+    if found is not None and found.id not in outlines:
+        found.is_current = True
+        return
+    names = set(path)
+    around = [box for box in chart.boxes if box.label in names]
+    inmost: list[Box] = [outlines[found.id]] if found is not None else around[-1:]
+    for box in inmost:
+        box.is_current = True
+
+
+def trace_diagram(trace: Trace, engine: str | None, level: str, control: bool) -> Diagram:
+    """See :meth:`camshaft.Trace.diagram`."""
+    names = list(dict.fromkeys(record.engine for record in trace.runs))
+    if not names:
+        raise ValueError("nothing was recorded, so there is nothing to draw")
+    name = names[0] if engine is None else engine
+    if name not in names:
+        raise ValueError(f"no engine {name!r} was recorded; recorded are {', '.join(names)}")
+    record = next(record for record in trace.runs if record.engine == name)
+    chart = chart_of(record.loop, name, level, control)
+    overlay(chart, trace, name)
+    return Diagram(chart)

@@ -28,7 +28,12 @@ CLUSTERS = {
     "step": 'color=gray50, bgcolor="#eeeeee"',
     "region": 'color="#c2410c", style=dotted',
 }
-EDGES = {"flow": "", "back": 'color="#2563eb", fontcolor="#2563eb"', "boundary": "style=dashed", "observed": "style=dashed"}
+EDGES = {
+    "flow": "",
+    "back": 'color="#2563eb", fontcolor="#2563eb"',
+    "boundary": "style=dashed",
+    "observed": "style=dashed",
+}
 CUSTOM = 'color="#c2410c", fontcolor="#c2410c"'
 HEAD = '[fontname="monospace", fontsize=10'
 

@@ -49,9 +49,7 @@ def table(head: list[str], rows: list[list[str]], css: list[str]) -> str:
     """
 
     def line(cells: list[str], tag: str) -> str:
-        return "".join(
-            f'<{tag} class="{name}">{escape(cell)}</{tag}>' for cell, name in zip(cells, css, strict=True)
-        )
+        return "".join(f'<{tag} class="{name}">{escape(cell)}</{tag}>' for cell, name in zip(cells, css, strict=True))
 
     lines = [f"<tr>{line(row, 'td')}</tr>\n" for row in rows]
     return f'<div class="scroll"><table>\n<thead><tr>{line(head, "th")}</tr></thead>\n<tbody>\n{"".join(lines)}</tbody></table></div>\n'

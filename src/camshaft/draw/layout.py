@@ -28,6 +28,8 @@ LINE = 14.0
 """From one line of words to the next."""
 GAP = 20.0
 """Between neighbours without words between them."""
+SPACE = 6.0
+"""Between two texts on one line."""
 NEAR = 9.0
 """From a line to the words at its side."""
 LANE = 14.0
@@ -36,7 +38,16 @@ PAD = 12.0
 """Between a box and what is in it."""
 MARGIN = 10.0
 """Around the whole."""
-ROUND = {"start": 7.0, "point": 3.0, "merge": 3.0, "choice": 8.0, "entry": 5.0, "exit": 5.0, "final": 8.0, "history": 12.0}
+ROUND = {
+    "start": 7.0,
+    "point": 3.0,
+    "merge": 3.0,
+    "choice": 8.0,
+    "entry": 5.0,
+    "exit": 5.0,
+    "final": 8.0,
+    "history": 12.0,
+}
 """Half the size of nodes that have no words in them."""
 
 Point = tuple[float, float]
@@ -111,16 +122,20 @@ class _Rect:
     bottom: float
 
 
-Words = list[tuple[str, str]]
-"""Lines of (role, text)."""
+Line = list[tuple[str, str]]
+"""A line of words: (role, text) for each part of it."""
 
 
-def _height(words: Words) -> float:
+def _height(words: list[Line]) -> float:
     return LINE * len(words)
 
 
-def _width(words: Words) -> float:
-    return max((text_width(text, role) for role, text in words), default=0.0)
+def _long(line: Line) -> float:
+    return sum(text_width(text, role) for role, text in line) + SPACE * (len(line) - 1)
+
+
+def _width(words: list[Line]) -> float:
+    return max(map(_long, words), default=0.0)
 
 
 class _Layout:
@@ -148,8 +163,8 @@ class _Layout:
 
     def drawing(self) -> Drawing:
         """Heights, then widths, then everything moved to where it is seen."""
+        self._sort_edges()
         bottom = self._stack(self.chart.rows, MARGIN)
-        self._sort_lanes()
         extent = self._spread(self.chart.rows, "")
         dx = MARGIN - extent.left
         width, height = extent.right - extent.left + 2 * MARGIN, bottom + MARGIN
@@ -172,18 +187,25 @@ class _Layout:
 
     # -- sizes -------------------------------------------------------------------------------------------------------
 
-    def words_in(self, element: Element) -> Words:
+    def _words_in(self, element: Element) -> list[Line]:
         """What is written in a node or as the head of a box."""
         role = "title" if isinstance(element, Box) else "state"
-        words: Words = [(role, visible(element.label))] if element.label else []
+        words: list[Line] = [[(role, visible(element.label))]] if element.label else []
         if element.note and not (isinstance(element, Node) and element.kind in ROUND):
-            words.append(("note", visible(element.note)))
-        return words + [("count", element.seen)] * bool(element.seen)
+            words.append([("note", visible(element.note))])
+        return words + [[("count", element.seen)]] * bool(element.seen)
+
+    def _words(self, edge: Edge) -> list[Line]:
+        """What is written at an edge: a count stands behind the first line."""
+        words = self.chart.words(edge)
+        counts = [word for word in words if word[0] == "count"]
+        lines = [[word] for word in words if word[0] != "count"]
+        return [lines[0] + counts, *lines[1:]] if lines else [[word] for word in counts]
 
     def _size(self, node: Node) -> tuple[float, float]:
         if node.kind in ROUND:
             return 2 * ROUND[node.kind], 2 * ROUND[node.kind]
-        words = self.words_in(node)
+        words = self._words_in(node)
         return max(_width(words) + 28, 64.0), max(_height(words) + 14, 30.0)
 
     # -- heights -----------------------------------------------------------------------------------------------------
@@ -211,13 +233,13 @@ class _Layout:
         return bottom
 
     def _stand_box(self, box: Box, top: float) -> float:
-        words = self.words_in(box)
+        words = self._words_in(box)
         rows = box.rows
         if box.entry is not None:  # entry and exit stand on the outline
             self._on_outline(box.entry, top)
             inner = rows[1:-1]
             head = _height(words) + 10  # words at the left of the first row stand below those of the head
-            left = sum(_height(self.chart.words(edge)) for edge in self._sideways(rows[1][0], "left"))
+            left = sum(_height(self._words(edge)) for edge in self._sideways(rows[1][0], "left"))
             head = max(head + left, self._room(rows[0], rows[1]))
             bottom = self._stack(inner, top + head) if inner else top + head - GAP
             bottom += self._room(inner[-1] if inner else rows[0], rows[-1])
@@ -254,21 +276,19 @@ class _Layout:
     def _gap(self, above: list[Element], below: list[Element]) -> float:
         right = left = 0.0
         for edge in self._between(above[0], below[0]):
-            self.straight.add(id(edge))
-            right += _height(self.chart.words(edge))
+            right += _height(self._words(edge))
         for element in below[1:]:
             for edge in self._between(above[0], element):
-                self.straight.add(id(edge))
-                right = max(right, _height(self.chart.words(edge)))
+                right = max(right, _height(self._words(edge)))
         arriving = [
             edge
             for element in above[1:]
             for edge in self.leaving[element.id]
             if edge.target in (below[0].id, getattr(below[0], "entry", None))
         ]
-        right = max([right, *(_height(self.chart.words(edge)) for edge in arriving)])
-        left += sum(_height(self.chart.words(edge)) for edge in self._sideways(below[0], "left"))
-        right += sum(_height(self.chart.words(edge)) for edge in self._sideways(below[0], "right"))
+        right = max([right, *(_height(self._words(edge)) for edge in arriving)])
+        left += sum(_height(self._words(edge)) for edge in self._sideways(below[0], "left"))
+        right += sum(_height(self._words(edge)) for edge in self._sideways(below[0], "right"))
         return max(right + 14, left + 8) + 4 if right or left else GAP
 
     def _between(self, above: Element, below: Element) -> list[Edge]:
@@ -297,22 +317,25 @@ class _Layout:
             up, down = max(up, _height(events) + 5), max(down, _height(others) + 6)
         return up, down
 
-    def _parted(self, edge: Edge) -> tuple[Words, Words]:
+    def _parted(self, edge: Edge) -> tuple[list[Line], list[Line]]:
         """The words of a level edge: events above it, the others below; all above where there is no event."""
-        words = self.chart.words(edge)
-        events = [line for line in words if line[0] == "event"] or words
+        words = self._words(edge)
+        events = [line for line in words if line[0][0] == "event"] or words
         return events, [line for line in words if line not in events]
 
     # -- lanes -------------------------------------------------------------------------------------------------------
 
-    def _sort_lanes(self) -> None:
-        """Each edge that passes by others lies in the innermost box around both of its ends."""
+    def _sort_edges(self) -> None:
+        """Which edges are straight; each other one lies in the innermost box around both of its ends."""
+        for rows in self._all_rows():
+            for above, below in zip(rows, rows[1:], strict=False):
+                for element in below:
+                    self.straight |= {id(edge) for edge in self._between(above[0], element)}
         for edge in self.chart.edges:
             if id(edge) in self.straight or edge.source in self.beside or edge.target in self.beside:
                 continue
             if edge.lane is None:
-                is_down = self.middle[edge.target] > self.middle[edge.source]
-                edge.lane = "left" if is_down else "right"
+                edge.lane = "left" if self.order[edge.target] > self.order[edge.source] else "right"
             paths = [self._path(edge.source), self._path(edge.target)]
             shared = [one for one, other in zip(*paths, strict=False) if one == other]
             self.lanes[shared[-1] if shared else ""].append(edge)
@@ -358,7 +381,7 @@ class _Layout:
             elif element.label:
                 self.texts.append(Text(x, self.middle[element.id] + 4, element.label, "state", "middle", element))
             return [rect]
-        words = self.words_in(element)
+        words = self._words_in(element)
         inside = self._spread(element.rows, element.id)
         self._lay_inner_boundary(element, inside)
         width = _width(words)
@@ -374,15 +397,21 @@ class _Layout:
         return [rect]
 
     def _write_in(self, node: Node, x: float, rect: _Rect) -> None:
-        words = self.words_in(node)
+        words = self._words_in(node)
         top = (rect.top + rect.bottom - _height(words)) / 2
         self._write_lines(words, x, top + LINE - 3.5, "middle", node)
 
-    def _write_lines(self, words: Words, x: float, y: float, anchor: str, of: Element | Edge) -> None:
-        for number, (role, text) in enumerate(words):
-            self.texts.append(Text(x, y + number * LINE, text, role, anchor, of))
+    def _write_lines(self, words: list[Line], x: float, y: float, anchor: str, of: Element | Edge) -> None:
+        for number, line in enumerate(words):
+            if len(line) == 1:
+                self.texts.append(Text(x, y + number * LINE, line[0][1], line[0][0], anchor, of))
+                continue
+            left = {"start": x, "end": x - _long(line), "middle": x - _long(line) / 2}[anchor]
+            for role, text in line:
+                self.texts.append(Text(left, y + number * LINE, text, role, "start", of))
+                left += text_width(text, role) + SPACE
 
-    def _write(self, edge: Edge, words: Words, x: float, bottom: float, anchor: str) -> _Rect:
+    def _write(self, edge: Edge, words: list[Line], x: float, bottom: float, anchor: str) -> _Rect:
         """Write the words of an edge above a height; returns what they take up."""
         top = bottom - _height(words)
         self._write_lines(words, x, top + LINE - 3, anchor, edge)
@@ -396,9 +425,9 @@ class _Layout:
         for element in below[:1]:
             bottom = min(self._top(element) - 9, self.middle[element.id] - self._across(below)[0])
             right = [edge for edge in self.leaving[element.id] if edge.lane == "right"]
-            bottom -= sum(_height(self.chart.words(edge)) for edge in right)
+            bottom -= sum(_height(self._words(edge)) for edge in right)
             for edge in reversed(self._between(above[0], element)):
-                words = self.chart.words(edge)
+                words = self._words(edge)
                 if words:
                     rect = self._write(edge, words, NEAR, bottom, "start")
                     bottom = rect.top
@@ -413,7 +442,7 @@ class _Layout:
         y = self.middle[element.id]
         bottom = {"left": y - 3, "right": y - 3}
         for edge in self.leaving[element.id]:
-            words = self.chart.words(edge)
+            words = self._words(edge)
             if edge.lane is None or id(edge) in self.straight or not words:
                 continue
             x = -half - 4 if edge.lane == "left" else half + 4
@@ -447,7 +476,7 @@ class _Layout:
                 for edge in self.leaving[one.id]
                 if edge.target == other.id
             ]
-            room = max((_width(self.chart.words(edge)) for edge in edges), default=0.0)
+            room = max((_width(self._words(edge)) for edge in edges), default=0.0)
             x = self.rects[last.id].right + max(room + 28, 40.0)
             from_above = [text for text in self._words_from_above(row, last)]
             x = max(x, *from_above) if from_above else x
@@ -461,7 +490,7 @@ class _Layout:
     def _words_from_above(self, row: list[Element], last: Element) -> list[float]:
         """Where words end that stand at the edges from above into the one before."""
         return [
-            self.center[last.id] + NEAR + _width(self.chart.words(edge)) + 8
+            self.center[last.id] + NEAR + _width(self._words(edge)) + 8
             for edge in self.chart.edges
             if edge.kind == "boundary" and edge.target == last.id and last.id in self.beside
         ]
@@ -486,7 +515,7 @@ class _Layout:
                     continue
                 x, y = self.center[element.id], self._side_of(edge.target)
                 self._draw(edge, [(x, self.rects[element.id].bottom), (x, y), (self._right(edge.target), y)])
-                words = self.chart.words(edge)
+                words = self._words(edge)
                 if words:
                     found.append(self._write(edge, words, x - 8, y - 3, "end"))
         for element in below[1:]:
@@ -494,7 +523,7 @@ class _Layout:
                 if edge.target == element.id and id(edge) not in self.wires:
                     x = self.center[element.id]
                     self._draw(edge, [(x, self.rects[row[0].id].bottom), (x, self.rects[element.id].top)])
-                    words = self.chart.words(edge)
+                    words = self._words(edge)
                     found.append(self._write(edge, words, x + NEAR, self.rects[element.id].top - 9, "start"))
         return found
 
@@ -502,7 +531,7 @@ class _Layout:
         """Edges that lead from the outline of a box into something beside others in it."""
         for edge in self.leaving[box.id]:
             if box.id in self.around[edge.target] and edge.target in self.beside:
-                words = self.chart.words(edge)
+                words = self._words(edge)
                 rect, y = self.rects[edge.target], self.middle[edge.target]
                 x = max(inside.right + PAD, rect.right + _width(words) + 24)
                 self._draw(edge, [(x, y), (rect.right, y)])

@@ -6,7 +6,7 @@ from html import escape
 
 from camshaft.draw.chart import Box, Chart, Edge, Node
 from camshaft.draw.describe import description
-from camshaft.draw.layout import Drawing, Shape, Text, Wire, lay_out
+from camshaft.draw.layout import Shape, Text, Wire, lay_out
 
 __all__ = ["STYLE", "svg"]
 
@@ -89,8 +89,10 @@ def svg(chart: Chart) -> str:
         f'<rect class="page" width="{width}" height="{height}" rx="8"/>',
     ]
     lines += [line for shape in drawing.shapes if isinstance(shape.element, Box) for line in _box(shape, shape.element)]
-    lines += [_wire(wire, drawing) for wire in drawing.wires]
-    lines += [line for shape in drawing.shapes if isinstance(shape.element, Node) for line in _node(shape, shape.element)]
+    lines += [_wire(wire) for wire in drawing.wires]
+    lines += [
+        line for shape in drawing.shapes if isinstance(shape.element, Node) for line in _node(shape, shape.element)
+    ]
     lines += [_text(text) for text in drawing.texts]
     return "\n".join([*lines, "</svg>", ""])
 
@@ -101,10 +103,11 @@ def _number(value: float) -> str:
 
 def _rect(shape: Shape, css: str, radius: float, grow: float = 0, extra: str = "") -> str:
     x, y, width, height = (
-        _number(value)
-        for value in (shape.x - grow, shape.y - grow, shape.width + 2 * grow, shape.height + 2 * grow)
+        _number(value) for value in (shape.x - grow, shape.y - grow, shape.width + 2 * grow, shape.height + 2 * grow)
     )
-    return f'<rect class="{css}" x="{x}" y="{y}" width="{width}" height="{height}" rx="{_number(radius + grow)}"{extra}/>'
+    return (
+        f'<rect class="{css}" x="{x}" y="{y}" width="{width}" height="{height}" rx="{_number(radius + grow)}"{extra}/>'
+    )
 
 
 def _circle(shape: Shape, css: str, change: float = 0) -> str:
@@ -139,17 +142,13 @@ def _node(shape: Shape, node: Node) -> list[str]:
     css = f"node{custom}{' nested' if node.kind == 'nested' else ''}{' folded' if node.kind == 'folded' else ''}"
     css += " observed" if node.is_observed else ""
     heat = []
-    if node.share:
-        heat = [_rect(shape, "heat", 8, 0, f' fill-opacity="{_number(0.08 + 0.6 * node.share)}"')]
+    if node.share is not None and node.share >= 0.005:
+        heat = [_rect(shape, "heat", 8, 0, f' fill-opacity="{0.05 + 0.65 * node.share:.2f}"')]
     return [*now, _rect(shape, css, 8), *heat]
 
 
-def _kind(edge: Edge, drawing: Drawing) -> str:
-    return "" if edge.kind == "flow" else f" {edge.kind}"
-
-
-def _wire(wire: Wire, drawing: Drawing) -> str:
-    kind = _kind(wire.edge, drawing)
+def _wire(wire: Wire) -> str:
+    kind = "" if wire.edge.kind == "flow" else f" {wire.edge.kind}"
     path = f'<path class="wire{kind}" d="{_path(wire)}"/>'
     return path + (f'<path class="head{kind}" d="{_head(wire)}"/>' if wire.has_head else "")
 

@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from camshaft.context import Context
+from camshaft.dispatch import Stopwatch
 from camshaft.events import event_key, event_name
 from camshaft.loop import Loop
 from camshaft.machine import LoopMachine
@@ -271,6 +272,9 @@ class _ReportedRun:
         while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
             frame = frame.f_back
         return code_site(frame)
+
+    def measure(self, stopwatch: Stopwatch) -> None:
+        """Nothing is measured: the loop that reports calls its handlers itself."""
 
 
 def reporter_of(engine: Any) -> AbstractContextManager[Reporter]:

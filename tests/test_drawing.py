@@ -1,0 +1,47 @@
+"""The drawn pictures, as a browser, Mermaid and Graphviz show them: they say what the machine says, and can be read."""
+
+from __future__ import annotations
+
+import pytest
+from browser import crossed, outside, overlaps
+from drawn import seen_in
+from hypothesis import given, settings
+from picture import differences, frees, frees_of
+from test_chart import LOOPS
+
+from camshaft.testing import loops
+
+few = settings(max_examples=settings.default.max_examples // 3)
+
+
+def check_readable(page):
+    geometry = page.geometry()
+    assert not page.errors
+    assert not overlaps(geometry.texts)
+    assert not crossed(geometry.texts, geometry.edges)
+    assert not outside([*geometry.texts, *geometry.nodes], geometry.view_box)
+    return geometry
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_picture_is_the_machine(page, name):
+    page.show(LOOPS[name].diagram("full", control=True).svg(), width=1400)
+    seen = seen_in(check_readable(page))
+    assert not differences(seen, LOOPS[name])
+    assert frees(seen) == frees_of(LOOPS[name])
+
+
+@few
+@given(loop=loops())
+def test_the_picture_of_any_loop_is_its_machine(page, loop):
+    page.show(loop.diagram("full", control=True).svg(), width=1400)
+    seen = seen_in(check_readable(page))
+    assert not differences(seen, loop)
+    assert frees(seen) == frees_of(loop)
+
+
+@few
+@given(loop=loops())
+def test_the_overview_of_any_loop_can_be_read(page, loop):
+    page.show(loop.diagram().svg(), width=1400)
+    check_readable(page)
