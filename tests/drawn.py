@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import hypot
 
 import attrs
+
 from browser import Box, Edge, Geometry, Node, Point, Text
 from picture import Seen
 
@@ -45,21 +46,24 @@ class _Reader:
         self.nodes = {
             f"n{number}": node
             for number, node in enumerate(geometry.nodes)
-            if node not in heads and (node.box.width, node.box.height) != (page.width, page.height)
+            if node not in heads and abs(_area(node.box) - _area(page)) > 1
         }
         self._drop_inner_dots()
         self.edges = geometry.edges
         self.boxes = {
             name
             for name, node in self.nodes.items()
-            if node.tag == "rect" and any(node.box.contains(_middle(other.box)) for other in self.nodes.values() if other is not node)
+            if node.tag == "rect" and any(_is_around(node.box, other.box) for other in self.nodes.values())
         }
         self.texts = geometry.texts
 
     def _drop_inner_dots(self) -> None:
         """A ring with a dot in it is one sign."""
         for name, node in list(self.nodes.items()):
-            if any(other is not node and _is_around(other.box, node.box) and other.tag == "circle" for other in self.nodes.values()):
+            if any(
+                other is not node and _is_around(other.box, node.box) and other.tag == "circle"
+                for other in self.nodes.values()
+            ):
                 del self.nodes[name]
 
     def seen(self) -> Seen:
@@ -83,7 +87,8 @@ class _Reader:
             box: name
             for box in self.boxes
             for name, node in self.nodes.items()
-            if node.tag == "circle" and abs(_middle(node.box).y - self.nodes[box].box.bottom) < 1
+            if node.tag == "circle"
+            and abs(_middle(node.box).y - self.nodes[box].box.bottom) < 1
             and self.nodes[box].box.left < _middle(node.box).x < self.nodes[box].box.right
         }
         history = [name for name, label in labels.items() if label == "H*"]
@@ -96,13 +101,14 @@ class _Reader:
         labels: dict[str, str] = {}
         titles: dict[str, str] = {}
         rest = []
+        largest = max(text.size for text in self.texts)
         for text in sorted(self.texts, key=lambda text: (text.box.top, text.box.left)):
             inside = [name for name, node in self.nodes.items() if _is_around(node.box, text.box)]
             smallest = min(inside, key=lambda name: _area(self.nodes[name].box), default=None)
             if smallest is not None and smallest not in self.boxes:
                 labels.setdefault(smallest, text.string)
             elif smallest is not None and self._is_head(text, self.nodes[smallest]):
-                if text.size == max(other.size for other in self.texts):
+                if text.size == largest:
                     titles[smallest] = text.string
             else:
                 rest.append(text)
@@ -111,16 +117,16 @@ class _Reader:
     @staticmethod
     def _is_head(text: Text, node: Node) -> bool:
         """Whether it stands at the upper left of a box, or in the middle of its top."""
+        if text.string.startswith("[") or text.size == 11:  # the words at lines
+            return False
         is_left = abs(text.box.left - node.box.left - 12) < 2
         is_centered = abs(_middle(text.box).x - _middle(node.box).x) < 60 and text.box.top - node.box.top < 20
-        return text.box.top - node.box.top < 48 and is_left or is_centered and _is_plain(text.string)
+        return (text.box.top - node.box.top < 48 and is_left) or (is_centered and _is_plain(text.string))
 
     def _around(self, box: Box) -> tuple[str, ...]:
         middle = _middle(box)
         found = [
-            name
-            for name in self.boxes
-            if self.nodes[name].box.contains(middle, -1) and self.nodes[name].box is not box
+            name for name in self.boxes if self.nodes[name].box.contains(middle, -1) and self.nodes[name].box is not box
         ]
         return tuple(sorted(found, key=lambda name: -_area(self.nodes[name].box)))
 
@@ -164,7 +170,9 @@ def _blocks(texts: list[Text]) -> list[_Block]:
     for text in texts:
         for block in blocks:
             last = block.texts[-1].box
-            if -6 < text.box.top - last.bottom < 2.5 and min(last.right, text.box.right) > max(last.left, text.box.left):
+            if -6 < text.box.top - last.bottom < 4.5 and min(last.right, text.box.right) > max(
+                last.left, text.box.left
+            ):
                 block.texts.append(text)
                 break
         else:

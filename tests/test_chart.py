@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from picture import Seen, differences, frees, frees_of
 
 from camshaft import DATA, Free, Loop, Mark, Phase, Step, every
 from camshaft.draw.chart import Chart, chart_of
 from camshaft.events import event_name
 from camshaft.testing import loops
+from picture import Seen, differences, frees, frees_of
 
 
 def seen_in(chart: Chart) -> Seen:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from browser import crossed, outside, overlaps
-from drawn import seen_in
 from hypothesis import given, settings
+
+from browser import crossed, outside, overlaps
+from camshaft.testing import loops
+from drawn import seen_in
 from picture import differences, frees, frees_of
 from test_chart import LOOPS
 
-from camshaft.testing import loops
-
-few = settings(max_examples=settings.default.max_examples // 3)
+few = settings(max_examples=settings.default.max_examples // 5)
 
 
 def check_readable(page):

@@ -1,12 +1,12 @@
-"""The command line: look at loops, and judge recorded traces."""
+"""The command line: look at loops, draw them, and judge and report recorded traces."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,12 +14,13 @@ from camshaft.codegen import generate
 from camshaft.engine import Engine
 from camshaft.loop import Loop
 from camshaft.machine import EventOrderError, LoopMachine
+from camshaft.targets import TargetError, load_loop, load_target
 from camshaft.trace import Trace, TraceError
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Look at training loops, and judge recorded traces.",
+    help="Look at training loops, draw them, and judge and report recorded traces.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -33,53 +34,30 @@ Target = Annotated[
 ]
 
 
-def load_target(target: str) -> Loop:
-    """The loop that a target names.
-
-    Raises:
-        typer.BadParameter: it cannot be imported, or names no loop.
-    """
-    module_name, _, name = target.rpartition(":")
-    if not module_name or not name:
-        raise typer.BadParameter(f"{target}: write package.module:name or path/to/file.py:name")
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Say in one line what cannot be done, and leave with exit code 2."""
     try:
-        found = getattr(_import(module_name), name)
-        if callable(found) and not isinstance(found, Engine):
-            found = found()
-    except Exception as error:
-        raise typer.BadParameter(f"{target}: {type(error).__name__}: {error}") from error
-    loop = found.loop if isinstance(found, Engine) else found
-    if not isinstance(loop, Loop):
-        raise typer.BadParameter(
-            f"{target} is {found!r}: name an Engine, a Loop, or a function without arguments that makes one"
-        )
-    return loop
+        yield
+    except (TargetError, TraceError, OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
 
 
-def _import(name: str) -> Any:
-    if not name.endswith(".py"):
-        sys.path.insert(0, "")
-        return importlib.import_module(name)
-    path = Path(name)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise FileNotFoundError(f"there is no file {name}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+def _loop(target: str) -> Loop:
+    with _one_line():
+        return load_loop(target)
 
 
 @app.command()
 def source(target: Target) -> None:
     """Print the Python that runs for a loop."""
-    typer.echo(generate(load_target(target)).source, nl=False)
+    typer.echo(generate(_loop(target)).source, nl=False)
 
 
 @app.command()
 def show(target: Target) -> None:
     """Print a loop as a tree of states, and its machine."""
-    loop = load_target(target)
+    loop = _loop(target)
     typer.echo(f"{loop}\n\n{LoopMachine(loop)}")
 
 
@@ -89,7 +67,7 @@ def check(
     loop: Annotated[str | None, typer.Option(help="Judge the outermost runs by this loop instead: a TARGET.")] = None,
 ) -> None:
     """Judge a recorded trace by the loops it carries: exit 1 at the first illegal event."""
-    judged_by = load_target(loop) if loop is not None else None
+    judged_by = _loop(loop) if loop is not None else None
     try:
         trace = Trace.load(file)
         trace.assert_legal(judged_by)
@@ -97,3 +75,90 @@ def check(
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{file}: {trace.summary()}, all legal")
+
+
+class Level(StrEnum):
+    """How much a diagram shows."""
+
+    OVERVIEW = "overview"
+    FULL = "full"
+
+
+@app.command()
+def draw(
+    target: Annotated[str | None, typer.Argument(help="As for source; left out with --all and --check.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A .svg, .mmd, .dot, .txt or .html file; the terminal unless given."),
+    ] = None,
+    level: Annotated[Level, typer.Option(help="The states everyone knows, or every transition.")] = Level.OVERVIEW,
+    handlers: Annotated[bool, typer.Option("--handlers", help="List the handlers at their events.")] = False,
+    control: Annotated[
+        bool, typer.Option("--control", help="Show what terminate, interrupt and failures bring.")
+    ] = False,
+    trace: Annotated[Path | None, typer.Option(help="Draw the runs of this recorded trace over it.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Draw what [tool.camshaft.diagrams] in pyproject.toml lists.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 and name each listed file that is out of date.")
+    ] = False,
+) -> None:
+    """Draw a loop, or every drawing that a project keeps."""
+    from camshaft.draw import diagram as drawing
+
+    if every or check:
+        if target is not None or (every and check):
+            raise typer.BadParameter("give a TARGET, or --all, or --check")
+        _draw_kept(check)
+        return
+    if target is None:
+        raise typer.BadParameter("give a TARGET such as train.py:trainer, or --all")
+    with _one_line():
+        found = load_target(target)
+        made = drawing.draw(found, level.value, handlers=handlers, control=control)
+        if trace is not None:
+            drawing.draw_over(made, Trace.load(trace), found.name if isinstance(found, Engine) else "", str(trace))
+        if output is None:
+            typer.echo(made.text(), nl=False)
+        else:
+            made.save(output)
+
+
+def _draw_kept(check: bool) -> None:
+    from camshaft.draw.project import find_project, kept_diagrams
+
+    with _one_line():
+        project = find_project(Path())
+        root, stale = project.parent, []
+        for kept in kept_diagrams(project):
+            made, file = kept.rendered(root), root / kept.path
+            if file.is_file() and file.read_bytes() == made:
+                continue
+            stale.append(kept.path)
+            if not check:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(made)
+    for path in stale:
+        typer.echo(f"{path} is not what the code would draw now" if check else f"drew {path}", err=check)
+    if check and stale:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="A trace that Trace.save wrote.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    chrome_trace: Annotated[
+        Path | None, typer.Option(help="Write a file for Perfetto, too, to zoom into the run.")
+    ] = None,
+) -> None:
+    """Write one page on a recorded trace: diagram, times, handlers, and what was out of order."""
+    from camshaft.draw.report import report as write
+
+    with _one_line():
+        trace = Trace.load(file)
+        output.write_text(write(trace, file.stem), encoding="utf-8")
+        if chrome_trace is not None:
+            trace.export_chrome_trace(chrome_trace)
+    typer.echo(f"{output}: {trace.summary()}")

@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from camshaft.context import Guard
 from camshaft.events import event_name
 from camshaft.loop import DATA, RUN, Free, Loop, Mark, Nested, Path, Phase, Step, condition
-from camshaft.table import COMPLETED, FAILED, READY, TERMINATED, Guard, Table, place_of, when
+from camshaft.table import COMPLETED, FAILED, READY, TERMINATED, Table, place_of, when
 
 __all__ = ["LEVELS", "Box", "Chart", "Edge", "Element", "Node", "Rows", "chart_of", "fan_out", "put_engine", "visible"]
 
@@ -159,7 +160,10 @@ class Chart:
         return visible(f"{self.name}: the states of {self.loop.name} and the events that lead from one to the next")
 
     def words(self, edge: Edge) -> list[tuple[str, str]]:
-        """What is written on an edge, by line, each with its role: ``"event"``, ``"guard"``, ``"handler"``, ``"note"`` or ``"count"``."""
+        """What is written on an edge, by line.
+
+        Each has its role: ``"event"``, ``"guard"``, ``"handler"``, ``"note"`` or ``"count"``.
+        """
         events = [("event", visible(event_name(key))) for key in edge.fired]
         guards = [("guard", f"[{visible(guard)}]") for guard in edge.guards]
         handlers = [("handler", visible(line)) for key in edge.fired for line in self.handlers.get(key, ())]
@@ -384,10 +388,8 @@ class _Builder:
             self._edge(first, rest, None, done, lane="left")
         else:
             self._edge(first, again)
-        behind = [Node(f"ended {loop.name}", "point")] if self.control else []
-        if self.control:
-            self._reroute(left, behind[0], decide, loop, body)
-        return [[first], [again], *fetch, [box], *([node] for node in behind), [decide]]
+        behind: Rows = [[self._reroute(left, decide, loop, body)]] if self.control else []
+        return [[first], [again], *fetch, [box], *behind, [decide]]
 
     def _fetch(self, loop: Loop, around: Path, again: Node, entry: Node, rest: Element) -> Rows:
         """The way into a pass; with data through the fetching of a batch."""
@@ -433,8 +435,9 @@ class _Builder:
         self.edges.append(Edge(box.id, ended.id, "terminate_single_epoch", kind="boundary"))
         self._edge(ended, end, None, ["not skip_epoch_completed"])
 
-    def _reroute(self, left: Node, behind: Node, decide: Node, loop: Loop, body: Rows) -> None:
-        """Lets ways around the completion of a pass join behind it."""
+    def _reroute(self, left: Node, decide: Node, loop: Loop, body: Rows) -> Node:
+        """Where ways around the completion of a pass join behind it."""
+        behind = Node(f"ended {loop.name}", "point")
         leaving = next(edge for edge in self.edges if edge.source == left.id and edge.target == decide.id)
         leaving.target = behind.id
         self._edge(behind, decide)
@@ -444,6 +447,7 @@ class _Builder:
         elif loop is self.loop:
             ended = place_of((loop.name, TERMINATED))
             self.edges.append(Edge(ended, behind.id, None, ("skip_epoch_completed",)))
+        return behind
 
     # -- custom states without a place -------------------------------------------------------------------------------
 
@@ -537,10 +541,14 @@ def _tidy(chart: Chart) -> None:
             chart.edges.append(Edge(splits[point].id, point))
     kept = {node.id for node in chart.nodes} - set(moved)
     _keep(chart.rows, kept, splits)
-    for place, node_id in chart.places.items():
-        while node_id in moved:
-            node_id = moved[node_id]
-        chart.places[place] = node_id
+    for place, shown in chart.places.items():
+        chart.places[place] = _resting(shown, moved)
+
+
+def _resting(node: str, moved: dict[str, str]) -> str:
+    while node in moved:
+        node = moved[node]
+    return node
 
 
 def _keep(rows: Rows, kept: set[str], splits: dict[str, Node]) -> None:
@@ -559,7 +567,6 @@ def _keep(rows: Rows, kept: set[str], splits: dict[str, Node]) -> None:
 
 def fan_out(chart: Chart) -> None:
     """Let no more than one edge leave a node on its way to somewhere else: each further one leaves from a choice."""
-    # those of a choice are told apart by their sides already
     order = {element.id: number for number, element in enumerate(chart.elements())}
     leaving = defaultdict(list)
     for edge in chart.edges:
@@ -611,8 +618,8 @@ def put_engine(chart: Chart, event: str, name: str, words: str, states: str, is_
     """
     kinds = {node.id: node.kind for node in chart.nodes}
     fired = [edge for edge in chart.edges if edge.event == event and edge.kind != "boundary"]
-    for number, target in enumerate(dict.fromkeys(edge.target for edge in fired)):
-        arrivals = [edge for edge in fired if edge.target == target]
+    for number, goal in enumerate(dict.fromkeys(edge.target for edge in fired)):
+        arrivals, target = [edge for edge in fired if edge.target == goal], goal
         while kinds.get(target) == "nested":  # behind those that run there already
             arrivals = [edge for edge in chart.edges if edge.source == target]
             target = arrivals[0].target

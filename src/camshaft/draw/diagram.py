@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from camshaft.loop import Loop
     from camshaft.trace import Trace
 
-__all__ = ["WRITERS", "Diagram", "engine_diagram", "loop_diagram", "trace_diagram"]
+__all__ = ["WRITERS", "Diagram", "draw", "draw_over", "engine_diagram", "loop_diagram", "trace_diagram"]
 
 WRITERS: dict[str, Callable[[Chart], str]] = {
     ".svg": svg,
@@ -95,6 +95,15 @@ class Diagram:
         return {"image/svg+xml": self.svg(), "text/plain": self.text()}
 
 
+def draw(target: Engine | Loop, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Diagram:
+    """The diagram of an engine or of a loop, which has no handlers."""
+    from camshaft.engine import Engine
+
+    if isinstance(target, Engine):
+        return target.diagram(level, handlers=handlers, control=control)
+    return target.diagram(level, control=control)
+
+
 def loop_diagram(loop: Loop, level: str, control: bool) -> Diagram:
     """See :meth:`camshaft.Loop.diagram`."""
     return Diagram(chart_of(loop, None, level, control))
@@ -144,9 +153,27 @@ def trace_diagram(trace: Trace, engine: str | None, level: str, control: bool) -
     if not names:
         raise ValueError("nothing was recorded, so there is nothing to draw")
     name = names[0] if engine is None else engine
-    if name not in names:
+    record = next((record for record in trace.runs if record.engine == name), None)
+    if record is None:
         raise ValueError(f"no engine {name!r} was recorded; recorded are {', '.join(names)}")
-    record = next(record for record in trace.runs if record.engine == name)
     chart = chart_of(record.loop, name, level, control)
     overlay(chart, trace, name)
     return Diagram(chart)
+
+
+def draw_over(diagram: Diagram, trace: Trace, engine: str, said: str) -> None:
+    """Draw the runs of an engine over its diagram.
+
+    Args:
+        diagram: of that engine, or of a loop.
+        trace: what fired.
+        engine: its name; empty for a loop, over which the first engine of the trace is drawn.
+        said: what to call the trace in messages.
+
+    Raises:
+        ValueError: no engine of that name was recorded.
+    """
+    names = list(dict.fromkeys(record.engine for record in trace.runs))
+    if not names or (engine and engine not in names):
+        raise ValueError(f"{said} has no run of {engine or 'an engine'}; recorded are {', '.join(names) or 'none'}")
+    overlay(diagram.chart, trace, engine or names[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from camshaft.draw.chart import Box, Chart, Edge, Element, Node, visible
+from camshaft.draw.chart import Chart, Edge, Element, Node, visible
 
 __all__ = ["dot"]
 

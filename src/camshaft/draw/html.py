@@ -6,8 +6,10 @@ from html import escape
 
 from camshaft.draw.chart import Chart
 from camshaft.draw.svg import svg
+from camshaft.events import event_name
+from camshaft.machine import LoopMachine
 
-__all__ = ["html", "page"]
+__all__ = ["html", "page", "table"]
 
 STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #1c2430; --muted: #5d6878; --rule: #d8dee6; --bad: #b42318; }
@@ -27,6 +29,11 @@ code, pre, td.code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas,
 pre { white-space: pre-wrap; font-size: 12px; }
 p.note, td.note { color: var(--muted); }
 .bad { color: var(--bad); }
+td.pre { white-space: pre-wrap; }
+svg.strip { max-width: 100%; height: auto; }
+svg.strip text { font: 10px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+svg.strip g text { fill: #101828; }
+svg.strip > text { fill: var(--muted); }
 """.strip()
 
 
@@ -52,14 +59,12 @@ def table(head: list[str], rows: list[list[str]], css: list[str]) -> str:
         return "".join(f'<{tag} class="{name}">{escape(cell)}</{tag}>' for cell, name in zip(cells, css, strict=True))
 
     lines = [f"<tr>{line(row, 'td')}</tr>\n" for row in rows]
-    return f'<div class="scroll"><table>\n<thead><tr>{line(head, "th")}</tr></thead>\n<tbody>\n{"".join(lines)}</tbody></table></div>\n'
+    above = f"<thead><tr>{line(head, 'th')}</tr></thead>\n"
+    return f'<div class="scroll"><table>\n{above}<tbody>\n{"".join(lines)}</tbody></table></div>\n'
 
 
 def html(chart: Chart) -> str:
     """A chart as a page."""
-    from camshaft.events import event_name
-    from camshaft.machine import LoopMachine
-
     machine = LoopMachine(chart.loop.evolve(free=()))
     rows = [
         [place, event_name(row.event), " and ".join(guard.text for guard in row.guards), row.dest]

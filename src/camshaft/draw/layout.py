@@ -12,6 +12,7 @@ its size is known without a browser.
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 
 import attrs
 from rich.cells import cell_len
@@ -314,7 +315,7 @@ class _Layout:
         ids = {element.id for element in row}
         for edge in (edge for element in row for edge in self.leaving[element.id] if edge.target in ids):
             events, others = self._parted(edge)
-            up, down = max(up, _height(events) + 5), max(down, _height(others) + 6)
+            up, down = max(up, _height(events) + 12), max(down, _height(others) + 8)
         return up, down
 
     def _parted(self, edge: Edge) -> tuple[list[Line], list[Line]]:
@@ -328,7 +329,7 @@ class _Layout:
     def _sort_edges(self) -> None:
         """Which edges are straight; each other one lies in the innermost box around both of its ends."""
         for rows in self._all_rows():
-            for above, below in zip(rows, rows[1:], strict=False):
+            for above, below in pairwise(rows):
                 for element in below:
                     self.straight |= {id(edge) for edge in self._between(above[0], element)}
         for edge in self.chart.edges:
@@ -361,7 +362,7 @@ class _Layout:
         lanes = sorted(self.lanes[box], key=lambda edge: (self._span(edge), self.order[edge.source]))
         for edge in lanes:
             taken += self._lay_lane(edge, taken)
-        for row, following in zip(rows, rows[1:], strict=False):
+        for row, following in pairwise(rows):
             taken += self._lead_down(row, following, taken)
         return _Rect(
             min((rect.left for rect in taken), default=0.0),
@@ -469,7 +470,7 @@ class _Layout:
     def _spread_beside(self, row: list[Element], taken: list[_Rect]) -> list[_Rect]:
         """Those of a row that stand to the right of the first, with the edges between them."""
         found: list[_Rect] = []
-        for last, element in zip(row, row[1:], strict=False):
+        for last, element in pairwise(row):
             edges = [
                 edge
                 for one, other in ((last, element), (element, last))
@@ -478,8 +479,7 @@ class _Layout:
             ]
             room = max((_width(self._words(edge)) for edge in edges), default=0.0)
             x = self.rects[last.id].right + max(room + 28, 40.0)
-            from_above = [text for text in self._words_from_above(row, last)]
-            x = max(x, *from_above) if from_above else x
+            x = max([x, *self._words_from_above(last)])
             assert isinstance(element, Node)
             width = self._size(element)[0]
             found += self._place(element, x + width / 2)
@@ -487,7 +487,7 @@ class _Layout:
                 found += self._draw_across(edge, last, element)
         return found
 
-    def _words_from_above(self, row: list[Element], last: Element) -> list[float]:
+    def _words_from_above(self, last: Element) -> list[float]:
         """Where words end that stand at the edges from above into the one before."""
         return [
             self.center[last.id] + NEAR + _width(self._words(edge)) + 8

@@ -56,7 +56,7 @@ def _called(trace: Trace, engine: str) -> dict[tuple[str, str], Loop]:
     return found
 
 
-# -- the order of events that code fires by itself ---------------------------------------------------------------------
+# -- the order of events that code fires by itself --------------------------------------------------------------------
 
 
 def _put_observed_order(chart: Chart, trace: Trace, engine: str) -> None:
@@ -123,7 +123,7 @@ def _redraw(chart: Chart, box: Box, frees: list[Free], ways: list[Way]) -> None:
     fan_out(chart)
 
 
-# -- counts and times ----------------------------------------------------------------------------------------------------
+# -- counts and times -------------------------------------------------------------------------------------------------
 
 
 class _Follower:
@@ -141,7 +141,7 @@ class _Follower:
         self.free = {event for free in chart.loop.free for event in free.events}
         self.routes: dict[tuple[str, str], tuple[list[Edge], str] | None] = {}
         self.visits: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def follow(self) -> None:
         """Count, and write what was counted into the chart."""
@@ -149,8 +149,9 @@ class _Follower:
             edge.count = 0
         self._count()
         total = sum(self.seconds.values())
-        for element, seconds in [*self.seconds.items()]:
-            for box in self.around.get(element, ()):
+        for stood, seconds in [*self.seconds.items()]:
+            outlines = [box.exit for box in self.chart.boxes]
+            for box in self.around[stood][:-1] if stood in outlines else self.around[stood]:
                 self.seconds[box] += seconds
         for element in self.elements.values():
             has_text = isinstance(element, Box) or element.kind in ("state", "nested", "folded")
@@ -164,7 +165,7 @@ class _Follower:
         here: dict[int, str] = {}  # by run, where it stands in the loop, and where among custom states
         aside: dict[int, str] = {}
         last: dict[int, tuple[str, float]] = {}
-        inside: Counter[int] = Counter()  # seconds that engines took that ran inside
+        inside: defaultdict[int, float] = defaultdict(float)  # seconds that engines took that ran inside
         for run, key, _, time in trace.rows():
             parent = trace.runs[run].parent
             if run in last and parent is not None:

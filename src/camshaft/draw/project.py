@@ -1,0 +1,94 @@
+"""The drawings that a project keeps: listed in its ``pyproject.toml``, made by one command, checked by another.
+
+.. code-block:: toml
+
+    [tool.camshaft.diagrams]
+    "diagrams/trainer.svg" = "train.py:trainer"
+    "diagrams/trainer_full.svg" = { target = "train.py:trainer", level = "full", handlers = true, control = true }
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from camshaft.draw.chart import LEVELS
+from camshaft.draw.diagram import WRITERS, Diagram, draw
+from camshaft.targets import load_target
+
+__all__ = ["Kept", "find_project", "kept_diagrams"]
+
+
+@attrs.frozen
+class Kept:
+    """A drawing that a project keeps.
+
+    Attributes:
+        path: the file.
+        target: what is drawn: see :func:`camshaft.targets.load_target`.
+        level, handlers, control: as for :meth:`camshaft.Engine.diagram`.
+    """
+
+    path: Path
+    target: str
+    level: str = "overview"
+    handlers: bool = False
+    control: bool = False
+
+    def rendered(self, root: Path) -> bytes:
+        """What the file should hold, from the code as it is now."""
+        return self.diagram(root).rendered(self.path.suffix).encode()
+
+    def diagram(self, root: Path) -> Diagram:
+        """The diagram of its target."""
+        return draw(load_target(self.target, root), self.level, handlers=self.handlers, control=self.control)
+
+
+def find_project(start: Path) -> Path:
+    """The nearest ``pyproject.toml``, in a folder or above it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / "pyproject.toml").is_file():
+            return folder / "pyproject.toml"
+    raise ValueError(f"there is no pyproject.toml in {start.resolve()} or above it: it would list the diagrams")
+
+
+def kept_diagrams(project: Path) -> list[Kept]:
+    """The drawings that a ``pyproject.toml`` lists.
+
+    Raises:
+        ValueError: it lists none, or one that cannot be drawn.
+    """
+    try:
+        listed = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}).get("camshaft", {}).get("diagrams")
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{project.name}: {error}") from error
+    if not isinstance(listed, dict) or not listed:
+        raise ValueError(
+            f"{project.name} lists no diagrams: add [tool.camshaft.diagrams] "
+            f'with lines such as "loop.svg" = "train.py:trainer"'
+        )
+    return [_kept(project, file, entry) for file, entry in listed.items()]
+
+
+def _kept(project: Path, file: str, entry: Any) -> Kept:
+    fields = {"target": entry} if isinstance(entry, str) else entry
+    known = {field.name for field in attrs.fields(Kept)} - {"path"}
+    where = f"{project.name}, [tool.camshaft.diagrams], {file!r}"
+    if not isinstance(fields, dict) or not isinstance(fields.get("target"), str):
+        raise ValueError(
+            f'{where}: give a target, "train.py:trainer" or {{ target = "train.py:trainer", level = "full" }}'
+        )
+    if strange := sorted(set(fields) - known):
+        raise ValueError(f"{where}: there is no {strange[0]!r}; it takes {', '.join(sorted(known))}")
+    if fields.get("level", LEVELS[0]) not in LEVELS:
+        raise ValueError(f"{where}: level is {fields['level']!r}; there are {' and '.join(LEVELS)}")
+    if Path(file).suffix not in WRITERS:
+        raise ValueError(f"{where}: no diagram is written as {Path(file).suffix or file!r}; use {', '.join(WRITERS)}")
+    return Kept(Path(file), **fields)

@@ -1,0 +1,80 @@
+"""The report of a trace: one page with what ran, where the time went, who was called, and what was out of order."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from camshaft.draw.html import page, table
+from camshaft.draw.strip import strip
+from camshaft.events import event_name
+
+if TYPE_CHECKING:
+    from camshaft.trace import Trace, Violation
+
+__all__ = ["report"]
+
+SHOWN = 200
+"""More violations than these are counted, not shown."""
+
+
+def report(trace: Trace, name: str = "run") -> str:
+    """A trace as a page that needs nothing from elsewhere.
+
+    Args:
+        trace: what fired; recorded with ``handler_times=True``, it has a table of handlers.
+        name: what to call it.
+    """
+    violations = trace.violations()
+    verdict = "all in legal order" if not violations else f"{len(violations):,} out of order"
+    css = "note" if not violations else "bad"
+    body = f'<h1>{escape(name)}</h1>\n<p class="{css}">{escape(trace.summary())}, {verdict}</p>\n'
+    body += _violations(trace, violations) if violations else ""
+    body += f"<h2>The run</h2>\n<figure>\n{strip(trace)}</figure>\n" if len(trace) else ""
+    for engine in dict.fromkeys(record.engine for record in trace.runs):
+        body += f"<h2>{escape(engine)}</h2>\n<figure>\n{trace.diagram(engine).svg()}</figure>\n"
+    return page(f"{name}: {trace.summary()}", body + _handlers(trace))
+
+
+def _violations(trace: Trace, violations: list[Violation]) -> str:
+    shown = violations[:SHOWN]
+    rows = [
+        [
+            f"{one.number:,}" if one.number else "end",
+            one.engine,
+            event_name(one.event) if one.event else "",
+            one.where,
+            one.message,
+        ]
+        for one in shown
+    ]
+    more = f'<p class="note">and {len(violations) - len(shown):,} more</p>\n' if len(violations) > len(shown) else ""
+    head = ["event", "engine", "", "where", "what is wrong"]
+    return f"<h2>Out of order</h2>\n{table(head, rows, ['number', 'code', 'code', 'code', 'code pre'])}{more}"
+
+
+def _handlers(trace: Trace) -> str:
+    if not trace.handler_times:
+        return (
+            '<h2>Handlers</h2>\n<p class="note">Their times were not recorded: '
+            "<code>record(handler_times=True)</code> does.</p>\n"
+        )
+    rows = [
+        [
+            time.engine,
+            event_name(time.event),
+            time.handler,
+            f"{time.count:,}",
+            *map(_seconds, (time.total, time.mean, time.maximum)),
+        ]
+        for time in sorted(trace.handler_times, key=lambda time: -time.total)
+    ]
+    head = ["engine", "event", "handler", "count", "total", "mean", "maximum"]
+    return f"<h2>Handlers</h2>\n{table(head, rows, ['code'] * 3 + ['number'] * 4)}"
+
+
+def _seconds(value: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-6:.3g} µs"
