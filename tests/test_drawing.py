@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from browser import crossed, outside, overlaps
 from camshaft.testing import loops
 from drawn import seen_in
+from drawn_elsewhere import seen_by_graphviz, seen_by_mermaid
 from picture import differences, frees, frees_of
 from test_chart import LOOPS
 
@@ -45,3 +46,30 @@ def test_the_picture_of_any_loop_is_its_machine(page, loop):
 def test_the_overview_of_any_loop_can_be_read(page, loop):
     page.show(loop.diagram().svg(), width=1400)
     check_readable(page)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_mermaid_reads_the_machine(mermaid, name):
+    text = LOOPS[name].diagram("full", control=True).mermaid()
+    seen = seen_by_mermaid(mermaid.read(text))
+    assert not differences(seen, LOOPS[name])
+    assert frees(seen) == frees_of(LOOPS[name])
+    mermaid.render(text)
+
+
+@few
+@given(loop=loops())
+def test_mermaid_reads_the_machine_of_any_loop(mermaid, loop):
+    text = loop.diagram("full", control=True).mermaid()
+    seen = seen_by_mermaid(mermaid.read(text))
+    assert not differences(seen, loop)
+    assert frees(seen) == frees_of(loop)
+    mermaid.render(text)
+
+
+@few
+@given(loop=loops())
+def test_graphviz_reads_the_machine_of_any_loop(graphviz, loop):
+    seen = seen_by_graphviz(graphviz(loop.diagram("full", control=True).dot()))
+    assert not differences(seen, loop)
+    assert frees(seen) == frees_of(loop)

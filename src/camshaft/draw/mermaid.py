@@ -36,10 +36,10 @@ class _Writer:
         self.elements = {element.id: element for element in chart.elements()}
         self.names = {element: f"s{number}" for number, element in enumerate(self.elements)}
         self.boxes = {inner: box.id for box in chart.boxes for inner in (box.entry, box.exit) if inner is not None}
-        self.behind = {f"ended {box.label}": box for box in chart.boxes if box.kind == "loop"}
         self.leaving: dict[str, list[Edge]] = defaultdict(list)
         for edge in chart.edges:
             self.leaving[edge.source].append(edge)
+        self.behind = {box.id: self._behind(box.exit) for box in chart.boxes if box.exit is not None}
         self.ways: dict[str, list[str]] = defaultdict(list)  # transitions, by the box that they stand in
         self.marked: dict[str, list[str]] = defaultdict(list)
 
@@ -96,6 +96,10 @@ class _Writer:
                 continue
             words = self._words(edge)
             target = edge.target
+            box = self._left_by(edge)
+            if box is not None:
+                self._write(element.id, box, words)
+                continue
             while self._is_passed(target):
                 onward = self.leaving[target][0]
                 words += self._words(onward)
@@ -104,12 +108,30 @@ class _Writer:
 
     def _is_passed(self, target: str) -> bool:
         found = self.elements[target]
-        is_end = target in self.behind or not self.leaving[target]
-        return isinstance(found, Node) and found.kind in PASSED and not is_end
+        return isinstance(found, Node) and found.kind in PASSED and bool(self.leaving[target])
+
+    def _behind(self, exit: str) -> set[str]:
+        """The nodes through which all goes that leaves a box at its exit."""
+        found: set[str] = set()
+        while len(self.leaving[exit]) == 1 and not self.chart.words(self.leaving[exit][0]):
+            exit = self.leaving[exit][0].target
+            found.add(exit)
+        return found
+
+    def _left_by(self, edge: Edge) -> str | None:
+        """The exit of the box that an edge leaves across its outline, joining what leaves it there."""
+        path = self.around[edge.source]
+        box = path[-1] if path else ""
+        is_across = edge.source not in self.boxes and box not in self.around[edge.target]
+        if not is_across or edge.target not in self.behind.get(box, ()):
+            return None
+        outline = self.elements[box]
+        assert isinstance(outline, Box)
+        return outline.exit
 
     def _write(self, source: str, target: str, words: list[str]) -> None:
         box, start = self._out_of(source)
-        end = self._into(target, box)
+        end = self._into(target)
         label = f" : {'<br>'.join(words)}" if words else ""
         self.ways[box].append(f"{start} --> {end}{label}")
 
@@ -131,11 +153,8 @@ class _Writer:
             return box, "[*]"
         return box, self.names[source]
 
-    def _into(self, target: str, box: str) -> str:
-        """What a transition that stands in a box ends with."""
-        ended = self.behind.get(target)
-        if ended is not None and ended.id == box:
-            return "[*]"
+    def _into(self, target: str) -> str:
+        """What a transition ends with."""
         if target in self.boxes:
             outline = self.elements[self.boxes[target]]
             assert isinstance(outline, Box)
@@ -152,7 +171,7 @@ class _Writer:
             name = self.names[edge.target]
             self.ways[edge.source] += [f"note right of {name}", *(f"  {word}" for word in words), "end note"]
             return
-        self.ways[box].append(f"{self.names[edge.source]} --> {self._into(edge.target, box)} : {'<br>'.join(words)}")
+        self.ways[box].append(f"{self.names[edge.source]} --> {self._into(edge.target)} : {'<br>'.join(words)}")
 
     def _words(self, edge: Edge) -> list[str]:
         return [_escaped(text) for _, text in self.chart.words(edge)]
