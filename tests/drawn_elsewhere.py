@@ -42,7 +42,9 @@ def seen_by_mermaid(read: dict[str, Any]) -> Seen:
     titles = {name: "" if "fires these" in lines[name][0] else lines[name][0] for name in composite}
     exits = {name: f"{name}_end" for name in composite - steps - set(runs)}
     ends = [(f"{name}_end", f"{name}_start") for name in steps]  # where a custom state is left to, and entered from
-    edges = [(source, f"{target} aside" if (target, source) in ends else target, *rest) for source, target, *rest in edges]
+    edges = [
+        (source, f"{target} aside" if (target, source) in ends else target, *rest) for source, target, *rest in edges
+    ]
     return Seen(labels, around, titles, edges, boundary, start, history[0] if history else "", exits)
 
 

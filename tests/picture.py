@@ -76,11 +76,15 @@ def differences(seen: Seen, loop: Loop) -> list[str]:
 def frees(seen: Seen) -> set[tuple[str, str, str, str]]:
     """The custom states without a place: (loop, state, the event that enters it, the one that leaves it)."""
     goals = {target for _, target, _, _ in (*seen.edges, *seen.boundary)}
+    sources = {source for source, _, _, _ in seen.edges}
     found = set()
-    for source, state, event, _ in seen.edges:
+    for source, state, event, guards in seen.edges:
         if source in goals or source == seen.start:
             continue
-        leaving = [left for inner, _, left, _ in seen.edges if inner == state]
+        outside = [goal for inner, goal, _, more in seen.edges if inner == state]
+        assert not any(seen.labels.get(goal) or goal in sources for goal in outside), f"{state} leads into the loop"
+        leaving = [left for inner, _, left, more in seen.edges if inner == state and not more]
+        assert not guards, f"{event} has no conditions"
         scopes = [seen.titles[box] for box in seen.boxes[state] if seen.titles[box] not in ("", "STEP")]
         found.add((scopes[-1], seen.labels[state], event, *leaving, *[""] * (not leaving)))
     return found

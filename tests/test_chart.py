@@ -56,3 +56,32 @@ def test_the_full_chart_of_any_loop_is_its_machine(loop):
     seen = seen_in(chart_of(loop, level="full", control=True))
     assert not differences(seen, loop)
     assert frees(seen) == frees_of(loop)
+
+
+def changes(chart):
+    """Every chart that has one edge less, or one edge with another event, condition or goal."""
+    for number in range(len(chart.edges)):
+        for field in ("gone", "event", "guards", "target"):
+            yield number, field
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_picture_that_says_something_else_is_noticed(name):
+    loop = LOOPS[name]
+    for number, field in changes(chart_of(loop, level="full", control=True)):
+        chart = chart_of(loop, level="full", control=True)
+        edge = chart.edges[number]
+        if field == "gone":
+            chart.edges.remove(edge)
+        elif field == "event":
+            edge.event = "other" if edge.event is None else None
+        elif field == "guards":
+            edge.guards = (*edge.guards, "other")
+        else:
+            edge.target = "COMPLETED" if edge.target != "COMPLETED" else "STARTED"
+        try:
+            seen = seen_in(chart)
+            noticed = differences(seen, loop) or frees(seen) != frees_of(loop)
+        except (AssertionError, KeyError):
+            noticed = True
+        assert noticed, (field, edge)

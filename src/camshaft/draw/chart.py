@@ -629,15 +629,18 @@ def put_engine(chart: Chart, event: str, name: str, words: str, states: str, is_
         chart.edges.append(Edge(node.id, target))
         for edge in arrivals:
             edge.target = node.id
-        _insert_before(chart.rows, target, node)
+        _insert_before(chart.rows, target, node, {edge.source for edge in arrivals})
 
 
-def _insert_before(rows: Rows, target: str, node: Node) -> bool:
+def _insert_before(rows: Rows, target: str, node: Node, sources: set[str]) -> bool:
+    """Put a node in a row of its own; what leads to it from beside the target comes along."""
     for index, row in enumerate(rows):
         for element in row:
             if element.id == target or (isinstance(element, Box) and element.entry == target):
-                rows.insert(index, [node])
+                beside = row[1:] if any(other.id in sources for other in row[1:]) else []
+                rows.insert(index, [node, *beside])
+                row[1:] = [other for other in row[1:] if other not in beside]
                 return True
-        if any(isinstance(element, Box) and _insert_before(element.rows, target, node) for element in row):
+        if any(isinstance(inner, Box) and _insert_before(inner.rows, target, node, sources) for inner in row):
             return True
     return False

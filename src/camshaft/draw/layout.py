@@ -352,18 +352,18 @@ class _Layout:
         """Give everything in a box its place to the left and right; returns what it takes up."""
         taken: list[_Rect] = []
         previous: list[Element] | None = None
-        for row in rows:
+        for number, row in enumerate(rows):
             taken += self._place(row[0], 0.0)
             taken += self._write_leaving(row[0])
             if previous is not None:
                 taken += self._write_straight(previous, row)
-            taken += self._spread_beside(row, taken)
+            taken += self._spread_beside(row, rows[number:])
             previous = row
         lanes = sorted(self.lanes[box], key=lambda edge: (self._span(edge), self.order[edge.source]))
         for edge in lanes:
             taken += self._lay_lane(edge, taken)
         for row, following in pairwise(rows):
-            taken += self._lead_down(row, following, taken)
+            taken += self._lead_down(row, following)
         return _Rect(
             min((rect.left for rect in taken), default=0.0),
             min((rect.top for rect in taken), default=0.0),
@@ -467,7 +467,7 @@ class _Layout:
 
     # -- what stands beside others -----------------------------------------------------------------------------------
 
-    def _spread_beside(self, row: list[Element], taken: list[_Rect]) -> list[_Rect]:
+    def _spread_beside(self, row: list[Element], rows: list[list[Element]]) -> list[_Rect]:
         """Those of a row that stand to the right of the first, with the edges between them."""
         found: list[_Rect] = []
         for last, element in pairwise(row):
@@ -481,11 +481,29 @@ class _Layout:
             x = self.rects[last.id].right + max(room + 28, 40.0)
             x = max([x, *self._words_from_above(last)])
             assert isinstance(element, Node)
-            width = self._size(element)[0]
-            found += self._place(element, x + width / 2)
+            center = max(x + self._size(element)[0] / 2, self._clear_of(element, rows))
+            found += self._place(element, center)
             for edge in edges:
                 found += self._draw_across(edge, last, element)
         return found
+
+    def _clear_of(self, element: Node, rows: list[list[Element]]) -> float:
+        """How far right something beside others must stand, so that its way down passes by what is written there."""
+        right = 0.0
+        for edge in (edge for edge in self.leaving[element.id] if edge.target not in {one.id for one in rows[0]}):
+            own = _width(self._words(edge)) + 20
+            right = max(right, own)
+            for above, below in pairwise(rows):
+                words = max(
+                    (_width(self._words(straight)) for straight in self._between(above[0], below[0])), default=0.0
+                )
+                if isinstance(below[0], Node):
+                    right = max(right, self._size(below[0])[0] / 2 + LANE)
+                if below[0].id == edge.target:
+                    right = max(right, NEAR + words + own)
+                    break
+                right = max(right, NEAR + words + LANE)
+        return right
 
     def _words_from_above(self, last: Element) -> list[float]:
         """Where words end that stand at the edges from above into the one before."""
@@ -506,7 +524,7 @@ class _Layout:
             found.append(self._write(edge, others, x, y + 4 + _height(others), "middle"))
         return found
 
-    def _lead_down(self, row: list[Element], below: list[Element], taken: list[_Rect]) -> list[_Rect]:
+    def _lead_down(self, row: list[Element], below: list[Element]) -> list[_Rect]:
         """Edges between something beside others and a row further down, and from the box above it."""
         found: list[_Rect] = []
         for element in row[1:]:

@@ -1,0 +1,331 @@
+"""Diagrams as users make them: formats, files, what is shown on demand, and a run drawn over them."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+
+from browser import crossed, outside, overlaps
+from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase, record
+from camshaft.draw.diagram import WRITERS
+from camshaft.testing import loops, scenarios
+
+NASTY = 'a "quoted" <script>alert(1)</script> & \n more\\; #x: [*] --> b'
+few = settings(max_examples=settings.default.max_examples // 10)
+
+
+def step(engine, batch):
+    engine.fire_event(BackpropEvents.BACKWARD_STARTED)
+    engine.fire_event(BackpropEvents.BACKWARD_COMPLETED)
+    engine.fire_event(BackpropEvents.OPTIM_STEP_COMPLETED)
+    return batch
+
+
+def make():
+    trainer = Engine(step, name="trainer")
+    trainer.register_events(
+        BackpropEvents.BACKWARD_STARTED, BackpropEvents.BACKWARD_COMPLETED, BackpropEvents.OPTIM_STEP_COMPLETED
+    )
+    return trainer
+
+
+def log(engine):
+    """A handler."""
+
+
+def words(diagram):
+    """All texts of a picture."""
+    return [element.text for element in ET.fromstring(diagram.svg()).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def check_readable(page):
+    geometry = page.geometry()
+    assert not page.errors
+    assert not overlaps(geometry.texts)
+    assert not crossed(geometry.texts, geometry.edges)
+    assert not outside([*geometry.texts, *geometry.nodes], geometry.view_box)
+    return geometry
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_the_ending_of_a_file_says_its_format(tmp_path, ending):
+    diagram = make().diagram()
+    diagram.save(tmp_path / f"loop{ending}")
+    written = {
+        ".svg": diagram.svg,
+        ".mmd": diagram.mermaid,
+        ".dot": diagram.dot,
+        ".txt": diagram.text,
+        ".html": diagram.html,
+    }
+    assert (tmp_path / f"loop{ending}").read_bytes() == written[ending]().encode()
+
+
+def test_the_same_loop_gives_the_same_bytes():
+    for ending in WRITERS:
+        assert make().diagram("full", control=True).rendered(ending) == make().diagram("full", control=True).rendered(
+            ending
+        )
+
+
+@pytest.mark.parametrize("name", ["loop.png", "loop"])
+def test_another_ending_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"use \.svg, \.mmd, \.dot, \.txt, \.html"):
+        make().diagram().save(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_another_level_is_refused():
+    with pytest.raises(ValueError, match="'overview' and 'full'"):
+        make().diagram("everything")
+
+
+def test_a_notebook_shows_it():
+    diagram = make().diagram()
+    assert diagram._repr_mimebundle_() == {"image/svg+xml": diagram.svg(), "text/plain": str(diagram)}
+    assert repr(diagram) == "<Diagram of trainer: 17 nodes, 17 edges>"
+
+
+def test_screen_readers_are_told():
+    svg = ET.fromstring(make().diagram().svg())
+    title, description = svg[0], svg[1]
+    assert svg.get("role") == "img"
+    assert "trainer" in title.text
+    assert description.text.startswith("STARTED; EPOCH; ITERATION  for each batch; STEP")
+
+
+def nasty_loop():
+    return Loop(
+        "EPOCH",
+        Loop("ITERATION", Phase("A", started=NASTY, completed="<b>'x'</b>"), Mark('"{}"\t'), over=DATA),
+        free=(Free("F", NASTY + "f", '";--', "ITERATION"),),
+    )
+
+
+@pytest.mark.parametrize("level", ["overview", "full"])
+@pytest.mark.parametrize("control", [False, True])
+def test_any_text_is_shown_as_text(page, mermaid, graphviz, level, control):
+    engine = Engine(nasty_loop(), name=NASTY)
+    engine.nest(Engine(step, name=NASTY), on=Events.EPOCH_COMPLETED, data=[1])
+    diagram = engine.diagram(level, handlers=True, control=control)
+    shown = NASTY.upper().replace("\n", "\\n")
+    page.show(diagram.svg(), width=1400)
+    assert {shown, NASTY.replace("\n", "\\n")} <= {text.string for text in check_readable(page).texts}
+    page.show(diagram.html(), width=1400)
+    assert not page.errors
+    assert not page.evaluate("() => document.querySelectorAll('script').length")
+    read = mermaid.read(diagram.mermaid())
+    assert any(shown in relation["label"] for relation in read["relations"])
+    drawn = mermaid.render(diagram.mermaid())
+    assert "<script" not in drawn
+    labels = [edge.get("label", "") for edge in graphviz(diagram.dot())["edges"]]
+    assert any(shown.replace("\\", "\\\\") in label for label in labels)
+    assert f"│ {shown}" in diagram.text()
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_the_overview_has_the_states_that_everyone_knows():
+    shown = words(make().diagram())
+    known = ["STARTED", "EPOCH", "ITERATION", "BACKWARD", "OPTIM_STEP", "COMPLETED"]
+    assert [word for word in dict.fromkeys(shown) if word in known and word != "STEP"].sort() == known.sort()
+    assert set(known) <= set(shown)
+    assert "GET_BATCH" not in shown
+    assert "GET_BATCH" in words(make().diagram("full"))
+
+
+def test_each_repetition_tells_its_counter_and_condition():
+    shown = words(make().diagram())
+    assert {"[iteration < epoch_length]", "[epoch < max_epochs]", "[iteration == epoch_length]"} <= set(shown)
+
+
+def test_control_is_one_edge_unless_asked_for():
+    assert "TERMINATED" not in words(make().diagram())
+    assert {"TERMINATE", "INTERRUPT", "EXCEPTION_RAISED"} <= set(words(make().diagram()))
+    assert {"TERMINATED", "FAILED", "H*", "ITERATION_SKIPPED"} <= set(words(make().diagram("full", control=True)))
+
+
+def test_handlers_stand_at_their_event_in_the_order_of_their_calls():
+    trainer = make()
+    trainer.add_event_handler(BackpropEvents.BACKWARD_COMPLETED(every=20), log)
+    trainer.add_event_handler(BackpropEvents.BACKWARD_COMPLETED(priority=3), partial(print, end=""))
+    shown = words(trainer.diagram(handlers=True))
+    at = shown.index("BACKWARD_COMPLETED")
+    assert shown[at + 1 : at + 3] == ["› print priority=3", "› log(every=20)"]
+    assert "› log(every=20)" not in words(trainer.diagram())
+
+
+def test_an_injected_state_has_a_style_of_its_own():
+    svg = make().diagram().svg()
+    assert re.search(r'<text class="state custom"[^>]*>BACKWARD<', svg)
+    assert re.search(r'<text class="state"[^>]*>COMPLETED<', svg)
+
+
+def test_a_nested_engine_stands_at_its_event():
+    trainer, evaluator = make(), Engine(step, name="evaluator")
+    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED(every=2), data=[1])
+    text = trainer.diagram().text()
+    assert re.search(r"EPOCH_COMPLETED.*\n.*▸ evaluator\(every=2\)  EPOCH › ITERATION", text)
+
+
+def test_two_engines_at_one_event_stand_in_the_order_of_their_calls():
+    trainer = make()
+    for name in ("first", "second", "third"):
+        trainer.nest(Engine(step, name=name), on=Events.EPOCH_COMPLETED, data=[1])
+    assert re.findall(r"▸ (\w+)", trainer.diagram("full", control=True).text()) == ["first", "second", "third"]
+
+
+def test_where_the_engine_stands_is_marked():
+    trainer = make()
+    seen = {}
+    for event in (BackpropEvents.BACKWARD_STARTED, Events.EPOCH_STARTED, Events.STARTED, Events.GET_BATCH_STARTED):
+        trainer.add_event_handler(event, lambda engine, event=event: seen.setdefault(event, engine.diagram("full")))
+    assert not marked(trainer.diagram())
+    trainer.run([1], max_epochs=1)
+    assert marked(seen[BackpropEvents.BACKWARD_STARTED]) == ["BACKWARD"]
+    assert marked(seen[Events.EPOCH_STARTED]) == ["EPOCH"]
+    assert marked(seen[Events.STARTED]) == ["STARTED"]
+    assert marked(seen[Events.GET_BATCH_STARTED]) == ["GET_BATCH"]
+    assert not marked(trainer.diagram())
+
+
+def marked(diagram):
+    return [element.label for element in diagram.chart.elements() if element.is_current]
+
+
+def test_two_hundred_states_are_folded():
+    loop = Loop("EPOCH", Loop("ITERATION", *[Phase(f"P{number}") for number in range(200)], over=DATA))
+    shown = words(loop.diagram())
+    assert {"P0", "P199", "189 more", "P8 … P196"} <= set(shown)
+    assert "P100" not in shown
+    assert "P100" in words(loop.diagram("full"))
+
+
+def test_a_deep_nesting_is_folded():
+    loop = Loop("L12", Phase("A"), times=2)
+    for depth in range(11, -1, -1):
+        loop = Loop(f"L{depth}", loop, times=2)
+    shown = words(loop.diagram())
+    assert "L5" in shown
+    assert "L8" not in shown
+    assert any("states" in word for word in shown)
+
+
+# -- a run over it ----------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_gives_counts_and_shares():
+    trainer, evaluator = make(), Engine(step, name="evaluator")
+    evaluator.register_events(
+        BackpropEvents.BACKWARD_STARTED, BackpropEvents.BACKWARD_COMPLETED, BackpropEvents.OPTIM_STEP_COMPLETED
+    )
+    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2, 3])
+    with record() as trace:
+        trainer.run(range(5), max_epochs=2)
+    chart = trace.diagram(level="full").chart
+    visits = {element.label: element.visits for element in chart.elements() if element.visits is not None}
+    assert visits == {
+        "STARTED": 1,
+        "EPOCH": 2,
+        "GET_BATCH": 10,
+        "RESTART": 1,
+        "ITERATION": 10,
+        "STEP": 10,
+        "BACKWARD": 10,
+        "OPTIM_STEP": 10,
+        "evaluator": 2,
+        "COMPLETED": 1,
+    }
+    counts = {edge.event: edge.count for edge in chart.edges if edge.event is not None}
+    assert counts["iteration_completed"] == 10
+    assert counts["epoch_completed"] == 2
+    backs = {edge.guards[0]: edge.count for edge in chart.edges if edge.kind == "back"}
+    assert backs == {"iteration < epoch_length": 8, "epoch < max_epochs": 1}
+    leaves = [element.share for element in chart.nodes if element.share is not None]
+    assert 0 < sum(leaves) <= 1.0001
+    assert next(box.share for box in chart.boxes if box.label == "EPOCH") <= 1
+    assert trace.diagram("evaluator").chart.name == "evaluator"
+
+
+def test_the_order_of_an_opaque_step_is_observed():
+    trainer = make()
+    with record() as trace:
+        trainer.run([1, 2])
+    chart = trace.diagram().chart
+    observed = [(edge.source, edge.event, edge.target, edge.count) for edge in chart.edges if edge.kind == "observed"]
+    assert observed == [
+        ("begin ITERATION order", "backward_started", "in BACKWARD", 2),
+        ("in BACKWARD", "backward_completed", "after BACKWARD", 2),
+        ("after BACKWARD", "optim_step_completed", "in OPTIM_STEP", 2),
+        ("in OPTIM_STEP", None, "end ITERATION order", 2),
+    ]
+    assert 'class="wire observed"' in trace.diagram().svg()
+    assert 'class="wire observed"' not in trainer.diagram().svg()
+
+
+def test_an_engine_that_a_handler_runs_is_observed():
+    trainer, evaluator = make(), Engine(lambda engine, batch: batch, name="evaluator")
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1]))
+    with record() as trace:
+        trainer.run([1, 2], max_epochs=3)
+    node = next(node for node in trace.diagram().chart.nodes if node.kind == "nested")
+    assert (node.label, node.visits, node.is_observed) == ("evaluator", 3, True)
+
+
+def test_an_engine_that_was_not_recorded_is_refused():
+    with record() as trace:
+        make().run([1])
+    with pytest.raises(ValueError, match="no engine 'evaluator' was recorded; recorded are trainer"):
+        trace.diagram("evaluator")
+    with record() as trace:
+        pass
+    with pytest.raises(ValueError, match="nothing was recorded"):
+        trace.diagram()
+
+
+@few
+@given(scenario=loops().flatmap(scenarios))
+def test_any_run_can_be_drawn_and_read(page, scenario):
+    trace = scenario.play().trace
+    diagram = trace.diagram(level="full", control=True)
+    page.show(diagram.svg(), width=1400)
+    check_readable(page)
+    name = trace.runs[0].engine
+    counts = {event: number for (engine, event), number in trace.counts().items() if engine == name}
+    shown = {}
+    for edge in diagram.chart.edges:
+        for event in edge.fired:
+            shown[event] = shown.get(event, 0) + edge.count
+    assert {event: number for event, number in shown.items() if number} == counts
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [600, 1400])
+def test_it_reads_at_any_width_on_light_and_dark_pages(page, width, dark):
+    page.show(
+        f'<body><img alt="" style="max-width: 100%">{make().diagram("full").svg()}</body>', width=width, dark=dark
+    )
+    geometry = check_readable(page)
+    back = page.evaluate("() => getComputedStyle(document.querySelector('.camshaft .page')).fill")
+    contrasts = [contrast(text.fill, back) for text in geometry.texts]
+    assert min(contrasts) > 4.5  # what the Web Content Accessibility Guidelines ask of text (1.4.3)
+
+
+def contrast(one, other):
+    """The contrast ratio of two colours, by the Web Content Accessibility Guidelines 2.1."""
+
+    def luminance(colour):
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
