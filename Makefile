@@ -31,17 +31,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# those that [tool.camshaft.diagrams] in pyproject.toml lists
 diagrams: $(READY)
-	for name in custom_events_resnet18 trainer_and_evaluator; do \
-		$(BIN)/camshaft show examples/$$name.py:trainer > diagrams/$$name.txt || exit 1; done
-
-# what tests of the diagrams load into a browser; without it, and without chromium and graphviz, they are skipped
-browser: $(MERMAID)
-
-# the file as packed is older than any package.json: touched, it tells whether that asks for another version since
-$(MERMAID): tests/browser/package.json
-	cd tests/browser && npm install --no-package-lock --no-audit --no-fund # --prefix would lose npm's settings
-	touch $@
+	$(BIN)/camshaft draw --all
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -5,19 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from camshaft.cli import app
+from camshaft.draw.project import kept_diagrams
 
 ROOT = Path(__file__).parent.parent
+KEPT = kept_diagrams(ROOT / "pyproject.toml")
 
 
-@pytest.mark.parametrize("name", ["custom_events_resnet18", "trainer_and_evaluator"])
-def test_the_drawing_of_an_example_is_up_to_date(name):
-    shown = CliRunner().invoke(app, ["show", str(ROOT / "examples" / f"{name}.py:trainer")])
-    assert shown.output == (ROOT / "diagrams" / f"{name}.txt").read_text(encoding="utf-8")
+@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.path.name)
+def test_a_drawing_is_what_the_code_would_draw_now(kept):
+    assert (ROOT / kept.path).read_bytes() == kept.rendered(ROOT)
 
 
-def test_every_example_is_drawn():
-    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert {path.stem for path in (ROOT / "diagrams").iterdir()} == examples
+def test_every_example_is_drawn_and_every_drawing_is_listed():
+    drawn = {kept.target.partition(":")[0].removeprefix("examples/").partition("/")[0] for kept in KEPT}
+    examples = [path for path in (ROOT / "examples").iterdir() if path.name[0] not in "._"]
+    assert {path.name for path in examples} == drawn
+    files = {path.name for path in (ROOT / "diagrams").iterdir()}
+    assert files == {Path(file).name for kept in KEPT for file in (kept.path, kept.trace) if file is not None}
+
+
+def test_the_readme_shows_the_same():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    mermaid = (ROOT / "diagrams" / "custom_events_resnet18.mmd").read_text(encoding="utf-8")
+    assert f"```mermaid\n{mermaid}```" in readme
+    assert "diagrams/custom_events_resnet18.svg" in readme

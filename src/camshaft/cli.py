@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from camshaft.codegen import generate
-from camshaft.engine import Engine
 from camshaft.loop import Loop
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.targets import TargetError, load_loop, load_target
@@ -118,7 +117,7 @@ def draw(
         found = load_target(target)
         made = drawing.draw(found, level.value, handlers=handlers, control=control)
         if trace is not None:
-            drawing.draw_over(made, Trace.load(trace), found.name if isinstance(found, Engine) else "", str(trace))
+            drawing.draw_over(made, Trace.load(trace), found, str(trace))
         if output is None:
             typer.echo(made.text(), nl=False)
         else:

@@ -61,6 +61,7 @@ def _import(name: str, root: Path) -> Any:
         sys.path.insert(0, str(root))
         return importlib.import_module(name)
     path = root / name
+    sys.path.insert(0, str(path.parent))  # as Python does with the file that it runs
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.exists():
         raise FileNotFoundError(f"there is no file {name}")

@@ -250,6 +250,8 @@ class _Builder:
         self.control = control
         self.table = Table(loop.evolve(free=()))
         self.words = Table(loop) if loop.free else self.table
+        # a phase that runs nothing came in by registration; where none runs anything, all are somebody else's
+        self.runs = any(getattr(item, "run", None) is not None for _, item in loop.walk())
         self.edges: list[Edge] = []
         self.places: dict[str, str] = {}
 
@@ -350,7 +352,7 @@ class _Builder:
 
     def _phase(self, phase: Phase, path: Path, around: str, rest: Element) -> Rows:
         before = Node(f"before {'/'.join(path)}", "point")
-        state = self._place("state", place_of(path), phase.name, is_custom=phase.run is None)
+        state = self._place("state", place_of(path), phase.name, is_custom=self.runs and phase.run is None)
         left = self._place("point", place_of(path, left=True))
         holds = (when(phase, around),) if phase.when is not None else ()
         self._edge(before, state, phase.started, holds)

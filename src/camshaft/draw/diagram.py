@@ -161,19 +161,22 @@ def trace_diagram(trace: Trace, engine: str | None, level: str, control: bool) -
     return Diagram(chart)
 
 
-def draw_over(diagram: Diagram, trace: Trace, engine: str, said: str) -> None:
+def draw_over(diagram: Diagram, trace: Trace, target: Engine | Loop, said: str) -> None:
     """Draw the runs of an engine over its diagram.
 
     Args:
-        diagram: of that engine, or of a loop.
+        diagram: of the target.
         trace: what fired.
-        engine: its name; empty for a loop, over which the first engine of the trace is drawn.
+        target: an engine, whose runs are found by its name; or a loop, over which the first engine's runs are drawn.
         said: what to call the trace in messages.
 
     Raises:
-        ValueError: no engine of that name was recorded.
+        ValueError: no such engine was recorded.
     """
+    from camshaft.engine import Engine
+
     names = list(dict.fromkeys(record.engine for record in trace.runs))
-    if not names or (engine and engine not in names):
-        raise ValueError(f"{said} has no run of {engine or 'an engine'}; recorded are {', '.join(names) or 'none'}")
-    overlay(diagram.chart, trace, engine or names[0])
+    name = target.name if isinstance(target, Engine) else names[0] if names else "an engine"
+    if name not in names:
+        raise ValueError(f"{said} has no run of {name}; recorded are {', '.join(names) or 'none'}")
+    overlay(diagram.chart, trace, name)

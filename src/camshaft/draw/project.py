@@ -5,6 +5,7 @@
     [tool.camshaft.diagrams]
     "diagrams/trainer.svg" = "train.py:trainer"
     "diagrams/trainer_full.svg" = { target = "train.py:trainer", level = "full", handlers = true, control = true }
+    "diagrams/trainer_run.svg" = { target = "train.py:trainer", trace = "run.jsonl" }
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 import attrs
 
 from camshaft.draw.chart import LEVELS
-from camshaft.draw.diagram import WRITERS, Diagram, draw
+from camshaft.draw.diagram import WRITERS, draw, draw_over
 from camshaft.targets import load_target
+from camshaft.trace import Trace
 
 __all__ = ["Kept", "find_project", "kept_diagrams"]
 
@@ -30,6 +32,7 @@ class Kept:
         path: the file.
         target: what is drawn: see :func:`camshaft.targets.load_target`.
         level, handlers, control: as for :meth:`camshaft.Engine.diagram`.
+        trace: the file of a recorded trace, whose runs are drawn over it.
     """
 
     path: Path
@@ -37,14 +40,19 @@ class Kept:
     level: str = "overview"
     handlers: bool = False
     control: bool = False
+    trace: str | None = None
 
     def rendered(self, root: Path) -> bytes:
-        """What the file should hold, from the code as it is now."""
-        return self.diagram(root).rendered(self.path.suffix).encode()
+        """What the file should hold, from the code as it is now.
 
-    def diagram(self, root: Path) -> Diagram:
-        """The diagram of its target."""
-        return draw(load_target(self.target, root), self.level, handlers=self.handlers, control=self.control)
+        Raises:
+            TargetError, TraceError, ValueError, OSError: its target or its trace cannot be had.
+        """
+        found = load_target(self.target, root)
+        made = draw(found, self.level, handlers=self.handlers, control=self.control)
+        if self.trace is not None:
+            draw_over(made, Trace.load(root / self.trace), found, self.trace)
+        return made.rendered(self.path.suffix).encode()
 
 
 def find_project(start: Path) -> Path:
@@ -90,5 +98,5 @@ def _kept(project: Path, file: str, entry: Any) -> Kept:
     if fields.get("level", LEVELS[0]) not in LEVELS:
         raise ValueError(f"{where}: level is {fields['level']!r}; there are {' and '.join(LEVELS)}")
     if Path(file).suffix not in WRITERS:
-        raise ValueError(f"{where}: no diagram is written as {Path(file).suffix or file!r}; use {', '.join(WRITERS)}")
+        raise ValueError(f"{where}: no diagram is written as {Path(file).suffix!r}; use {', '.join(WRITERS)}")
     return Kept(Path(file), **fields)

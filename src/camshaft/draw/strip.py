@@ -61,6 +61,7 @@ def strip(trace: Trace) -> str:
 def _rows(trace: Trace) -> dict[tuple[int, int], list[_Part]]:
     """By depth of engines and of states, what took how long."""
     times = [time for _, _, _, time in trace.rows()]
+    times = [time - times[0] for time in times]  # recording may have begun long before
     rows: dict[tuple[int, int], list[_Part]] = {}
     bounds: dict[int, tuple[float, float]] = {}
     for (run, _, _, _), time in zip(trace.rows(), times, strict=True):
