@@ -31,6 +31,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# what tests of the diagrams load into a browser; without it, and without chromium and graphviz, they are skipped
+browser: $(MERMAID)
+
+# the file as packed is older than any package.json: touched, it tells whether that asks for another version since
+$(MERMAID): tests/browser/package.json
+	cd tests/browser && npm install --no-package-lock --no-audit --no-fund # --prefix would lose npm's settings
+	touch $@
+
 # those that [tool.camshaft.diagrams] in pyproject.toml lists
 diagrams: $(READY)
 	$(BIN)/camshaft draw --all

@@ -35,7 +35,7 @@ def test_every_python_block_runs_and_prints_what_stands_below_it(tmp_path, monke
 
 
 def test_every_kind_of_block_is_known():
-    assert {kind for kind, _ in BLOCKS} <= {"python", "py", "text", "sh"}
+    assert {kind for kind, _ in BLOCKS} <= {"python", "py", "text", "sh", "mermaid", "toml"}
 
 
 def test_every_block_for_pytest_passes_there(pytester):

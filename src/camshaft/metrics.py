@@ -63,6 +63,8 @@ def attach(
         else:
             metric.update(seen)
 
+    for role, handler in (("reset", reset), ("update", update)):
+        handler.__qualname__ = f"{name}.{role}"  # in diagrams and reports
     engine.add_event_handler(event(Events.EPOCH_STARTED, priority=FIRST), reset)
     engine.add_event_handler(event(Events.ITERATION_COMPLETED, priority=FIRST), update)
     engine.add_event_handler(event(Events.EPOCH_COMPLETED, priority=FIRST), _Compute(metric, name))
@@ -74,6 +76,7 @@ class _Compute:
     def __init__(self, metric: torchmetrics.Metric, name: str) -> None:
         self.metric = metric
         self.name = name
+        self.__qualname__ = f"{name}.compute"
 
     def __call__(self, engine: Engine) -> None:
         value = self.metric.compute()
