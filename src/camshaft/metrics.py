@@ -63,8 +63,7 @@ def attach(
         else:
             metric.update(seen)
 
-    for role, handler in (("reset", reset), ("update", update)):
-        handler.__qualname__ = f"{name}.{role}"  # in diagrams and reports
+    reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # as diagrams and reports show them
     engine.add_event_handler(event(Events.EPOCH_STARTED, priority=FIRST), reset)
     engine.add_event_handler(event(Events.ITERATION_COMPLETED, priority=FIRST), update)
     engine.add_event_handler(event(Events.EPOCH_COMPLETED, priority=FIRST), _Compute(metric, name))
