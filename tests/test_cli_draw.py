@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from browser import crossed, outside, overlaps
 
 from camshaft import Engine, Events, Loop, Phase, record
 
@@ -166,6 +167,12 @@ def test_the_report_is_one_page(run, folder, page):
     assert (done.returncode, done.stdout) == (0, "page.html: 31 events in 1 run\n")
     page.show((folder / "page.html").read_text(), width=1200)
     assert not page.errors
+    for picture in ("figure:nth-of-type(1) svg", "figure:nth-of-type(2) svg"):
+        geometry = page.geometry(picture)
+        assert geometry.texts
+        assert not overlaps(geometry.texts)
+        assert not crossed(geometry.texts, geometry.edges)
+        assert not outside(geometry.texts, geometry.view_box)
     text = page.evaluate("() => document.body.innerText")
     assert "31 events in 1 run, all in legal order" in text
     row = page.evaluate("() => [...document.querySelectorAll('table tr')].at(-1).innerText").split("\t")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from browser import crossed, outside, overlaps
 from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase, record
 from camshaft.draw.diagram import WRITERS
+from camshaft.draw.svg import DARK, LIGHT
 from camshaft.testing import loops, scenarios
 
 NASTY = 'a "quoted" <script>alert(1)</script> & \n more\\; #x: [*] --> b'
@@ -317,6 +318,14 @@ def test_it_reads_at_any_width_on_light_and_dark_pages(page, width, dark):
     back = page.evaluate("() => getComputedStyle(document.querySelector('.camshaft .page')).fill")
     contrasts = [contrast(text.fill, back) for text in geometry.texts]
     assert min(contrasts) > 4.5  # what the Web Content Accessibility Guidelines ask of text (1.4.3)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK])
+def test_what_took_all_the_time_can_still_be_read(colours):
+    heat, node = (bytes.fromhex(colours[name][1:]) for name in ("heat", "node"))
+    back = "rgb({},{},{})".format(*(round(0.7 * one + 0.3 * other) for one, other in zip(heat, node, strict=True)))
+    ink = "rgb({},{},{})".format(*bytes.fromhex(colours["ink"][1:]))
+    assert contrast(ink, back) > 4.5
 
 
 def contrast(one, other):

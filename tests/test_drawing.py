@@ -49,12 +49,14 @@ def test_the_overview_of_any_loop_can_be_read(page, loop):
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_mermaid_reads_the_machine(mermaid, name):
+def test_mermaid_reads_the_machine(page, mermaid, name):
     text = LOOPS[name].diagram("full", control=True).mermaid()
     seen = seen_by_mermaid(mermaid.read(text))
     assert not differences(seen, LOOPS[name])
     assert frees(seen) == frees_of(LOOPS[name])
-    mermaid.render(text)
+    page.show(mermaid.render(text), width=1400)
+    assert not page.errors
+    assert not overlaps(page.geometry().texts)
 
 
 @few

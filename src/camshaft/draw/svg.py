@@ -34,7 +34,7 @@ DARK = {
     "custom": "#fb923c",
     "nested": "#4fd1c5",
     "now": "#a16207",
-    "heat": "#d97706",
+    "heat": "#b45309",
 }
 
 
@@ -72,6 +72,7 @@ STYLE = f"""
 .camshaft .node.folded {{ stroke-dasharray: 4 3; }}
 .camshaft .node.observed {{ stroke-dasharray: 4 3; }}
 .camshaft .heat {{ fill: var(--heat); stroke: none; }}
+.camshaft text.hot {{ fill: var(--ink); }}
 .camshaft .now {{ fill: none; stroke: var(--now); stroke-width: 5; }}
 """.strip()
 
@@ -142,9 +143,13 @@ def _node(shape: Shape, node: Node) -> list[str]:
     css = f"node{custom}{' nested' if node.kind == 'nested' else ''}{' folded' if node.kind == 'folded' else ''}"
     css += " observed" if node.is_observed else ""
     heat = []
-    if node.share is not None and node.share >= 0.005:
-        heat = [_rect(shape, "heat", 8, 0, f' fill-opacity="{0.05 + 0.65 * node.share:.2f}"')]
+    if _is_hot(node):
+        heat = [_rect(shape, "heat", 8, 0, f' fill-opacity="{0.05 + 0.65 * (node.share or 0):.2f}"')]
     return [*now, _rect(shape, css, 8), *heat]
+
+
+def _is_hot(node: Node) -> bool:
+    return node.share is not None and node.share >= 0.005
 
 
 def _wire(wire: Wire) -> str:
@@ -190,6 +195,8 @@ def _text(text: Text) -> str:
         css += " back"
     elif isinstance(text.of, Box) and text.of.kind == "loop" and text.role == "title":
         css += " box-title"
+    elif isinstance(text.of, Node) and _is_hot(text.of):
+        css += " hot"
     elif isinstance(text.of, (Node, Box)) and text.of.is_custom:
         css += " custom"
     elif isinstance(text.of, Node) and text.of.kind == "nested" and text.role == "state":
