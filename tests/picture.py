@@ -83,10 +83,11 @@ def frees(seen: Seen) -> set[tuple[str, str, str, str]]:
             continue
         outside = [goal for inner, goal, _, more in seen.edges if inner == state]
         assert not any(seen.labels.get(goal) or goal in sources for goal in outside), f"{state} leads into the loop"
-        leaving = [left for inner, _, left, more in seen.edges if inner == state and not more]
-        assert not guards, f"{event} has no conditions"
+        leaving = [left for inner, _, left, _ in seen.edges if inner == state]
+        assert len(leaving) == 1, f"{state} is left in {len(leaving)} ways"
+        assert not any([guards, *(more for inner, _, _, more in seen.edges if inner == state)]), "it has no conditions"
         scopes = [seen.titles[box] for box in seen.boxes[state] if seen.titles[box] not in ("", "STEP")]
-        found.add((scopes[-1], seen.labels[state], event, *leaving, *[""] * (not leaving)))
+        found.add((scopes[-1], seen.labels[state], event, *leaving))
     return found
 
 

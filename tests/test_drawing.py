@@ -54,7 +54,7 @@ def test_mermaid_reads_the_machine(page, mermaid, name):
     seen = seen_by_mermaid(mermaid.read(text))
     assert not differences(seen, LOOPS[name])
     assert frees(seen) == frees_of(LOOPS[name])
-    page.show(mermaid.render(text), width=1400)
+    page.show(f"<body>{mermaid.render(LOOPS[name].diagram('full').mermaid())}</body>", width=1400)
     assert not page.errors
     assert not overlaps(page.geometry().texts)
 

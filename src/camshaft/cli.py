@@ -107,8 +107,9 @@ def draw(
     from camshaft.draw import diagram as drawing
 
     if every or check:
-        if target is not None or (every and check):
-            raise typer.BadParameter("give a TARGET, or --all, or --check")
+        others = [target, output, trace, level is not Level.OVERVIEW, handlers, control, every and check]
+        if any(others):
+            raise typer.BadParameter("give a TARGET with its options, or --all, or --check")
         _draw_kept(check)
         return
     if target is None:
@@ -131,7 +132,11 @@ def _draw_kept(check: bool) -> None:
         project = find_project(Path())
         root, stale = project.parent, []
         for kept in kept_diagrams(project):
-            made, file = kept.rendered(root), root / kept.path
+            file = root / kept.path
+            try:
+                made = kept.rendered(root)
+            except (TargetError, TraceError, OSError, ValueError) as error:
+                raise ValueError(f"{kept.path}: {error}") from error
             if file.is_file() and file.read_bytes() == made:
                 continue
             stale.append(kept.path)

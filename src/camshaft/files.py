@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from camshaft.context import Context
+from camshaft.events import Filter, FilteredEvent
 from camshaft.loop import DATA, Every, Free, Loop, Mark, Nested, Phase, Step
 from camshaft.trace import HandlerClock, HandlerTime, RunRecord, Trace, TraceError
 
@@ -124,16 +126,18 @@ def to_dict(loop: Loop) -> dict[str, Any]:
 
     def item_dict(item: Any) -> dict[str, Any]:
         if isinstance(item, Step):
-            return {"kind": "step"}
+            return {"kind": "step", "runs": _name(item.run)}
         if isinstance(item, Mark):
             return {"kind": "mark", "event": item.event}
         made: dict[str, Any] = {"name": item.name, "started": item.started, "completed": item.completed}
         if isinstance(item, Phase):
             when = item.when
-            return {"kind": "phase", **made, "when": when.n if isinstance(when, Every) else when is not None}
+            return {"kind": "phase", **made, "when": when.n if isinstance(when, Every) else when is not None} | {
+                "runs": _name(item.run)
+            }
         return {"kind": "loop", **made, "passes": item.passes, "body": [item_dict(child) for child in item.body]}
 
-    nested = [{"name": inner.name, "on": inner.on.key} for inner in loop.nested]
+    nested = [{"name": inner.name, "on": inner.on.key, "filter": _filter(inner.on.filter)} for inner in loop.nested]
     return {**item_dict(loop), "free": [attrs.asdict(free) for free in loop.free], "nested": nested}
 
 
@@ -142,14 +146,14 @@ def from_dict(data: dict[str, Any]) -> Loop:
 
     def item_from(part: dict[str, Any]) -> Any:
         if part["kind"] == "step":
-            return Step()
+            return Step(_stand_in(part.get("runs")))
         if part["kind"] == "mark":
             return Mark(part["event"])
         events = {"started": part["started"], "completed": part["completed"]}
         if part["kind"] == "phase":
             when = part["when"]
             condition = None if when is False else _unknown if when is True else Every(when)
-            return Phase(part["name"], None, condition, **events)
+            return Phase(part["name"], _stand_in(part.get("runs")), condition, **events)
         passes = part["passes"]
         kinds: dict[Any, dict[str, Any]] = {
             "data": {"over": DATA},
@@ -159,8 +163,37 @@ def from_dict(data: dict[str, Any]) -> Loop:
         return Loop(part["name"], *map(item_from, part["body"]), **kinds.get(passes, {"times": passes}), **events)
 
     free = tuple(Free(**{**part, "order": tuple(part["order"])}) for part in data["free"])
-    nested = tuple(Nested(None, part["on"], name=part["name"]) for part in data["nested"])
+    nested = tuple(
+        Nested(
+            None, FilteredEvent(part["on"], Filter(**part["filter"]) if part.get("filter") else None), name=part["name"]
+        )
+        for part in data["nested"]
+    )
     return item_from(data).evolve(free=free, nested=nested)  # type: ignore[no-any-return]
+
+
+def _name(function: Any) -> str | None:
+    return None if function is None else str(getattr(function, "__name__", type(function).__name__))
+
+
+def _filter(filter: Filter | None) -> dict[str, Any] | None:
+    """A filter as plain values; that by a function cannot be written."""
+    if filter is None or filter.event_filter is not None:
+        return None
+    return attrs.asdict(filter, filter=lambda _, value: value is not None)
+
+
+@cache
+def _stand_in(name: str | None) -> Any:
+    """In the place of a function of this name; the same for all."""
+    if name is None:
+        return None
+
+    def unknown(engine: Any, batch: Any) -> Any:
+        return _unknown(engine)
+
+    unknown.__name__ = unknown.__qualname__ = name
+    return unknown
 
 
 def _unknown(engine: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +35,10 @@ def load_target(target: str, root: Path | None = None) -> Engine | Loop:
     if not module_name or not name:
         raise TargetError(f"{target}: write package.module:name or path/to/file.py:name")
     try:
-        found = getattr(_import(module_name, root or Path()), name)
-        if callable(found) and not isinstance(found, Engine):
-            found = found()
+        with _as_if_run(module_name, root or Path()):
+            found = getattr(_import(module_name, root or Path()), name)
+            if callable(found) and not isinstance(found, Engine):
+                found = found()
     except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())
         raise TargetError(f"{target}: {type(error).__name__}: {said}") from error
@@ -56,16 +59,32 @@ def load_loop(target: str, root: Path | None = None) -> Loop:
     return found.loop if isinstance(found, Engine) else found
 
 
+@contextmanager
+def _as_if_run(name: str, root: Path) -> Iterator[None]:
+    """Let modules be found as if the file were run by Python; its neighbours are no other file's neighbours."""
+    is_file = name.endswith(".py")
+    folder = str((root / name).parent if is_file else root)
+    path, known = [*sys.path], set(sys.modules)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for module in set(sys.modules) - known if is_file else ():
+            file = getattr(sys.modules[module], "__file__", None)
+            if file is not None and Path(file).resolve().is_relative_to(Path(folder).resolve()):
+                del sys.modules[module]
+
+
 def _import(name: str, root: Path) -> Any:
     if not name.endswith(".py"):
-        sys.path.insert(0, str(root))
         return importlib.import_module(name)
     path = root / name
-    sys.path.insert(0, str(path.parent))  # as Python does with the file that it runs
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    own = f"camshaft_target_{path.stem}"  # no other module has this name
+    spec = importlib.util.spec_from_file_location(own, path)
     if spec is None or spec.loader is None or not path.exists():
         raise FileNotFoundError(f"there is no file {name}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[own] = module
     spec.loader.exec_module(module)
     return module

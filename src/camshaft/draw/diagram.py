@@ -6,20 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camshaft.draw.chart import Box, Chart, chart_of
+from camshaft.draw.build import chart_of
+from camshaft.draw.chart import Box, Chart
 from camshaft.draw.dot import dot
 from camshaft.draw.html import html
 from camshaft.draw.mermaid import mermaid
+from camshaft.draw.nested import mention
 from camshaft.draw.overlay import overlay
 from camshaft.draw.svg import svg
 from camshaft.draw.text import text
 
 if TYPE_CHECKING:
+    from camshaft.dispatch import Handler
     from camshaft.engine import Engine
     from camshaft.loop import Loop
     from camshaft.trace import Trace
 
-__all__ = ["WRITERS", "Diagram", "draw", "draw_over", "engine_diagram", "loop_diagram", "trace_diagram"]
+__all__ = ["WRITERS", "Diagram", "draw", "draw_over", "engine_diagram", "loop_diagram", "run_diagram", "trace_diagram"]
 
 WRITERS: dict[str, Callable[[Chart], str]] = {
     ".svg": svg,
@@ -113,19 +116,37 @@ def engine_diagram(engine: Engine, level: str, control: bool, handlers: bool) ->
     """See :meth:`camshaft.Engine.diagram`."""
     chart = chart_of(engine.loop, engine.name, level, control)
     if handlers:
-        chart.handlers = {key: _handlers(engine, key) for key in engine.loop.event_keys}
+        _list_handlers(chart, engine)
     if engine.active is not None:
         _mark_current(chart, engine.active.cursor()[0], engine.where)
     return Diagram(chart)
 
 
-def _handlers(engine: Engine, key: str) -> list[str]:
-    """What is called at an event, in order."""
-    lines = []
-    for handler in engine.handlers(key):
-        priority = f" priority={handler.priority}" if handler.priority else ""
-        lines.append(f"› {handler.name}{handler.filter or ''}{priority}")
-    return lines
+def _list_handlers(chart: Chart, engine: Engine) -> None:
+    """Write what is called at each event at the edges that fire it, and between the engines that run there."""
+    engines = {node.id: node.runs for node in chart.nodes}
+    leaving = {edge.source: edge for edge in chart.edges}
+    nests = {f"run {nested.name}" for nested in engine.loop.nested}
+    for key in engine.loop.event_keys:
+        fired = [edge for edge in chart.edges if edge.event == key and edge.kind != "boundary"]
+        for handler in engine.handlers(key) if not fired else ():
+            if handler.name not in nests:
+                mention(chart, key, _line(handler))
+        for edge in fired:
+            here, lines = edge, list[str]()
+            for handler in engine.handlers(key):
+                runs = engines.get(here.target)
+                if runs and handler.name == f"run {runs}":
+                    here.handlers = lines
+                    here, lines = leaving[here.target], []
+                else:
+                    lines.append(_line(handler))
+            here.handlers = lines
+
+
+def _line(handler: Handler) -> str:
+    priority = f" priority={handler.priority}" if handler.priority else ""
+    return f"› {handler.name}{handler.filter or ''}{priority}"
 
 
 def _mark_current(chart: Chart, place: str, path: tuple[str, ...]) -> None:
@@ -149,15 +170,15 @@ def _mark_current(chart: Chart, place: str, path: tuple[str, ...]) -> None:
 
 def trace_diagram(trace: Trace, engine: str | None, level: str, control: bool) -> Diagram:
     """See :meth:`camshaft.Trace.diagram`."""
-    names = list(dict.fromkeys(record.engine for record in trace.runs))
-    if not names:
-        raise ValueError("nothing was recorded, so there is nothing to draw")
-    name = names[0] if engine is None else engine
-    record = next((record for record in trace.runs if record.engine == name), None)
-    if record is None:
-        raise ValueError(f"no engine {name!r} was recorded; recorded are {', '.join(names)}")
-    chart = chart_of(record.loop, name, level, control)
-    overlay(chart, trace, name)
+    name = _recorded(trace, trace.runs[0].engine if engine is None and trace.runs else engine, "the trace")
+    *_, loop = (record.loop for record in trace.runs if record.engine == name)
+    return run_diagram(trace, name, loop, level, control)
+
+
+def run_diagram(trace: Trace, engine: str, loop: Loop, level: str = "overview", control: bool = False) -> Diagram:
+    """The runs of an engine, those of one loop, drawn over that."""
+    chart = chart_of(loop, engine, level, control)
+    overlay(chart, trace, engine, loop)
     return Diagram(chart)
 
 
@@ -175,8 +196,20 @@ def draw_over(diagram: Diagram, trace: Trace, target: Engine | Loop, said: str) 
     """
     from camshaft.engine import Engine
 
+    name = _recorded(trace, target.name if isinstance(target, Engine) or not trace.runs else trace.runs[0].engine, said)
+    *_, loop = (record.loop for record in trace.runs if record.engine == name)
+    overlay(diagram.chart, trace, name, loop)
+
+
+def _recorded(trace: Trace, engine: str | None, said: str) -> str:
+    """An engine of a trace.
+
+    Raises:
+        ValueError: it was not recorded.
+    """
     names = list(dict.fromkeys(record.engine for record in trace.runs))
-    name = target.name if isinstance(target, Engine) else names[0] if names else "an engine"
-    if name not in names:
-        raise ValueError(f"{said} has no run of {name}; recorded are {', '.join(names) or 'none'}")
-    overlay(diagram.chart, trace, name)
+    if engine is None or not names:
+        raise ValueError(f"{said} has no runs: nothing was recorded, so there is nothing to draw")
+    if engine not in names:
+        raise ValueError(f"{said} has no run of {engine}; recorded are {', '.join(names)}")
+    return engine

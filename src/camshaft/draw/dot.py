@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from camshaft.draw.chart import Chart, Edge, Element, Node, visible
+from camshaft.draw.chart import Box, Chart, Edge, Element, Node, visible
 
 __all__ = ["dot"]
 
@@ -26,7 +26,7 @@ CLUSTERS = {
     "run": "color=gray60",
     "loop": 'color="#2563eb", fontcolor="#2563eb"',
     "step": 'color=gray50, bgcolor="#eeeeee"',
-    "region": 'color="#c2410c", style=dotted',
+    "region": 'color="#a21caf", style=dotted',
 }
 EDGES = {
     "flow": "",
@@ -34,7 +34,7 @@ EDGES = {
     "boundary": "style=dashed",
     "observed": "style=dashed",
 }
-CUSTOM = 'color="#c2410c", fontcolor="#c2410c"'
+CUSTOM = 'color="#a21caf", fontcolor="#a21caf"'
 HEAD = '[fontname="monospace", fontsize=10'
 
 
@@ -60,6 +60,7 @@ def _lines(chart: Chart) -> Iterator[str]:
 def _element(element: Element, boundary: set[str], depth: int) -> Iterator[str]:
     margin = "  " * depth
     words = [element.label, *([element.note] if element.note and not _is_round(element) else [])]
+    words += element.lines if isinstance(element, Box) else []
     label = _lined([visible(word) for word in (*words, element.seen) if word])
     if isinstance(element, Node):
         style = SHAPES[element.kind] + (f", {CUSTOM}" if element.is_custom else "")
@@ -89,7 +90,7 @@ def _anywhere(box: str) -> str:
 
 def _edge(edge: Edge, chart: Chart) -> str:
     source = _anywhere(edge.source) if edge.kind == "boundary" else edge.source
-    words = [text for role, text in chart.words(edge) if role != "note"]
+    words = [line for line in chart.lines(edge) if line != "from anywhere inside"]
     style = EDGES[edge.kind] + (", constraint=false" if edge.kind == "back" else "")
     attributes = ", ".join(filter(None, [f"label={_lined(words)}", style]))
     return f"  {_quoted(source)} -> {_quoted(edge.target)} [{attributes}];"

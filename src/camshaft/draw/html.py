@@ -20,6 +20,7 @@ body { margin: 0 auto; max-width: 1100px; padding: 24px 16px 64px; background: v
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 22px; } h2 { font-size: 17px; margin-top: 40px; }
 figure { margin: 16px 0; overflow-x: auto; }
+.side-by-side { display: flex; flex-wrap: wrap; gap: 0 32px; align-items: flex-start; }
 figure svg { max-width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13px; }

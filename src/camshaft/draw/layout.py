@@ -17,7 +17,7 @@ from itertools import pairwise
 import attrs
 from rich.cells import cell_len
 
-from camshaft.draw.chart import Box, Chart, Edge, Element, Node, visible
+from camshaft.draw.chart import Box, Chart, Edge, Element, Line, Node, visible
 
 __all__ = ["Drawing", "Shape", "Text", "Wire", "lay_out"]
 
@@ -87,11 +87,12 @@ class Shape:
 
 @attrs.frozen
 class Wire:
-    """An edge as a line through points; ``has_head`` if it ends in an arrow."""
+    """An edge as a line through points, which may end in an arrow; a straight one passes by nothing."""
 
     edge: Edge
     points: tuple[Point, ...]
     has_head: bool
+    is_straight: bool
 
 
 @attrs.frozen
@@ -123,10 +124,6 @@ class _Rect:
     bottom: float
 
 
-Line = list[tuple[str, str]]
-"""A line of words: (role, text) for each part of it."""
-
-
 def _height(words: list[Line]) -> float:
     return LINE * len(words)
 
@@ -156,7 +153,6 @@ class _Layout:
         self.lanes: dict[str, list[Edge]] = defaultdict(list)  # by side and the box that they lie in
         self.wires: dict[int, tuple[Point, ...]] = {}
         self.texts: list[Text] = []
-        self.obstacles: list[_Rect] = []
         self.order: dict[str, int] = {element: number for number, element in enumerate(self.elements)}
 
     def _all_rows(self) -> list[list[list[Element]]]:
@@ -175,7 +171,12 @@ class _Layout:
             for rect in [self.rects[element.id]]
         )
         wires = tuple(
-            Wire(edge, tuple((x + dx, y) for x, y in self.wires[id(edge)]), self._has_head(edge))
+            Wire(
+                edge,
+                tuple((x + dx, y) for x, y in self.wires[id(edge)]),
+                self._has_head(edge),
+                id(edge) in self.straight,
+            )
             for edge in self.chart.edges
         )
         texts = tuple(attrs.evolve(text, x=text.x + dx) for text in self.texts)
@@ -183,7 +184,7 @@ class _Layout:
 
     def _has_head(self, edge: Edge) -> bool:
         target = self.elements[edge.target]
-        is_passed = isinstance(target, Node) and target.kind in ("point", "choice", "merge")
+        is_passed = isinstance(target, Node) and target.kind in ("point", "choice", "merge") and not target.is_custom
         return not is_passed or id(edge) not in self.straight
 
     # -- sizes -------------------------------------------------------------------------------------------------------
@@ -194,14 +195,8 @@ class _Layout:
         words: list[Line] = [[(role, visible(element.label))]] if element.label else []
         if element.note and not (isinstance(element, Node) and element.kind in ROUND):
             words.append([("note", visible(element.note))])
-        return words + [[("count", element.seen)]] * bool(element.seen)
-
-    def _words(self, edge: Edge) -> list[Line]:
-        """What is written at an edge: a count stands behind the first line."""
-        words = self.chart.words(edge)
-        counts = [word for word in words if word[0] == "count"]
-        lines = [[word] for word in words if word[0] != "count"]
-        return [lines[0] + counts, *lines[1:]] if lines else [[word] for word in counts]
+        words += [[("count", element.seen)]] * bool(element.seen)
+        return words + [[("handler", visible(line))] for line in (element.lines if isinstance(element, Box) else ())]
 
     def _size(self, node: Node) -> tuple[float, float]:
         if node.kind in ROUND:
@@ -240,8 +235,8 @@ class _Layout:
             self._on_outline(box.entry, top)
             inner = rows[1:-1]
             head = _height(words) + 10  # words at the left of the first row stand below those of the head
-            left = sum(_height(self._words(edge)) for edge in self._sideways(rows[1][0], "left"))
-            head = max(head + left, self._room(rows[0], rows[1]))
+            left = sum(_height(self.chart.words(edge)) for edge in self._sideways(rows[1][0], "left"))
+            head = max(head + left + 8 * (left > 0), self._room(rows[0], rows[1]))
             bottom = self._stack(inner, top + head) if inner else top + head - GAP
             bottom += self._room(inner[-1] if inner else rows[0], rows[-1])
             assert box.exit is not None
@@ -277,20 +272,21 @@ class _Layout:
     def _gap(self, above: list[Element], below: list[Element]) -> float:
         right = left = 0.0
         for edge in self._between(above[0], below[0]):
-            right += _height(self._words(edge))
+            right += _height(self.chart.words(edge))
         for element in below[1:]:
             for edge in self._between(above[0], element):
-                right = max(right, _height(self._words(edge)))
-        arriving = [
-            edge
-            for element in above[1:]
-            for edge in self.leaving[element.id]
-            if edge.target in (below[0].id, getattr(below[0], "entry", None))
+                right = max(right, _height(self.chart.words(edge)))
+        right += self._arriving(above, below)
+        left += sum(_height(self.chart.words(edge)) for edge in self._sideways(below[0], "left"))
+        right += sum(_height(self.chart.words(edge)) for edge in self._sideways(below[0], "right"))
+        return max(right + 22, left + 12) if right or left else GAP
+
+    def _arriving(self, above: list[Element], below: list[Element]) -> float:
+        """The height of the words of what comes down from beside a row to the next one."""
+        edges = [
+            edge for element in above[1:] for edge in self.leaving[element.id] if edge.target in self._heads(below[0])
         ]
-        right = max([right, *(_height(self._words(edge)) for edge in arriving)])
-        left += sum(_height(self._words(edge)) for edge in self._sideways(below[0], "left"))
-        right += sum(_height(self._words(edge)) for edge in self._sideways(below[0], "right"))
-        return max(right + 14, left + 8) + 4 if right or left else GAP
+        return max((_height(self.chart.words(edge)) for edge in edges), default=0.0)
 
     def _between(self, above: Element, below: Element) -> list[Edge]:
         """The edges that lead straight from one to the next."""
@@ -316,11 +312,14 @@ class _Layout:
         for edge in (edge for element in row for edge in self.leaving[element.id] if edge.target in ids):
             events, others = self._parted(edge)
             up, down = max(up, _height(events) + 12), max(down, _height(others) + 8)
+        for edge in self.chart.edges:  # from the outline of the box around it
+            if edge.kind == "boundary" and edge.target in ids & self.beside and edge.source in self.around[edge.target]:
+                up = max(up, _height(self.chart.words(edge)) + 12)
         return up, down
 
     def _parted(self, edge: Edge) -> tuple[list[Line], list[Line]]:
         """The words of a level edge: events above it, the others below; all above where there is no event."""
-        words = self._words(edge)
+        words = self.chart.words(edge)
         events = [line for line in words if line[0][0] == "event"] or words
         return events, [line for line in words if line not in events]
 
@@ -386,14 +385,12 @@ class _Layout:
         inside = self._spread(element.rows, element.id)
         self._lay_inner_boundary(element, inside)
         width = _width(words)
-        if element.kind in ("loop", "engine", "run"):
+        if element.rows:
             rect.left, rect.right = min(inside.left - PAD, -width - 30), max(inside.right + PAD, 60.0)
             self._write_lines(words, rect.left + 12, rect.top + 18, "start", element)
         else:
-            half = max(-inside.left + PAD, inside.right + PAD, width / 2 + 14, 40.0)
+            half = max(width / 2 + 14, 40.0)
             rect.left, rect.right = -half, half
-            if element.rows:
-                rect.left, rect.right = min(inside.left, -width / 2) - PAD, max(inside.right, width / 2) + PAD
             self._write_lines(words, 0.0, rect.top + 18, "middle", element)
         return [rect]
 
@@ -423,17 +420,17 @@ class _Layout:
     def _write_straight(self, above: list[Element], below: list[Element]) -> list[_Rect]:
         """The straight edges between two rows, with their words to the right."""
         taken = []
-        for element in below[:1]:
-            bottom = min(self._top(element) - 9, self.middle[element.id] - self._across(below)[0])
-            right = [edge for edge in self.leaving[element.id] if edge.lane == "right"]
-            bottom -= sum(_height(self._words(edge)) for edge in right)
-            for edge in reversed(self._between(above[0], element)):
-                words = self._words(edge)
-                if words:
-                    rect = self._write(edge, words, NEAR, bottom, "start")
-                    bottom = rect.top
-                    taken.append(rect)
-                self._draw(edge, [(0.0, self._bottom(edge.source)), (0.0, self._top_of(edge.target))])
+        element = below[0]
+        bottom = min(self.rects[element.id].top - 9, self.middle[element.id] - self._across(below)[0])
+        bottom -= self._arriving(above, below)
+        bottom -= sum(_height(self.chart.words(edge)) for edge in self._sideways(element, "right"))
+        for edge in self._between(above[0], element):
+            words = self.chart.words(edge)
+            self._draw(edge, [(0.0, self.rects[edge.source].bottom), (0.0, self.rects[edge.target].top)])
+            top = max(self.rects[edge.source].bottom, self.middle[above[0].id] + self._across(above)[1])
+            if words:  # in the middle of the room that is there
+                lowest = min(bottom, bottom - (bottom - top - 5 - _height(words)) / 2)
+                taken.append(self._write(edge, words, NEAR, lowest, "start"))
         return taken
 
     def _write_leaving(self, element: Element) -> list[_Rect]:
@@ -443,7 +440,7 @@ class _Layout:
         y = self.middle[element.id]
         bottom = {"left": y - 3, "right": y - 3}
         for edge in self.leaving[element.id]:
-            words = self._words(edge)
+            words = self.chart.words(edge)
             if edge.lane is None or id(edge) in self.straight or not words:
                 continue
             x = -half - 4 if edge.lane == "left" else half + 4
@@ -477,7 +474,7 @@ class _Layout:
                 for edge in self.leaving[one.id]
                 if edge.target == other.id
             ]
-            room = max((_width(self._words(edge)) for edge in edges), default=0.0)
+            room = max((_width(self.chart.words(edge)) for edge in edges), default=0.0)
             x = self.rects[last.id].right + max(room + 28, 40.0)
             x = max([x, *self._words_from_above(last)])
             assert isinstance(element, Node)
@@ -491,11 +488,11 @@ class _Layout:
         """How far right something beside others must stand, so that its way down passes by what is written there."""
         right = 0.0
         for edge in (edge for edge in self.leaving[element.id] if edge.target not in {one.id for one in rows[0]}):
-            own = _width(self._words(edge)) + 20
+            own = _width(self.chart.words(edge)) + 20
             right = max(right, own)
             for above, below in pairwise(rows):
                 words = max(
-                    (_width(self._words(straight)) for straight in self._between(above[0], below[0])), default=0.0
+                    (_width(self.chart.words(straight)) for straight in self._between(above[0], below[0])), default=0.0
                 )
                 if isinstance(below[0], Node):
                     right = max(right, self._size(below[0])[0] / 2 + LANE)
@@ -508,7 +505,7 @@ class _Layout:
     def _words_from_above(self, last: Element) -> list[float]:
         """Where words end that stand at the edges from above into the one before."""
         return [
-            self.center[last.id] + NEAR + _width(self._words(edge)) + 8
+            self.center[last.id] + NEAR + _width(self.chart.words(edge)) + 8
             for edge in self.chart.edges
             if edge.kind == "boundary" and edge.target == last.id and last.id in self.beside
         ]
@@ -533,7 +530,7 @@ class _Layout:
                     continue
                 x, y = self.center[element.id], self._side_of(edge.target)
                 self._draw(edge, [(x, self.rects[element.id].bottom), (x, y), (self._right(edge.target), y)])
-                words = self._words(edge)
+                words = self.chart.words(edge)
                 if words:
                     found.append(self._write(edge, words, x - 8, y - 3, "end"))
         for element in below[1:]:
@@ -541,15 +538,15 @@ class _Layout:
                 if edge.target == element.id and id(edge) not in self.wires:
                     x = self.center[element.id]
                     self._draw(edge, [(x, self.rects[row[0].id].bottom), (x, self.rects[element.id].top)])
-                    words = self._words(edge)
-                    found.append(self._write(edge, words, x + NEAR, self.rects[element.id].top - 9, "start"))
+                    level = self.middle[element.id] - self._half(below) - 9
+                    found.append(self._write(edge, self.chart.words(edge), x + NEAR, level, "start"))
         return found
 
     def _lay_inner_boundary(self, box: Box, inside: _Rect) -> None:
         """Edges that lead from the outline of a box into something beside others in it."""
         for edge in self.leaving[box.id]:
             if box.id in self.around[edge.target] and edge.target in self.beside:
-                words = self._words(edge)
+                words = self.chart.words(edge)
                 rect, y = self.rects[edge.target], self.middle[edge.target]
                 x = max(inside.right + PAD, rect.right + _width(words) + 24)
                 self._draw(edge, [(x, y), (rect.right, y)])
@@ -560,15 +557,6 @@ class _Layout:
 
     def _draw(self, edge: Edge, points: list[Point]) -> None:
         self.wires[id(edge)] = tuple(points)
-
-    def _top(self, element: Element) -> float:
-        return self.rects[element.id].top
-
-    def _bottom(self, element: str) -> float:
-        return self.rects[element].bottom
-
-    def _top_of(self, element: str) -> float:
-        return self.rects[element].top
 
     def _side_of(self, element: str) -> float:
         """The height at which a lane arrives."""

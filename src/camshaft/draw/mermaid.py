@@ -18,7 +18,7 @@ PASSED = ("point", "merge")
 """Kinds of nodes that have no counterpart here."""
 
 CLASSES = {
-    "custom": "stroke:#c2410c,stroke-width:2px",
+    "custom": "stroke:#a21caf,stroke-width:2px",
     "nested": "stroke:#0f766e,stroke-width:2px",
     "current": "stroke:#ca8a04,stroke-width:4px",
 }
@@ -73,7 +73,7 @@ class _Writer:
 
     def _declared(self, element: Element) -> Iterator[str]:
         name = self.names[element.id]
-        words = [element.label, *([element.note] if element.note else [])]
+        words = [element.label, element.note, *(element.lines if isinstance(element, Box) else ())]
         words.append(element.seen)
         if isinstance(element, Node):
             if element.kind == "choice":
@@ -113,7 +113,7 @@ class _Writer:
     def _behind(self, exit: str) -> set[str]:
         """The nodes through which all goes that leaves a box at its exit."""
         found: set[str] = set()
-        while len(self.leaving[exit]) == 1 and not self.chart.words(self.leaving[exit][0]):
+        while len(self.leaving[exit]) == 1 and not self.chart.lines(self.leaving[exit][0]):
             exit = self.leaving[exit][0].target
             found.add(exit)
         return found
@@ -174,7 +174,7 @@ class _Writer:
         self.ways[box].append(f"{self.names[edge.source]} --> {self._into(edge.target)} : {'<br>'.join(words)}")
 
     def _words(self, edge: Edge) -> list[str]:
-        return [_escaped(text) for _, text in self.chart.words(edge)]
+        return [_escaped(line) for line in self.chart.lines(edge)]
 
 
 def _escaped(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from camshaft.draw.chart import LEVELS
+from camshaft.draw.build import LEVELS
 from camshaft.draw.diagram import WRITERS, draw, draw_over
 from camshaft.targets import load_target
 from camshaft.trace import Trace
@@ -74,9 +74,11 @@ def kept_diagrams(project: Path) -> list[Kept]:
         ValueError: it lists none, or one that cannot be drawn.
     """
     try:
-        listed = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}).get("camshaft", {}).get("diagrams")
+        listed: Any = tomllib.loads(project.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{project.name}: {error}") from error
+    for name in ("tool", "camshaft", "diagrams"):
+        listed = listed.get(name) if isinstance(listed, dict) else None
     if not isinstance(listed, dict) or not listed:
         raise ValueError(
             f"{project.name} lists no diagrams: add [tool.camshaft.diagrams] "
@@ -95,6 +97,11 @@ def _kept(project: Path, file: str, entry: Any) -> Kept:
         )
     if strange := sorted(set(fields) - known):
         raise ValueError(f"{where}: there is no {strange[0]!r}; it takes {', '.join(sorted(known))}")
+    for name, kind in {"handlers": bool, "control": bool, "trace": str}.items():
+        if not isinstance(fields.get(name, kind()), kind):
+            raise ValueError(
+                f"{where}: {name} is {fields[name]!r}; give {'a file' if kind is str else 'true or false'}"
+            )
     if fields.get("level", LEVELS[0]) not in LEVELS:
         raise ValueError(f"{where}: level is {fields['level']!r}; there are {' and '.join(LEVELS)}")
     if Path(file).suffix not in WRITERS:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from camshaft.draw.diagram import run_diagram
 from camshaft.draw.html import page, table
 from camshaft.draw.strip import strip
 from camshaft.events import event_name
 
 if TYPE_CHECKING:
+    from camshaft.loop import Loop
     from camshaft.trace import Trace, Violation
 
 __all__ = ["report"]
 
-SHOWN = 200
+SHOWN = 1000
 """More violations than these are counted, not shown."""
 
 
@@ -28,12 +30,27 @@ def report(trace: Trace, name: str = "run") -> str:
     violations = trace.violations()
     verdict = "all in legal order" if not violations else f"{len(violations):,} out of order"
     css = "note" if not violations else "bad"
-    body = f'<h1>{escape(name)}</h1>\n<p class="{css}">{escape(trace.summary())}, {verdict}</p>\n'
+    told = f"{trace.summary()}, {_seconds(_duration(trace))}, {verdict}"
+    body = f'<h1>{escape(name)}</h1>\n<p class="{css}">{escape(told)}</p>\n'
     body += _violations(trace, violations) if violations else ""
     body += f"<h2>The run</h2>\n<figure>\n{strip(trace)}</figure>\n" if len(trace) else ""
-    for engine in dict.fromkeys(record.engine for record in trace.runs):
-        body += f"<h2>{escape(engine)}</h2>\n<figure>\n{trace.diagram(engine).svg()}</figure>\n"
-    return page(f"{name}: {trace.summary()}", body + _handlers(trace))
+    return page(f"{name}: {trace.summary()}", body + _diagrams(trace) + _handlers(trace))
+
+
+LEGEND = (
+    "× how often a state was entered or a line taken; % share of the time of that engine, states inside included, "
+    "the darker the more. Dashed: as observed. Faint: never taken."
+)
+
+
+def _diagrams(trace: Trace) -> str:
+    ran: list[tuple[str, Loop]] = []
+    for record in trace.runs:
+        if (record.engine, record.loop) not in ran:
+            ran.append((record.engine, record.loop))
+    figures = "".join(f"<figure>\n{run_diagram(trace, *one).svg()}</figure>\n" for one in ran)
+    note = f'<p class="note">{LEGEND}</p>\n'
+    return f'<h2>Engines</h2>\n{note}<div class="side-by-side">\n{figures}</div>\n' if ran else ""
 
 
 def _violations(trace: Trace, violations: list[Violation]) -> str:
@@ -59,18 +76,25 @@ def _handlers(trace: Trace) -> str:
             '<h2>Handlers</h2>\n<p class="note">Their times were not recorded: '
             "<code>record(handler_times=True)</code> does.</p>\n"
         )
+    seconds = _duration(trace)
     rows = [
         [
             time.engine,
             event_name(time.event),
             time.handler,
             f"{time.count:,}",
+            f"{time.total / seconds:.1%}" if seconds else "",
             *map(_seconds, (time.total, time.mean, time.maximum)),
         ]
         for time in sorted(trace.handler_times, key=lambda time: -time.total)
     ]
-    head = ["engine", "event", "handler", "count", "total", "mean", "maximum"]
-    return f"<h2>Handlers</h2>\n{table(head, rows, ['code'] * 3 + ['number'] * 4)}"
+    head = ["engine", "event", "handler", "count", "of the run", "total", "mean", "maximum"]
+    return f"<h2>Handlers</h2>\n{table(head, rows, ['code'] * 3 + ['number'] * 5)}"
+
+
+def _duration(trace: Trace) -> float:
+    """The seconds from the first event to the last."""
+    return trace[-1].time - trace[0].time if len(trace) else 0.0
 
 
 def _seconds(value: float) -> str:

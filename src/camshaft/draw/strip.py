@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["strip"]
 
 WIDTH = 1060.0
+GUTTER = 170.0
+"""Room at the left for what stands in each row."""
 ROW = 20.0
 SHORTEST = 2.0
 """Parts that are narrower than this, in pixels, are put together."""
@@ -41,7 +43,7 @@ def strip(trace: Trace) -> str:
     """A trace as an SVG element, for a page; times in it are seconds."""
     rows = _rows(trace)
     total = max((part.end for parts in rows.values() for part in parts), default=0.0)
-    scale = WIDTH / total if total else 0.0
+    scale = (WIDTH - GUTTER) / total if total else 0.0
     names = dict.fromkeys(part.name for parts in rows.values() for part in parts)
     hues = {name: number * 137 % 360 for number, name in enumerate(names)}
     lines = [
@@ -50,12 +52,22 @@ def strip(trace: Trace) -> str:
         f"<title>The run as nested spans, {total:.3f} s</title>",
     ]
     for number, row in enumerate(sorted(rows)):
+        lines.append(f'<text x="0" y="{number * ROW + 13:.1f}">{escape(_names(rows[row]))}</text>')
         lines += _draw_row(sorted(rows[row], key=lambda part: part.begin), number * ROW, scale, hues)
     y = len(rows) * ROW + 13
-    lines.append(
-        f'<text x="0" y="{y:.0f}">0 s</text><text x="{WIDTH:.0f}" y="{y:.0f}" text-anchor="end">{total:.3f} s</text>'
-    )
+    lines.append(f'<text x="{GUTTER:.0f}" y="{y:.0f}">0 s</text>')
+    lines.append(f'<text x="{WIDTH:.0f}" y="{y:.0f}" text-anchor="end">{total:.3f} s</text>')
     return "\n".join([*lines, "</svg>", ""])
+
+
+def _names(parts: list[_Part]) -> str:
+    """What stands in a row, most of the time first, as far as there is room."""
+    seconds: Counter[str] = Counter()
+    for part in parts:
+        seconds[part.name] += part.end - part.begin  # type: ignore[assignment]  # a counter adds up any numbers
+    text = visible(", ".join(name for name, _ in seconds.most_common()))
+    room = int(GUTTER / text_width("M", "note")) - 1
+    return text if len(text) <= room else text[: room - 1] + "…"
 
 
 def _rows(trace: Trace) -> dict[tuple[int, int], list[_Part]]:
@@ -100,7 +112,7 @@ def _draw_row(parts: list[_Part], y: float, scale: float, hues: dict[str, int]) 
 
 
 def _draw(part: _Part, y: float, scale: float, hue: int) -> str:
-    x, width = part.begin * scale, max((part.end - part.begin) * scale, 0.5)
+    x, width = GUTTER + part.begin * scale, max((part.end - part.begin) * scale, 0.5)
     name = visible(part.name)
     label = ""
     if text_width(name, "note") + 8 < width:
@@ -120,7 +132,7 @@ def _draw_together(parts: list[_Part], y: float, scale: float, hues: dict[str, i
     names = ", ".join(f"{visible(name)} ×{count:,}" for name, count in counts.items())
     told = escape(f"{names}, {end - begin:.6f} s from {begin:.6f} s")
     hue = hues[counts.most_common(1)[0][0]]
-    return [f"<g><title>{told}</title>{_rect(begin * scale, y, width, hue, max(0.25, min(busy, 1.0)))}</g>"]
+    return [f"<g><title>{told}</title>{_rect(GUTTER + begin * scale, y, width, hue, max(0.25, min(busy, 1.0)))}</g>"]
 
 
 def _rect(x: float, y: float, width: float, hue: int, opacity: float) -> str:

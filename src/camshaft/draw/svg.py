@@ -7,6 +7,7 @@ from html import escape
 from camshaft.draw.chart import Box, Chart, Edge, Node
 from camshaft.draw.describe import description
 from camshaft.draw.layout import Shape, Text, Wire, lay_out
+from camshaft.table import ENDS
 
 __all__ = ["STYLE", "svg"]
 
@@ -19,7 +20,7 @@ LIGHT = {
     "line": "#56616f",
     "node": "#ffffff",
     "loop": "#2563eb",
-    "custom": "#c2410c",
+    "custom": "#a21caf",
     "nested": "#0f766e",
     "now": "#fde047",
     "heat": "#f59e0b",
@@ -31,7 +32,7 @@ DARK = {
     "line": "#8b98aa",
     "node": "#1a2331",
     "loop": "#7aa2ff",
-    "custom": "#fb923c",
+    "custom": "#e879f9",
     "nested": "#4fd1c5",
     "now": "#a16207",
     "heat": "#b45309",
@@ -53,10 +54,13 @@ STYLE = f"""
 .camshaft .node, .camshaft .choice {{ fill: var(--node); stroke: var(--line); stroke-width: 1.3; }}
 .camshaft .dot {{ fill: var(--line); }}
 .camshaft .ring {{ fill: var(--page); stroke: var(--loop); stroke-width: 1.5; }}
+.camshaft .way-out {{ fill: var(--loop); stroke: var(--page); stroke-width: 1.5; }}
+.camshaft .node.end {{ stroke-width: 2.6; }}
 .camshaft .box {{ fill: var(--loop); fill-opacity: 0.05; stroke: var(--loop); stroke-width: 1.3; }}
 .camshaft .frame {{ fill: none; stroke: var(--muted); stroke-opacity: 0.55; stroke-width: 1; }}
 .camshaft .opaque {{ fill: var(--muted); fill-opacity: 0.12; stroke: var(--muted); stroke-width: 1.2; }}
-.camshaft .wire {{ fill: none; stroke: var(--line); stroke-width: 1.3; }}
+.camshaft .wire {{ fill: none; stroke: var(--line); stroke-width: 1.2; }}
+.camshaft .wire.line {{ stroke-width: 1.7; }}
 .camshaft .head {{ fill: var(--line); }}
 .camshaft .wire.back {{ stroke: var(--loop); }}
 .camshaft .head.back {{ fill: var(--loop); }}
@@ -73,6 +77,7 @@ STYLE = f"""
 .camshaft .node.observed {{ stroke-dasharray: 4 3; }}
 .camshaft .heat {{ fill: var(--heat); stroke: none; }}
 .camshaft text.hot {{ fill: var(--ink); }}
+.camshaft .unused {{ opacity: 0.4; }}
 .camshaft .now {{ fill: none; stroke: var(--now); stroke-width: 5; }}
 """.strip()
 
@@ -129,8 +134,7 @@ def _node(shape: Shape, node: Node) -> list[str]:
     if node.kind in ("start", "point", "merge"):
         return [*now, _circle(shape, f"dot{custom}")]
     if node.kind in ("entry", "exit"):
-        inner = [_circle(shape, "dot", -3)] if node.kind == "exit" else []
-        return [*now, _circle(shape, "ring"), *inner]
+        return [*now, _circle(shape, "ring" if node.kind == "entry" else "way-out")]
     if node.kind == "choice":
         x, y, half = shape.x, shape.y, shape.width / 2
         corners = [(x + half, y), (x + 2 * half, y + half), (x + half, y + 2 * half), (x, y + half)]
@@ -142,6 +146,7 @@ def _node(shape: Shape, node: Node) -> list[str]:
         return [*now, _circle(shape, "node")]
     css = f"node{custom}{' nested' if node.kind == 'nested' else ''}{' folded' if node.kind == 'folded' else ''}"
     css += " observed" if node.is_observed else ""
+    css += " end" if node.id in ENDS else ""
     heat = []
     if _is_hot(node):
         heat = [_rect(shape, "heat", 8, 0, f' fill-opacity="{0.05 + 0.65 * (node.share or 0):.2f}"')]
@@ -153,13 +158,16 @@ def _is_hot(node: Node) -> bool:
 
 
 def _wire(wire: Wire) -> str:
-    kind = "" if wire.edge.kind == "flow" else f" {wire.edge.kind}"
+    edge = wire.edge
+    kind = "" if edge.kind == "flow" else f" {edge.kind}"
+    kind += " line" if wire.is_straight and edge.kind == "flow" else ""
+    kind += " unused" if edge.count == 0 else ""
     path = f'<path class="wire{kind}" d="{_path(wire)}"/>'
     return path + (f'<path class="head{kind}" d="{_head(wire)}"/>' if wire.has_head else "")
 
 
 def _path(wire: Wire) -> str:
-    """The line, its corners rounded."""
+    """The line, with its corners rounded."""
     points = wire.points
     parts = [f"M{_number(points[0][0])} {_number(points[0][1])}"]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):

@@ -83,6 +83,7 @@ class _Writer:
         words = "  ".join(filter(None, [visible(box.label), visible(box.note), box.seen]))
         yield f"{margin}╭─ {words}"
         inner = margin + "│  "
+        yield from (inner + visible(line) for line in box.lines)
         rows = [[element for element in row if element.id != box.exit] for row in box.rows]
         yield from self.rows([row for row in rows if row], inner)
         yield f"{margin}╰─" + ("◎" if box.exit is not None else "")
@@ -105,7 +106,7 @@ class _Writer:
     def _ways(self, element: str, margin: str) -> Iterator[str]:
         edges = self.leaving[element]
         for edge in sorted(edges, key=self._is_next):
-            words = [word for _, word in self.chart.words(edge)]
+            words = self.chart.lines(edge)
             if self._is_next(edge):
                 yield f"{margin}│ {'  '.join(words)}".rstrip()
                 continue
