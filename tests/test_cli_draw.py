@@ -80,8 +80,8 @@ def test_options_say_what_is_shown(run):
 
 def test_a_trace_is_drawn_over_it(run, folder):
     make_trace(folder / "run.jsonl")
-    assert "ITERATION_COMPLETED  ×6" in run("draw", "train.py:trainer", "--trace", "run.jsonl").stdout
-    assert "ITERATION_COMPLETED  ×6" in run("draw", "train.py:loop", "--trace", "run.jsonl").stdout
+    assert "ITERATION_COMPLETED ×6" in run("draw", "train.py:trainer", "--trace", "run.jsonl").stdout
+    assert "ITERATION_COMPLETED ×6" in run("draw", "train.py:loop", "--trace", "run.jsonl").stdout
     with record() as trace:
         Engine(lambda engine, batch: batch, name="other").run([1])
     trace.save(folder / "other.jsonl")
@@ -118,6 +118,10 @@ def test_the_drawings_of_a_project_are_made_and_checked(run, folder):
         ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", level = "all"}', "level is 'all'"),
         ('[tool.camshaft.diagrams]\n"a.svg" = "train.py:nothing"', "has no attribute 'nothing'"),
         ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", trace = "no.jsonl"}', "no.jsonl"),
+        ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", handlers = "no"}', "give true or false"),
+        ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", trace = 3}', "give a file"),
+        ("tool = 3", "lists no diagrams"),
+        ("[tool]\ncamshaft = 3", "lists no diagrams"),
         ("[tool", "pyproject.toml: "),
     ],
 )
@@ -138,7 +142,8 @@ def test_a_project_that_cannot_be_drawn_says_why(run, folder, text, why):
         (["nowhere.py:trainer"], "no file nowhere.py"),
         (["train.py"], "write package.module:name"),
         ([], "give a TARGET"),
-        (["train.py:trainer", "--all"], "give a TARGET, or --all, or --check"),
+        (["train.py:trainer", "--all"], "give a TARGET with its options, or --all"),
+        (["--all", "--level", "full"], "give a TARGET with its options, or --all"),
         (["train.py:trainer", "-o", "out.png"], "use .svg, .mmd, .dot, .txt, .html"),
         (["train.py:trainer", "-o", "nowhere/out.svg"], "No such file"),
         (["train.py:trainer", "--trace", "train.py"], "train.py"),
@@ -150,6 +155,24 @@ def test_what_cannot_be_drawn_says_why(run, arguments, why):
     assert done.returncode == 2
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_each_file_has_neighbours_of_its_own(run, folder):
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        (folder / name / "helper.py").write_text(f"NAME = 'trainer of {name}'\n")
+        (folder / name / "string.py").write_text(
+            "from camshaft import Engine\n"
+            "def trainer():\n"
+            "    from helper import NAME\n"
+            "    return Engine(lambda engine, batch: batch, NAME)\n"
+        )
+    (folder / "pyproject.toml").write_text(
+        '[tool.camshaft.diagrams]\n"a.txt" = "a/string.py:trainer"\n"b.txt" = "b/string.py:trainer"\n'
+    )
+    assert run("draw", "--all").returncode == 0
+    assert "trainer of a" in (folder / "a.txt").read_text()
+    assert "trainer of b" in (folder / "b.txt").read_text()
 
 
 def test_a_file_that_leaves_says_why(run, folder):

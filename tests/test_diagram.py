@@ -7,13 +7,12 @@ import xml.etree.ElementTree as ET
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 
 from browser import crossed, outside, overlaps
-from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase, record
+from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase
 from camshaft.draw.diagram import WRITERS
 from camshaft.draw.svg import DARK, LIGHT
-from camshaft.testing import loops, scenarios
 
 NASTY = 'a "quoted" <script>alert(1)</script> & \n more\\; #x: [*] --> b'
 few = settings(max_examples=settings.default.max_examples // 10)
@@ -219,92 +218,7 @@ def test_a_deep_nesting_is_folded():
     assert any("states" in word for word in shown)
 
 
-# -- a run over it ----------------------------------------------------------------------------------------------------
-
-
-def test_a_trace_gives_counts_and_shares():
-    trainer, evaluator = make(), Engine(step, name="evaluator")
-    evaluator.register_events(
-        BackpropEvents.BACKWARD_STARTED, BackpropEvents.BACKWARD_COMPLETED, BackpropEvents.OPTIM_STEP_COMPLETED
-    )
-    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2, 3])
-    with record() as trace:
-        trainer.run(range(5), max_epochs=2)
-    chart = trace.diagram(level="full").chart
-    visits = {element.label: element.visits for element in chart.elements() if element.visits is not None}
-    assert visits == {
-        "STARTED": 1,
-        "EPOCH": 2,
-        "GET_BATCH": 10,
-        "RESTART": 1,
-        "ITERATION": 10,
-        "STEP": 10,
-        "BACKWARD": 10,
-        "OPTIM_STEP": 10,
-        "evaluator": 2,
-        "COMPLETED": 1,
-    }
-    counts = {edge.event: edge.count for edge in chart.edges if edge.event is not None}
-    assert counts["iteration_completed"] == 10
-    assert counts["epoch_completed"] == 2
-    backs = {edge.guards[0]: edge.count for edge in chart.edges if edge.kind == "back"}
-    assert backs == {"iteration < epoch_length": 8, "epoch < max_epochs": 1}
-    leaves = [element.share for element in chart.nodes if element.share is not None]
-    assert 0 < sum(leaves) <= 1.0001
-    assert next(box.share for box in chart.boxes if box.label == "EPOCH") <= 1
-    assert trace.diagram("evaluator").chart.name == "evaluator"
-
-
-def test_the_order_of_an_opaque_step_is_observed():
-    trainer = make()
-    with record() as trace:
-        trainer.run([1, 2])
-    chart = trace.diagram().chart
-    observed = [(edge.source, edge.event, edge.target, edge.count) for edge in chart.edges if edge.kind == "observed"]
-    assert observed == [
-        ("begin ITERATION order", "backward_started", "in BACKWARD", 2),
-        ("in BACKWARD", "backward_completed", "after BACKWARD", 2),
-        ("after BACKWARD", "optim_step_completed", "in OPTIM_STEP", 2),
-        ("in OPTIM_STEP", None, "end ITERATION order", 2),
-    ]
-    assert 'class="wire observed"' in trace.diagram().svg()
-    assert 'class="wire observed"' not in trainer.diagram().svg()
-
-
-def test_an_engine_that_a_handler_runs_is_observed():
-    trainer, evaluator = make(), Engine(lambda engine, batch: batch, name="evaluator")
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1]))
-    with record() as trace:
-        trainer.run([1, 2], max_epochs=3)
-    node = next(node for node in trace.diagram().chart.nodes if node.kind == "nested")
-    assert (node.label, node.visits, node.is_observed) == ("evaluator", 3, True)
-
-
-def test_an_engine_that_was_not_recorded_is_refused():
-    with record() as trace:
-        make().run([1])
-    with pytest.raises(ValueError, match="no engine 'evaluator' was recorded; recorded are trainer"):
-        trace.diagram("evaluator")
-    with record() as trace:
-        pass
-    with pytest.raises(ValueError, match="nothing was recorded"):
-        trace.diagram()
-
-
-@few
-@given(scenario=loops().flatmap(scenarios))
-def test_any_run_can_be_drawn_and_read(page, scenario):
-    trace = scenario.play().trace
-    diagram = trace.diagram(level="full", control=True)
-    page.show(diagram.svg(), width=1400)
-    check_readable(page)
-    name = trace.runs[0].engine
-    counts = {event: number for (engine, event), number in trace.counts().items() if engine == name}
-    shown = {}
-    for edge in diagram.chart.edges:
-        for event in edge.fired:
-            shown[event] = shown.get(event, 0) + edge.count
-    assert {event: number for event, number in shown.items() if number} == counts
+# -- readable anywhere -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dark", [False, True])

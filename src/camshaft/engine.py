@@ -401,7 +401,7 @@ class Engine:
         self._check_nested(nested)
         inner = nested.engine
 
-        def run_nested() -> None:
+        def run_nested(*_: object) -> None:
             if inner.active is not None:
                 inner.run()  # it paused: it goes on with what it has
                 return

@@ -53,7 +53,7 @@ def strip(trace: Trace) -> str:
     ]
     for number, row in enumerate(sorted(rows)):
         lines.append(f'<text x="0" y="{number * ROW + 13:.1f}">{escape(_names(rows[row]))}</text>')
-        lines += _draw_row(sorted(rows[row], key=lambda part: part.begin), number * ROW, scale, hues)
+        lines += _draw_row(rows[row], number * ROW, scale, hues)
     y = len(rows) * ROW + 13
     lines.append(f'<text x="{GUTTER:.0f}" y="{y:.0f}">0 s</text>')
     lines.append(f'<text x="{WIDTH:.0f}" y="{y:.0f}" text-anchor="end">{total:.3f} s</text>')
@@ -70,22 +70,33 @@ def _names(parts: list[_Part]) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def _rows(trace: Trace) -> dict[tuple[int, int], list[_Part]]:
+def _rows(trace: Trace) -> dict[tuple[int, int, int], list[_Part]]:
     """By depth of engines and of states, what took how long."""
     times = [time for _, _, _, time in trace.rows()]
     times = [time - times[0] for time in times]  # recording may have begun long before
     rows: dict[tuple[int, int], list[_Part]] = {}
-    bounds: dict[int, tuple[float, float]] = {}
-    for (run, _, _, _), time in zip(trace.rows(), times, strict=True):
-        bounds[run] = (bounds[run][0] if run in bounds else time, time)
-    for run, (begin, end) in bounds.items():
-        rows.setdefault((trace.depth(run), 0), []).append(_Part(trace.runs[run].engine, begin, end))
+    for run, first, past in trace.segments:
+        last = min(past, len(times)) - 1
+        if first <= last:
+            part = _Part(trace.runs[run].engine, times[first], times[last])
+            rows.setdefault((trace.depth(run), 0), []).append(part)
     depths = {id(record.loop): _depths(record.loop) for record in trace.runs}
     for span in spans(trace):
         depth = depths[id(trace.runs[span.run].loop)][span.state]
         last = span.last if span.last is not None else min(span.past, len(times)) - 1
         part = _Part(span.state, times[span.first], times[max(last, span.first)])
         rows.setdefault((trace.depth(span.run), depth), []).append(part)
+    return {(*row, lane): lain for row, parts in rows.items() for lane, lain in enumerate(_beside(parts))}
+
+
+def _beside(parts: list[_Part]) -> list[list[_Part]]:
+    """Parts that overlap, as custom states can, in rows of their own."""
+    rows: list[list[_Part]] = []
+    for part in sorted(parts, key=lambda part: (part.begin, -part.end)):
+        row = next((row for row in rows if row[-1].end <= part.begin), None)
+        if row is None:
+            rows.append(row := [])
+        row.append(part)
     return rows
 
 
