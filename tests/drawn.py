@@ -10,11 +10,21 @@ from math import hypot
 
 import attrs
 
-from browser import Box, Edge, Geometry, Node, Point, Text
+from browser import Box, Edge, Geometry, Node, Page, Point, Text, crossed, outside, overlaps
 from picture import Seen
 
 TOUCH = 2.5
 """How far the end of a line may be from an outline."""
+
+
+def check_readable(page: Page) -> Geometry:
+    """What the page shows: nothing is written over anything else, crossed by a line, or cut off."""
+    geometry = page.geometry()
+    assert not page.errors
+    assert not overlaps(geometry.texts)
+    assert not crossed(geometry.texts, geometry.edges)
+    assert not outside([*geometry.texts, *geometry.nodes], geometry.view_box)
+    return geometry
 
 
 def seen_in(geometry: Geometry) -> Seen:

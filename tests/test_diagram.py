@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 from hypothesis import settings
 
-from browser import crossed, outside, overlaps
 from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase
 from camshaft.draw.diagram import WRITERS
 from camshaft.draw.svg import DARK, LIGHT
+from drawn import check_readable
 
 NASTY = 'a "quoted" <script>alert(1)</script> & \n more\\; #x: [*] --> b'
 few = settings(max_examples=settings.default.max_examples // 10)
@@ -40,15 +40,6 @@ def log(engine):
 def words(diagram):
     """All texts of a picture."""
     return [element.text for element in ET.fromstring(diagram.svg()).iter("{http://www.w3.org/2000/svg}text")]
-
-
-def check_readable(page):
-    geometry = page.geometry()
-    assert not page.errors
-    assert not overlaps(geometry.texts)
-    assert not crossed(geometry.texts, geometry.edges)
-    assert not outside([*geometry.texts, *geometry.nodes], geometry.view_box)
-    return geometry
 
 
 # -- formats ----------------------------------------------------------------------------------------------------------

@@ -5,23 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from browser import crossed, outside, overlaps
+from browser import overlaps
 from camshaft.testing import loops
-from drawn import seen_in
+from drawn import check_readable, seen_in
 from drawn_elsewhere import seen_by_graphviz, seen_by_mermaid
 from picture import differences, frees, frees_of
 from test_chart import LOOPS
 
 few = settings(max_examples=settings.default.max_examples // 5)
-
-
-def check_readable(page):
-    geometry = page.geometry()
-    assert not page.errors
-    assert not overlaps(geometry.texts)
-    assert not crossed(geometry.texts, geometry.edges)
-    assert not outside([*geometry.texts, *geometry.nodes], geometry.view_box)
-    return geometry
 
 
 @pytest.mark.parametrize("name", LOOPS)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from browser import crossed, outside, overlaps
 from camshaft import BackpropEvents, Engine, Events, Phase, Trace, record
 from camshaft.testing import loops, scenarios
+from drawn import check_readable
 
 few = settings(max_examples=settings.default.max_examples // 10)
 CUSTOM = (BackpropEvents.BACKWARD_STARTED, BackpropEvents.BACKWARD_COMPLETED, BackpropEvents.OPTIM_STEP_COMPLETED)
@@ -48,14 +48,6 @@ def fired(diagram):
             number = edge.counts.get(event, 0) if edge.events else edge.count
             found[event] = found.get(event, 0) + number
     return found
-
-
-def check_readable(page):
-    geometry = page.geometry()
-    assert not page.errors
-    assert not overlaps(geometry.texts)
-    assert not crossed(geometry.texts, geometry.edges)
-    assert not outside([*geometry.texts, *geometry.nodes], geometry.view_box)
 
 
 def test_a_trace_gives_counts_and_shares():
@@ -132,7 +124,7 @@ def test_an_engine_that_was_not_recorded_is_refused():
 
 @few
 @given(scenario=loops().flatmap(scenarios), level=st.sampled_from(["overview", "full"]), control=st.booleans())
-def test_every_event_that_is_drawn_is_counted_wherever_it_came_from(page, scenario, level, control):
+def test_every_event_that_is_drawn_is_counted_wherever_it_came_from(page, mermaid, graphviz, scenario, level, control):
     trace = scenario.play().trace
     diagram = trace.diagram(level=level, control=control)
     record, name = trace.runs[0], trace.runs[0].engine
@@ -146,11 +138,13 @@ def test_every_event_that_is_drawn_is_counted_wherever_it_came_from(page, scenar
     assert all(share <= 1.0001 for share in shares(diagram).values())
     page.show(diagram.svg(), width=1400)
     check_readable(page)
+    mermaid.read(diagram.mermaid())
+    graphviz(diagram.dot())
 
 
 @few
 @given(data=st.data(), loop=loops(), level=st.sampled_from(["overview", "full"]), control=st.booleans())
-def test_handlers_and_engines_at_any_event_can_be_read(page, data, loop, level, control):
+def test_handlers_and_engines_at_any_event_can_be_read(page, mermaid, graphviz, data, loop, level, control):
     engine = Engine(loop, name="trainer")
     for event in data.draw(st.lists(st.sampled_from(loop.event_keys), max_size=6)):
         if data.draw(st.booleans()):
@@ -160,6 +154,8 @@ def test_handlers_and_engines_at_any_event_can_be_read(page, data, loop, level, 
     diagram = engine.diagram(level, handlers=True, control=control)
     page.show(diagram.svg(), width=1400)
     check_readable(page)
+    mermaid.read(diagram.mermaid())
+    graphviz(diagram.dot())
     text = diagram.text()
     assert text.count("an_evaluator_of_long_name") >= len(engine.loop.nested)
     own = [handler for key in loop.event_keys for handler in engine.handlers(key) if "by_name" in handler.name]

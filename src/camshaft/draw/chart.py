@@ -160,6 +160,11 @@ class Chart:
         """What the picture shows, in a few words."""
         return visible(f"{self.name}: the states of {self.loop.name} and the events that lead from one to the next")
 
+    @property
+    def description(self) -> str:
+        """The states in order, in one line, for those who do not see the picture."""
+        return "; ".join(visible(line.strip()) for line in str(self.loop).splitlines())
+
     def words(self, edge: Edge) -> list[Line]:
         """What is written on an edge.
 

@@ -51,7 +51,10 @@ class Diagram:
         return svg(self.chart)
 
     def mermaid(self) -> str:
-        """A ``stateDiagram-v2`` of Mermaid, as code hosts render it in a ```` ```mermaid ```` block."""
+        """A ``stateDiagram-v2`` of Mermaid, as code hosts render it in a ```` ```mermaid ```` block.
+
+        Mermaid itself refuses texts above 50,000 characters unless it is told otherwise: some 500 states in full.
+        """
         return mermaid(self.chart)
 
     def dot(self) -> str:

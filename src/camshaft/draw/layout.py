@@ -386,7 +386,9 @@ class _Layout:
         self._lay_inner_boundary(element, inside)
         width = _width(words)
         if element.rows:
-            rect.left, rect.right = min(inside.left - PAD, -width - 30), max(inside.right + PAD, 60.0)
+            is_entered = element.kind not in ("step", "region")  # then its head stands to the left of what comes in
+            rect.left = min(inside.left - PAD, -width - 30 if is_entered else -60.0)
+            rect.right = max(inside.right + PAD, 60.0, rect.left + width + 24)
             self._write_lines(words, rect.left + 12, rect.top + 18, "start", element)
         else:
             half = max(width / 2 + 14, 40.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 
 from camshaft.draw.chart import Box, Chart, Edge, Node
-from camshaft.draw.describe import description
 from camshaft.draw.layout import Shape, Text, Wire, lay_out
 from camshaft.table import ENDS
 
@@ -90,7 +89,7 @@ def svg(chart: Chart) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" class="camshaft" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img">',
         f"<title>{escape(chart.title)}</title>",
-        f"<desc>{escape(description(chart))}</desc>",
+        f"<desc>{escape(chart.description)}</desc>",
         f"<style>{STYLE}</style>",
         f'<rect class="page" width="{width}" height="{height}" rx="8"/>',
     ]
