@@ -148,8 +148,9 @@ class _Builder:
             return Node("/".join(path), "folded", item.label, item.note)
         frees = [free for free in self.loop.free if free.within == loop.name]
         name = getattr(item.run, "__name__", "") if item.run is not None else ""
-        notes = [name] * name.isidentifier() + [_order(frees)] * bool(frees)
-        step = Box("/".join(path), "step", item.name, " ".join(notes))
+        caller = name if name.isidentifier() else "your code" if frees else ""
+        note = f"{caller} {_order(frees)}" if frees else caller
+        step = Box("/".join(path), "step", item.name, note, caller=caller)
         step.rows = [row for free in frees for row in self._free(free)]
         return step
 
@@ -271,7 +272,8 @@ class _Builder:
         for edge in self.edges:  # what leads to the end passes by
             if edge.target == end.id and edge.lane is None:
                 edge.lane = "left"
-        region = Box(f"free in {scope}", "region", "", f"your code {_order(frees)}", is_custom=True)
+        caller = "your code"
+        region = Box(f"free in {scope}", "region", "", f"{caller} {_order(frees)}", caller=caller, is_custom=True)
         region.rows = [row for free in frees for row in self._free(free)]
         return [[region]]
 

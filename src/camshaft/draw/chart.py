@@ -79,6 +79,7 @@ class Box(_Visited):
             own.
         label, note: its name, and what its passes go by.
         lines: what else is to be said of it.
+        caller: what code fires the events of custom states in it.
         rows: what is inside, from top to bottom; each row has one element in line and others to the right of it.
         entry, exit: the ids of the nodes on its outline, if it has them.
         is_custom, is_observed, is_current, visits, share: as for a :class:`Node`.
@@ -89,6 +90,7 @@ class Box(_Visited):
     label: str
     note: str = ""
     lines: list[str] = attrs.field(factory=list)
+    caller: str = ""
     rows: Rows = attrs.field(factory=list)
     entry: str | None = None
     exit: str | None = None

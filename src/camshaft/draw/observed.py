@@ -66,7 +66,7 @@ def _redraw(chart: Chart, box: Box, scope: str, ways: list[Way]) -> None:
     box.rows = rows + [row for row in box.rows if isinstance(row[0], Node) and row[0].of not in names]
     for key in reached:
         parts[key].is_observed = parts[key].kind == "state"
-    box.note = " ".join([*box.note.split(" ")[: box.note.split(" ").index("fires")], "fires these, as observed"])
+    box.note = f"{box.caller} fires these, as observed"
     chart.edges += [Edge(parts[source].id, parts[goal].id, event, kind="observed") for source, event, goal in ways]
     _fan_out(chart, box)
 
