@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from camshaft.draw.diagram import run_diagram
-from camshaft.draw.html import page, table
+from camshaft.draw.html import duration, page, table
 from camshaft.draw.strip import strip
 from camshaft.events import event_name
 
@@ -30,7 +30,7 @@ def report(trace: Trace, name: str = "run") -> str:
     violations = trace.violations()
     verdict = "all in legal order" if not violations else f"{len(violations):,} out of order"
     css = "note" if not violations else "bad"
-    told = f"{trace.summary()}, {_seconds(_duration(trace))}, {verdict}"
+    told = f"{trace.summary()}, {duration(_length(trace))}, {verdict}"
     body = f'<h1>{escape(name)}</h1>\n<p class="{css}">{escape(told)}</p>\n'
     body += _violations(trace, violations) if violations else ""
     body += f"<h2>The run</h2>\n<figure>\n{strip(trace)}</figure>\n" if len(trace) else ""
@@ -76,7 +76,7 @@ def _handlers(trace: Trace) -> str:
             '<h2>Handlers</h2>\n<p class="note">Their times were not recorded: '
             "<code>record(handler_times=True)</code> does.</p>\n"
         )
-    seconds = _duration(trace)
+    seconds = _length(trace)
     rows = [
         [
             time.engine,
@@ -84,7 +84,7 @@ def _handlers(trace: Trace) -> str:
             time.handler,
             f"{time.count:,}",
             f"{time.total / seconds:.1%}" if seconds else "",
-            *map(_seconds, (time.total, time.mean, time.maximum)),
+            *map(duration, (time.total, time.mean, time.maximum)),
         ]
         for time in sorted(trace.handler_times, key=lambda time: -time.total)
     ]
@@ -92,13 +92,6 @@ def _handlers(trace: Trace) -> str:
     return f"<h2>Handlers</h2>\n{table(head, rows, ['code'] * 3 + ['number'] * 5)}"
 
 
-def _duration(trace: Trace) -> float:
+def _length(trace: Trace) -> float:
     """The seconds from the first event to the last."""
     return trace[-1].time - trace[0].time if len(trace) else 0.0
-
-
-def _seconds(value: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value / 1e-6:.3g} µs"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from camshaft.draw.chart import visible
+from camshaft.draw.html import duration
 from camshaft.draw.layout import text_width
 from camshaft.loop import Loop
 from camshaft.spans import spans
@@ -49,14 +50,14 @@ def strip(trace: Trace) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="strip" viewBox="0 0 {WIDTH:.0f} {len(rows) * ROW + 18:.0f}" '
         f'width="{WIDTH:.0f}" role="img">',
-        f"<title>The run as nested spans, {total:.3f} s</title>",
+        f"<title>The run as nested spans, {duration(total)}</title>",
     ]
     for number, row in enumerate(sorted(rows)):
         lines.append(f'<text x="0" y="{number * ROW + 13:.1f}">{escape(_names(rows[row]))}</text>')
         lines += _draw_row(rows[row], number * ROW, scale, hues)
     y = len(rows) * ROW + 13
     lines.append(f'<text x="{GUTTER:.0f}" y="{y:.0f}">0 s</text>')
-    lines.append(f'<text x="{WIDTH:.0f}" y="{y:.0f}" text-anchor="end">{total:.3f} s</text>')
+    lines.append(f'<text x="{WIDTH:.0f}" y="{y:.0f}" text-anchor="end">{duration(total)}</text>')
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -128,7 +129,7 @@ def _draw(part: _Part, y: float, scale: float, hue: int) -> str:
     label = ""
     if text_width(name, "note") + 8 < width:
         label = f'<text x="{x + 4:.1f}" y="{y + 13:.1f}">{escape(name)}</text>'
-    told = escape(f"{name}, {part.end - part.begin:.6f} s from {part.begin:.6f} s")
+    told = escape(f"{name}, {duration(part.end - part.begin)} from {part.begin:.6f} s")
     return f"<g><title>{told}</title>{_rect(x, y, width, hue, 1)}{label}</g>"
 
 
@@ -141,7 +142,7 @@ def _draw_together(parts: list[_Part], y: float, scale: float, hues: dict[str, i
     counts = Counter(part.name for part in parts)
     busy = sum(part.end - part.begin for part in parts) * scale / width
     names = ", ".join(f"{visible(name)} ×{count:,}" for name, count in counts.items())
-    told = escape(f"{names}, {end - begin:.6f} s from {begin:.6f} s")
+    told = escape(f"{names}, {duration(end - begin)} from {begin:.6f} s")
     hue = hues[counts.most_common(1)[0][0]]
     return [f"<g><title>{told}</title>{_rect(GUTTER + begin * scale, y, width, hue, max(0.25, min(busy, 1.0)))}</g>"]
 
