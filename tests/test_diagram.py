@@ -184,6 +184,9 @@ def test_where_the_engine_stands_is_marked():
     assert marked(seen[Events.EPOCH_STARTED]) == ["EPOCH"]
     assert marked(seen[Events.STARTED]) == ["STARTED"]
     assert marked(seen[Events.GET_BATCH_STARTED]) == ["GET_BATCH"]
+    for diagram in seen.values():
+        assert diagram.text().count("◀ here") == 1
+        assert re.search(r"<br>here|class \w+ current", diagram.mermaid())
     assert not marked(trainer.diagram())
 
 

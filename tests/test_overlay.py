@@ -99,6 +99,27 @@ def test_the_order_of_an_opaque_step_is_observed():
     assert 'class="wire observed"' not in trainer.diagram().svg()
 
 
+def test_an_order_that_varies_is_counted_way_by_way():
+    def vary(engine, batch):
+        if engine.state.iteration % 2:
+            engine.fire_event("a")
+        if engine.state.iteration % 4:
+            engine.fire_event("b")
+
+    trainer = Engine(vary, name="trainer")
+    trainer.register_events("a", "b")
+    with record() as trace:
+        trainer.run(range(8))
+    chart = trace.diagram().chart
+    begin, end = (f"{part} of custom states in ITERATION" for part in ("begin", "end"))
+    ways = {}
+    for edge in chart.edges:
+        source = edge.source.partition(", choice")[0]
+        if edge.kind == "observed" and ", choice" not in edge.target:
+            ways[source, edge.target] = edge.count
+    assert ways == {(begin, "in A"): 4, ("in A", "in B"): 4, ("in B", end): 6, (begin, "in B"): 2, (begin, end): 2}
+
+
 def test_an_engine_that_a_handler_runs_is_observed():
     trainer, evaluator = make(), Engine(lambda engine, batch: batch, name="evaluator")
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1]))

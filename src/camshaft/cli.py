@@ -39,7 +39,9 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except (TargetError, TraceError, OSError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
+        said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
+        typer.echo(f"camshaft: {said}", err=True)
+        raise typer.Exit(2) from None
 
 
 def _loop(target: str) -> Loop:
@@ -130,7 +132,8 @@ def _draw_kept(check: bool) -> None:
 
     with _one_line():
         project = find_project(Path())
-        root, stale = project.parent, []
+        root = project.parent
+        stale: list[tuple[Path, str]] = []
         for kept in kept_diagrams(project):
             file = root / kept.path
             try:
@@ -139,12 +142,12 @@ def _draw_kept(check: bool) -> None:
                 raise ValueError(f"{kept.path}: {error}") from error
             if file.is_file() and file.read_bytes() == made:
                 continue
-            stale.append(kept.path)
+            stale.append((kept.path, "is not what the code would draw now" if file.is_file() else "is missing"))
             if not check:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(made)
-    for path in stale:
-        typer.echo(f"{path} is not what the code would draw now" if check else f"drew {path}", err=check)
+    for path, said in stale:
+        typer.echo(f"{path} {said}" if check else f"drew {path}", err=check)
     if check and stale:
         raise typer.Exit(1)
 
@@ -161,6 +164,8 @@ def report(
     from camshaft.draw.report import report as write
 
     with _one_line():
+        if output.suffix != ".html":
+            raise ValueError(f"a report is a page, so {output} should end in .html")
         trace = Trace.load(file)
         output.write_text(write(trace, file.stem), encoding="utf-8")
         if chrome_trace is not None:

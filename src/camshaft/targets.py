@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import reprlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,10 @@ def load_target(target: str, root: Path | None = None) -> Engine | Loop:
         raise TargetError(f"{target}: write package.module:name or path/to/file.py:name")
     try:
         with _as_if_run(module_name, root or Path()):
-            found = getattr(_import(module_name, root or Path()), name)
+            module = _import(module_name, root or Path())
+            if not hasattr(module, name):
+                raise AttributeError(f"it has no attribute {name!r}")
+            found = getattr(module, name)
             if callable(found) and not isinstance(found, Engine):
                 found = found()
     except (Exception, SystemExit) as error:
@@ -44,7 +48,7 @@ def load_target(target: str, root: Path | None = None) -> Engine | Loop:
         raise TargetError(f"{target}: {type(error).__name__}: {said}") from error
     if not isinstance(found, (Engine, Loop)):
         raise TargetError(
-            f"{target} is {found!r}: name an Engine, a Loop, or a function without arguments that makes one"
+            f"{target} is {reprlib.repr(found)}: name an Engine, a Loop, or a function without arguments that makes one"
         )
     return found
 

@@ -51,7 +51,7 @@ class Node(_Visited):
         share: its share of the time of the trace, 0 to 1.
         runs, when: the name of the engine that runs there, and the filter of its event.
         part, of: which part of a custom state without a place it is, and the name of that state: ``"outside"`` of it,
-            ``"in"`` it, ``"after"`` it; ``"begin"`` and ``"end"`` of what was observed of several.
+            ``"in"`` it, ``"after"`` it; or ``"begin"`` and ``"end"`` of what was observed in a loop, and its name.
     """
 
     id: str
@@ -176,6 +176,8 @@ class Chart:
         lines += [[("guard", f"[{visible(guard)}]")] for guard in edge.guards]
         lines += [[("handler", visible(line))] for line in edge.handlers]
         lines += [[("note", "from anywhere inside")]] * (edge.kind == "boundary")
+        if edge.kind == "observed" and not lines and edge.count is not None:
+            return [[("count", f"×{edge.count:,}")]]
         counted = edge.count is not None and bool(edge.fired or edge.guards)
         for line, key in zip(lines, edge.fired or ("",), strict=False):
             number = edge.counts.get(key, 0) if edge.events else edge.count

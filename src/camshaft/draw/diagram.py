@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camshaft.draw.build import chart_of
-from camshaft.draw.chart import Box, Chart
+from camshaft.draw.chart import Chart
 from camshaft.draw.dot import dot
 from camshaft.draw.html import html
 from camshaft.draw.mermaid import mermaid
@@ -15,6 +15,7 @@ from camshaft.draw.nested import mention
 from camshaft.draw.overlay import overlay
 from camshaft.draw.svg import svg
 from camshaft.draw.text import text
+from camshaft.events import event_name
 
 if TYPE_CHECKING:
     from camshaft.dispatch import Handler
@@ -153,22 +154,14 @@ def _line(handler: Handler) -> str:
 
 
 def _mark_current(chart: Chart, place: str, path: tuple[str, ...]) -> None:
-    """Mark where an engine stands; the innermost box around it where the chart does not show the place."""
+    """Mark the state where an engine stands; the innermost one around it where the chart does not show that."""
     elements = {element.id: element for element in chart.elements()}
-    custom = f"in {path[-1]}" if path else ""
-    if custom in elements:
-        elements[custom].is_current = True
-        return
-    found = elements.get(chart.places.get(place, ""))
-    outlines = {entry: box for box in chart.boxes for entry in (box.entry, box.exit)}
-    if found is not None and found.id not in outlines:
-        found.is_current = True
-        return
-    names = set(path)
-    around = [box for box in chart.boxes if box.label in names]
-    inmost: list[Box] = [outlines[found.id]] if found is not None else around[-1:]
-    for box in inmost:
-        box.is_current = True
+    entered = {box.entry: box for box in chart.boxes}
+    around = ["/".join(path[:depth]) for depth in range(len(path), 0, -1)]
+    names = [f"in {path[-1]}", *around] if path else [chart.places.get(place, "")]
+    found = next((elements[name] for name in names if name in elements), None)
+    if found is not None:
+        entered.get(found.id, found).is_current = True
 
 
 def trace_diagram(trace: Trace, engine: str | None, level: str, control: bool) -> Diagram:
@@ -201,6 +194,10 @@ def draw_over(diagram: Diagram, trace: Trace, target: Engine | Loop, said: str) 
 
     name = _recorded(trace, target.name if isinstance(target, Engine) or not trace.runs else trace.runs[0].engine, said)
     *_, loop = (record.loop for record in trace.runs if record.engine == name)
+    if strange := [key for key in loop.event_keys if key not in diagram.chart.loop.event_keys]:
+        raise ValueError(
+            f"{said} was recorded of another loop: {name} fired {event_name(strange[0])} there, which this one has not"
+        )
     overlay(diagram.chart, trace, name, loop)
 
 

@@ -17,6 +17,9 @@ __all__ = ["mermaid"]
 PASSED = ("point", "merge")
 """Kinds of nodes that have no counterpart here."""
 
+HERE = "here"
+"""Marks the box in which the engine stands: boxes take no class."""
+
 CLASSES = {
     "custom": "stroke:#a21caf,stroke-width:2px",
     "nested": "stroke:#0f766e,stroke-width:2px",
@@ -74,7 +77,7 @@ class _Writer:
     def _declared(self, element: Element) -> Iterator[str]:
         name = self.names[element.id]
         words = [element.label, element.note, *(element.lines if isinstance(element, Box) else ())]
-        words.append(element.seen)
+        words += [element.seen, HERE if isinstance(element, Box) and element.is_current else ""]
         if isinstance(element, Node):
             if element.kind == "choice":
                 yield f"state {name} <<choice>>"

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
-from camshaft.loop import Free
+from camshaft.loop import Free, Loop
 
 if TYPE_CHECKING:
     from camshaft.trace import Trace
@@ -24,14 +24,14 @@ def put_observed_order(chart: Chart, trace: Trace, runs: set[int]) -> None:
     for scope in dict.fromkeys(free.within for free in chart.loop.free):
         frees = [free for free in chart.loop.free if free.within == scope]
         names = {free.name for free in frees}
-        ways = _observed(frees, trace, runs)
+        ways = _observed(frees, chart.loop.find(scope), trace, runs)
         for box in chart.boxes:
             if ways and any(isinstance(row[0], Node) and row[0].of in names for row in box.rows):
                 _redraw(chart, box, scope, ways)
 
 
-def _observed(frees: list[Free], trace: Trace, runs: set[int]) -> list[Way]:
-    """The ways that were taken, in the order of their first time."""
+def _observed(frees: list[Free], around: Loop | None, trace: Trace, runs: set[int]) -> list[Way]:
+    """The ways that were taken, in the order of their first time; through a pass without any of them, too."""
     goals = {
         event: ("after" if free.is_pair and event == free.completed else "in", free.name)
         for free in frees
@@ -39,16 +39,23 @@ def _observed(frees: list[Free], trace: Trace, runs: set[int]) -> list[Way]:
     }
     ways: dict[Way, None] = {}
     here: dict[int, tuple[str, str]] = {}
+    idle: dict[int, bool] = {}
     for run, key, _, _ in trace.rows():
         if run not in runs:
             continue
         goal = goals.get(key)
+        if around is not None and key in (around.started, around.completed):
+            if key == around.completed and idle.get(run):
+                ways[BEGIN, None, END] = None
+            idle[run] = key == around.started
+        if goal is not None:
+            idle[run] = False
         if goal is not None:
             ways[here.get(run, BEGIN), key, goal] = None
             here[run] = goal
         elif run in here:
             ways[here.pop(run), None, END] = None
-    return [*ways]
+    return [*ways] if any(event is not None for _, event, _ in ways) else []
 
 
 def _redraw(chart: Chart, box: Box, scope: str, ways: list[Way]) -> None:
@@ -60,7 +67,8 @@ def _redraw(chart: Chart, box: Box, scope: str, ways: list[Way]) -> None:
     chart.edges[:] = [edge for edge in chart.edges if edge.source not in gone]
     parts = {key: node for key, node in old.items() if key in reached}
     for part, state in (BEGIN, END):
-        parts[part, state] = Node(f"{part} of custom states in {scope}", "point", is_custom=True, part=part)
+        name = f"{part} of custom states in {scope}"
+        parts[part, state] = Node(name, "point", is_custom=True, part=part, of=scope)
     order = [BEGIN, *((part, name) for name in names for part in ("in", "after")), END]
     rows: Rows = [[parts[key]] for key in order if key in parts and key in reached | {BEGIN}]
     box.rows = rows + [row for row in box.rows if isinstance(row[0], Node) and row[0].of not in names]

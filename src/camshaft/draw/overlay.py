@@ -50,6 +50,7 @@ class _Run:
         event, time: what fired last, and when.
         open: the custom states that were entered and not left.
         order: the node of the observed order at which the last event left it.
+        idle: the loops in whose present pass no custom state of theirs was entered.
         passing: the engines that run at the last event and did not yet.
         inside: the node of the engine that runs there right now.
         seconds: what engines took that ran inside, since the last event.
@@ -60,6 +61,7 @@ class _Run:
     time: float | None = None
     open: list[str] = attrs.field(factory=list)
     order: str | None = None
+    idle: set[str] = attrs.field(factory=set)
     passing: list[Node] = attrs.field(factory=list)
     inside: dict[int, str] = attrs.field(factory=dict)
     seconds: float = 0.0
@@ -82,7 +84,8 @@ class _Follower:
                 self.firing[event].append(edge)
         self.free = {event: free for free in chart.loop.free for event in free.events}
         self.parts = {(node.part, node.of): node.id for node in chart.nodes if node.part in ("in", "after")}
-        self.begins = {node.id for node in chart.nodes if node.part == "begin"}
+        self.begins = {node.of: node.id for node in chart.nodes if node.part == "begin"}
+        self.scopes = {item.name: item for _, item in chart.loop.walk() if item.name in self.begins}
         self.ends = {node.id for node in chart.nodes if node.part == "end"}
         self.firings = Firings(chart.loop)
         self.routes: dict[tuple[str, str], list[Edge]] = {}
@@ -161,6 +164,11 @@ class _Follower:
         if state.order is not None:
             self._take(self._to_end(state.order))
             state.order = None
+        for name, loop in self.scopes.items():
+            if key == loop.started:
+                state.idle.add(name)
+            elif key == loop.completed and name in state.idle:
+                self._take(self._to_end(self.begins[name]))
         path = self._route(state.here, key) or self.firing[key][:1]
         if not path:
             return
@@ -180,10 +188,9 @@ class _Follower:
 
     def _advance_aside(self, state: _Run, key: str, free: Free) -> None:
         enters = key == free.events[0]
-        goal = self.parts.get(("in" if enters else "after", free.name))
-        fired = [edge for edge in self.firing[key] if edge.target == goal or goal is None]
-        starts = [edge.source for edge in fired if edge.source in self.begins] if state.order is None else [state.order]
-        path = next((path for start in starts if (path := self._route(start, key))), fired[:1])
+        start = state.order or self.begins.get(free.within)
+        path = (self._route(start, key) if start is not None else []) or self.firing[key][:1]
+        state.idle.discard(free.within)
         self._take(path, key)
         state.passing = [node for edge in path if isinstance(node := self.elements[edge.target], Node) and node.runs]
         if not path:

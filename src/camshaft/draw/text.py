@@ -21,6 +21,10 @@ SIGNS = {
 }
 
 
+HERE = "◀ here"
+"""Marks where the engine stands."""
+
+
 def text(chart: Chart) -> str:
     """A chart as lines of text.
 
@@ -80,7 +84,8 @@ class _Writer:
                 yield from self._box(element, margin)
 
     def _box(self, box: Box, margin: str) -> Iterator[str]:
-        words = "  ".join(filter(None, [visible(box.label), visible(box.note), box.seen]))
+        here = HERE if box.is_current else ""
+        words = "  ".join(filter(None, [visible(box.label), visible(box.note), box.seen, here]))
         yield f"{margin}╭─ {words}"
         inner = margin + "│  "
         yield from (inner + visible(line) for line in box.lines)
@@ -98,7 +103,7 @@ class _Writer:
         number = self.numbers.get(node.id, "")
         label = f"[{visible(node.label)}]" if node.kind == "state" else visible(node.label)
         note = visible(node.note) if node.kind not in ("final", "history") else ""
-        here = "◀ here" if node.is_current else ""
+        here = HERE if node.is_current else ""
         sign = SIGNS.get(node.kind, "")
         yield margin + "  ".join(filter(None, [sign + label, number, note, node.seen, here]))
         yield from self._ways(node.id, margin)
