@@ -71,7 +71,10 @@ def test_check_judges_a_recorded_trace(run, tmp_path):
     assert done.returncode == 1
     assert "ITERATION_STARTED is miscounted" in done.stderr
     (tmp_path / "run.jsonl").write_text(text[:-30])
-    assert "TraceError" in run("check", "run.jsonl").stderr
+    for unread in ("run.jsonl", "nowhere.jsonl"):  # what cannot be judged is not illegal
+        done = run("check", unread)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_check_judges_by_another_loop(run, tmp_path):

@@ -67,12 +67,13 @@ def check(
     file: Annotated[Path, typer.Argument(help="A trace that Trace.save wrote.")],
     loop: Annotated[str | None, typer.Option(help="Judge the outermost runs by this loop instead: a TARGET.")] = None,
 ) -> None:
-    """Judge a recorded trace by the loops it carries: exit 1 at the first illegal event."""
+    """Judge a recorded trace by the loops it carries: exit 1 at the first illegal event, 2 if it is unreadable."""
     judged_by = _loop(loop) if loop is not None else None
-    try:
+    with _one_line():
         trace = Trace.load(file)
+    try:
         trace.assert_legal(judged_by)
-    except (EventOrderError, TraceError, OSError) as error:
+    except EventOrderError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{file}: {trace.summary()}, all legal")
