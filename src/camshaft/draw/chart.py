@@ -175,7 +175,7 @@ class Chart:
         lines: list[Line] = [[("event", visible(event_name(key)))] for key in edge.fired]
         lines += [[("guard", f"[{visible(guard)}]")] for guard in edge.guards]
         lines += [[("handler", visible(line))] for line in edge.handlers]
-        lines += [[("note", "from anywhere inside")]] * (edge.kind == "boundary")
+        lines += [[("note", "from anywhere inside")]] * bool(edge.events)
         if edge.kind == "observed" and not lines and edge.count is not None:
             return [[("count", f"×{edge.count:,}")]]
         counted = edge.count is not None and bool(edge.fired or edge.guards)

@@ -266,6 +266,11 @@ class _Layout:
         """Half the height of a row of nodes."""
         return max(self._size(element)[1] / 2 if isinstance(element, Node) else 0.0 for element in row)
 
+    def _size_of(self, element: str) -> float:
+        """The height of a node."""
+        found = self.elements[element]
+        return self._size(found)[1] if isinstance(found, Node) else 0.0
+
     def _sideways(self, element: Element, lane: str) -> list[Edge]:
         return [edge for edge in self.leaving[element.id] if edge.lane == lane and id(edge) not in self.straight]
 
@@ -314,7 +319,7 @@ class _Layout:
             up, down = max(up, _height(events) + 12), max(down, _height(others) + 8)
         for edge in self.chart.edges:  # from the outline of the box around it
             if edge.kind == "boundary" and edge.target in ids & self.beside and edge.source in self.around[edge.target]:
-                up = max(up, _height(self.chart.words(edge)) + 12)
+                up = max(up, _height(self.chart.words(edge)) + self._size_of(edge.target) / 2 + 12)
         return up, down
 
     def _parted(self, edge: Edge) -> tuple[list[Line], list[Line]]:
@@ -550,9 +555,9 @@ class _Layout:
             if box.id in self.around[edge.target] and edge.target in self.beside:
                 words = self.chart.words(edge)
                 rect, y = self.rects[edge.target], self.middle[edge.target]
-                x = max(inside.right + PAD, rect.right + _width(words) + 24)
+                x = max(inside.right + PAD, rect.right + 40, rect.left + 30 + _width(words))
                 self._draw(edge, [(x, y), (rect.right, y)])
-                self._write(edge, words, rect.right + 14, y - 3, "start")
+                self._write(edge, words, x - 10, rect.top - 4, "end")  # above both, which takes less room
                 inside.right = max(inside.right, x - PAD)
 
     # -- ends of lines -----------------------------------------------------------------------------------------------
