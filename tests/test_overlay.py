@@ -220,6 +220,21 @@ def test_what_a_handler_runs_beside_a_declared_engine_is_told_apart():
     assert nodes == [("evaluator(once=1)", 1, False), ("evaluator", 3, True)]
 
 
+@pytest.mark.parametrize("event", CUSTOM)
+def test_engines_at_custom_events_are_counted_in_the_observed_order(event):
+    trainer, declared, by_hand = make(), Engine(noop, name="declared"), Engine(noop, name="by hand")
+    trainer.nest(declared, on=event, data=[1])
+    trainer.add_event_handler(event, lambda: by_hand.run([1]))
+    with record() as trace:
+        trainer.run([1, 2, 3])
+    chart = trace.diagram().chart
+    assert [(node.label, node.visits) for node in chart.nodes if node.runs] == [("declared", 3), ("by hand", 3)]
+    assert fired(trace.diagram())[event.value] == 3
+    assert visits(trace.diagram())["BACKWARD"] == 3
+    reached = {edge.target for edge in chart.edges}
+    assert all(node.id in reached for node in chart.nodes if node.runs)
+
+
 @pytest.mark.parametrize("event", list(Events))
 def test_an_engine_at_any_event_is_shown_or_mentioned(event):
     for level in ("overview", "full"):

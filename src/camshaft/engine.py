@@ -19,7 +19,7 @@ from camshaft.cursor import START_OVER, Limits, load_cursor, save_cursor
 from camshaft.dispatch import Firing, Handler, Switchboard, check_filter, resolve
 from camshaft.events import EventHandle, Events, attachments, event_key, event_name
 from camshaft.feed import Feed, check_data
-from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step
+from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step, filter_counters
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.registration import guard_order, register
 from camshaft.run import Run
@@ -153,19 +153,11 @@ class Engine:
         self._hold(loop)
         self.program: Program = program
         self.namespace = program.namespace(loop)
-        counters: dict[str, str] = {}
-        for _, item in loop.walk():
-            if isinstance(item, Loop):
-                counter = item.name.lower()
-                counters |= {item.started: counter, item.completed: counter}
-                if item.over is DATA:
-                    counters |= dict.fromkeys(
-                        ("get_batch_started", "get_batch_completed", "iteration_skipped"), counter
-                    )
-                if not hasattr(self.state, counter):
-                    setattr(self.state, counter, 0)
+        for counter in loop.counters:
+            if not hasattr(self.state, counter):
+                setattr(self.state, counter, 0)
         self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
-        self.switchboard.count_by(counters)
+        self.switchboard.count_by(filter_counters(loop))
         self.switchboard.connect(program.names, program.grouped, self.namespace)
 
     def _hold(self, loop: Loop) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "condition",
     "counters",
     "every",
+    "filter_counters",
     "own_events",
 ]
 
@@ -491,6 +492,18 @@ def counters(loop: Loop) -> dict[str, str]:
             found[item.event] = path[-2]
     for free in loop.free:
         found |= dict.fromkeys(free.events, loop.name if free.within == RUN else free.within)
+    return found
+
+
+def filter_counters(loop: Loop) -> dict[str, str]:
+    """By event, the attribute of the state that filters on it count; on any other they count its firings."""
+    found: dict[str, str] = {}
+    for _, item in loop.walk():
+        if isinstance(item, Loop):
+            counter = item.name.lower()
+            found |= {item.started: counter, item.completed: counter}
+            if item.over is DATA:
+                found |= dict.fromkeys(("get_batch_started", "get_batch_completed", "iteration_skipped"), counter)
     return found
 
 

@@ -82,7 +82,7 @@ class _Builder:
         rows = self._with_control(start, inside, completed) if self.control else self._plain(start, inside, completed)
         chart = Chart(self.name, self.loop, rows, self.edges, self.places)
         tidy(chart)
-        put_declared(chart)
+        put_declared(chart, self.loop.event_keys)
         return chart
 
     def _plain(self, start: Node, inside: Rows, completed: Node) -> Rows:

@@ -90,9 +90,8 @@ def _anywhere(box: str) -> str:
 
 def _edge(edge: Edge, chart: Chart) -> str:
     source = _anywhere(edge.source) if edge.kind == "boundary" else edge.source
-    words = [line for line in chart.lines(edge) if line != "from anywhere inside"]
     style = EDGES[edge.kind] + (", constraint=false" if edge.kind == "back" else "")
-    attributes = ", ".join(filter(None, [f"label={_lined(words)}", style]))
+    attributes = ", ".join(filter(None, [f"label={_lined(chart.lines(edge))}", style]))
     return f"  {_quoted(source)} -> {_quoted(edge.target)} [{attributes}];"
 
 

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
 from camshaft.events import Filter, event_name
-from camshaft.loop import Loop, Nested, counters
+from camshaft.loop import Loop, Nested, counters, filter_counters
 
 if TYPE_CHECKING:
     from camshaft.trace import Trace
 
-__all__ = ["Firings", "mention", "put_declared", "put_observed"]
+__all__ = ["Firings", "mention", "put_declared", "put_observed", "states_of", "take_out"]
 
 
-def put_declared(chart: Chart) -> None:
-    """Show the engines that the loop declares, in the order in which they are called."""
-    for nested in sorted(chart.loop.nested, key=lambda nested: -nested.on.priority):
+def put_declared(chart: Chart, events: Iterable[str]) -> None:
+    """Show the engines that the loop declares at these events, in the order in which they are called."""
+    here = [nested for nested in chart.loop.nested if nested.on.key in events]
+    for nested in sorted(here, key=lambda nested: -nested.on.priority):
         loop = nested.engine.loop if nested.engine is not None else None
         _put(chart, nested.on.key, nested.name, nested.on.filter, loop)
 
 
-def put_observed(chart: Chart, trace: Trace, engine: str, runs: set[int]) -> None:
-    """Show engines that handlers ran by themselves, at the event where they did.
+def take_out(chart: Chart, box: Box) -> None:
+    """Leave the engines out that run at the events in a box."""
+    for node in [row[0] for row in box.rows if isinstance(row[0], Node) and row[0].runs]:
+        onward = next(edge for edge in chart.edges if edge.source == node.id)
+        chart.edges.remove(onward)
+        for edge in chart.edges:
+            edge.target = onward.target if edge.target == node.id else edge.target
+        box.rows = [row for row in box.rows if row[0] is not node]
 
-    Args:
-        chart: of the engine.
-        trace: what fired.
-        engine: its name.
-        runs: the numbers of its runs.
-    """
+
+def put_observed(chart: Chart, trace: Trace, runs: set[int]) -> None:
+    """Show engines that handlers ran by themselves in these runs, at the event where they did."""
     firings = Firings(chart.loop)
     last: dict[int, str] = {}
     begun: set[int] = set()
@@ -60,12 +65,7 @@ class Firings:
         self.nested: dict[tuple[str, str], list[Nested]] = {}
         for nested in loop.nested:
             self.nested.setdefault((nested.on.key, nested.name), []).append(nested)
-        data_loop = loop.data_loop
-        self.counted = {
-            event for _, item in loop.walk() if isinstance(item, Loop) for event in (item.started, item.completed)
-        }
-        if data_loop is not None:
-            self.counted |= {"get_batch_started", "get_batch_completed", "iteration_skipped"}
+        self.counted = filter_counters(loop)
         self.fired: Counter[tuple[int, str]] = Counter()
         self.counts: dict[tuple[int, str], int] = {}
 

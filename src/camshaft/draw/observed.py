@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
+from camshaft.draw.nested import put_declared, take_out
 from camshaft.loop import Free, Loop
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def put_observed_order(chart: Chart, trace: Trace, runs: set[int]) -> None:
         for box in chart.boxes:
             if ways and any(isinstance(row[0], Node) and row[0].of in names for row in box.rows):
                 _redraw(chart, box, scope, ways)
+                put_declared(chart, [event for free in frees for event in free.events])
 
 
 def _observed(frees: list[Free], around: Loop | None, trace: Trace, runs: set[int]) -> list[Way]:
@@ -60,6 +62,7 @@ def _observed(frees: list[Free], around: Loop | None, trace: Trace, runs: set[in
 
 def _redraw(chart: Chart, box: Box, scope: str, ways: list[Way]) -> None:
     """Rows and edges of a box as they were observed; states that were not seen stay below."""
+    take_out(chart, box)
     names = list(dict.fromkeys(goal[1] for _, _, goal in ways if goal != END))
     reached = {part for way in ways for part in (way[0], way[2])}
     old = {(row[0].part, row[0].of): row[0] for row in box.rows if isinstance(row[0], Node)}

@@ -15,7 +15,7 @@ import attrs
 from camshaft.draw.chart import Box, Chart, Edge, Node
 from camshaft.draw.nested import Firings, put_observed, states_of
 from camshaft.draw.observed import put_observed_order
-from camshaft.loop import Free, Loop
+from camshaft.loop import RUN, Free, Loop
 
 if TYPE_CHECKING:
     from camshaft.trace import Trace
@@ -36,8 +36,8 @@ def overlay(chart: Chart, trace: Trace, engine: str, loop: Loop) -> None:
         loop: what it ran; runs of other loops under that name are left out.
     """
     runs = {number for number, record in enumerate(trace.runs) if record.engine == engine and record.loop == loop}
-    put_observed(chart, trace, engine, runs)
     put_observed_order(chart, trace, runs)
+    put_observed(chart, trace, runs)
     _Follower(chart, trace, runs).follow()
 
 
@@ -87,6 +87,13 @@ class _Follower:
         self.begins = {node.of: node.id for node in chart.nodes if node.part == "begin"}
         self.scopes = {item.name: item for _, item in chart.loop.walk() if item.name in self.begins}
         self.ends = {node.id for node in chart.nodes if node.part == "end"}
+        loops = [item for _, item in chart.loop.walk() if isinstance(item, Loop)]
+        self.within = {free.name: free.within for free in chart.loop.free}
+        self.ending = {item.completed: {item.name} for item in loops}  # by event, the loops of which a pass ends
+        names = {item.name for item in loops}
+        self.ending["terminate_single_epoch"] = names
+        for event in ("terminate", "completed", "exception_raised"):
+            self.ending[event] = names | {RUN}
         self.firings = Firings(chart.loop)
         self.routes: dict[tuple[str, str], list[Edge]] = {}
         self.visits: Counter[str] = Counter()
@@ -173,7 +180,7 @@ class _Follower:
         if not path:
             return
         path = self._onwards(path)
-        state.passing = [node for edge in path if isinstance(node := self.elements[edge.target], Node) and node.runs]
+        state.passing = self._engines_on(path)
         self._take(path, key)
         if key == "interrupt":
             return  # it goes on where it was
@@ -191,10 +198,11 @@ class _Follower:
         start = state.order or self.begins.get(free.within)
         path = (self._route(start, key) if start is not None else []) or self.firing[key][:1]
         state.idle.discard(free.within)
-        self._take(path, key)
-        state.passing = [node for edge in path if isinstance(node := self.elements[edge.target], Node) and node.runs]
         if not path:
             return
+        path = self._onwards(path)
+        self._take(path, key)
+        state.passing = self._engines_on(path)
         if enters:
             self.visits[path[-1].target] += 1
         if free.is_pair and enters:
@@ -205,13 +213,9 @@ class _Follower:
 
     def _close(self, state: _Run, key: str) -> None:
         """A pass that ends takes along what was entered in it."""
-        ended = {item.name for _, item in self.chart.loop.walk() if isinstance(item, Loop) and item.completed == key}
-        if key in ("terminate", "completed", "exception_raised"):
-            state.open = []
-        elif key == "terminate_single_epoch":
-            ended = {item.name for _, item in self.chart.loop.walk()}
-        within = {free.name: free.within for free in self.chart.loop.free}
-        state.open = [name for name in state.open if within[name] not in ended]
+        if state.open and key in self.ending:
+            ended = self.ending[key]
+            state.open = [name for name in state.open if self.within[name] not in ended]
 
     def _take(self, path: list[Edge], key: str = "") -> None:
         for edge in path:
@@ -258,6 +262,9 @@ class _Follower:
             path = [*path, self.leaving[goal.id][0]]
             goal = self.elements[path[-1].target]
         return path
+
+    def _engines_on(self, path: list[Edge]) -> list[Node]:
+        return [node for edge in path if isinstance(node := self.elements[edge.target], Node) and node.runs]
 
     def _to_end(self, start: str) -> list[Edge]:
         """From a custom state back into the loop, where that was observed."""
