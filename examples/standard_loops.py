@@ -9,7 +9,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from camshaft import Engine, Phase, create_supervised_evaluator, create_supervised_trainer, every
+from camshaft import (
+    Engine,
+    Phase,
+    create_supervised_evaluator,
+    create_supervised_tbptt_trainer,
+    create_supervised_trainer,
+    every,
+)
 
 
 def opaque_step() -> Engine:
@@ -38,6 +45,39 @@ def supervised_trainer() -> Engine:
     """What create_supervised_trainer makes."""
     model = nn.Linear(4, 2)
     return create_supervised_trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
+
+
+def accumulating_trainer() -> Engine:
+    """Four batches share a step; what an epoch of unknown length leaves is stepped behind it."""
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return create_supervised_trainer(model, optimizer, nn.CrossEntropyLoss(), gradient_accumulation_steps=4)
+
+
+def mixed_precision_trainer() -> Engine:
+    """With autocast and a scaler there is a state in which gradients are unscaled, before they are used."""
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return create_supervised_trainer(
+        model,
+        optimizer,
+        nn.CrossEntropyLoss(),
+        autocast=torch.autocast("cpu", torch.bfloat16),
+        scaler=torch.amp.GradScaler("cpu"),
+    )
+
+
+def closure_trainer() -> Engine:
+    """LBFGS evaluates the model itself, inside of its step."""
+    model = nn.Linear(4, 2)
+    return create_supervised_trainer(model, torch.optim.LBFGS(model.parameters()), nn.CrossEntropyLoss())
+
+
+def tbptt_trainer() -> Engine:
+    """Truncated back-propagation through time: a loop over chunks of time in every iteration."""
+    model = nn.LSTM(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return create_supervised_tbptt_trainer(model, optimizer, nn.MSELoss(), tbtt_step=20)
 
 
 def supervised_evaluator() -> Engine:

@@ -7,7 +7,14 @@ from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.recording import record
 from camshaft.state import State
 from camshaft.trace import HandlerTime, Selection, Trace, TraceError, TraceEvent, Violation
-from camshaft.training import create_supervised_evaluator, create_supervised_trainer, supervised_loop
+from camshaft.training import (
+    TbpttEvents,
+    create_supervised_evaluator,
+    create_supervised_tbptt_trainer,
+    create_supervised_trainer,
+    supervised_loop,
+    tbptt_loop,
+)
 
 __version__ = "0.1.0"
 
@@ -32,14 +39,17 @@ __all__ = [
     "Selection",
     "State",
     "Step",
+    "TbpttEvents",
     "Trace",
     "TraceError",
     "TraceEvent",
     "Violation",
     "create_supervised_evaluator",
+    "create_supervised_tbptt_trainer",
     "create_supervised_trainer",
     "event",
     "every",
     "record",
     "supervised_loop",
+    "tbptt_loop",
 ]

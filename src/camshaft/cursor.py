@@ -7,6 +7,7 @@ changed until everything is known to fit.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 import attrs
@@ -231,5 +232,6 @@ def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limi
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}={epochs} and epoch_length={length}")
     if inner and epochs == 0 and iters:
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}=0")
-    if position is not None and any(item is not data_loop and not isinstance(item, Mark) for item in loop.body):
+    before = list(takewhile(lambda item: item is not data_loop, loop.body))
+    if position is not None and (len(before) == len(loop.body) or any(not isinstance(item, Mark) for item in before)):
         raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass: save at {loop.completed.upper()}")

@@ -19,7 +19,7 @@ from camshaft.cursor import START_OVER, Limits, load_cursor, save_cursor
 from camshaft.dispatch import Firing, Handler, Switchboard, check_filter, resolve
 from camshaft.events import EventHandle, Events, attachments, event_key, event_name
 from camshaft.feed import Feed, check_data
-from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step, filter_counters
+from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step, counters, filter_counters
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.registration import guard_order, register
 from camshaft.run import Run
@@ -185,7 +185,8 @@ class Engine:
             events: members of an EventEnum or Enum, or strings.
             after, before: the state beside which the engine fires the events itself, in the order given. Without
                 either, your own code fires them.
-            within: the loop that they belong to, ITERATION unless given, or ``"RUN"``.
+            within: the loop that they belong to, ITERATION unless given; or a phase, whose function fires them; or
+                ``"RUN"``.
             order: ``"free"``, or ``"declared"``: in the order given, each at most once a pass.
             event_to_attr: by event, the attribute of the state that filters on it count instead of its firings.
 
@@ -221,7 +222,8 @@ class Engine:
             if order not in self._guarded:
                 self._guarded.add(order)
                 states = [state for state in self._loop.free if state.order == order]
-                guard_order(states, [self.switchboard.firing(event) for event in order])
+                counter = counters(self._loop)[order[0]].lower()
+                guard_order(states, [self.switchboard.firing(event) for event in order], counter)
 
     def has_registered_events(self, event: EventHandle) -> bool:
         """Whether this engine knows the event: built-in, of a phase, or registered."""
@@ -437,6 +439,11 @@ class Engine:
         return " / ".join(
             f"{state} {getattr(self.state, state.lower())}" if state in loops else state for state in path
         )
+
+    @property
+    def position(self) -> int:
+        """Batches that the present epoch has had, the present one included; 0 when no run is under way."""
+        return self.active.feed.position if self.active is not None else 0
 
     @property
     def last_event_name(self) -> EventHandle | None:

@@ -193,7 +193,8 @@ class Free(_State):
         name: the state.
         started: the event that enters it; None when ``completed`` enters and leaves it at once.
         completed: the event that leaves it; None when ``started`` enters and leaves it at once.
-        within: the loop in whose pass it must be left, or ``"RUN"``.
+        within: where it can be entered: the loop in whose pass, or the phase in which, it must be left; or ``"RUN"``,
+            whose end leaves it.
         order: the declared order of the events it was registered with; empty when their order is free.
     """
 
@@ -483,15 +484,12 @@ def counters(loop: Loop) -> dict[str, str]:
     if data_loop is not None:
         batch = ("get_batch_started", "get_batch_completed", "dataloader_stop_iteration", "iteration_skipped")
         found |= dict.fromkeys(batch, data_loop.name)
-    for path, item in loop.walk():
-        if isinstance(item, Loop):
-            found |= {item.started: item.name, item.completed: item.name}
-        elif isinstance(item, Phase):
-            found |= {item.started: path[-2], item.completed: path[-2]}
-        elif isinstance(item, Mark):
-            found[item.event] = path[-2]
+    around = {RUN: loop.name}
+    for path, item in sorted(loop.walk(), key=lambda found: len(found[0])):  # an event of two loops goes by the inner
+        around[item.name] = item.name if isinstance(item, Loop) else path[-2]
+        found |= dict.fromkeys(own_events(item), around[item.name])
     for free in loop.free:
-        found |= dict.fromkeys(free.events, loop.name if free.within == RUN else free.within)
+        found |= dict.fromkeys(free.events, around[free.within])
     return found
 
 
@@ -578,7 +576,7 @@ def _lint_names(loop: Loop, owner: str) -> None:
             f"{owner}: {' and '.join(data_loops)} both take the data of the run; "
             f"one can, the others need over= of their own"
         )
-    scopes = {RUN} | {item.name for _, item in loop.walk() if isinstance(item, Loop)}
+    scopes = {RUN} | {item.name for _, item in loop.walk() if isinstance(item, (Loop, Phase))}
     for free in loop.free:
         if free.name in _RESERVED:
             raise LoopError(f"{owner}: {free.name} is the name of a built-in state; name the custom event differently")
@@ -586,7 +584,9 @@ def _lint_names(loop: Loop, owner: str) -> None:
             raise LoopError(f"{owner}: two states are named {free.name}; name the custom event differently")
         seen.add(free.name)
         if free.within not in scopes:
-            raise LoopError(f"{owner}: within={free.within!r} is no loop of it; it has {', '.join(sorted(scopes))}")
+            raise LoopError(
+                f"{owner}: within={free.within!r} is no loop or phase of it; it has {', '.join(sorted(scopes))}"
+            )
 
 
 def _lint_choices(loop: Loop, owner: str) -> None:

@@ -135,10 +135,11 @@ def _with_free(loop: Loop, new: Sequence[str], within: str, order: tuple[str, ..
 class _OrderGuard:
     """Holds events to their declared order as they are fired, pass by pass."""
 
-    def __init__(self, order: tuple[str, ...], states: Sequence[Free]) -> None:
+    def __init__(self, order: tuple[str, ...], states: Sequence[Free], counter: str) -> None:
         self.order = order
         self.state_of = {event: state for state in states for event in state.events}
         self.scope = states[0].within
+        self.counter = counter
         self.in_pass: tuple[int, int] | None = None
         self.rank = 0
         self.entered: set[str] = set()
@@ -149,7 +150,7 @@ class _OrderGuard:
         Raises:
             EventOrderError: the order does not allow it in this pass.
         """
-        present = (engine.runs, 0 if self.scope == RUN else getattr(engine.state, self.scope.lower()))
+        present = (engine.runs, 0 if self.scope == RUN else getattr(engine.state, self.counter))
         if present != self.in_pass:
             self.in_pass, self.rank = present, 0
             self.entered.clear()
@@ -179,8 +180,12 @@ class _OrderGuard:
         return state.is_pair and event == state.completed
 
 
-def guard_order(states: Sequence[Free], firings: Sequence[Firing]) -> None:
-    """Check the declared order of these states whenever one of their events is fired."""
-    guard = _OrderGuard(states[0].order, states)
+def guard_order(states: Sequence[Free], firings: Sequence[Firing], counter: str) -> None:
+    """Check the declared order of these states whenever one of their events is fired.
+
+    Args:
+        counter: the attribute of the state that counts the passes in which the order holds.
+    """
+    guard = _OrderGuard(states[0].order, states, counter)
     for firing in firings:
         firing.guard(partial(guard.check, firing.event))

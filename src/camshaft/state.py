@@ -46,6 +46,8 @@ class State:
 
         def __getattr__(self, name: str) -> Any: ...
 
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
     def __init__(self, **attributes: Any) -> None:
         self._outer_counter = "epoch"
         self._data_counter: str | None = "iteration"

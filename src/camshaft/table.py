@@ -85,7 +85,7 @@ class Table:
 
     def _boundary(self) -> None:
         loop = self.loop
-        completed: Way = ("completed", COMPLETED, (self.none_open(RUN),), ())
+        completed: Way = ("completed", COMPLETED, (), ())
         ways = self._loop(loop, (loop.name,), [completed])
         self._add(READY, [("started", STARTED, (), (_reset(loop.name),))])
         self._add(STARTED, ways)
@@ -126,8 +126,7 @@ class Table:
         after = place_of(path, left=True)
         self.paths[after] = path
         children = [item.name for item in loop.body if isinstance(item, Loop)]
-        orders = [free.order for free in self.loop.free if free.within == loop.name and free.order]
-        count = (*_count(loop.name), *map(_reset, children), *(f"context.ranks[{order!r}] = 0" for order in orders))
+        count = (*_count(loop.name), *map(_reset, children), *self._begin_orders(loop.name))
         ways: list[Way]
         if loop.over is DATA:
             ways = self._data_loop(loop, path, rest, count)
@@ -160,12 +159,17 @@ class Table:
         self._enter(phase, path)
         after = place_of(path, left=True)
         self.paths[after] = path
-        self._add(place_of(path), [(phase.completed, after, (), ())])
+        self._add(place_of(path), [(phase.completed, after, (self.none_open(phase.name),), ())])
         self._add(after, rest)
-        if phase.when is None:
-            return [(phase.started, place_of(path), (), ())]
-        holds = when(phase, around)
-        return [(phase.started, place_of(path), (holds,), ()), *_guarded(holds.negated(f"not {holds.text}"), rest)]
+        holds = when(phase, around) if phase.when is not None else None
+        guards = (holds,) if holds is not None else ()
+        enter: Way = (phase.started, place_of(path), guards, self._begin_orders(phase.name))
+        return [enter, *(_guarded(holds.negated(f"not {holds.text}"), rest) if holds is not None else [])]
+
+    def _begin_orders(self, scope: str) -> tuple[Effect, ...]:
+        """What begins the declared orders of a scope anew."""
+        orders = dict.fromkeys(free.order for free in self.loop.free if free.within == scope and free.order)
+        return tuple(f"context.ranks[{order!r}] = 0" for order in orders)
 
     def _data_loop(self, loop: Loop, path: Path, rest: list[Way], count: tuple[Effect, ...]) -> list[Way]:
         fetching, restarting = (*path[:-1], "GET_BATCH"), (*path[:-1], "GET_BATCH", "RESTART")

@@ -35,7 +35,7 @@ def loop_text(loop: Loop) -> str:
         if isinstance(item, Loop):
             for child in item.body:
                 draw(child, depth + 1, item.name.lower())
-            frees(item.name, depth + 1)
+        frees(item.name, depth + 1)
         nested_at(item, depth + 1)
 
     def frees(scope: str, depth: int) -> None:

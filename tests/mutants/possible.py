@@ -205,7 +205,7 @@ class _Guide:
         if not loop.free:
             return
         entered = self.entered.setdefault(run, {RUN})
-        passes = {item.name: item for _, item in loop.walk() if isinstance(item, Loop)}
+        passes = {item.name: item for _, item in loop.walk() if isinstance(item, (Loop, Phase))}
         if key in ("terminate", "terminate_single_epoch"):
             entered &= {RUN} if key == "terminate" else {RUN, loop.name}
         for free in loop.free:
@@ -213,7 +213,7 @@ class _Guide:
             if key in free.events and wrong:
                 raise self.stray()
             around = passes.get(free.within)
-            ends = {"completed"} if around is None else {around.completed}
+            ends = set() if around is None else {around.completed}
             ends |= {"iteration_skipped"} if around is loop.data_loop else set()
             if key in ends and free.name in entered:
                 raise self.stray()

@@ -75,7 +75,7 @@ class _Builder:
         completed = self._place("state", COMPLETED, COMPLETED)
         end = Node("before COMPLETED", "point")
         self._edge(start, started, "started")
-        self._edge(end, completed, "completed", self._none_open(RUN))
+        self._edge(end, completed, "completed")
         inside = self._loop(self.loop, (), end)
         self._edge(started, inside[0][0])
         inside = [[started], *inside, *self._region(RUN, [], end), [end]]
@@ -146,11 +146,14 @@ class _Builder:
         """What is passed without an event of its own."""
         if isinstance(item, _Folded):
             return Node("/".join(path), "folded", item.label, item.note)
-        frees = [free for free in self.loop.free if free.within == loop.name]
+        return self._step(item, "/".join(path), [free for free in self.loop.free if free.within == loop.name])
+
+    def _step(self, item: Step | Phase, id: str, frees: list[Free]) -> Box:
+        """What runs code of the user that fires events by itself."""
         name = getattr(item.run, "__name__", "") if item.run is not None else ""
         caller = name if name.isidentifier() else "your code" if frees else ""
         note = f"{caller} {_order(frees)}" if frees else caller
-        step = Box("/".join(path), "step", item.name, note, caller=caller)
+        step = Box(id, "step", item.name, note, caller=caller)
         step.rows = [row for free in frees for row in self._free(free)]
         return step
 
@@ -163,11 +166,18 @@ class _Builder:
 
     def _phase(self, phase: Phase, path: Path, around: str, rest: Element) -> Rows:
         before = Node(f"before {'/'.join(path)}", "point")
-        state = self._place("state", place_of(path), phase.name, is_custom=self.runs and phase.run is None)
+        frees = [free for free in self.loop.free if free.within == phase.name]
+        state: Element
+        if frees:
+            state = self._step(phase, place_of(path), frees)
+            state.lines.append("as often as it likes")
+            self.places[state.id] = state.id
+        else:
+            state = self._place("state", place_of(path), phase.name, is_custom=self.runs and phase.run is None)
         left = self._place("point", place_of(path, left=True))
         holds = (when(phase, around),) if phase.when is not None else ()
         self._edge(before, state, phase.started, holds)
-        self._edge(state, left, phase.completed)
+        self._edge(state, left, phase.completed, self._none_open(phase.name))
         self._edge(left, rest)
         if holds:
             self._edge(before, rest, None, [holds[0].negated(f"not {holds[0].text}")], lane="left")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
 from camshaft.draw.nested import put_declared, take_out
-from camshaft.loop import Free, Loop
+from camshaft.loop import Free, Loop, Phase
 
 if TYPE_CHECKING:
     from camshaft.trace import Trace
@@ -32,7 +32,7 @@ def put_observed_order(chart: Chart, trace: Trace, runs: set[int]) -> None:
                 put_declared(chart, [event for free in frees for event in free.events])
 
 
-def _observed(frees: list[Free], around: Loop | None, trace: Trace, runs: set[int]) -> list[Way]:
+def _observed(frees: list[Free], around: Loop | Phase | None, trace: Trace, runs: set[int]) -> list[Way]:
     """The ways that were taken, in the order of their first time; through a pass without any of them, too."""
     goals = {
         event: ("after" if free.is_pair and event == free.completed else "in", free.name)

@@ -15,7 +15,7 @@ import attrs
 from camshaft.draw.chart import Box, Chart, Edge, Node
 from camshaft.draw.nested import Firings, put_observed, states_of
 from camshaft.draw.observed import put_observed_order
-from camshaft.loop import RUN, Free, Loop
+from camshaft.loop import RUN, Free, Loop, Phase
 
 if TYPE_CHECKING:
     from camshaft.trace import Trace
@@ -87,10 +87,11 @@ class _Follower:
         self.begins = {node.of: node.id for node in chart.nodes if node.part == "begin"}
         self.scopes = {item.name: item for _, item in chart.loop.walk() if item.name in self.begins}
         self.ends = {node.id for node in chart.nodes if node.part == "end"}
-        loops = [item for _, item in chart.loop.walk() if isinstance(item, Loop)]
         self.within = {free.name: free.within for free in chart.loop.free}
-        self.ending = {item.completed: {item.name} for item in loops}  # by event, the loops of which a pass ends
-        names = {item.name for item in loops}
+        self.ending = {  # by event, the states of which a pass ends
+            item.completed: {item.name} for _, item in chart.loop.walk() if isinstance(item, (Loop, Phase))
+        }
+        names = {name for ended in self.ending.values() for name in ended}
         self.ending["terminate_single_epoch"] = names
         for event in ("terminate", "completed", "exception_raised"):
             self.ending[event] = names | {RUN}

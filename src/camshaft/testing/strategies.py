@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from hypothesis import note, reject
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ FIRED = [
 ]
 
 EVALUATION = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
+
 
 # -- loops ------------------------------------------------------------------------------------------------------------
 
@@ -68,12 +70,17 @@ def loops(draw: st.DrawFn) -> Loop:
     Their functions do next to nothing, and ``repr`` shows each loop as the Python that declares it.
     """
     names = list(NAMES)
-    shape = draw(st.sampled_from(["opaque", "declared", "extended", "folds", "own"]))
+    shape = draw(st.sampled_from(["opaque", "closure", "declared", "extended", "folds", "own"]))
     if shape == "own":
         return Loop("EPISODE", *draw(_bodies(names, 2)), **draw(_passes() | st.just({})))
     if shape == "opaque":
         step = Step(Fires(*draw(st.sampled_from(FIRED))))
         return Loop("EPOCH", Loop("ITERATION", step, over=DATA), free=FREES)
+    if shape == "closure":
+        phase = Phase(names.pop(0), Fires(*draw(st.sampled_from(FIRED))), draw(_conditions))
+        body = [*draw(_bodies(names, 1, 0)), phase, *draw(_bodies(names, 0, 0))]
+        inside = tuple(attrs.evolve(free, within=phase.name) for free in FREES)
+        return Loop("EPOCH", Loop("ITERATION", *body, over=DATA), free=inside)
     iteration = Loop("ITERATION", *draw(_bodies(names, 1)), over=DATA)
     around = [] if shape == "declared" else [*draw(_bodies(names, 1, 0))]
     around.insert(draw(st.integers(0, len(around))), iteration)

@@ -1,0 +1,21 @@
+"""Training and evaluation as declared loops: supervised, accumulated, in mixed precision, and through time."""
+
+from camshaft.training.batches import convert_tensor
+from camshaft.training.supervised import (
+    Forward,
+    create_supervised_evaluator,
+    create_supervised_trainer,
+    supervised_loop,
+)
+from camshaft.training.tbptt import TbpttEvents, create_supervised_tbptt_trainer, tbptt_loop
+
+__all__ = [
+    "Forward",
+    "TbpttEvents",
+    "convert_tensor",
+    "create_supervised_evaluator",
+    "create_supervised_tbptt_trainer",
+    "create_supervised_trainer",
+    "supervised_loop",
+    "tbptt_loop",
+]

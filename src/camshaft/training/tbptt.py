@@ -1,0 +1,139 @@
+"""Truncated back-propagation through time: a loop over chunks of time in every ITERATION."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from camshaft.engine import Engine
+from camshaft.events import EventEnum
+from camshaft.loop import DATA, Loop, Phase
+from camshaft.training.batches import PrepareBatch, detached, prepare_pair
+
+__all__ = ["TbpttEvents", "create_supervised_tbptt_trainer", "tbptt_loop"]
+
+
+class TbpttEvents(EventEnum):
+    """What the loop TIME fires at the start and at the end of each chunk."""
+
+    TIME_ITERATION_STARTED = "time_iteration_started"
+    TIME_ITERATION_COMPLETED = "time_iteration_completed"
+
+
+def tbptt_loop(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    tbtt_step: int,
+    dim: int = 0,
+    device: str | torch.device | None = None,
+    non_blocking: bool = False,
+    prepare_batch: PrepareBatch = prepare_pair,
+) -> Loop:
+    """The loop of truncated back-propagation through time: FORWARD, BACKWARD and OPTIM_STEP for each chunk of time.
+
+    The batch is split along its time dimension; each chunk goes on with the hidden state that the one before it left,
+    cut off from its graph (Williams and Peng 1990, BPTT(h; h) in their notation). The loop TIME counts chunks in
+    ``state.time``, over the whole run, and fires :class:`TbpttEvents`. ``state.output`` is the loss of the chunk at
+    TIME_ITERATION_COMPLETED, and the mean over the chunks at ITERATION_COMPLETED.
+
+    Args:
+        model: ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others, each giving
+            ``(y_pred, hidden)``; hidden is a tensor, or a nest of such.
+        optimizer: over the parameters of the model.
+        loss_fn: ``loss_fn(y_pred, y)``, a scalar tensor.
+        tbtt_step: time steps in a chunk; the last one may have fewer.
+        dim: the time dimension of x and y.
+        device: where chunks are moved to; None leaves them where they are.
+        non_blocking: move them without waiting.
+        prepare_batch: ``prepare_batch(chunk, device=, non_blocking=) -> (x, y)``, called for each chunk.
+
+    Raises:
+        ValueError: ``tbtt_step`` is no whole number of 1 or more. While it runs: a batch is no pair of tensors with
+            the same number of time steps.
+    """
+    if not isinstance(tbtt_step, int) or isinstance(tbtt_step, bool) or tbtt_step < 1:
+        raise ValueError(f"tbtt_step={tbtt_step!r} is no whole number of 1 or more: give the time steps of a chunk")
+    hidden: Any = None
+
+    def chunks(engine: Engine) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        nonlocal hidden
+        losses = []
+        try:
+            for chunk in _split(engine.state.batch, tbtt_step, dim):
+                yield chunk
+                losses.append(engine.state.output)
+            engine.state.output = sum(losses) / len(losses)
+        finally:  # nothing of this batch is kept
+            hidden = None
+            engine.state.time_item = None
+
+    def forward(engine: Engine, batch: Any) -> torch.Tensor:
+        nonlocal hidden
+        model.train()
+        optimizer.zero_grad()
+        x, y = prepare_batch(engine.state.time_item, device=device, non_blocking=non_blocking)
+        y_pred, hidden = model(x) if hidden is None else model(x, hidden)
+        return loss_fn(y_pred, y)
+
+    def backward(engine: Engine, batch: Any) -> float:
+        nonlocal hidden
+        loss: torch.Tensor = engine.state.output
+        loss.backward()  # type: ignore[no-untyped-call]
+        hidden = detached(hidden)
+        return loss.item()
+
+    def optim_step(engine: Engine, batch: Any) -> None:
+        optimizer.step()
+
+    time = Loop(
+        "TIME",
+        Phase("FORWARD", forward),
+        Phase("BACKWARD", backward),
+        Phase("OPTIM_STEP", optim_step),
+        over=chunks,
+        started=TbpttEvents.TIME_ITERATION_STARTED,
+        completed=TbpttEvents.TIME_ITERATION_COMPLETED,
+    )
+    return Loop("EPOCH", Loop("ITERATION", time, over=DATA))
+
+
+def _split(batch: Any, tbtt_step: int, dim: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    try:
+        x, y = batch
+        steps = x.shape[dim], y.shape[dim]
+    except (TypeError, ValueError, AttributeError, IndexError):
+        raise ValueError(
+            f"a batch of type {type(batch).__name__} is no pair of tensors (x, y) with a dimension {dim} of time: "
+            f"give such batches, or another dim="
+        ) from None
+    if steps[0] != steps[1] or not steps[0]:
+        raise ValueError(
+            f"x has {steps[0]} time steps and y has {steps[1]}, in dimension {dim}: they must have the same"
+        )
+    yield from zip(x.split(tbtt_step, dim=dim), y.split(tbtt_step, dim=dim), strict=True)
+
+
+def create_supervised_tbptt_trainer(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Callable[[Any, Any], torch.Tensor],
+    tbtt_step: int,
+    dim: int = 0,
+    device: str | torch.device | None = None,
+    non_blocking: bool = False,
+    prepare_batch: PrepareBatch = prepare_pair,
+    *,
+    name: str = "trainer",
+    strict: bool = False,
+) -> Engine:
+    """An engine that trains a recurrent model: :func:`tbptt_loop` with the same arguments.
+
+    Args:
+        name, strict: as for :class:`~camshaft.Engine`.
+    """
+    loop = tbptt_loop(model, optimizer, loss_fn, tbtt_step, dim, device, non_blocking, prepare_batch)
+    return Engine(loop, name, strict=strict)
