@@ -5,6 +5,7 @@ import sys
 
 import ignite.engine
 import ignite.metrics
+import ignite.metrics.metric
 import pytest
 import torch
 import torchmetrics
@@ -12,8 +13,18 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy, MulticlassF1Score
 
-from camshaft import Engine, Events, create_supervised_evaluator, create_supervised_trainer, event
-from camshaft.metrics import Accuracy, Loss, attach
+from camshaft import Engine, Events, create_supervised_evaluator, create_supervised_trainer, event, record
+from camshaft.metrics import (
+    BATCH_WISE,
+    EPOCH_WISE,
+    RUNNING,
+    RUNNING_EPOCH,
+    Accuracy,
+    Loss,
+    RunningAverage,
+    Usage,
+    attach,
+)
 
 SAMPLES, FEATURES, CLASSES = 50, 6, 3
 
@@ -278,9 +289,9 @@ def test_a_loss_that_is_no_scalar_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
-@pytest.mark.parametrize("metric", [Accuracy(), Loss(nn.MSELoss())], ids=["Accuracy", "Loss"])
+@pytest.mark.parametrize("metric", [Accuracy(), Loss(nn.MSELoss()), RunningAverage()])
 def test_a_metric_without_samples_is_refused(metric):
-    with pytest.raises(ValueError, match=r"has seen no sample: update it before compute"):
+    with pytest.raises(ValueError, match=r"has seen no (sample|value): update it before compute"):
         metric.compute()
 
 
@@ -300,3 +311,165 @@ def test_an_evaluator_without_metrics_imports_no_torchmetrics():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# -- usage ----------------------------------------------------------------------------------------------------------
+
+
+def scored(model, data):
+    """Scores and labels of each batch."""
+    return [(model(x).detach(), y) for x, y in data]
+
+
+def own(metric, batches):
+    """What torchmetrics makes of these batches by itself."""
+    metric = metric.clone()
+    metric.reset()
+    for batch in batches:
+        metric.update(*batch)
+    return metric.compute().item()
+
+
+def seen_after_each_batch(engine, data, name="metric", **limits):
+    values = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: values.append(engine.state.metrics.get(name)))
+    with record() as trace:
+        engine.run(data, **limits)
+    trace.assert_legal()
+    return values
+
+
+@pytest.mark.parametrize("metric", [MulticlassAccuracy(CLASSES), MulticlassF1Score(CLASSES), Accuracy()])
+def test_each_usage_equals_torchmetrics_on_the_batches_that_it_covers(model, data, metric):
+    batches = scored(model, data)
+    covered = {
+        BATCH_WISE: [batches[n : n + 1] for n in range(len(batches))] * 2,
+        RUNNING_EPOCH: [batches[: n + 1] for n in range(len(batches))] * 2,
+        RUNNING: [(batches * 2)[: n + 1] for n in range(len(batches) * 2)],
+        EPOCH_WISE: [None] * len(batches) + [batches] * len(batches),
+    }
+    for usage, parts in covered.items():
+        engine = echo()
+        attach(metric.clone(), engine, "metric", usage=usage)
+        expected = [part and own(metric, part) for part in parts]
+        assert seen_after_each_batch(engine, batches, max_epochs=2) == expected
+
+
+def test_a_collection_gives_the_numbers_of_its_metrics(model, data):
+    batches = scored(model, data)
+    accuracy, f1 = MulticlassAccuracy(CLASSES), MulticlassF1Score(CLASSES)
+    collection = torchmetrics.MetricCollection({"accuracy": accuracy, "f1": f1})
+    engine = echo()
+    attach(collection, engine, "both", usage=RUNNING_EPOCH)
+    assert seen_after_each_batch(engine, batches, "both") == [
+        {"accuracy": own(accuracy, batches[: n + 1]), "f1": own(f1, batches[: n + 1])} for n in range(len(batches))
+    ]
+
+
+def test_custom_events_and_filters_say_when(model, data):
+    trainer = create_supervised_trainer(model, torch.optim.SGD(model.parameters(), lr=0.0), nn.CrossEntropyLoss())
+    trainer.register_events("grads_clipped", after="BACKWARD")
+    usage = Usage(event("grads_clipped", every=2), "grads_clipped", "grads_clipped")
+    seen = []
+    attach(torchmetrics.MeanMetric(), trainer, "loss", usage=usage)
+    trainer.add_event_handler("grads_clipped", lambda: seen.append(trainer.state.metrics["loss"]))
+    assert seen_after_each_batch(trainer, data, "loss") == seen
+    losses = [nn.functional.cross_entropy(*batch).item() for batch in scored(model, data)]
+    parts = [losses[:1], losses[1:2], losses[1:3], losses[3:4], losses[3:5], losses[5:6], losses[5:7]]
+    assert seen == pytest.approx([sum(part) / len(part) for part in parts])  # anew at the second, fourth, sixth
+
+
+def test_what_is_detached_changes_no_more_and_its_name_is_free_again(model, data):
+    engine = echo()
+    handle = attach(MulticlassAccuracy(CLASSES), engine, "metric", usage=BATCH_WISE)
+    batches = scored(model, data)
+    engine.run(batches, max_iters=3)
+    before = engine.state.metrics["metric"]
+    handle.remove()
+    assert not any(engine.handlers(key) for key in engine.loop.event_keys)
+    engine.run(batches, max_iters=5)
+    assert engine.state.metrics["metric"] == before
+    engine.close()
+    with attach(Accuracy(), engine, "metric"):
+        engine.run(batches)
+    assert engine.state.metrics["metric"] == own(Accuracy(), batches)
+
+
+def test_results_are_there_before_handlers_attached_earlier(model, data):
+    engine, seen = echo(), []
+    engine.add_event_handler(
+        event(Events.EPOCH_COMPLETED, priority=10), lambda: seen.append(dict(engine.state.metrics))
+    )
+    Accuracy().attach(engine, "accuracy")
+    engine.run(scored(model, data))
+    assert seen == [{"accuracy": own(Accuracy(), scored(model, data))}]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (RUNNING, ignite.metrics.metric.RunningBatchWise()),
+        (RUNNING_EPOCH, ignite.metrics.metric.SingleEpochRunningBatchWise()),
+    ],
+)
+@pytest.mark.parametrize("alpha", [0.98, 0.5, 1.0])
+def test_running_average_equals_ignite_of_outputs_and_of_a_metric(model, data, ours, theirs, alpha):
+    batches = scored(model, data)
+    outputs = [(scores.mean().item(), scores, y) for scores, y in batches]
+    foreign = ignite.engine.Engine(lambda engine, batch: batch)
+    ignite.metrics.RunningAverage(output_transform=lambda out: out[0], alpha=alpha).attach(foreign, "value", theirs)
+    accuracy = ignite.metrics.Accuracy(output_transform=lambda out: out[1:])
+    ignite.metrics.RunningAverage(accuracy, alpha=alpha).attach(foreign, "accuracy", theirs)
+    expected = []
+    foreign.add_event_handler(
+        ignite.engine.Events.ITERATION_COMPLETED, lambda engine: expected.append(dict(engine.state.metrics))
+    )
+    foreign.run(outputs, max_epochs=2)
+
+    engine, seen = echo(), []
+    RunningAverage(alpha=alpha).attach(engine, "value", lambda out: out[0], ours)
+    RunningAverage(Accuracy(), alpha).attach(engine, "accuracy", lambda out: out[1:], ours)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.append(dict(engine.state.metrics)))
+    engine.run(outputs, max_epochs=2)
+    for name in ("value", "accuracy"):
+        assert [each[name] for each in seen] == pytest.approx([each[name] for each in expected], rel=1e-12)
+
+
+def test_running_average_goes_over_the_run_unless_it_is_said_otherwise():
+    engine = echo()
+    RunningAverage(alpha=0.5).attach(engine, "metric")
+    assert seen_after_each_batch(engine, [1.0, 3.0], max_epochs=2) == [1.0, 2.0, 1.5, 2.25]
+
+
+def test_running_average_of_tensors_keeps_their_shape():
+    engine = echo()
+    RunningAverage(alpha=0.5).attach(engine, "metric")
+    engine.run([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])])
+    assert torch.equal(engine.state.metrics["metric"], torch.tensor([2.0, 4.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        (lambda: RunningAverage("loss"), TypeError, "src='loss' is no torchmetrics metric"),
+        (lambda: RunningAverage(alpha=0), ValueError, "alpha=0 is not above 0 and at most 1"),
+        (lambda: RunningAverage(alpha=1.5), ValueError, "alpha=1.5 is not above 0"),
+        (lambda: Usage(1, 2, 3), TypeError, "1"),
+        (lambda: attach(Accuracy(), echo(), "a", usage="running"), TypeError, "'running' is no Usage: give EPOCH_WISE"),
+        (
+            lambda: attach(Accuracy(), echo(), "a", usage=Usage("x", "y", "z")),
+            ValueError,
+            "X is not registered in engine",
+        ),
+    ],
+)
+def test_wrong_usage_is_refused(wrong, error, says):
+    with pytest.raises(error, match=says):
+        wrong()
+
+
+def test_nothing_is_attached_when_one_of_the_events_is_unknown():
+    engine = echo()
+    with pytest.raises(ValueError, match="Z is not registered in engine"):
+        attach(Accuracy(), engine, "a", usage=Usage(Events.STARTED, Events.ITERATION_COMPLETED, "z"))
+    assert not any(engine.handlers(key) for key in engine.loop.event_keys)

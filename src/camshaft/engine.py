@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,12 @@ class RemovableEventHandle:
     def __init__(self, switchboard: Switchboard, attached: list[tuple[str, Handler]]) -> None:
         self._switchboard = switchboard
         self._attached = attached
+
+    @classmethod
+    def union(cls, handles: Iterable[RemovableEventHandle]) -> RemovableEventHandle:
+        """One that removes what all of these handles of one engine do."""
+        handles = list(handles)
+        return cls(handles[0]._switchboard, [attached for handle in handles for attached in handle._attached])
 
     def remove(self) -> None:
         """Detach the handler from every event it was attached to; a second time does nothing."""

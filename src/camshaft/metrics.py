@@ -5,28 +5,74 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
 import torch
 import torchmetrics
 
-from camshaft.engine import Engine
-from camshaft.events import Events, event
+from camshaft.engine import Engine, RemovableEventHandle
+from camshaft.events import EventHandle, Events, attachments
 
-__all__ = ["Accuracy", "Loss", "attach"]
+__all__ = [
+    "Accuracy",
+    "BATCH_WISE",
+    "EPOCH_WISE",
+    "Loss",
+    "RUNNING",
+    "RUNNING_EPOCH",
+    "RunningAverage",
+    "Usage",
+    "attach",
+]
 
 FIRST = 1_000_000
 """The priority that has results there before the handlers that a user attaches to the same event."""
 
 
+def _checked(handle: EventHandle) -> EventHandle:
+    attachments(handle)  # refuses what is no event
+    return handle
+
+
+@attrs.frozen
+class Usage:
+    """When a metric is reset, updated and computed.
+
+    Args:
+        reset, update, compute: an event each, filtered or not, or a union; custom events too.
+
+    Raises:
+        TypeError: one of them is no event.
+    """
+
+    reset: EventHandle = attrs.field(converter=_checked)
+    update: EventHandle = attrs.field(converter=_checked)
+    compute: EventHandle = attrs.field(converter=_checked)
+
+
+EPOCH_WISE = Usage(Events.EPOCH_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
+"""Over each epoch, when it is over."""
+
+BATCH_WISE = Usage(Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
+"""Over each batch by itself."""
+
+RUNNING_EPOCH = Usage(Events.EPOCH_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
+"""After each batch, over what the epoch has had so far."""
+
+RUNNING = Usage(Events.STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
+"""After each batch, over what the run has had so far."""
+
+
 def attach(
-    metric: torchmetrics.Metric,
+    metric: torchmetrics.Metric | torchmetrics.MetricCollection,
     engine: Engine,
     name: str,
     output_transform: Callable[[Any], Any] = lambda output: output,
-) -> None:
-    """Compute a metric over each epoch of an engine, into ``state.metrics[name]``.
+    usage: Usage = EPOCH_WISE,
+) -> RemovableEventHandle:
+    """Compute a metric on an engine, into ``state.metrics[name]``: over each epoch unless ``usage`` says otherwise.
 
-    It is reset at EPOCH_STARTED, updated at ITERATION_COMPLETED and computed at EPOCH_COMPLETED, before the handlers
-    of priority 0 there.
+    Results are there before the handlers of priority 0 run that are attached to the same event. Values of one element
+    are numbers; a ``MetricCollection`` gives a dictionary of its metrics.
 
     Args:
         metric: any ``torchmetrics.Metric`` or ``MetricCollection``.
@@ -34,18 +80,25 @@ def attach(
         name: the key in ``state.metrics``.
         output_transform: makes of ``state.output`` what ``metric.update`` takes: a tuple of arguments, a mapping of
             keyword arguments, or one value.
+        usage: when it is reset, updated and computed.
+
+    Returns:
+        What detaches it again; the last result stays in ``state.metrics``.
 
     Raises:
-        TypeError: ``metric`` is no torchmetrics metric.
-        ValueError: the engine has a metric of that name already.
+        TypeError: ``metric`` is no torchmetrics metric, or ``usage`` no :class:`Usage`.
+        ValueError: the engine has a metric of that name already, or never fires one of the events.
     """
     if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
         raise TypeError(f"{metric!r} is no torchmetrics metric: give an instance, such as camshaft.metrics.Accuracy()")
     if not isinstance(engine, Engine):
         raise TypeError(f"{engine!r} is no Engine: a metric is attached to an engine, under a name")
-    for needed in (Events.EPOCH_STARTED, Events.ITERATION_COMPLETED):
-        engine.handlers(needed)  # refuses a loop that never fires it, before anything is attached
-    for handler in engine.handlers(Events.EPOCH_COMPLETED):
+    if not isinstance(usage, Usage):
+        raise TypeError(f"{usage!r} is no Usage: give EPOCH_WISE, BATCH_WISE, or a Usage(reset, update, compute)")
+    for handle in (usage.reset, usage.update, usage.compute):
+        for single in attachments(handle):
+            engine.handlers(single)  # refuses a loop that never fires it, before anything is attached
+    for handler in (handler for key in engine.loop.event_keys for handler in engine.handlers(key)):
         if isinstance(handler.function, _Compute) and handler.function.name == name:
             raise ValueError(f"{engine.name} has a metric named {name!r} already: give another name")
 
@@ -64,30 +117,47 @@ def attach(
             metric.update(seen)
 
     reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # as diagrams and reports show them
-    engine.add_event_handler(event(Events.EPOCH_STARTED, priority=FIRST), reset)
-    engine.add_event_handler(event(Events.ITERATION_COMPLETED, priority=FIRST), update)
-    engine.add_event_handler(event(Events.EPOCH_COMPLETED, priority=FIRST), _Compute(metric, name))
+    roles = ((usage.reset, reset), (usage.update, update), (usage.compute, _Compute(metric, name)))
+    return RemovableEventHandle.union(
+        engine.add_event_handler(attrs.evolve(single, priority=FIRST), handler)
+        for handle, handler in roles
+        for single in attachments(handle)
+    )
 
 
 class _Compute:
     """Writes the value of a metric to the state."""
 
-    def __init__(self, metric: torchmetrics.Metric, name: str) -> None:
+    def __init__(self, metric: torchmetrics.Metric | torchmetrics.MetricCollection, name: str) -> None:
         self.metric = metric
         self.name = name
         self.__qualname__ = f"{name}.compute"
 
     def __call__(self, engine: Engine) -> None:
-        value = self.metric.compute()
-        engine.state.metrics[self.name] = value.item() if isinstance(value, torch.Tensor) and value.ndim == 0 else value
+        engine.state.metrics[self.name] = _plain(self.metric.compute())
+
+
+def _plain(value: Any) -> Any:
+    """Numbers where there is one element."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value.item() if isinstance(value, torch.Tensor) and value.ndim == 0 else value
 
 
 class _Attachable(torchmetrics.Metric):
     """A metric with ``attach`` as a method."""
 
-    def attach(self, engine: Engine, name: str, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
-        """Compute the metric over each epoch of an engine: see :func:`attach`."""
-        attach(self, engine, name, output_transform)
+    usage = EPOCH_WISE
+
+    def attach(
+        self,
+        engine: Engine,
+        name: str,
+        output_transform: Callable[[Any], Any] = lambda output: output,
+        usage: Usage | None = None,
+    ) -> RemovableEventHandle:
+        """Compute the metric on an engine: see :func:`attach`."""
+        return attach(self, engine, name, output_transform, self.usage if usage is None else usage)
 
 
 class Accuracy(_Attachable):
@@ -179,3 +249,55 @@ class Loss(_Attachable):
         if self.samples == 0:
             raise ValueError("Loss has seen no sample: update it before compute")
         return self.total / self.samples
+
+
+class RunningAverage(_Attachable):
+    """The exponential moving average of values, or of another metric's values over single batches.
+
+    The first value counts as it is; then ``average = alpha * average + (1 - alpha) * value``. It goes over the whole
+    run, and is there after each batch (:data:`RUNNING`), unless it is attached with another usage.
+
+    Args:
+        src: a metric that makes a value of each batch; without it ``output_transform`` must give the value: a number,
+            or a tensor of any shape.
+        alpha: how much of the average stays, above 0 and at most 1.
+
+    Raises:
+        TypeError: ``src`` is no torchmetrics metric.
+        ValueError: ``alpha`` is out of range.
+    """
+
+    average: torch.Tensor
+    values: torch.Tensor
+    usage = RUNNING
+    full_state_update = True
+
+    def __init__(self, src: torchmetrics.Metric | None = None, alpha: float = 0.98, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if src is not None and not isinstance(src, torchmetrics.Metric):
+            raise TypeError(f"src={src!r} is no torchmetrics metric: leave it out for an average of the outputs")
+        if not 0 < alpha <= 1:
+            raise ValueError(f"alpha={alpha!r} is not above 0 and at most 1: it is how much of the average stays")
+        self.src = src
+        self.alpha = alpha
+        self.add_state("average", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="mean")
+        self.add_state("values", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Add one batch: a value, or what ``src`` takes."""
+        value = torch.as_tensor(self._value(*args, **kwargs), device=self.device).detach().double()
+        self.average = value if not self.values else self.alpha * self.average + (1 - self.alpha) * value
+        self.values += 1
+
+    def _value(self, *args: Any, **kwargs: Any) -> Any:
+        if self.src is None:
+            return args[0]
+        self.src.reset()
+        self.src.update(*args, **kwargs)
+        return self.src.compute()
+
+    def compute(self) -> torch.Tensor:
+        """The average so far, of the shape of the values."""
+        if not self.values:
+            raise ValueError("RunningAverage has seen no value: update it before compute")
+        return self.average
