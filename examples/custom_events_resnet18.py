@@ -7,22 +7,20 @@ OPTIM_STEP into the loop of the trainer; two evaluators are nested in it at the 
     python examples/custom_events_resnet18.py --data mnist --download
 
 The digits that scikit-learn carries are the default and need no network. Training takes about a minute on two CPU
-cores. It prints the loop that runs, its machine, what is learned, and whether every event came in a legal order.
+cores. It prints the loop that runs, its machine, what is learned, where the time went, and whether every event came in
+a legal order.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from sklearn import datasets
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
@@ -31,6 +29,7 @@ from torchvision.models import resnet18
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from camshaft import Engine, EventEnum, Events, create_supervised_evaluator, record
+from camshaft.handlers import BasicTimeProfiler, ProgressBar, Timer
 from camshaft.metrics import Accuracy, Loss
 
 
@@ -147,43 +146,6 @@ def load_idx(data: str, root: str | Path, download: bool) -> tuple[Dataset[Any],
     return train, validation
 
 
-# -- a progress bar ---------------------------------------------------------------------------------------------------
-
-
-class ProgressBar:
-    """Shows how far each epoch of an engine is; nothing where the output is no terminal."""
-
-    def __init__(self) -> None:
-        self.progress: Progress | None = None
-        self.task = TaskID(0)
-
-    def attach(self, engine: Engine) -> None:
-        """Follow an engine, whichever way its epochs end."""
-        if Console().is_terminal:
-            ends = Events.EPOCH_COMPLETED | Events.TERMINATE | Events.INTERRUPT | Events.EXCEPTION_RAISED
-            engine.add_event_handler(Events.EPOCH_STARTED, self.start)
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
-            engine.add_event_handler(ends, self.stop)
-
-    def start(self, engine: Engine) -> None:
-        """Open a bar."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.progress = Progress(*columns, transient=True)
-        self.task = self.progress.add_task(engine.name, total=engine.state.epoch_length)
-        self.progress.start()
-
-    def advance(self) -> None:
-        """One batch is done."""
-        if self.progress is not None:
-            self.progress.advance(self.task)
-
-    def stop(self, *_: object) -> None:
-        """Take the bar away."""
-        if self.progress is not None:
-            self.progress.stop()
-            self.progress = None
-
-
 # -- everything together ----------------------------------------------------------------------------------------------
 
 
@@ -235,8 +197,9 @@ def build(
         create_supervised_evaluator(model, {"accuracy": Accuracy(), "loss": Loss(criterion)}, device=place, name=name)
         for name in ("train_evaluator", "validation_evaluator")
     ]
+    bar = ProgressBar(persist=False)  # an epoch leaves one line behind, that of show_metrics
     for engine in (trainer, *evaluators):
-        ProgressBar().attach(engine)
+        bar.attach(engine)
     for evaluator, loader in zip(evaluators, (train_loader, validation_loader), strict=True):
         length = min(epoch_length, len(loader)) if epoch_length else None
         trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader, epoch_length=length)
@@ -313,10 +276,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     show("Its states", engine.loop)
 
     print("=== Training ===\n")
-    began = time.perf_counter()
+    timer, profiler = Timer().attach(engine), BasicTimeProfiler()
+    profiler.attach(engine)
     with record() as trace:
         engine.run(training.train_loader, max_epochs=epochs, epoch_length=options.get("epoch_length"))
-    print(f"\ntrained for {time.perf_counter() - began:.0f} s\n")
+    print(f"\ntrained for {timer.value():.0f} s\n")
+
+    print("=== Where the time went ===\n")
+    profiler.print_results(profiler.get_results())
 
     print("=== Order check ===\n")
     trace.assert_legal()

@@ -6,10 +6,13 @@ epoch only: its EPOCH_COMPLETED and its COMPLETED both come once in every run. R
     python examples/trainer_and_evaluator.py
 
 It takes a few seconds, prints what fires, and at the end the trace with the evaluator's runs inside the trainer's.
+Training ends when the validation accuracy has not improved in three epochs; the best weights are kept in a file.
 """
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,14 +21,17 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from camshaft import Engine, Events, create_supervised_evaluator, create_supervised_trainer, record
+from camshaft.handlers import EarlyStopping, ModelCheckpoint
 from camshaft.metrics import Accuracy
 
 
 class Program(NamedTuple):
-    """Two engines and their data."""
+    """Two engines and their data, and what keeps the best model."""
 
+    model: nn.Module
     trainer: Engine
     evaluator: Engine
+    best_model_saver: ModelCheckpoint
     train_loader: DataLoader[Any]
     val_loader: DataLoader[Any]
 
@@ -39,8 +45,13 @@ def load(batch_size: int = 128) -> tuple[DataLoader[Any], DataLoader[Any]]:
     return DataLoader(train, batch_size=batch_size, shuffle=True), DataLoader(val, batch_size=batch_size)
 
 
-def build(seed: int = 0) -> Program:
-    """Make the engines and attach the handlers, without running anything."""
+def score_function(engine: Engine) -> float:
+    """What has to grow."""
+    return engine.state.metrics["accuracy"]
+
+
+def build(dirname: str | Path, seed: int = 0) -> Program:
+    """Make the engines and attach the handlers, without running anything. The best weights go to ``dirname``."""
     torch.manual_seed(seed)
     train_loader, val_loader = load()
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
@@ -66,21 +77,34 @@ def build(seed: int = 0) -> Program:
     def when_training_is_done(engine: Engine) -> None:
         print(f"trainer    COMPLETED        after {engine.state.iteration} iterations")
 
-    return Program(trainer, evaluator, train_loader, val_loader)
+    handler = EarlyStopping(patience=3, score_function=score_function, trainer=trainer)
+    evaluator.add_event_handler(Events.COMPLETED, handler)
+
+    best_model_saver = ModelCheckpoint(dirname, "best", score_function=score_function)
+    evaluator.add_event_handler(Events.COMPLETED, best_model_saver, {"mymodel": model})
+
+    return Program(model, trainer, evaluator, best_model_saver, train_loader, val_loader)
 
 
 def trainer() -> Engine:
     """The trainer alone, for looking at its loop: ``camshaft show examples/trainer_and_evaluator.py:trainer``."""
-    return build().trainer
+    with tempfile.TemporaryDirectory() as dirname:
+        return build(dirname).trainer
 
 
-def main(max_epochs: int = 3) -> None:
-    """Train, and show what came inside what."""
-    program = build()
-    with record() as trace:
-        program.trainer.run(program.train_loader, max_epochs=max_epochs)
-    trace.assert_legal()
-    print(f"\n{trace}\n\n{trace.table()}")
+def main(max_epochs: int = 20) -> None:
+    """Train, show what came inside what, and load the best weights back."""
+    with tempfile.TemporaryDirectory() as dirname:
+        program = build(dirname)
+        with record() as trace:
+            program.trainer.run(program.train_loader, max_epochs=max_epochs)
+        trace.assert_legal()
+        print(f"\n{trace}\n\n{trace.table()}")
+
+        best = program.best_model_saver.best_checkpoint
+        ModelCheckpoint.load_objects({"mymodel": program.model}, best)
+        program.evaluator.run(program.val_loader)
+        print(f"\n{best.name} loaded back: validation accuracy {program.evaluator.state.metrics['accuracy']:.4f}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,11 @@ def seen_by_mermaid(read: dict[str, Any]) -> Seen:
     lines = {name: _split(state["label"]) for name, state in states.items()}
     composite = {name for name, state in states.items() if state["composite"]}
     runs = [name for name in composite if _is_run(name, states, lines)]
-    steps = {name for name in composite if lines[name][:1] in (["STEP"], ["\u200b"]) or "fires these" in " ".join(lines[name])}
+    steps = {
+        name
+        for name in composite
+        if lines[name][:1] in (["STEP"], ["\u200b"]) or "fires these" in " ".join(lines[name])
+    }
     around = {name: _path(name, states) for name in states}
     inmost = max(runs, key=lambda name: len(around[name]))
     start = f"{inmost}_start"

@@ -164,41 +164,19 @@ def test_options_that_cannot_work_are_refused(resnet, capsys, option):
     assert f"argument {option}: 0 is below 1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("ending", ["done", "terminated", "failed"])
-def test_the_progress_bar_is_taken_away_however_the_epoch_ends(resnet, monkeypatch, ending):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the output for a terminal
-    bar, shown = resnet.ProgressBar(), []
-
-    def step(engine, batch):
-        shown.append(bar.progress is not None)
-        if batch == 2 and ending == "failed":
-            raise ArithmeticError
-        if batch == 2 and ending == "terminated":
-            engine.terminate()
-
-    engine = Engine(step)
-    bar.attach(engine)
-    if ending == "failed":
-        with pytest.raises(ArithmeticError):
-            engine.run([1, 2, 3])
-    else:
-        engine.run([1, 2, 3], max_epochs=2)
-    assert all(shown)
-    assert bar.progress is None
-
-
-def test_the_progress_bar_stays_away_where_there_is_no_terminal(resnet, monkeypatch, capsys):
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    engine = Engine(lambda engine, batch: None)
-    resnet.ProgressBar().attach(engine)
-    assert not any(engine.handlers(event) for event in (Events.EPOCH_STARTED, Events.ITERATION_COMPLETED))
+def test_resnet18_writes_no_bars_where_there_is_no_terminal(resnet, capsys):
+    assert resnet.main(QUICK) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"=== Training ===\n\nIter.*\nepoch 1/2 .*\nepoch 2/2 .*\n\ntrained for ", out)
+    assert "\x1b" not in out + err
+    assert err == ""
 
 
 # -- trainer_and_evaluator ------------------------------------------------------------------------------------------
 
 
-def test_trainer_and_evaluator_builds_without_running(faq):
-    program = faq.build()
+def test_trainer_and_evaluator_builds_without_running(faq, tmp_path):
+    program = faq.build(tmp_path)
     assert [program.trainer.name, program.evaluator.name] == ["trainer", "evaluator"]
     assert program.trainer.state.epoch == program.evaluator.state.epoch == 0
 
@@ -214,6 +192,22 @@ def test_trainer_and_evaluator_shows_that_the_evaluator_completes_once_in_every_
     assert tree.startswith("trainer\n  STARTED 0\n")
     assert "  EPOCH_COMPLETED 1\n    evaluator\n      STARTED 0\n" in tree
     assert re.search(r"^evaluator +COMPLETED +2$", tree, re.MULTILINE)
+    best = max(re.findall(r"validation accuracy ([\d.]+)\n", said))
+    assert f"best_mymodel_{best}.pt loaded back: validation accuracy {best}\n" in tree
+
+
+def test_trainer_and_evaluator_stops_when_nothing_improves_and_keeps_the_best(faq, tmp_path):
+    program = faq.build(tmp_path)
+    scores = []
+    program.evaluator.add_event_handler(
+        Events.COMPLETED, lambda engine: scores.append(engine.state.metrics["accuracy"])
+    )
+    program.trainer.run(program.train_loader, max_epochs=60)
+    epochs = program.trainer.state.epoch
+    best = scores.index(max(scores))
+    assert epochs == len(scores) < 60
+    assert best == epochs - 4  # patience is 3
+    assert [path.name for path in tmp_path.iterdir()] == [f"best_mymodel_{scores[best]:.4f}.pt"]
 
 
 # -- testing_event_order ----------------------------------------------------------------------------------------------

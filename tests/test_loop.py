@@ -195,3 +195,21 @@ def test_a_copied_loop_walks_through_itself():
     copied = copy.copy(loop)
     assert next(copied.walk())[1] is copied
     assert pickle.loads(pickle.dumps(loop)) == loop
+
+
+NESTED_AT = [*Events, "clip_started", "saved"]
+
+
+@pytest.mark.parametrize("moment", NESTED_AT, ids=str)
+def test_the_text_of_a_loop_names_an_engine_nested_at_any_event(moment):
+    inner, outer = Engine([Phase("FORWARD")], "inner"), Engine([Phase("CLIP")], "outer")
+    outer.register_events("saved", within="RUN")
+    outer.nest(inner, on=moment, data=[1])
+    name = moment.name if isinstance(moment, Events) else moment.upper()
+    assert next(line for line in str(outer.loop).splitlines() if "[inner]" in line).strip() == f"[inner] at {name}"
+
+
+def test_an_outermost_loop_over_elements_ends_with_its_elements_in_its_machine():
+    text = str(Engine(Loop("FOLD", Phase("SPLIT"), over=[1, 2])).machine)
+    assert "FOLD_STARTED -> FOLD\n      if another element" in text
+    assert "COMPLETED -> COMPLETED\n      if no element left" in text

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from camshaft import Engine, EventEnum, Events, create_supervised_evaluator, create_supervised_trainer, record
+import camshaft.handlers
+from camshaft import Engine, EventEnum, Events, create_supervised_evaluator, create_supervised_trainer, event, record
 from camshaft.metrics import Accuracy, Loss
 
 GUIDE_IMPORTS = """\
@@ -143,6 +144,14 @@ def function_before_backprop(engine):
     # insert custom function here
 """  # noqa: W293  (as it stands in the FAQ)
 
+FAQ_HANDLERS = """\
+handler = EarlyStopping(patience=10, score_function=score_function, trainer=trainer)
+evaluator.add_event_handler(Events.COMPLETED, handler)
+
+best_model_saver = ModelCheckpoint('/tmp/models', 'best', score_function=score_function)
+evaluator.add_event_handler(Events.COMPLETED, best_model_saver, {'mymodel': model})
+"""
+
 FAQ_ACCUMULATION = """\
 accumulation_steps = 4
 
@@ -168,13 +177,16 @@ MOVED = {
         "from camshaft import Engine, EventEnum, Events, create_supervised_evaluator"
     ),
     "from ignite.metrics import Accuracy, Loss": "from camshaft.metrics import Accuracy, Loss",
+    "from ignite.handlers import Timer": "from camshaft.handlers import Timer",
+    "from ignite.contrib.handlers import BasicTimeProfiler, HandlersTimeProfiler": (
+        "from camshaft.handlers import BasicTimeProfiler, HandlersTimeProfiler"
+    ),
+    "import pandas as pd": "",  # of which the guide makes no use
 }
-NOT_THERE_YET = ("import pandas", "from ignite.handlers", "from ignite.contrib.handlers")
 
 
 def changed_imports(imports):
-    lines = [MOVED.get(line, line) for line in imports.splitlines() if not line.startswith(NOT_THERE_YET)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(MOVED.get(line, line) for line in imports.splitlines()) + "\n"
 
 
 def images(samples):
@@ -205,6 +217,38 @@ def test_the_guide_imports_what_camshaft_has():
     assert namespace["Events"] is Events
     assert namespace["create_supervised_evaluator"] is create_supervised_evaluator
     assert (namespace["Accuracy"], namespace["Loss"]) == (Accuracy, Loss)
+    names = ("Timer", "BasicTimeProfiler", "HandlersTimeProfiler")
+    assert [namespace[name] for name in names] == [getattr(camshaft.handlers, name) for name in names]
+
+
+def test_what_the_guide_imports_beside_measures_its_trainer(capsys):
+    namespace = {"__name__": "guide"}
+    torch.manual_seed(0)
+    exec(changed_imports(GUIDE_IMPORTS), namespace)
+    namespace["MNIST"] = lambda **_: images(136)
+    for block in GUIDE[:-1]:
+        exec(block, namespace)
+    guide = SimpleNamespace(**namespace)
+    timer = guide.Timer(average=True)
+    timer.attach(
+        guide.trainer,
+        start=Events.STARTED,
+        resume=Events.ITERATION_STARTED,
+        pause=Events.ITERATION_COMPLETED,
+        step=Events.ITERATION_COMPLETED,
+    )
+    profilers = [guide.BasicTimeProfiler(), guide.HandlersTimeProfiler()]
+    for profiler in profilers:
+        profiler.attach(guide.trainer)
+    guide.trainer.run(guide.train_loader, max_epochs=1)
+    assert (timer.step_count, timer.running) == (2, False)
+    basic, handlers = (profiler.get_results() for profiler in profilers)
+    assert basic["event_handlers_names"]["BACKWARD_COMPLETED_names"] == ["function_before_backprop"]
+    assert basic["event_handlers_stats"]["BACKWARD_COMPLETED"]["total"] > 0
+    assert ["function_before_backprop", "BACKWARD_COMPLETED"] in [row[:2] for row in handlers]
+    for profiler, results in zip(profilers, (basic, handlers), strict=True):
+        capsys.readouterr()
+        assert "function_before_backprop" in profiler.print_results(results) == capsys.readouterr().out
 
 
 def test_the_guide_prints_its_line_after_each_backward_pass(capsys):
@@ -289,6 +333,41 @@ def test_faq_each_engine_has_its_own_events():
     assert (trace.count(Events.EPOCH_COMPLETED, "trainer"), trace.count(Events.COMPLETED, "trainer")) == (3, 1)
     assert [run.parent for run in trace.runs] == [None, 0, 0, 0]
     trace.assert_legal()
+
+
+def test_faq_early_stopping_and_the_best_model(tmp_path):
+    made = small()
+    scores = iter([1, 3, 2.5, 3.5, *[0] * 90])
+    namespace = {
+        "Events": Events,
+        "EarlyStopping": camshaft.handlers.EarlyStopping,
+        "ModelCheckpoint": camshaft.handlers.ModelCheckpoint,
+        "score_function": lambda engine: engine.state.score,
+        "trainer": create_supervised_trainer(made.model, made.optimizer, made.criterion),
+        "evaluator": create_supervised_evaluator(made.model),
+        "val_loader": made.loader,
+        "model": made.model,
+    }
+    evaluator = namespace["evaluator"]
+    kept = {}
+    evaluator.add_event_handler(
+        event(Events.COMPLETED, priority=1), lambda engine: setattr(engine.state, "score", next(scores))
+    )
+    evaluator.add_event_handler(
+        event(Events.COMPLETED, priority=-1),
+        lambda engine: kept.update({engine.state.score: made.model.weight.clone()}),
+    )
+    exec(FAQ_HANDLERS.replace("/tmp/models", str(tmp_path)), namespace)  # nothing is left in a shared folder
+    trainer = namespace["trainer"]
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(made.loader))
+    with record() as trace:
+        trainer.run(made.loader, max_epochs=90)
+    trace.assert_legal()
+
+    assert trainer.state.epoch == 14  # ten epochs after the fourth
+    (best,) = tmp_path.iterdir()
+    assert best.name == "best_mymodel_3.5000.pt"
+    assert torch.equal(torch.load(best, weights_only=True)["weight"], kept[3.5])
 
 
 def test_faq_custom_events_from_a_plain_enum():

@@ -1632,3 +1632,17 @@ def test_a_nested_engine_that_goes_on_in_another_event_of_the_outer_one_is_illeg
     trainer.add_event_handler(E.ITERATION_COMPLETED, lambda: list(steps[0]) and None)
     with pytest.raises(EventOrderError, match=r"trainer|evaluator"):
         traced(trainer, [1]).assert_legal()
+
+
+def test_a_state_saved_at_epoch_started_of_a_restored_run_has_its_position():
+    saved = []
+    first = Engine(echo)
+    first.add_event_handler(E.ITERATION_COMPLETED(once=7), lambda engine: saved.append(engine.state_dict()))
+    first.run(range(5), max_epochs=3)
+    second = Engine(echo)
+    second.load_state_dict(saved[0])
+    second.add_event_handler(
+        E.STARTED | E.EPOCH_STARTED, lambda engine: engine.state.resumed and saved.append(engine.state_dict())
+    )
+    second.run(range(5))
+    assert [state["position"] for state in saved] == [2, 2, 2]

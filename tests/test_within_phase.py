@@ -102,3 +102,35 @@ def test_an_event_of_two_loops_is_counted_by_the_inner_one():
         engine.run([1, 2, 3])
     trace.assert_legal()
     assert [found.count for found in trace if found.event == "step_started"] == [1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("place", ["started", "epoch_completed", "terminate", "completed", "exception_raised"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_belongs_to_the_run_may_come_at_its_very_end_too(place, strict):
+    def step(engine, batch):
+        if place == "exception_raised":
+            raise ArithmeticError
+        if place == "terminate":
+            engine.terminate()
+
+    engine = Engine(step, strict=strict)
+    engine.register_events("saved", "backup_started", "backup_completed", within="RUN")
+
+    def save(engine, *error):
+        for event in ("saved", "backup_started", "saved", "backup_completed"):
+            engine.fire_event(event)
+        return True
+
+    engine.add_event_handler(place, save)
+    trace = run(engine)
+    trace.assert_legal()
+    assert trace.count("saved") == 2 * trace.count(place) > 0
+    assert not trace.violations()
+
+
+def test_behind_the_end_of_a_run_a_state_of_it_is_not_left_unentered():
+    engine = Engine(lambda engine, batch: None)
+    engine.register_events("backup_started", "backup_completed", within="RUN")
+    engine.add_event_handler("completed", lambda: engine.fire_event("backup_completed"))
+    with pytest.raises(EventOrderError, match="BACKUP_COMPLETED is illegal in COMPLETED"):
+        run(engine).assert_legal()

@@ -665,8 +665,8 @@ class Engine:
         """
         position = self._saved[0] if self._saved is not None else None
         line = self.active.line() if self.active is not None else None
-        if self.active is not None and line is not None and line.path:
-            between = line.last in (self._loop.completed, "terminate_single_epoch")
+        if self.active is not None and (self.state.resumed or (line is not None and line.path)):
+            between = line is not None and line.last in (self._loop.completed, "terminate_single_epoch")
             position = None if between else self.active.feed.position
         counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
         if self._saved is not None:

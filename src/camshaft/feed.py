@@ -93,7 +93,7 @@ class Feed:
     @property
     def position(self) -> int:
         """Batches that the present epoch has had."""
-        return self._count() - self._first
+        return self.skipped if self._state.resumed else self._count() - self._first
 
     def begin(self) -> None:
         """Begin an epoch: from here on its batches are counted."""

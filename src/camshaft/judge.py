@@ -220,12 +220,26 @@ class _RunJudge(OrderChecker):
             raise EventOrderError(f"{self.name} is said to have paused, but was over in {self.place}")
         if record.outcome == "paused" or (record.outcome is None and self.last is not None):
             return  # stepping was left there, or recording ended before the run did
-        self.finish()
-        if record.outcome is not None and self.last != LAST_EVENT[record.outcome]:
+        ending = self._ending()
+        if ending != "interrupt":
+            self.finish()
+        if record.outcome is not None and ending != LAST_EVENT[record.outcome]:
             last = event_name(self.last) if self.last else "nothing"
             expected = event_name(LAST_EVENT[record.outcome])
             raise EventOrderError(f"{self.name} {record.outcome}, but ends with {last}\n  expected: {expected}")
         self._check_length()
+
+    def _newest_first(self) -> Iterator[str]:
+        """The events of this run, backwards."""
+        trace = self.trace
+        return (trace.key_of(index) for index in range(self.seen - 1, -1, -1) if trace.run_of(index) == self.run)
+
+    def _ending(self) -> str | None:
+        """The last event of the loop itself: handlers may fire custom events behind it."""
+        aside = {event for free in self.machine.loop.free for event in free.events}
+        if self.last not in aside:
+            return self.last
+        return next((event for event in self._newest_first() if event not in aside), None)
 
     def _check_length(self) -> None:
         length, counted = self.record.limits.get("epoch_length"), self.context.epoch_length
@@ -239,9 +253,7 @@ class _RunJudge(OrderChecker):
         loop, data_loop = self.machine.loop, self.machine.loop.data_loop
         if data_loop is None or data_loop is loop or loop.parent_of(data_loop.name).body[-1] is data_loop:
             return False  # no code of a user stands behind it
-        trace = self.trace
-        own = (trace.key_of(index) for index in range(self.seen - 1, -1, -1) if trace.run_of(index) == self.run)
-        fired = next((event for event in own if event not in CONTROL and event != "completed"), None)
+        fired = next((event for event in self._newest_first() if event not in CONTROL and event != "completed"), None)
         is_waiting = self.context.epoch_length is None and fired == "get_batch_started"
         return is_waiting and self.context.passes.get(data_loop.name) == length
 

@@ -107,6 +107,9 @@ class Table:
             )
             self._add(ended, [completes, *_guarded(skipped, ways)])
         self._free_states([place for place in self.paths if place not in ENDS and place != READY])
+        for free in (free for free in loop.free if free.within == RUN):
+            for end in (COMPLETED, TERMINATED, FAILED):  # its handlers are still part of the run
+                self._free_rows(free, end, end, end)
         inside = {place for place in self.paths if place.partition("/")[0] == root} if inside else inside
         clear_inner = _clear(free.name for free in loop.free if free.within != RUN)
         clear_all = _clear(free.name for free in loop.free)
@@ -231,7 +234,7 @@ class Table:
                 return None if passes is None else passes < loop.times
             return context.ask("more", loop) if loop.over is not None else goes_on
 
-        bound = loop.times if loop.times is not None else "max_epochs" if is_root else None
+        bound = loop.times if loop.times is not None else "max_epochs" if is_root and not loop.passes else None
         goes_on, is_done = (f"{counter} < {bound}", f"{counter} == {bound}") if bound is not None else _ends(loop)
         guard = Guard(goes_on, f"more_{counter}(context)", {f"more_{counter}": more})
         return (guard,), guard.negated(is_done)

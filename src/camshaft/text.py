@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +15,8 @@ from camshaft.trace import Trace
 
 __all__ = ["declaration", "loop_text", "machine_text", "trace_text"]
 
+OF_A_BATCH = ("get_batch_started", "get_batch_completed", "dataloader_stop_iteration", "iteration_skipped")
+
 WIDTH = 110
 """Declarations longer than this are broken into lines."""
 
@@ -23,9 +25,9 @@ def loop_text(loop: Loop) -> str:
     """A loop as a tree of states, from STARTED to COMPLETED."""
     lines: list[str] = []
 
-    def nested_at(item: Any, depth: int) -> None:
+    def nested_at(events: Iterable[str], depth: int) -> None:
         for nested in loop.nested:
-            if nested.on.key in own_events(item):
+            if nested.on.key in events:
                 lines.append(f"{'  ' * depth}[{nested.name}] at {nested.on!r}")
 
     def draw(item: Any, depth: int, around: str | None) -> None:
@@ -36,18 +38,24 @@ def loop_text(loop: Loop) -> str:
             for child in item.body:
                 draw(child, depth + 1, item.name.lower())
         frees(item.name, depth + 1)
-        nested_at(item, depth + 1)
+        nested_at(own_events(item), depth + 1)
+        if item is loop.data_loop:
+            nested_at(OF_A_BATCH, depth + 1)
 
     def frees(scope: str, depth: int) -> None:
         for free in loop.free:
             if free.within == scope:
                 order = "in the declared order" if free.order else "wherever your code fires it"
                 lines.append(f"{'  ' * depth}{free.name}  ({order})")
+                nested_at(free.events, depth + 1)
 
     lines.append("STARTED")
+    nested_at(("started",), 1)
     draw(loop, 0, None)
     frees(RUN, 0)
     lines.append("COMPLETED")
+    nested_at(("completed",), 1)
+    nested_at(CONTROL, 0)
     return "\n".join(lines)
 
 

@@ -1,0 +1,34 @@
+"""Handlers: what a training run needs around its loop. Each is attached to events; none is known to the engine."""
+
+from camshaft.handlers.checkpoint import Checkpoint, ModelCheckpoint
+from camshaft.handlers.ema import EMA
+from camshaft.handlers.gradients import ClipGradNorm, ClipGradValue, GradNorm
+from camshaft.handlers.lr_scheduler import LRScheduler
+from camshaft.handlers.periodic import CustomPeriodicEvent
+from camshaft.handlers.profilers import BasicTimeProfiler, HandlersTimeProfiler
+from camshaft.handlers.progress import ProgressBar
+from camshaft.handlers.stopping import EarlyStopping, TerminateOnNan, TimeLimit
+from camshaft.handlers.tensorboard import TensorBoardLogger, global_step_from_engine
+from camshaft.handlers.timing import Timer
+from camshaft.handlers.torch_profiler import ProfilerRanges
+
+__all__ = [
+    "BasicTimeProfiler",
+    "Checkpoint",
+    "ClipGradNorm",
+    "ClipGradValue",
+    "CustomPeriodicEvent",
+    "EMA",
+    "EarlyStopping",
+    "GradNorm",
+    "HandlersTimeProfiler",
+    "LRScheduler",
+    "ModelCheckpoint",
+    "ProfilerRanges",
+    "ProgressBar",
+    "TensorBoardLogger",
+    "TerminateOnNan",
+    "TimeLimit",
+    "Timer",
+    "global_step_from_engine",
+]

@@ -1,0 +1,248 @@
+"""Values of a run for TensorBoard: outputs, metrics, and parameters of optimizers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from camshaft.engine import Engine, RemovableEventHandle
+from camshaft.events import EventHandle, event_key
+from camshaft.loop import counters
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["TensorBoardLogger", "global_step_from_engine"]
+
+GlobalStep = Callable[[Engine, EventHandle], int]
+
+
+def global_step_from_engine(engine: Engine) -> GlobalStep:
+    """Let another engine log at the step of this one: an evaluator at the epoch of its trainer.
+
+    The step is the count of the loop in whose pass the last event of ``engine`` fired: epochs at EPOCH_COMPLETED,
+    iterations at ITERATION_COMPLETED.
+
+    Args:
+        engine: the engine that counts.
+
+    Raises:
+        TypeError: it is no engine.
+    """
+    _check_engine("global_step_from_engine", engine)
+
+    def global_step(_: Engine, event: EventHandle) -> int:
+        return _count(engine, engine.last_event_name or engine.loop.started)
+
+    return global_step
+
+
+class TensorBoardLogger:
+    """Writes scalars to an event file for TensorBoard while engines run.
+
+    It writes with ``logger.writer``, a ``torch.utils.tensorboard.SummaryWriter``: handlers of your own may use it for
+    images and histograms. Use it as a context manager, or call :meth:`close`.
+
+    Args:
+        log_dir: the folder of the event file; ``runs/<time>_<host>`` unless given.
+        options: further arguments of ``SummaryWriter``, such as ``flush_secs`` or ``purge_step``.
+
+    Raises:
+        ModuleNotFoundError: the package tensorboard is not installed.
+
+    .. code-block:: python
+
+        with TensorBoardLogger("runs/first") as logger:
+            logger.attach_output_handler(trainer, Events.ITERATION_COMPLETED(every=100), tag="training")
+            logger.attach_output_handler(
+                evaluator, Events.COMPLETED, tag="validation", metric_names="all",
+                global_step_transform=global_step_from_engine(trainer),
+            )
+            logger.attach_opt_params_handler(trainer, Events.EPOCH_STARTED, optimizer)
+            trainer.run(loader, max_epochs=10)
+    """
+
+    writer: SummaryWriter
+
+    def __init__(self, log_dir: str | os.PathLike[str] | None = None, **options: Any) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ModuleNotFoundError(
+                "TensorBoardLogger needs the package tensorboard: pip install tensorboard"
+            ) from error
+        self.writer = SummaryWriter(log_dir, **options)
+        self._attached: list[RemovableEventHandle] = []
+
+    def attach_output_handler(
+        self,
+        engine: Engine,
+        event_name: EventHandle,
+        tag: str,
+        metric_names: Iterable[str] | str | None = None,
+        output_transform: Callable[[Any], Any] | None = None,
+        global_step_transform: GlobalStep | None = None,
+    ) -> RemovableEventHandle:
+        """Write the output of an engine, its metrics, or both, at an event.
+
+        A number is written as ``<tag>/output`` or ``<tag>/<metric>``, a mapping as ``<tag>/<key>``, the elements of a
+        list or of a tensor of shape (N,) as ``.../0``, ``.../1``.
+
+        Args:
+            engine: whose output and metrics.
+            event_name: when: an event, a filtered one or a union.
+            tag: the group of charts.
+            metric_names: names in ``state.metrics``, or ``"all"``; None for the output alone.
+            output_transform: makes of ``state.output`` what is written. Without it the output is written as it is, and
+                not at all where metrics are.
+            global_step_transform: gives the step of (engine, event), such as :func:`global_step_from_engine`; the
+                engine's own count of the loop that the event belongs to, unless given.
+
+        Returns:
+            What detaches it again.
+
+        Raises:
+            TypeError, ValueError: wrong arguments; and while it runs, a value that is no number or a metric that is not
+                there.
+        """
+        _check_engine("attach_output_handler", engine)
+        _check_tag("attach_output_handler", tag)
+        names = [metric_names] if isinstance(metric_names, str) else metric_names
+        names = list(names) if names is not None else None
+        wants_output = output_transform is not None or names is None
+
+        def values(engine: Engine) -> Iterator[tuple[str, float]]:
+            if wants_output:
+                output = engine.state.output
+                output = output_transform(output) if output_transform is not None else output
+                yield from _flat(tag if isinstance(output, Mapping) else f"{tag}/output", output)
+            for name in _wanted(names or [], engine.state.metrics):
+                yield from _flat(f"{tag}/{name}", engine.state.metrics[name])
+
+        return self._attach(engine, event_name, values, global_step_transform, f"log {tag}")
+
+    def attach_opt_params_handler(
+        self,
+        engine: Engine,
+        event_name: EventHandle,
+        optimizer: torch.optim.Optimizer,
+        param_name: str = "lr",
+        tag: str | None = None,
+        global_step_transform: GlobalStep | None = None,
+    ) -> RemovableEventHandle:
+        """Write a parameter of every group of an optimizer at an event, as ``lr/group_0``, or ``<tag>/lr/group_0``.
+
+        Args:
+            engine: whose event.
+            event_name: when: an event, a filtered one or a union.
+            optimizer: whose ``param_groups``.
+            param_name: the parameter: ``"lr"``, ``"momentum"``, ``"weight_decay"``.
+            tag: the group of charts.
+            global_step_transform: as for :meth:`attach_output_handler`.
+
+        Returns:
+            What detaches it again.
+
+        Raises:
+            TypeError, ValueError: wrong arguments, or a parameter that the optimizer does not have.
+        """
+        _check_engine("attach_opt_params_handler", engine)
+        if tag is not None:
+            _check_tag("attach_opt_params_handler", tag)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"attach_opt_params_handler: {optimizer!r} is no optimizer of torch.optim")
+        if any(param_name not in group for group in optimizer.param_groups):
+            known = ", ".join(name for name in optimizer.param_groups[0] if name != "params")
+            raise ValueError(
+                f"attach_opt_params_handler: param_name={param_name!r}: {optimizer.__class__.__name__} has {known}"
+            )
+        prefix = param_name if tag is None else f"{tag}/{param_name}"
+
+        def values(engine: Engine) -> Iterator[tuple[str, float]]:
+            for index, group in enumerate(optimizer.param_groups):
+                yield from _flat(f"{prefix}/group_{index}", group[param_name])
+
+        return self._attach(engine, event_name, values, global_step_transform, f"log {prefix}")
+
+    def close(self) -> None:
+        """Detach what was attached, and write out and close the event file; a second time does nothing."""
+        attached, self._attached = self._attached, []
+        for handle in attached:
+            handle.remove()
+        self.writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _attach(
+        self,
+        engine: Engine,
+        event_name: EventHandle,
+        values: Callable[[Engine], Iterator[tuple[str, float]]],
+        global_step_transform: GlobalStep | None,
+        name: str,
+    ) -> RemovableEventHandle:
+        step = global_step_transform if global_step_transform is not None else global_step_from_engine(engine)
+
+        def log(engine: Engine, *_: BaseException) -> None:
+            global_step = step(engine, engine.last_event_name)
+            for chart, value in values(engine):
+                self.writer.add_scalar(chart, value, global_step)
+
+        log.__qualname__ = name  # as diagrams and reports show it
+        handle = engine.add_event_handler(event_name, log)
+        self._attached.append(handle)
+        return handle
+
+
+def _wanted(names: list[str], metrics: Mapping[str, Any]) -> list[str]:
+    if names == ["all"]:
+        return list(metrics)
+    for name in names:
+        if name not in metrics:
+            raise ValueError(
+                f"TensorBoardLogger: state.metrics has {', '.join(metrics) or 'nothing'} at this event, "
+                f"but no {name!r}: log it where it is computed already"
+            )
+    return names
+
+
+def _flat(tag: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Every number of a nest of mappings, lists and small tensors, with its tag."""
+    if isinstance(value, torch.Tensor) and value.ndim <= 1:
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(f"{tag}/{name}", inner)
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from _flat(f"{tag}/{index}", inner)
+    elif isinstance(value, Real):
+        yield tag, float(value)
+    else:
+        shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+        raise TypeError(
+            f"TensorBoardLogger: {tag} is {shown}, no number: give output_transform=, which makes numbers of it"
+        )
+
+
+def _count(engine: Engine, event: EventHandle) -> int:
+    """The passes so far of the loop that an event belongs to."""
+    return int(getattr(engine.state, counters(engine.loop)[event_key(event)].lower()))
+
+
+def _check_engine(where: str, engine: Any) -> None:
+    if not isinstance(engine, Engine):
+        raise TypeError(f"{where}: {engine!r} is no Engine: give the one that runs")
+
+
+def _check_tag(where: str, tag: Any) -> None:
+    if not isinstance(tag, str) or not tag:
+        raise TypeError(f"{where}: tag={tag!r} is no name for a group of charts: give a string")
