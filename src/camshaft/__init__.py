@@ -5,6 +5,8 @@ from camshaft.events import BackpropEvents, EventEnum, Events, EventUnion, Filte
 from camshaft.loop import DATA, Free, Loop, LoopError, Mark, Nested, Phase, Step, every
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.recording import record
+from camshaft.signals import graceful_exit
+from camshaft.snapshot import Snapshot
 from camshaft.state import State
 from camshaft.trace import HandlerTime, Selection, Trace, TraceError, TraceEvent, Violation
 from camshaft.training import (
@@ -37,6 +39,7 @@ __all__ = [
     "Phase",
     "RemovableEventHandle",
     "Selection",
+    "Snapshot",
     "State",
     "Step",
     "TbpttEvents",
@@ -49,6 +52,7 @@ __all__ = [
     "create_supervised_trainer",
     "event",
     "every",
+    "graceful_exit",
     "record",
     "supervised_loop",
     "tbptt_loop",

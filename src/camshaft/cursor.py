@@ -16,7 +16,7 @@ from camshaft.feed import check_data, length_of
 from camshaft.loop import DATA, Loop, Mark
 from camshaft.state import State
 
-__all__ = ["Limits", "load_cursor", "save_cursor"]
+__all__ = ["Limits", "Position", "boundaries", "load_cursor", "save_cursor"]
 
 START_OVER = "call close() first to start over"
 
@@ -144,27 +144,38 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def save_cursor(
-    state: State, loop: Loop, position: int | None, counts: dict[str, int], user_keys: list[str]
-) -> dict[str, Any]:
+@attrs.frozen
+class Position:
+    """Where a run stands, beside what its state counts.
+
+    Attributes:
+        in_epoch: batches that the present epoch has had; None between epochs.
+        fetched: batches that the open iterator has given; None where only ``in_epoch`` tells.
+        counts: how often the events that count their own firings have fired.
+    """
+
+    in_epoch: int | None = None
+    fetched: int | None = None
+    counts: dict[str, int] = attrs.field(factory=dict)
+
+
+def save_cursor(state: State, loop: Loop, position: Position, user_keys: list[str]) -> dict[str, Any]:
     """What :func:`load_cursor` needs, as plain values.
 
     Args:
-        position: batches that the present epoch has had; None between epochs.
-        counts: how often the events that count their own firings have fired.
+        position: where the run stands.
         user_keys: attributes of the state to save as well.
     """
     missing = [key for key in user_keys if not hasattr(state, key)]
     if missing:
         raise KeyError(f"state_dict_user_keys names {', '.join(missing)}, which the state does not have")
     saved = {name: getattr(state, name) for name in (*loop.counters, *LIMITS, *user_keys)}
-    return saved | {"position": position, "event_counts": dict(counts)}
+    where = {"position": position.in_epoch, "fetched": position.fetched, "event_counts": dict(position.counts)}
+    return saved | where
 
 
-def load_cursor(
-    state: State, loop: Loop, saved: Mapping[str, Any], user_keys: list[str]
-) -> tuple[int | None, dict[str, int]]:
-    """Set the state to what was saved. Returns the position in the epoch and the counts of events.
+def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: list[str]) -> Position:
+    """Set the state to what was saved. Returns where the run stood.
 
     A dictionary with ``iteration`` or ``epoch`` alone, beside ``epoch_length`` and a limit, is accepted too.
 
@@ -179,8 +190,8 @@ def load_cursor(
     if missing:
         raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
     limits = Limits(*(saved.get(name) for name in LIMITS))
-    position, counts = saved.get("position"), saved.get("event_counts", {})
-    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "position", "event_counts"}
+    position, fetched, counts = saved.get("position"), saved.get("fetched"), saved.get("event_counts", {})
+    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "position", "fetched", "event_counts"}
     if unknown:
         raise ValueError(
             f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
@@ -189,6 +200,8 @@ def load_cursor(
     for name in counters:
         if not _is_count(saved[name]):
             raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
+    if fetched is not None and not _is_count(fetched):
+        raise ValueError(f"the state dict has fetched={fetched!r}, which is no count of batches")
     if not isinstance(counts, Mapping) or not all(map(_is_count, counts.values())):
         raise ValueError(f"the state dict has event_counts={counts!r}, which are no counts of events")
     _check_counts(saved, loop, position, limits)
@@ -197,7 +210,7 @@ def load_cursor(
     for name in LIMITS:
         setattr(state, name, getattr(limits, name))
     state.resumed = position is not None
-    return position, dict(counts)
+    return Position(position, fetched, dict(counts))
 
 
 def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
@@ -232,6 +245,21 @@ def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limi
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}={epochs} and epoch_length={length}")
     if inner and epochs == 0 and iters:
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}=0")
-    before = list(takewhile(lambda item: item is not data_loop, loop.body))
-    if position is not None and (len(before) == len(loop.body) or any(not isinstance(item, Mark) for item in before)):
+    if position is not None and not _can_go_on_inside(loop):
         raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass: save at {loop.completed.upper()}")
+
+
+def _can_go_on_inside(loop: Loop) -> bool:
+    """Whether a run can go on in the middle of a pass of the outermost loop: no state before would come again."""
+    before = list(takewhile(lambda item: item is not loop.data_loop, loop.body))
+    return len(before) < len(loop.body) and all(isinstance(item, Mark) for item in before)
+
+
+def boundaries(loop: Loop) -> tuple[str, ...]:
+    """The events behind whose handlers a run can be left and gone on with as if it had not been."""
+    inner = loop.data_loop
+    if inner is loop:
+        return ("started", loop.completed, "iteration_skipped", "completed")
+    if inner is not None and _can_go_on_inside(loop):
+        return ("started", loop.started, inner.completed, "iteration_skipped", loop.completed, "completed")
+    return ("started", loop.completed, "completed")

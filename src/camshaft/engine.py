@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from types import TracebackType
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from camshaft.codegen import Program, generate
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
-from camshaft.cursor import START_OVER, Limits, load_cursor, save_cursor
+from camshaft.cursor import START_OVER, Limits, Position, load_cursor, save_cursor
 from camshaft.dispatch import Firing, Handler, Switchboard, check_filter, resolve
 from camshaft.events import EventHandle, Events, attachments, event_key, event_name
-from camshaft.feed import Feed, check_data
+from camshaft.feed import Feed, OpenData, check_data, open_data
 from camshaft.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step, counters, filter_counters
 from camshaft.machine import EventOrderError, LoopMachine
 from camshaft.registration import guard_order, register
@@ -27,6 +28,7 @@ from camshaft.state import State
 
 if TYPE_CHECKING:
     from camshaft.draw.diagram import Diagram
+    from camshaft.snapshot import Snapshot
 
 __all__ = ["Engine", "RemovableEventHandle"]
 
@@ -76,6 +78,8 @@ class Engine:
         strict: see above; a change counts from the next run on.
         logger: a standard logger of the engine's name.
         state_dict_user_keys: names of attributes of the state that :meth:`state_dict` saves as well.
+        snapshot: the :class:`~camshaft.Snapshot` that was made for it, or None.
+        open_data: ``open_data(data, number) -> (iterator, passed)``, how reading begins, behind so many batches.
 
     Raises:
         TypeError: ``process`` is none of these.
@@ -91,6 +95,8 @@ class Engine:
         self.state = State()
         self.logger = logging.getLogger(f"camshaft.{name}")
         self.state_dict_user_keys: list[str] = []
+        self.open_data: OpenData = open_data
+        self.snapshot: Snapshot | None = None
         # for the modules that run, record and print it, not for users:
         self.switchboard = Switchboard()
         self.active: Run | None = None
@@ -101,7 +107,7 @@ class Engine:
         self._aside: list[str] = []
         self._handles: dict[str, EventHandle] = BUILT_IN_HANDLES.copy()
         self._last_event: str | None = None
-        self._saved: tuple[int | None, dict[str, int]] | None = None
+        self._saved: Position | None = None
         self._begun = False
         self._machine: LoopMachine | None = None
         self._take_on(loop.evolve(nested=()) if loop.nested else loop)
@@ -551,6 +557,8 @@ class Engine:
         max_epochs: int | None = None,
         max_iters: int | None = None,
         epoch_length: int | None = None,
+        *,
+        resume: str | os.PathLike[str] | None = None,
     ) -> State:
         """Run the loop, or go on with a run that is not done.
 
@@ -560,6 +568,7 @@ class Engine:
             max_iters: passes of the loop that takes data, instead of ``max_epochs``.
             epoch_length: batches in an epoch; the length of the data unless given. Where that is unknown, the first
                 epoch ends with the data and its length is kept.
+            resume: a file, or ``"latest"``: call :meth:`resume` with it first.
 
         Returns:
             The state.
@@ -569,6 +578,8 @@ class Engine:
             TypeError, ValueError: data or limits that cannot work.
             BaseException: what left the step or a handler, with a note that says where the loop was.
         """
+        if resume is not None:
+            self.resume(resume)
         for _ in self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=False):
             pass
         return self.state
@@ -618,16 +629,18 @@ class Engine:
         else:
             limits.check(loop, data)
             limits.begin(state, loop, data)
-            self._saved = (None, {})
-        position, counts = self._saved if self._saved is not None else (None, None)
-        self._saved, self._begun, self.finished = None, True, False
+            self._saved = Position()
+        saved, self._saved = self._saved, None
+        self._begun, self.finished = True, False
         self.runs += 1
         counter = loop.data_loop.name.lower() if loop.data_loop else ""
-        feed = Feed(state, data, counter, position or 0, gave=goes_on and data is state.dataloader)
+        gave = goes_on and data is state.dataloader
+        position = Position() if saved is None else saved
+        feed = Feed(state, data, counter, position.in_epoch or 0, position.fetched, self.open_data, gave)
         state.dataloader = data
-        state.resumed = position is not None
+        state.resumed = position.in_epoch is not None
         without = frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"})
-        self.switchboard.begin_run(counts, without)
+        self.switchboard.begin_run(None if saved is None else saved.counts, without)
         self.active = Run(self, self.namespace[self.program.entry](self, state, feed), feed)
         return self.active
 
@@ -663,15 +676,18 @@ class Engine:
         Raises:
             KeyError: a user key is no attribute of the state.
         """
-        position = self._saved[0] if self._saved is not None else None
-        line = self.active.line() if self.active is not None else None
-        if self.active is not None and (self.state.resumed or (line is not None and line.path)):
-            between = line is not None and line.last in (self._loop.completed, "terminate_single_epoch")
-            position = None if between else self.active.feed.position
-        counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
+        return save_cursor(self.state, self._loop, self._stands_at(), self.state_dict_user_keys)
+
+    def _stands_at(self) -> Position:
         if self._saved is not None:
-            counts = self._saved[1]
-        return save_cursor(self.state, self._loop, position, counts, self.state_dict_user_keys)
+            return self._saved
+        counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
+        line = self.active.line() if self.active is not None else None
+        if self.active is None or not (self.state.resumed or (line is not None and line.path)):
+            return Position(counts=counts)
+        feed = self.active.feed
+        between = line is not None and line.last in (self._loop.completed, "terminate_single_epoch")
+        return Position(None if between else feed.position, feed.fetched, counts)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
@@ -692,6 +708,27 @@ class Engine:
             raise TypeError(f"{state_dict!r} is no state dict: give what state_dict() returned")
         self._saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
         self._begun, self.finished = True, False
+
+    def resume(self, path: str | os.PathLike[str] = "latest") -> os.PathLike[str] | None:
+        """Have the next run go on from a file of its :class:`~camshaft.Snapshot`, as if it had not been left.
+
+        All states are loaded now, and once more before the first batch is fetched: what handlers of STARTED, and in
+        the middle of an epoch of EPOCH_STARTED, do to set up, while ``state.resumed`` is True, leaves no trace.
+
+        Args:
+            path: the file; or ``"latest"``, the newest in the folder. A damaged one is passed over with a warning.
+
+        Returns:
+            The file; None where there is none yet, and the next run starts from the beginning.
+
+        Raises:
+            RuntimeError: no Snapshot was made for the engine, or a run is under way.
+            StorageError: the file is not there, is damaged, or could run code.
+            ValueError: it is no snapshot, of another version, or of other objects.
+        """
+        if self.snapshot is None:
+            raise RuntimeError(f"{self.name} has nothing to resume with: make a Snapshot({self.name}, model=...) first")
+        return self.snapshot.resume(path)
 
 
 def _as_loop(process: Any) -> Loop:

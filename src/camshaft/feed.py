@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from camshaft.control import Terminate
 from camshaft.state import State
 
-__all__ = ["Feed", "check_data"]
+__all__ = ["Feed", "OpenData", "check_data", "open_data"]
+
+OpenData = Callable[[Any, int], tuple[Iterator[Any], int]]
+"""``open_data(data, number) -> (iterator, passed)``: begins to read data, behind its first batches."""
 
 
 def check_data(data: Any) -> None:
@@ -35,6 +38,23 @@ def length_of(data: Any) -> int | None:
         return None
 
 
+def open_data(data: Any, number: int) -> tuple[Iterator[Any], int]:
+    """Read data from its beginning, and drop so many batches of it; from the beginning again where it has fewer.
+
+    Returns:
+        The iterator behind them, and how many of them it gave itself.
+    """
+    iterator, passed = iter(data), 0
+    while number:
+        passed = sum(1 for _ in islice(iterator, number))
+        number -= passed
+        if not passed:
+            break
+        if number:
+            iterator = iter(data)
+    return iterator, passed
+
+
 def _nothing() -> None:
     """Closing an iterator that has nothing to close."""
 
@@ -49,19 +69,22 @@ class Feed:
         data: an iterable of batches; None for a run without data, which takes ``state.epoch_length`` times None.
         counter: the attribute of the state that counts the batches.
         skipped: batches that the epoch to begin has already had, when a run goes on in the middle of one.
+        fetched: batches that an iterator had given which is to be gone on with; those of the epoch unless given.
+        open_data: how reading begins.
         gave: whether this data has given batches before, so that there being none now does not mean that it is empty.
     """
 
     __slots__ = (
         "_counter",
         "_data",
+        "_fetched",
         "_first",
         "_gave",
         "_iterator",
+        "_open_data",
         "_opened_at",
         "_restarted",
         "_state",
-        "_to_pass_over",
         "batches",
         "gave_out",
         "skipped",
@@ -69,7 +92,16 @@ class Feed:
         "target",
     )
 
-    def __init__(self, state: State, data: Any, counter: str, skipped: int = 0, gave: bool = False) -> None:
+    def __init__(
+        self,
+        state: State,
+        data: Any,
+        counter: str,
+        skipped: int = 0,
+        fetched: int | None = None,
+        open_data: OpenData = open_data,
+        gave: bool = False,
+    ) -> None:
         self._state = state
         self._data = data
         self._counter = counter
@@ -80,7 +112,8 @@ class Feed:
         self._gave = gave
         self._restarted = False
         self.skipped = skipped
-        self._to_pass_over = 0
+        self._fetched = fetched
+        self._open_data = open_data
         self.batches: Iterable[Any] = ()
         self.stale = False
         self.gave_out = False
@@ -95,10 +128,17 @@ class Feed:
         """Batches that the present epoch has had."""
         return self.skipped if self._state.resumed else self._count() - self._first
 
+    @property
+    def fetched(self) -> int:
+        """Batches that the present iterator has given, whichever epoch had them; 0 when none is open."""
+        if self._iterator is None:
+            return self._fetched or 0
+        return self._count() - self._opened_at
+
     def begin(self) -> None:
         """Begin an epoch: from here on its batches are counted."""
         self._first = self._count() - self.skipped
-        self._to_pass_over, self.skipped = self.skipped, 0
+        self.skipped = 0
         self._state.resumed = False
         self._aim()
 
@@ -116,12 +156,9 @@ class Feed:
             return False
         if state.max_iters is not None and count >= state.max_iters:
             raise Terminate
-        if self._iterator is None:
-            self._iterator = self._nothing() if self._data is None else iter(self._data)
-            self._opened_at = count
-            self._pass_over()
+        iterator = self._open(count) if self._iterator is None else self._iterator
         self.stale = False
-        self.batches = self._iterator if self.target == math.inf else islice(self._iterator, int(self.target) - count)
+        self.batches = iterator if self.target == math.inf else islice(iterator, int(self.target) - count)
         return True
 
     def ran_out(self) -> bool:
@@ -198,20 +235,20 @@ class Feed:
         while self._count() < self.target:
             yield None
 
-    def _pass_over(self) -> None:
-        """Read again what the epoch had before its run was left, and drop it."""
-        number, self._to_pass_over = self._to_pass_over, 0
-        while number and self._iterator is not None:
-            passed = sum(1 for _ in islice(self._iterator, number))
-            number -= passed
-            self._opened_at = self._count() - passed
-            if number and passed:  # the epoch is longer than the data
-                self._iterator = iter(self._data)
-            elif not passed:
-                return
+    def _open(self, count: int) -> Iterator[Any]:
+        """Begin to read; what was read before the run was left is read again, and dropped."""
+        number, self._fetched = count - self._first if self._fetched is None else self._fetched, 0
+        passed = 0
+        if self._data is None:
+            self._iterator = self._nothing()
+        else:
+            self._iterator, passed = self._open_data(self._data, number)
+        self._opened_at = count - passed
+        return self._iterator
 
     def _close_iterator(self) -> None:
         iterator, self._iterator = self._iterator, None
+        self._fetched = 0
         self.batches = ()
         if iterator is not self._data:
             getattr(iterator, "close", _nothing)()

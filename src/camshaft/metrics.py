@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -135,6 +136,26 @@ class _Compute:
 
     def __call__(self, engine: Engine) -> None:
         engine.state.metrics[self.name] = _plain(self.metric.compute())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the metric has counted so far."""
+        return {
+            name: {"updates": metric.update_count, "state": dict(metric.metric_state)}
+            for name, metric in self._metrics()
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on counting."""
+        for name, metric in self._metrics():
+            for attribute, value in state_dict[name]["state"].items():
+                setattr(metric, attribute, copy.deepcopy(value))
+            metric._update_count, metric._computed = state_dict[name]["updates"], None  # which have no other setter
+
+    def _metrics(self) -> list[tuple[str, torchmetrics.Metric]]:
+        """The metric, or those of a collection, whose values are brought up to date by asking for them."""
+        if isinstance(self.metric, torchmetrics.MetricCollection):
+            return [(str(name), metric) for name, metric in self.metric.items()]
+        return [("metric", self.metric)]
 
 
 def _plain(value: Any) -> Any:

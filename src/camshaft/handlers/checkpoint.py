@@ -234,10 +234,11 @@ class _Saver:
 class Checkpoint(_Saver):
     """Saves the states of objects at an event, the best or the last few, in files that are always whole.
 
-    ``trainer.add_event_handler(Events.EPOCH_COMPLETED, handler)``. A file is named by the prefix, the object (``checkpoint`` for several), the step and the score, as
-    ``best_model_3_accuracy=0.9750.pt``. It holds the state dict of a single object, or those of several by name; of
-    modules wrapped for parallel training that of the inner one. At any moment every file of such a name is whole, and
-    a superseded one is removed when the new one is there. In distributed training rank 0 writes.
+    ``trainer.add_event_handler(Events.EPOCH_COMPLETED, handler)``. A file is named by the prefix, the object
+    (``checkpoint`` for several), the step and the score, as ``best_model_3_accuracy=0.9750.pt``. It holds the state
+    dict of a single object, or those of several by name; of modules wrapped for parallel training that of the inner
+    one. At any moment every file of such a name is whole, and a superseded one is removed when the new one is there. In
+    distributed training rank 0 writes.
 
     Among the objects can be engines, other handlers, and this handler itself, whose ranking then goes on after a
     restart.

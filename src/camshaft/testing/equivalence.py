@@ -74,7 +74,7 @@ class _Run:
     error: BaseException | None = None
 
     @classmethod
-    def of(cls, build: Build, data: Any, limits: dict[str, int | None], seed: int) -> _Run:
+    def of(cls, build: Build, data: Any, limits: dict[str, Any], seed: int) -> _Run:
         """Build and run."""
         _seed(seed)
         built = build if isinstance(build, (Engine, tuple)) else build()

@@ -323,7 +323,7 @@ class EngineStateMachine(RuleBasedStateMachine):
 
     # -- what the rules are made of ----------------------------------------------------------------------------------
 
-    def _begin(self, limits: dict[str, int], drive: Callable[..., None]) -> None:
+    def _begin(self, limits: dict[str, Any], drive: Callable[..., None]) -> None:
         self.check()  # a rule of a subclass may have gone before, within the same step
         loop = self.engine.loop
         if self._limit is not None and loop.passes:
@@ -359,11 +359,11 @@ class EngineStateMachine(RuleBasedStateMachine):
         asked, done = limits.get(kind, limit), self._counts[counting.name]
         return "refused" if asked < done else "goes on" if asked > done else "anew"
 
-    def _begin_steps(self, *data: Any, **limits: int) -> None:
+    def _begin_steps(self, *data: Any, **limits: Any) -> None:
         self.steps = self.engine.steps(*data, **limits)
         self.step()
 
-    def _run(self, *data: Any, **limits: int) -> None:
+    def _run(self, *data: Any, **limits: Any) -> None:
         self._drive(partial(self.engine.run, *data, **limits))
 
     def _drive(self, call: Callable[[], Any]) -> Any:

@@ -1,0 +1,63 @@
+"""States of random generators: those that a process has anyway, and those of data loaders and of a user."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+__all__ = ["generators_of", "load_random_states", "random_states"]
+
+
+def random_states() -> dict[str, Any]:
+    """The states of the generators of Python, NumPy, torch and its GPUs, as plain values and tensors."""
+    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    if "numpy" in sys.modules:
+        kind, keys, *rest = sys.modules["numpy"].random.get_state()
+        states["numpy"] = (kind, keys.tolist(), *rest)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def load_random_states(states: Mapping[str, Any]) -> None:
+    """Let the generators go on from what :func:`random_states` gave; where there are fewer GPUs, a warning says so."""
+    random.setstate(states["python"])
+    torch.set_rng_state(states["torch"])
+    if "numpy" in states:
+        import numpy
+
+        numpy.random.set_state(states["numpy"])
+    if "cuda" in states:
+        here = torch.cuda.device_count()
+        if here < len(states["cuda"]):
+            warnings.warn(
+                f"random states of {len(states['cuda'])} GPUs were saved, and there are {here} here: what is random "
+                f"on them goes on differently",
+                stacklevel=2,
+            )
+        for device, state in enumerate(states["cuda"][:here]):
+            torch.cuda.set_rng_state(state, device)
+
+
+def generators_of(data: Any) -> dict[str, torch.Generator]:
+    """The generators that a data loader and its samplers have of their own, each once, by where they are."""
+    found: dict[str, torch.Generator] = {}
+    for place, owner in _owners(data):
+        generator = getattr(owner, "generator", None)
+        if isinstance(generator, torch.Generator) and all(generator is not other for other in found.values()):
+            found[place] = generator
+    return found
+
+
+def _owners(data: Any) -> Iterator[tuple[str, Any]]:
+    batch_sampler = getattr(data, "batch_sampler", None)
+    yield "loader", data
+    yield "sampler", getattr(data, "sampler", None)
+    yield "batch_sampler", batch_sampler
+    yield "batch_sampler.sampler", getattr(batch_sampler, "sampler", None)
+    yield "dataset", getattr(data, "dataset", None)
