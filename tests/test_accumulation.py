@@ -120,10 +120,48 @@ def test_a_skipped_batch_is_not_counted_and_what_is_left_is_stepped_behind_the_e
     assert stepped_at(trainer, batches()) == [4, 7]  # 1 2 4, and 5 6
 
 
-def test_a_terminated_epoch_leaves_its_gradients_to_the_next():
-    trainer, _ = accumulating()
+def test_a_terminated_epoch_drops_what_it_left():
+    trainer, model = accumulating()
+    twin = copy.deepcopy(model)
+    optimizer = sgd(twin)
+    torch.manual_seed(5)
+    data = batches()
+    for length in (2, 7):
+        for index, (x, y) in zip(range(length), data, strict=False):
+            if index % 3 == 0:
+                optimizer.zero_grad()
+            (criterion(twin.train()(x), y) / min(3, 7 - index // 3 * 3)).backward()
+            if index % 3 == 2 or index == 6:
+                optimizer.step()
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), trainer.terminate_epoch)
-    assert stepped_at(trainer, batches(), max_epochs=2) == [3, 6, 9]
+    torch.manual_seed(5)
+    assert stepped_at(trainer, batches(), max_epochs=2) == [5, 8, 9]
+    assert same(model, twin)
+
+
+def test_a_failed_epoch_drops_what_it_left():
+    trainer, _ = accumulating()
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=2))
+    def fail():
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        trainer.run(batches(), max_epochs=2)
+    assert stepped_at(trainer, batches(), max_epochs=2) == [5, 8, 9]
+
+
+def test_a_state_of_an_engine_of_ones_own_can_be_gone_on_with():
+    def build():
+        model = classifier()
+        return Engine(supervised_loop(model, sgd(model), criterion, gradient_accumulation_steps=2))
+
+    saved = []
+    first, second = build(), build()
+    first.add_event_handler(Events.ITERATION_COMPLETED(once=4), lambda engine: saved.append(engine.state_dict()))
+    first.run(batches(), max_epochs=2)
+    second.load_state_dict(saved[0])
+    assert stepped_at(second, batches()) == [6, 7, 9, 11, 13, 14]
 
 
 def test_a_run_that_starts_anew_forgets_what_the_last_one_left():

@@ -11,6 +11,7 @@ from camshaft import (
     Events,
     create_supervised_evaluator,
     create_supervised_trainer,
+    event,
     record,
     supervised_loop,
 )
@@ -123,6 +124,21 @@ def test_a_step_with_infinite_gradients_is_left_out_and_the_scale_backs_off():
     trainer.run(batches(), max_iters=1)
     assert all(map(torch.equal, before, model.parameters()))
     assert scaling.get_scale() == 512.0
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("call", ["terminate_epoch", "terminate"])
+def test_a_control_call_between_unscale_and_the_step_leaves_no_trace_in_the_scaler(call, steps):
+    model = classifier()
+    trainer = create_supervised_trainer(
+        model, sgd(model), criterion, scaler=scaler(), gradient_accumulation_steps=steps
+    )
+    trainer.add_event_handler(event("unscale_completed", once=1), getattr(trainer, call))
+    with record() as trace:
+        trainer.run(batches(), max_epochs=2)
+        trainer.run(batches(), max_epochs=3)
+    trace.assert_legal()
+    assert trainer.state.epoch == 3
 
 
 def test_the_loop_has_a_state_in_which_gradients_are_unscaled():

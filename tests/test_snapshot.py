@@ -2,8 +2,6 @@
 
 import copy
 import random
-import shutil
-import zipfile
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from camshaft import (
     BackpropEvents,
@@ -25,9 +23,10 @@ from camshaft import (
     event,
     record,
 )
-from camshaft.handlers import EMA, Checkpoint, CustomPeriodicEvent, EarlyStopping, LRScheduler
+from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
 from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
-from learning import Unsized, dataset, same, sgd, weights
+from camshaft.storage import StorageError, load
+from learning import Unsized, batches, classifier, dataset, same, sgd
 
 criterion = nn.CrossEntropyLoss()
 
@@ -132,8 +131,14 @@ class Training:
 
     def note(self, engine, what):
         state = engine.state
-        metrics = {f"{inner.name} {name}": value for inner in (engine, self.evaluator) for name, value in inner.state.metrics.items()}
-        self.seen.append((what, state.epoch, state.iteration, state.iterations_5, state.output, torch.rand(()).item(), metrics))
+        metrics = {
+            f"{inner.name} {name}": value
+            for inner in (engine, self.evaluator)
+            for name, value in inner.state.metrics.items()
+        }
+        self.seen.append(
+            (what, state.epoch, state.iteration, state.iterations_5, state.output, torch.rand(()).item(), metrics)
+        )
 
     def run(self, **limits):
         with record() as trace:
@@ -143,7 +148,11 @@ class Training:
 
     def states(self):
         objects = (self.model, self.optimizer, self.scaler, self.ema, self.schedule, self.stopping)
-        return [copy.deepcopy(obj.state_dict()) for obj in objects] + [random.random(), np.random.rand(), torch.rand(())]
+        return [copy.deepcopy(obj.state_dict()) for obj in objects] + [
+            random.random(),
+            np.random.rand(),
+            torch.rand(()),
+        ]
 
 
 def equal(a, b):
@@ -201,7 +210,10 @@ def check(folder, load, moment, at, **options):
 
 
 @pytest.mark.parametrize("load", LOADERS)
-@pytest.mark.parametrize(("moment", "at"), [("iteration_completed", 10), ("iteration_completed", 14), ("epoch_completed", 2), ("epoch_started", 2)])
+@pytest.mark.parametrize(
+    ("moment", "at"),
+    [("iteration_completed", 10), ("iteration_completed", 14), ("epoch_completed", 2), ("epoch_started", 2)],
+)
 def test_resumed_equals_uninterrupted(tmp_path, load, moment, at):
     check(tmp_path, LOADERS[load], moment, at)
 
@@ -210,3 +222,475 @@ def test_resumed_equals_uninterrupted(tmp_path, load, moment, at):
 @pytest.mark.parametrize("at", [10, 14])
 def test_resumed_equals_uninterrupted_with_workers(tmp_path, load, at):
     check(tmp_path, WITH_WORKERS[load], "iteration_completed", at)
+
+
+# -- each part of a file is needed ------------------------------------------------------------------------------------
+
+
+def without(*path):
+    """Takes something out of the state before it is loaded."""
+
+    def change(state):
+        for key in path[:-1]:
+            state = state[key]
+        state[path[-1]] = CHANGED[path[-1]](state[path[-1]]) if path[-1] in CHANGED else type(state[path[-1]])()
+
+    return change
+
+
+CHANGED = {
+    "python": lambda _: random.Random(5).getstate(),
+    "numpy": lambda state: (state[0], [1] * 624, *state[2:]),
+    "torch": lambda _: torch.Generator().manual_seed(5).get_state(),
+    "began": lambda began: (
+        began | {"process": began["process"] | {"torch": torch.Generator().manual_seed(5).get_state()}}
+    ),
+    "output": lambda _: 5.0,
+    "fetched": lambda fetched: fetched - 1,
+    "event_counts": lambda counts: dict.fromkeys(counts, 0),
+}
+PARTS = {
+    "python": ("noisy", "iteration_completed", 10, without("random", "python")),
+    "numpy": ("noisy", "iteration_completed", 10, without("random", "numpy")),
+    "torch": ("shuffled", "iteration_completed", 10, without("random", "torch")),
+    "generators": ("generator", "iteration_completed", 10, without("generators")),
+    "gradients": ("shuffled", "iteration_completed", 10, without("gradients", "model")),
+    "output": ("shuffled", "iteration_completed", 14, without("output")),
+    "metrics": ("shuffled", "iteration_completed", 10, without("metrics", "evaluator")),
+    "order of data": ("shuffled", "iteration_completed", 10, without("data", "began")),
+    "place in data": ("shuffled", "iteration_completed", 10, without("cursor", "fetched")),
+    "counts of filters": ("shuffled", "iteration_completed", 10, without("cursor", "event_counts")),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_without_any_part_of_the_file_the_resumed_run_is_another_one(tmp_path, monkeypatch, part):
+    load, moment, at, change = PARTS[part]
+    whole = Snapshot._state
+
+    def lacking(snapshot):
+        state = whole(snapshot)
+        change(state)
+        return state
+
+    monkeypatch.setattr(Snapshot, "_state", lacking)
+    with pytest.raises((AssertionError, ValueError)):
+        check(tmp_path, LOADERS[load], moment, at)
+
+
+@pytest.mark.parametrize(
+    "name", ["trainer: EMA", "trainer: LRScheduler", "trainer: loss", "trainer: mean", "evaluator: EarlyStopping"]
+)
+def test_every_handler_with_a_state_is_in_the_file(tmp_path, name):
+    training = Training(tmp_path)
+    left_at(training, "iteration_completed", 10)
+    (path,) = tmp_path.iterdir()
+    handlers = torch.load(path, weights_only=True)["handlers"]
+    assert name in handlers
+    assert sorted(handlers) == sorted(training.snapshot._handlers())
+
+
+# -- where it is asked for --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "moment", ["forward_started", "backward_completed", "get_batch_completed", "iterations_5_started"]
+)
+def test_asked_for_in_the_middle_of_an_iteration_it_is_written_when_that_is_over(tmp_path, moment):
+    training = Training(tmp_path)
+    training.trainer.add_event_handler(event(moment, once=2), training.snapshot)
+    training.run(max_epochs=2)
+    (path,) = tmp_path.iterdir()
+    iteration = {"iterations_5_started": 6, "get_batch_completed": 3}.get(moment, 2)
+    assert path.name == f"snapshot_000001_iteration_{iteration}.pt"
+
+
+def test_asked_for_by_a_nested_evaluator_it_is_written_when_the_epoch_is_over(tmp_path):
+    training = Training(tmp_path)
+    training.evaluator.add_event_handler(Events.ITERATION_COMPLETED(once=1), training.snapshot)
+    training.run(max_epochs=1)
+    (path,) = tmp_path.iterdir()
+    cursor = torch.load(path, weights_only=True)["cursor"]
+    assert (cursor["epoch"], cursor["iteration"], cursor["position"]) == (1, 7, None)
+
+
+def test_whatever_its_priority_all_handlers_have_had_the_event(tmp_path):
+    engine = Engine(lambda engine, batch: None)
+    engine.state.late = 0
+    engine.state_dict_user_keys.append("late")
+    snapshot = Snapshot(engine, tmp_path)
+    engine.add_event_handler(event(Events.ITERATION_COMPLETED, priority=5), snapshot)
+    engine.add_event_handler(
+        event(Events.ITERATION_COMPLETED, priority=-5),
+        lambda engine: setattr(engine.state, "late", engine.state.iteration),
+    )
+    engine.run([1, 2, 3])
+    assert [torch.load(path, weights_only=True)["cursor"]["late"] for path in sorted(tmp_path.iterdir())] == [2, 3]
+
+
+def test_outside_of_a_run_it_is_written_at_once(tmp_path):
+    engine = Engine(lambda engine, batch: None)
+    snapshot = Snapshot(engine, tmp_path)
+    snapshot()
+    assert [path.name for path in tmp_path.iterdir()] == ["snapshot_000001_iteration_0.pt"]
+
+
+def test_at_exception_raised_it_is_refused(tmp_path):
+    def fail(engine, batch):
+        raise ArithmeticError
+
+    engine = Engine(fail)
+    engine.add_event_handler(Events.EXCEPTION_RAISED, Snapshot(engine, tmp_path))
+    with pytest.raises(
+        TypeError, match="a run that failed in mid-iteration cannot be gone on with: attach it elsewhere"
+    ):
+        engine.run([1])
+
+
+def test_the_newest_files_are_kept_over_restarts_too(tmp_path):
+    for restart in range(2):
+        engine = Engine(lambda engine, batch: None)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, Snapshot(engine, tmp_path, n_saved=3))
+        engine.run(range(4))
+        last = 4 * (restart + 1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            f"snapshot_{number:06}_iteration_{number - 4 * restart}.pt" for number in range(last - 2, last + 1)
+        ]
+
+
+# -- loops and data of every kind -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(
+    samples=st.integers(1, 7),
+    epoch_length=st.none() | st.integers(1, 9),
+    max_epochs=st.integers(1, 4),
+    at=st.integers(1, 12),
+    moment=st.sampled_from(["iteration_completed", "epoch_completed", "epoch_started", "started", "completed"]),
+    sized=st.booleans(),
+)
+def test_batches_and_events_go_on_as_if_the_run_had_not_been_left(
+    tmp_path_factory, samples, epoch_length, max_epochs, at, moment, sized
+):
+    folder = tmp_path_factory.mktemp("snapshots")
+    data = list(range(samples)) if sized else Unsized(list(range(samples)))
+
+    def build():
+        engine, seen = Engine(lambda engine, batch: batch, "trainer"), []
+        for key in engine.loop.event_keys:
+            engine.add_event_handler(
+                key,
+                lambda *_, key=key: seen.append(
+                    (
+                        key,
+                        engine.state.epoch,
+                        engine.state.iteration,
+                        engine.state.batch if key == "iteration_completed" else None,
+                    )
+                ),
+            )
+        return engine, seen, Snapshot(engine, folder, n_saved=50)
+
+    engine, seen, snapshot = build()
+    taken = []
+    count = [0]
+
+    @engine.on(event(moment, priority=-2_000_000_000))
+    def take():
+        count[0] += 1
+        if count[0] == at:
+            taken.append(len(seen))
+
+    engine.add_event_handler(event(moment, event_filter=lambda engine, n: count[0] + 1 == at), snapshot)
+    engine.run(data, max_epochs=max_epochs, epoch_length=epoch_length)
+    if not taken:
+        return
+    other, resumed, _ = build()
+    assert other.resume() is not None
+    with record() as trace:
+        other.run(data)
+    trace.assert_legal()
+    again = [one for one in resumed if one[0] in ("started", "epoch_started")]
+    rest = seen[taken[0] :]
+    if moment == "completed":
+        assert resumed == [] or [one[0] for one in resumed][-1] == "completed"
+        return
+    skipped = 1 + (moment in ("iteration_completed", "epoch_started"))
+    assert resumed[skipped:] == rest
+    assert [one[0] for one in again[:skipped]] == ["started", "epoch_started"][:skipped]
+
+
+def test_a_loop_of_episodes_goes_on_with_the_next(tmp_path):
+    def build():
+        policy = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+
+        def act(engine, _):
+            policy(torch.rand(2)).sum().backward()
+
+        def update(engine, _):
+            optimizer.step()
+            optimizer.zero_grad()
+
+        engine = Engine(Loop("EPISODE", Loop("TIMESTEP", Phase("ACT", act), times=3), Phase("UPDATE", update)))
+        return engine, policy, Snapshot(engine, tmp_path, policy=policy, optimizer=optimizer)
+
+    torch.manual_seed(0)
+    whole, expected, _ = build()
+    whole.run(max_epochs=5)
+    torch.manual_seed(0)
+    left, _, snapshot = build()
+    left.add_event_handler("act_completed", lambda: left.state.timestep == 5 and snapshot())
+    left.add_event_handler(event("episode_completed", every=2), left.terminate)
+    left.run(max_epochs=5)
+    resumed, policy, _ = build()
+    resumed.run(max_epochs=5, resume="latest")
+    assert resumed.state.episode == 5
+    assert same(policy, expected)
+
+
+def test_generators_of_a_users_own_are_saved_when_they_are_named(tmp_path):
+    def build():
+        own = {"torch_rng": generator(), "python_rng": random.Random(3), "numpy_rng": np.random.default_rng(3)}
+        drawn = []
+        engine = Engine(
+            lambda engine, batch: drawn.append(
+                (
+                    torch.rand((), generator=own["torch_rng"]).item(),
+                    own["python_rng"].random(),
+                    own["numpy_rng"].random(),
+                )
+            )
+        )
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), Snapshot(engine, tmp_path, **own))
+        return engine, drawn
+
+    engine, drawn = build()
+    engine.run(range(6))
+    other, resumed = build()
+    other.run(range(6), resume="latest")
+    assert resumed == drawn[3:]
+
+
+def test_handlers_that_set_up_know_that_the_run_is_resumed_and_leave_no_trace(tmp_path):
+    def build():
+        model = nn.Linear(1, 1)
+        engine, told = Engine(lambda engine, batch: None), []
+        snapshot = Snapshot(engine, tmp_path, model=model)
+        engine.add_event_handler(Events.STARTED, lambda: nn.init.zeros_(model.weight))
+        engine.add_event_handler(
+            Events.STARTED | Events.EPOCH_STARTED | Events.ITERATION_STARTED(once=(3, 4)),
+            lambda engine: told.append((engine.last_event_name.name, engine.state.resumed, model.weight.item())),
+        )
+        return engine, model, snapshot, told
+
+    engine, model, snapshot, _ = build()
+    engine.add_event_handler(Events.ITERATION_STARTED(once=2), lambda: nn.init.constant_(model.weight, 5.0))
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), snapshot)
+    engine.run([1, 2, 3, 4])
+    engine, model, _, told = build()
+    engine.resume()
+    assert model.weight.item() == 5.0
+    engine.run([1, 2, 3, 4])
+    assert told == [("STARTED", True, 0.0), ("EPOCH_STARTED", True, 0.0), ("ITERATION_STARTED", False, 5.0)]
+
+
+def test_a_first_run_has_nothing_to_resume(tmp_path):
+    engine = Engine(lambda engine, batch: None)
+    Snapshot(engine, tmp_path / "not there yet")
+    assert engine.resume() is None
+    assert engine.run([1, 2], resume="latest").iteration == 2
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("at", [10, 14])
+def test_a_stateful_data_loader_keeps_its_own_position(tmp_path, workers, at):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+    check(
+        tmp_path,
+        lambda: stateful(dataset(), batch_size=8, shuffle=True, num_workers=workers, generator=generator()),
+        "iteration_completed",
+        at,
+    )
+
+
+def test_batches_are_passed_over_without_loading_them(tmp_path):
+    loaded = []
+
+    class Told(Dataset):
+        def __len__(self):
+            return 50
+
+        def __getitem__(self, index):
+            loaded.append(index)
+            return index
+
+    def build():
+        engine = Engine(lambda engine, batch: None)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=8), Snapshot(engine, tmp_path))
+        return engine
+
+    build().run(DataLoader(Told(), batch_size=5, shuffle=True, generator=generator()))
+    whole, loaded[:] = loaded[:], []
+    build().run(DataLoader(Told(), batch_size=5, shuffle=True, generator=generator()), resume="latest")
+    assert loaded == whole[40:]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (lambda: iter([1, 2, 3]), "can be read once; give data that can be iterated again"),
+        (lambda: DataLoader([1, 2, 3], num_workers=1, persistent_workers=True), "persistent_workers=True"),
+        (lambda: DataLoader([1, 2, 3], num_workers=1, in_order=False), "in_order=False"),
+    ],
+)
+def test_where_it_cannot_be_exact_a_warning_says_why_once(tmp_path, data, why):
+    engine = Engine(lambda engine, batch: None)
+    Snapshot(engine, tmp_path)
+    with pytest.warns(
+        UserWarning, match=f"a run that is resumed in the middle of its data may go on with others: .*{why}"
+    ) as told:
+        engine.run(data(), max_epochs=1)
+    assert len(told) == 1
+
+
+# -- files that cannot be gone on with --------------------------------------------------------------------------------
+
+
+def snapshots(folder, iterations=3, model=None):
+    model = classifier() if model is None else model
+    trainer = create_supervised_trainer(model, sgd(model), criterion)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, Snapshot(trainer, folder, model=model))
+    trainer.run(batches(), max_iters=iterations)
+    return trainer, sorted(folder.iterdir())
+
+
+def resume(folder, path="latest", **objects):
+    model = classifier()
+    trainer = create_supervised_trainer(model, sgd(model), criterion)
+    Snapshot(trainer, folder, **{"model": model} | objects)
+    return trainer.resume(path), trainer
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty])
+def test_a_damaged_newest_file_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
+    _, (older, newest) = snapshots(tmp_path)
+    damage(newest)
+    with pytest.warns(UserWarning) as told:
+        path, trainer = resume(tmp_path)
+    assert path == older
+    assert trainer.state.iteration == 2
+    (message,) = (str(one.message) for one in told)
+    assert newest.name in message
+    assert older.name in message
+    with pytest.raises(StorageError, match="is damaged, cut short, or was not written"):
+        resume(tmp_path, newest)
+    damage(older)
+    with pytest.raises(StorageError, match=f"{newest.name} is damaged"):
+        resume(tmp_path)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_flipped_byte_is_noticed_or_does_not_matter(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("flipped")
+    _, (_, newest) = snapshots(folder, model=nn.Linear(6, 3))
+    content = bytearray(newest.read_bytes())
+    whole = torch.load(newest, weights_only=True)
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    newest.write_bytes(content)
+    try:
+        loaded = load(newest)
+    except StorageError:
+        return
+    assert equal(loaded, whole)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return (print, ("it ran",))
+
+    torch.save({"camshaft snapshot": 1, "cursor": Runs()}, tmp_path / "snapshot_000001_iteration_1.pt")
+    with pytest.raises(StorageError, match="holds .*print, and loading that could run code"):
+        resume(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"camshaft snapshot": 2}, "is of version 2 of snapshots, and this camshaft reads 1: update it"),
+        ({"camshaft snapshot": None}, "is no snapshot: give a file that a Snapshot has written"),
+        ({"objects": {}}, "has no state of model: it was written with none"),
+    ],
+)
+def test_files_of_another_kind_give_one_clear_error(tmp_path, change, says):
+    _, (_, newest) = snapshots(tmp_path)
+    torch.save(torch.load(newest, weights_only=True) | change, newest)
+    with pytest.raises(ValueError, match=f"{newest.name} {says}"):
+        resume(tmp_path)
+
+
+def test_a_file_of_another_model_gives_one_clear_error(tmp_path):
+    snapshots(tmp_path, model=nn.Linear(6, 3))
+    with pytest.raises(
+        ValueError, match=r"snapshot_000003_iteration_3.pt: the state of model does not fit: Error"
+    ):
+        resume(tmp_path)
+
+
+def test_a_file_of_a_program_with_other_handlers_says_so(tmp_path):
+    snapshots(tmp_path)
+    model = classifier()
+    trainer = create_supervised_trainer(model, sgd(model), criterion)
+    Snapshot(trainer, tmp_path, model=model)
+    trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, EMA(model))
+    with pytest.warns(UserWarning, match="is of a program with other handlers: trainer: EMA is not in the file"):
+        trainer.resume()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        (lambda engine, folder: Snapshot("trainer", folder), TypeError, "'trainer' is no Engine"),
+        (lambda engine, folder: Snapshot(engine, folder, 0), ValueError, "n_saved=0 is no whole number of 1 or more"),
+        (
+            lambda engine, folder: Snapshot(engine, folder, lr=0.1),
+            TypeError,
+            r"lr=0.1 has no state_dict\(\) and load_state",
+        ),
+        (lambda engine, folder: [Snapshot(engine, folder) for _ in range(2)], ValueError, "has one already"),
+        (lambda engine, folder: engine.resume(), RuntimeError, "has nothing to resume with: make a Snapshot"),
+        (
+            lambda engine, folder: Snapshot(engine, folder) and engine.resume(folder / "x.pt"),
+            StorageError,
+            "does not exist",
+        ),
+    ],
+)
+def test_wrong_calls_are_refused(tmp_path, wrong, error, says):
+    with pytest.raises(error, match=says):
+        wrong(Engine(lambda engine, batch: None), tmp_path)
+
+
+def test_resuming_a_run_that_is_under_way_is_refused(tmp_path):
+    engine = Engine(lambda engine, batch: engine.resume())
+    Snapshot(engine, tmp_path)
+    with pytest.raises(RuntimeError, match="has a run that is not over: resume before"):
+        engine.run([1])

@@ -155,6 +155,35 @@ def test_loops_of_any_name_and_conditions_are_shown():
     assert names(tree) == [("EPISODE", ["RESET", ("TIMESTEP", ["ACT"]), ("TIMESTEP", ["ACT"]), "UPDATE"])] * 2
 
 
+class Stream:
+    """Batches of unknown number."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def test_states_that_share_events_are_told_apart_by_where_the_engine_stands():
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = create_supervised_trainer(model, optimizer, nn.CrossEntropyLoss(), gradient_accumulation_steps=2)
+    batches = [(torch.randn(4, 3), torch.randint(2, (4,))) for _ in range(3)]
+    tree, trace = shape(trainer, lambda: trainer.run(Stream(batches), max_epochs=1), "trainer")
+    fill, step = ("ITERATION", ["FORWARD", "BACKWARD"]), ("ITERATION", ["FORWARD", "BACKWARD", "OPTIM_STEP"])
+    batch = ["GET_BATCH", fill, "GET_BATCH", step, "GET_BATCH", fill, "GET_BATCH"]
+    assert names(tree) == [("EPOCH", [*batch, "LAST_OPTIM_STEP"])]
+    assert trace.count("optim_step_started") == 2
+
+
+def test_an_event_may_leave_one_state_and_enter_the_next():
+    phases = [Phase("A", work, started="begin", completed="middle"), Phase("B", work, started="middle")]
+    engine = Engine(phases)
+    tree, _ = shape(engine, lambda: engine.run([1]))
+    assert names(tree) == [("EPOCH", ["GET_BATCH", ("ITERATION", ["A", "B"])])]
+
+
 def test_without_a_profile_nothing_happens():
     engine = Engine(work)
     ProfilerRanges().attach(engine)

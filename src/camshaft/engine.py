@@ -620,7 +620,7 @@ class Engine:
             if self.active is not None:  # leaving its steps may have ended it
                 self.active.drop()
         state, loop = self.state, self._loop
-        goes_on = limits.go_on(state, loop, self._begun, self.finished)
+        goes_on = limits.go_on(state, loop, self._begun, self.finished) or self._saved is not None
         if goes_on:
             data = state.dataloader if data is None else data
             limits.check_length(state)

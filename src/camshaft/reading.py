@@ -37,12 +37,12 @@ class Reading:
             self._began = _states(data)
             return open_data(data, number)
         self._began = goes_on["began"]
-        if _is_stateful(data) and "loader" in goes_on and not _had_all(data, number):
-            data.load_state_dict(goes_on["loader"])
-            return iter(data), number
         now = _states(data)
-        _load_states(data, self._began)
         try:
+            if _is_stateful(data) and "loader" in goes_on:
+                data.load_state_dict(goes_on["loader"])
+                return iter(data), number
+            _load_states(data, self._began)
             return _behind(data, number)
         finally:
             _load_states(data, now)
@@ -165,7 +165,7 @@ def _why_inexact(data: Any) -> str | None:
         return "its DataLoader has in_order=False, so workers decide the order of batches; leave that out"
     if data.persistent_workers:
         return (
-            "its DataLoader has persistent_workers=True, whose random states go on over epochs and cannot be had; leave "
-            "that out, or use torchdata's StatefulDataLoader"
+            "its DataLoader has persistent_workers=True, whose random states go on over epochs and cannot be had; "
+            "leave that out, or use torchdata's StatefulDataLoader"
         )
     return None

@@ -40,9 +40,10 @@ class Snapshot:
     objects, ``trainer.resume("latest")`` and ``trainer.run(...)`` go on as if nothing had happened.
 
     In a file are, beside the objects named: where the run stands, counts of filters and position in the data;
-    ``state.metrics`` and ``state.output``; every handler and metric attached to the trainer, to engines nested in it and to engines named,
-    that has ``state_dict()`` and ``load_state_dict()``; gradients of modules named, where there are any; and the
-    states of random generators: of Python, NumPy, torch and its GPUs, of the data loaders and of their samplers.
+    ``state.metrics`` and ``state.output``; every handler and metric attached to the trainer, to engines nested in it
+    and to engines named, that has ``state_dict()`` and ``load_state_dict()``; gradients of modules named, where there
+    are any; and the states of random generators: of Python, NumPy, torch and its GPUs, of the data loaders and of their
+    samplers.
 
     Args:
         trainer: the engine whose run it is; :meth:`camshaft.Engine.resume` finds its snapshot by itself.
@@ -265,10 +266,10 @@ class _Stateful:
         Raises:
             TypeError: it has none.
         """
-        if isinstance(obj, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            return cls(obj, obj.module.state_dict, obj.module.load_state_dict)
+        inner = getattr(obj, "_orig_mod", obj)  # of torch.compile
+        inner = inner.module if isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else inner
         if hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict"):
-            return cls(obj, obj.state_dict, obj.load_state_dict)
+            return cls(obj, inner.state_dict, inner.load_state_dict)
         if isinstance(obj, torch.Generator):
             return cls(obj, obj.get_state, obj.set_state)
         if isinstance(obj, random.Random):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -56,6 +57,8 @@ class ProfilerRanges:
         self._name = ""
         self._heard: set[str] = set()
         self._paths: dict[str, Path] = {}
+        self._entered: dict[str, list[str]] = {}
+        self._left: dict[str, list[str]] = {}
         self._ranges: list[_Range] = []
 
     def attach(self, engine: Engine) -> None:
@@ -76,12 +79,15 @@ class ProfilerRanges:
     def _listen(self, engine: Engine) -> None:
         """Hear every event that enters or leaves a state, those registered since the last time too."""
         self._paths = dict(_paths(engine.loop))
-        calls: dict[str, Callable[..., None]] = dict.fromkeys(_ENDS, self._end)
-        calls["started"] = self._begin
-        calls["terminate_single_epoch"] = partial(self._leave_all_in, engine.loop.name)
+        self._entered, self._left = defaultdict(list), defaultdict(list)
         for state, entering, leaving in _states(engine.loop):
-            calls[entering] = partial(self._enter, state)
-            calls |= dict.fromkeys(leaving, partial(self._leave, state))
+            self._entered[entering].append(state)
+            self._left[leaving].append(state)
+        calls: dict[str, Callable[..., None]] = {key: partial(self._pass, key) for key in (*self._entered, *self._left)}
+        calls |= dict.fromkeys(_ENDS, self._end) | {"started": self._begin}
+        calls["terminate_single_epoch"] = partial(self._leave_all_in, engine.loop.name)
+        if engine.loop.data_loop is not None:
+            calls["iteration_skipped"] = partial(self._leave, engine.loop.data_loop.name)
         for key, call in calls.items():
             if key not in self._heard:
                 self._heard.add(key)
@@ -94,7 +100,17 @@ class ProfilerRanges:
     def _end(self, *_: Any) -> None:
         self._cut(0)
 
-    def _enter(self, state: str, *_: Any) -> None:
+    def _pass(self, key: str, engine: Engine) -> None:
+        """Several states may share an event: those that it enters or leaves are where the engine stands."""
+        where = engine.where
+        for state in self._left[key]:
+            if state in where:
+                self._leave(state)
+        for state in self._entered[key]:
+            if state in where:
+                self._enter(state)
+
+    def _enter(self, state: str) -> None:
         path = self._paths.get(state)
         if path is not None:
             self._go_to(path[:-1])
@@ -147,17 +163,11 @@ def _paths(loop: Loop) -> list[tuple[str, Path]]:
     return found
 
 
-def _states(loop: Loop) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Every state that lasts, with the event that enters it and those that leave it."""
-    found: list[tuple[str, str, tuple[str, ...]]] = []
-    for _, item in loop.walk():
-        if _takes_data(item):
-            found.append(("GET_BATCH", "get_batch_started", ("get_batch_completed",)))
-            found.append((item.name, item.started, (item.completed, "iteration_skipped")))
-        elif isinstance(item, (Loop, Phase)):
-            found.append((item.name, item.started, (item.completed,)))
-    found += [(free.name, free.events[0], (free.events[1],)) for free in loop.free if free.is_pair]
-    return found
+def _states(loop: Loop) -> list[tuple[str, str, str]]:
+    """Every state that lasts, with the events that enter and leave it."""
+    found = [(item.name, item.started, item.completed) for _, item in loop.walk() if isinstance(item, (Loop, Phase))]
+    found += [("GET_BATCH", "get_batch_started", "get_batch_completed") for _, item in loop.walk() if _takes_data(item)]
+    return found + [(free.name, free.events[0], free.events[1]) for free in loop.free if free.is_pair]
 
 
 def _takes_data(item: Any) -> bool:

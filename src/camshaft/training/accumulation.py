@@ -35,9 +35,9 @@ class Window:
         return cls(steps) if steps > 1 else None
 
     def begins(self, engine: Engine) -> bool:
-        """Whether the present batch is the first of a window."""
+        """Whether the present batch is the first of a window; each belongs to one epoch."""
         state = engine.state
-        if state.iteration > 1 and state.accumulated:  # what a run before this one left over counts no more
+        if 0 < getattr(state, "accumulated", 0) < engine.position:
             return False
         state.accumulated, state.window = 0, min(self.steps, _ahead(engine))
         return True

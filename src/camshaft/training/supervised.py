@@ -96,7 +96,9 @@ def supervised_loop(
       is divided by the number of batches in its window. The last window of an epoch, or of a run that ``max_iters``
       ends, has what is left: it is divided by its own number, and stepped with its last batch. In the first epoch
       over data of unknown length nobody knows which batch is the last: a shorter last window is divided by the full
-      number then, and LAST_OPTIM_STEP behind the iterations makes the step, with the events of OPTIM_STEP.
+      number then, and LAST_OPTIM_STEP behind the iterations makes the step, with the events of OPTIM_STEP. What
+      terminate_epoch() or a failure leaves of a window is dropped. Inside of a window ``engine.state_dict()`` lacks the
+      gradients: a :class:`~camshaft.Snapshot` has them.
     - With a ``scaler``, UNSCALE stands before OPTIM_STEP: gradients are clipped at UNSCALE_COMPLETED.
     - With an optimizer whose ``step`` requires a closure, such as ``torch.optim.LBFGS``, FORWARD and BACKWARD run
       inside of OPTIM_STEP as often as it asks. ``state.output`` is what is kept of the first time.
@@ -138,9 +140,15 @@ def supervised_loop(
             raise ValueError(f"{type(optimizer).__name__} asks for gradients as often as it likes: leave out {extra}")
         return _closure_loop(objective, optimizer)
 
+    is_unscaled = False
+
     def forward(engine: Engine, batch: Batch) -> Forward:
+        nonlocal is_unscaled
         if window is None or window.begins(engine):
             optimizer.zero_grad()
+            if is_unscaled:  # a control call came before the step, and the scaler waits for it
+                scaler.update()  # type: ignore[union-attr]
+                is_unscaled = False
         return objective.forward(batch)
 
     def backward(engine: Engine, batch: Batch) -> Any:
@@ -151,14 +159,18 @@ def supervised_loop(
         return objective.output(made)
 
     def unscale(engine: Engine, batch: Batch) -> None:
+        nonlocal is_unscaled
         scaler.unscale_(optimizer)  # type: ignore[union-attr]
+        is_unscaled = True
 
     def optim_step(engine: Engine, batch: Batch) -> None:
+        nonlocal is_unscaled
         if scaler is None:
             optimizer.step()
         else:
             scaler.step(optimizer)
             scaler.update()
+            is_unscaled = False
         if window is not None:
             window.close(engine)
 

@@ -1,0 +1,58 @@
+"""Kills trainings, and prints what came of it. Exits with 1 if anything did, or if not all kills were made."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes would wait for each other's threads
+
+from rich.console import Console
+from rich.table import Table
+
+from chaos.harness import Report, chaos
+from chaos.training import PLACES
+
+__all__ = ["main", "report"]
+
+
+def main() -> int:
+    """Kill and compare."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description="Kill trainings, and compare how they end.")
+    parser.add_argument("--kills", type=int, default=100, help="how many, at all places in turn")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="repeats what printed it")
+    options = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=True)
+    console.print(f"{options.kills} kills, seed {options.seed}")
+    began = perf_counter()
+    with TemporaryDirectory() as folder:
+        found = chaos(options.kills, options.seed, Path(folder))
+    report(console, found)
+    console.print(f"{perf_counter() - began:.0f} s")
+    return 0 if found.is_good else 1
+
+
+def report(console: Console, found: Report) -> None:
+    """Print what was found out."""
+    table = Table("killed in", "asked", "kills")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for place in found.asked:
+        table.add_row(PLACES[place], str(found.asked[place]), str(found.kills[place]))
+    table.add_section()
+    table.add_row("all", str(found.asked.total()), str(found.kills.total()))
+    console.print(table)
+    console.print(f"{found.trainings} trainings, resumed {found.resumes} times")
+    console.print(f"snapshots met after a kill: {found.unfinished} unfinished, {found.damaged} damaged")
+    console.print(f"differences from a training that nobody killed: {len(found.differences)}")
+    for line in found.differences:
+        console.print(f"  {line}", markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

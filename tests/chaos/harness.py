@@ -1,0 +1,208 @@
+"""Starts trainings, kills them, has others go on, and compares what comes of it with a training that nobody killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count, cycle, islice
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from camshaft import storage
+from chaos.training import PLACES, Stop, kept, train, uninterrupted
+
+__all__ = ["Report", "chaos"]
+
+PATIENCE = 120
+"""Seconds after which a process that has neither come to its place nor ended is given up."""
+
+TIMES = {"handler": 12, "write": 60, "evaluation": 8, "fetch": 32, "worker": 200}
+"""At which time at a place a training is killed, at most; the first one where not given."""
+
+ITERATIONS = 12
+"""How many iterations a process does before it is killed, at least, at most."""
+
+Spoil = Callable[[dict[str, Any]], None]
+
+# Processes are forked from one that has imported what takes long, and has done nothing yet.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["torch._dynamo", "sklearn.datasets", "camshaft.handlers", "camshaft.metrics"])
+
+
+@attrs.define
+class Report:
+    """What happened.
+
+    Attributes:
+        asked, kills: by place, how many kills were asked for, and how many there were.
+        trainings: how many were begun, killed again and again, and came to their end.
+        resumes: how many processes went on from a snapshot.
+        unfinished: snapshots that a kill has left half-written, under temporary names.
+        damaged: snapshots under their final names that cannot be loaded after a kill.
+        differences: what is not as in the training that nobody killed.
+    """
+
+    asked: Counter[str]
+    kills: Counter[str] = attrs.field(factory=Counter)
+    trainings: int = 0
+    resumes: int = 0
+    unfinished: int = 0
+    damaged: int = 0
+    differences: list[str] = attrs.field(factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there were all kills that were asked for, and nothing came of them."""
+        return self.kills == self.asked and not self.damaged and not self.differences
+
+
+def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None) -> Report:
+    """Kill so many times, at all places in turn: a training that was killed goes on, and is killed again until it ends.
+
+    Args:
+        kills: how many.
+        seed: decides where comes when, and how far a training gets before.
+        folder: an empty one, which takes the files of all trainings.
+        spoil: changes the contents of each snapshot before a process goes on from it.
+    """
+    places = list(islice(cycle(PLACES), kills))
+    report = Report(Counter(places))
+    chance = random.Random(seed)
+    chance.shuffle(places)
+    whole = folder / "uninterrupted"
+    whole.mkdir()
+    _Process(uninterrupted, whole).end()
+    while places:
+        report.trainings += 1
+        left, training = len(places), folder / f"training_{report.trainings}"
+        training.mkdir()
+        try:
+            _kill_again_and_again(training, places, chance, report, spoil)
+            found = [*_wrong_lines(kept(training), kept(whole)[0]), *_wrong_states(training, whole)]
+        except _Failed as failed:
+            found = [str(failed)]
+        report.differences += [f"training {report.trainings}: {one}" for one in found]
+        if len(places) == left:  # a whole training has not come there
+            places.pop()
+    return report
+
+
+def _kill_again_and_again(
+    folder: Path, places: list[str], chance: random.Random, report: Report, spoil: Spoil | None
+) -> None:
+    """Kill a training at places that are taken from the end of a list, until it has ended.
+
+    Raises:
+        _Failed: it ended otherwise.
+    """
+    for number in count():
+        report.resumes += any(folder.glob("snapshot_*.pt"))
+        if not places:
+            return _Process(train, folder, number, None).end()
+        ours, theirs = processes.Pipe(duplex=False)
+        times = chance.randint(1, TIMES.get(places[-1], 1))
+        stop = Stop(places[-1], chance.randint(0, ITERATIONS), times, theirs)
+        process = _Process(train, folder, number, stop)
+        theirs.close()
+        if not process.is_killed(ours):
+            return process.end()
+        report.kills[places.pop()] += 1
+        _look_through(folder, report, spoil)
+    return None
+
+
+class _Failed(Exception):
+    """A process did not end as it was meant to."""
+
+
+class _Process:
+    """A process of a training."""
+
+    def __init__(self, program: Callable[..., None], *args: Any) -> None:
+        self.name = f"{program.__name__}({', '.join(map(str, args[1:2]))})"
+        self._process = processes.Process(target=program, args=args)
+        self._process.start()
+
+    def is_killed(self, reached: Any) -> bool:
+        """Kill it when it says that it has come to its place; False when it ends without."""
+        if reached not in wait([reached, self._process.sentinel], PATIENCE):
+            return False
+        there = reached.recv()
+        self._process.kill()
+        self._process.join()
+        if there != self._process.pid:  # a worker, which would stay there
+            os.kill(there, signal.SIGKILL)
+        if self._process.exitcode != -signal.SIGKILL:
+            raise _Failed(f"{self.name} ended with {self._process.exitcode} before it was killed")
+        return True
+
+    def end(self) -> None:
+        """Wait until it has ended by itself."""
+        self._process.join(PATIENCE)
+        if self._process.exitcode is None:
+            self._process.kill()
+            raise _Failed(f"{self.name} did not end in {PATIENCE} s")
+        if self._process.exitcode:
+            raise _Failed(f"{self.name} ended with {self._process.exitcode}; what it has printed says why")
+
+
+def _look_through(folder: Path, report: Report, spoil: Spoil | None) -> None:
+    """See what a process has left."""
+    report.unfinished += sum(map(storage.is_temporary, folder.iterdir()))
+    for path in folder.glob("snapshot_*.pt"):
+        try:
+            state = storage.load(path)
+        except storage.StorageError:
+            report.damaged += 1
+            continue
+        if spoil is not None:
+            spoil(state)
+            storage.save(path, state)
+
+
+def _wrong_lines(logs: list[list[list[Any]]], whole: list[list[Any]]) -> Iterator[str]:
+    """Compare all that the processes have written down, what went lost by kills included, with the lines of one run."""
+    past = 0
+    for number, lines in enumerate(logs):
+        first = lines[0][0] if lines else past
+        if first > past:
+            yield f"process {number} began with line {first}, and no other had written line {past}"
+        past = first + len(lines)
+        for line, expected in zip(lines, whole[first:past] + [None] * len(lines), strict=False):
+            if line != expected:
+                yield f"process {number} wrote {line}, and the run that nobody killed {expected}"
+                break
+    if past != len(whole):
+        yield f"there are {past} lines, and not {len(whole)}"
+
+
+def _wrong_states(folder: Path, whole: Path) -> Iterator[str]:
+    """Compare what has become of everything, bit by bit."""
+    found, expected = (dict(_leaves(storage.load(one / "end.pt"))) for one in (folder, whole))
+    for place in found | expected:
+        if found.get(place) != expected.get(place):
+            yield f"{place} differs"
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """All values in a nest, by where they are; of tensors, what they consist of."""
+    if isinstance(value, dict):
+        value = value.items()
+    elif isinstance(value, (list, tuple)):
+        value = enumerate(value)
+    elif isinstance(value, torch.Tensor):
+        yield place, (value.dtype, value.shape, value.numpy().tobytes())
+        return
+    else:
+        yield place, repr(value)
+        return
+    for key, inner in value:
+        yield from _leaves(inner, f"{place}.{key}".removeprefix("."))

@@ -1,0 +1,433 @@
+"""What runs open is closed and what they hold is let go, however they end; other threads may come and go meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import io
+import itertools
+import multiprocessing
+import os
+import pty
+import sys
+import threading
+import tracemalloc
+import weakref
+from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from camshaft import Engine, Events, create_supervised_evaluator, create_supervised_trainer, handlers, record
+from camshaft.handlers import (
+    EMA,
+    BasicTimeProfiler,
+    Checkpoint,
+    ClipGradNorm,
+    ClipGradValue,
+    CustomPeriodicEvent,
+    EarlyStopping,
+    GradNorm,
+    HandlersTimeProfiler,
+    LRScheduler,
+    ModelCheckpoint,
+    ProfilerRanges,
+    ProgressBar,
+    TensorBoardLogger,
+    TerminateOnNan,
+    TimeLimit,
+    Timer,
+    global_step_from_engine,
+)
+from camshaft.metrics import Accuracy
+
+
+def nothing(engine, batch):
+    """A step that does nothing."""
+
+
+def broken(*_):
+    raise ValueError("broken")
+
+
+def press_ctrl_c(*_):
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def without_gc():
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+# -- every way to end -------------------------------------------------------------------------------------------------
+
+
+X = torch.tensor([[1.0, -1.0], [0.5, 2.0]]).repeat(6, 1)
+DATA = TensorDataset(X, (X[:, 0] > X[:, 1]).long())
+
+
+class BreaksInTheMiddle(TensorDataset):
+    """Its item 7 cannot be had."""
+
+    def __getitem__(self, index):
+        return broken() if index == 7 else super().__getitem__(index)
+
+
+def pair():
+    """A trainer, with an evaluator nested in it."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    trainer = create_supervised_trainer(model, optimizer, nn.functional.cross_entropy)
+    evaluator = create_supervised_evaluator(model, {"accuracy": Accuracy()})
+    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=DataLoader(DATA, batch_size=4))
+    return trainer, evaluator, model, optimizer
+
+
+def on_the_way(act, engine=0):
+    """A way to end: let this be done at the fourth of six iterations, or at the second of the evaluator."""
+
+    def end(engines, data):
+        engines[engine].add_event_handler(Events.ITERATION_COMPLETED(once=2 if engine else 4), act)
+        engines[0].run(data, max_epochs=2)
+
+    return end
+
+
+def fail_in_step(engines, data):
+    engines[0].add_event_handler("backward_completed", broken)
+    engines[0].run(data)
+
+
+def fail_in_data(engines, data):
+    engines[0].run(DataLoader(BreaksInTheMiddle(*data.dataset.tensors), num_workers=data.num_workers, batch_size=4))
+
+
+def leave_steps(engines, data):
+    for index, _ in enumerate(engines[0].steps(data, max_epochs=2)):
+        if index == 9:
+            return
+
+
+def interrupt_and_close(engines, data):
+    on_the_way(Engine.interrupt)(engines, data)
+    engines[0].close()
+
+
+ENDINGS = {
+    "completed": lambda engines, data: engines[0].run(data, max_epochs=2),
+    "terminated": on_the_way(Engine.terminate),
+    "terminated without COMPLETED": on_the_way(partial(Engine.terminate, skip_completed=True)),
+    "interrupted and closed": interrupt_and_close,
+    "interrupted and dropped": on_the_way(Engine.interrupt),
+    "failed in the step": fail_in_step,
+    "failed in a handler": on_the_way(broken),
+    "failed in the evaluator": on_the_way(broken, engine=1),
+    "failed in the data": fail_in_data,
+    "steps left midway": leave_steps,
+    "KeyboardInterrupt": on_the_way(press_ctrl_c),
+}
+FAILING = {"failed in the step", "failed in a handler", "failed in the evaluator", "failed in the data"}
+
+
+def end(ending, engines, data):
+    """Run until it ends in one of these ways, and let go of the error."""
+    try:
+        ENDINGS[ending](engines, data)
+    except (ValueError, KeyboardInterrupt) as error:
+        assert (ending in FAILING) == isinstance(error, ValueError)
+        return
+    assert ending not in {*FAILING, "KeyboardInterrupt"}
+
+
+def equip(stack, folder, console):
+    """A pair with everything around it that opens files, draws, measures and keeps."""
+    trainer, evaluator, model, optimizer = pair()
+    ProgressBar(console=console).attach(trainer, metric_names="all")
+    ProgressBar(console=console).attach(evaluator)
+    BasicTimeProfiler().attach(trainer)
+    HandlersTimeProfiler().attach(trainer)
+    ProfilerRanges().attach(trainer)
+    Timer().attach(trainer)
+    saver = Checkpoint({"model": model, "optimizer": optimizer}, folder / "checkpoints", require_empty=False)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(every=3), saver)
+    logger = stack.enter_context(TensorBoardLogger(folder / "logs"))
+    logger.attach_output_handler(trainer, Events.ITERATION_COMPLETED, "training")
+    logger.attach_output_handler(
+        evaluator, Events.COMPLETED, "validation", "all", global_step_transform=global_step_from_engine(trainer)
+    )
+    return trainer, evaluator
+
+
+def run_once(number, folder, console):
+    """One run, each with another ending, some with workers, others with all handlers."""
+    workers = int(number % 5 == 0)
+    data = DataLoader(DATA, batch_size=4, num_workers=workers, multiprocessing_context="fork" if workers else None)
+    with ExitStack() as stack:
+        engines = equip(stack, folder, console) if number % 2 else pair()[:2]
+        end(list(ENDINGS)[number % len(ENDINGS)], engines, data)
+
+
+def open_now():
+    """What the process has open: how many files, which threads, which child processes."""
+    threads = sorted(thread.name for thread in threading.enumerate())
+    return len(os.listdir("/proc/self/fd")), threads, multiprocessing.active_children()
+
+
+def resident():
+    """Megabytes of memory that are in use."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.fixture
+def console():
+    """A terminal that nobody reads."""
+    master, slave = pty.openpty()
+
+    def drain():
+        with suppress(OSError):  # the other side was closed
+            while os.read(master, 65536):
+                pass
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    with os.fdopen(slave, "w") as file:
+        yield Console(file=file)
+    reader.join()
+    os.close(master)
+
+
+def test_files_threads_processes_and_memory_are_back_after_200_runs_of_every_ending(tmp_path, console):
+    for number in range(22):
+        run_once(number, tmp_path, console)
+    gc.collect()
+    before, memory = open_now(), resident()
+    for number in range(200):
+        run_once(number, tmp_path, console)
+    for _ in range(2):  # workers of a paused run are let go of by the first
+        gc.collect()
+    assert open_now() == before
+    assert resident() - memory < 40
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_workers_and_files_are_gone_at_once_however_a_run_ends(ending):
+    data = DataLoader(DATA, batch_size=4, num_workers=1, multiprocessing_context="fork")
+    end(ending, pair()[:2], data)
+    with without_gc():
+        before = open_now()
+        end(ending, pair()[:2], data)
+        assert open_now() == before
+        assert before[2] == []
+
+
+def test_no_memory_is_kept_of_runs_that_are_over_however_they_end():
+    def all_endings(times):
+        for _ in range(times):
+            for ending in ENDINGS:
+                end(ending, pair()[:2], DataLoader(DATA, batch_size=4))
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        all_endings(2)
+        assert all_endings(9) - all_endings(2) < 50_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_million_iterations_leave_memory_flat(attached):
+    engine = Engine(nothing)
+    if attached:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: None)
+        engine.add_event_handler(Events.ITERATION_STARTED(every=1000), lambda engine: None)
+    engine.run(range(1000))
+    tracemalloc.start()
+    try:
+        engine.run(range(10_000))
+        kept, peak = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        engine.run(range(1_000_000))
+        kept_now, peak_now = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert engine.state.iteration == 1_000_000
+    assert kept_now - kept < 2000
+    assert peak_now - peak < 10_000
+
+
+# -- engines that nobody needs any more -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_engine_is_freed_without_the_garbage_collector_however_its_run_ended(ending):
+    end(ending, pair()[:2], DataLoader(DATA, batch_size=4))
+    with without_gc():
+        trainer, evaluator, model, _ = pair()
+        gone = [weakref.ref(trainer), weakref.ref(evaluator), weakref.ref(model)]
+        end(ending, (trainer, evaluator), DataLoader(DATA, batch_size=4))
+        del trainer, evaluator, model, _
+        assert [ref() for ref in gone] == [None] * 3
+
+
+def at(one, make):
+    """Attach a handler to an event of the trainer."""
+    return lambda trainer, evaluator, model, optimizer, folder: trainer.add_event_handler(
+        one, make(model, optimizer, folder)
+    )
+
+
+def to_trainer(make):
+    """Let a handler attach itself to the trainer."""
+    return lambda trainer, evaluator, model, optimizer, folder: make().attach(trainer)
+
+
+def attach_model_checkpoint(trainer, evaluator, model, optimizer, folder):
+    evaluator.add_event_handler(Events.COMPLETED, ModelCheckpoint(folder, "best"), {"model": model})
+
+
+def attach_logger(trainer, evaluator, model, optimizer, folder):
+    logger = TensorBoardLogger(folder)
+    logger.attach_output_handler(trainer, Events.ITERATION_COMPLETED, "training")
+    logger.attach_opt_params_handler(trainer, Events.EPOCH_STARTED, optimizer)
+    trainer.add_event_handler(Events.COMPLETED, logger.writer.close)
+
+
+def attach_logger_and_close_it(trainer, evaluator, model, optimizer, folder):
+    with TensorBoardLogger(folder) as logger:
+        logger.attach_output_handler(trainer, Events.ITERATION_COMPLETED, "training")
+
+
+def attach_early_stopping(trainer, evaluator, model, optimizer, folder):
+    stopping = EarlyStopping(5, lambda engine: engine.state.metrics["accuracy"], trainer)
+    evaluator.add_event_handler(Events.COMPLETED, stopping)
+
+
+def attach_checkpoint_of_itself(trainer, evaluator, model, optimizer, folder):
+    trainer.add_event_handler(Events.COMPLETED, Checkpoint({"trainer": trainer}, folder))
+
+
+def step_lr(model, optimizer, folder):
+    return LRScheduler(torch.optim.lr_scheduler.StepLR(optimizer, 1))
+
+
+BACKWARD, STEPPED = "backward_completed", "optim_step_completed"
+ATTACHED = {
+    "BasicTimeProfiler": to_trainer(BasicTimeProfiler),
+    "Checkpoint": at(Events.EPOCH_COMPLETED, lambda model, optimizer, folder: Checkpoint({"model": model}, folder)),
+    "ClipGradNorm": at(BACKWARD, lambda model, *_: ClipGradNorm(model.parameters(), 1.0)),
+    "ClipGradValue": at(BACKWARD, lambda model, *_: ClipGradValue(model.parameters(), 1.0)),
+    "CustomPeriodicEvent": to_trainer(lambda: CustomPeriodicEvent(n_iterations=2)),
+    "EMA": at(STEPPED, lambda model, *_: EMA(model)),
+    "GradNorm": at(BACKWARD, lambda model, *_: GradNorm(model.parameters())),
+    "HandlersTimeProfiler": to_trainer(HandlersTimeProfiler),
+    "LRScheduler": at(STEPPED, step_lr),
+    "ModelCheckpoint": attach_model_checkpoint,
+    "ProfilerRanges": to_trainer(ProfilerRanges),
+    "ProgressBar": to_trainer(lambda: ProgressBar(console=Console(file=io.StringIO()))),
+    "TensorBoardLogger, closed": attach_logger_and_close_it,
+    "TerminateOnNan": at(Events.ITERATION_COMPLETED, lambda *_: TerminateOnNan()),
+    "TimeLimit": to_trainer(lambda: TimeLimit(1000)),
+    "Timer": to_trainer(Timer),
+}
+HELD = {
+    "Checkpoint of the engine itself": attach_checkpoint_of_itself,
+    "EarlyStopping": attach_early_stopping,
+    "TensorBoardLogger": attach_logger,
+}
+"""What refers to the engine that holds it, because it was told to, and so leaves it to the garbage collector."""
+
+
+def gone_after_a_run(attach, folder):
+    trainer, evaluator, model, optimizer = pair()
+    attach(trainer, evaluator, model, optimizer, folder)
+    end("completed", (trainer, evaluator), DataLoader(DATA, batch_size=4))
+    return weakref.ref(trainer)
+
+
+@pytest.mark.parametrize("name", ATTACHED)
+def test_no_handler_that_is_not_told_to_keeps_an_engine_alive(name, tmp_path):
+    gone_after_a_run(ATTACHED[name], tmp_path / "before")
+    with without_gc():
+        assert gone_after_a_run(ATTACHED[name], tmp_path / "now")() is None
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_an_engine_that_its_handler_refers_to_is_freed_by_the_garbage_collector(name, tmp_path):
+    with without_gc():
+        gone = gone_after_a_run(HELD[name], tmp_path)
+        assert gone() is not None
+        gc.collect()
+        assert gone() is None
+
+
+def test_each_handler_was_tried():
+    tried = {name.split(",")[0].split(" of ")[0] for name in (*ATTACHED, *HELD)}
+    assert tried == set(handlers.__all__) - {"global_step_from_engine"}
+
+
+# -- other threads ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def beside(work):
+    """Do something in another thread meanwhile; threads take turns as often as they can."""
+    errors, interval = [], sys.getswitchinterval()
+
+    def guarded():
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert errors == []
+
+
+def test_handlers_that_come_and_go_in_another_thread_disturb_nothing_and_stay_away_once_removed():
+    engine, stayed, seen, going = Engine(nothing), Counter(), [], threading.Event()
+    for one in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED(every=1)):
+        engine.add_event_handler(one, lambda engine, one: stayed.update([str(one)]), one)
+    engine.add_event_handler(Events.STARTED, going.set)
+
+    def come_and_go():
+        going.wait(60)
+        for number in range(10_000):
+            heard = []
+            one = Events.ITERATION_COMPLETED(every=1) if number % 2 else Events.ITERATION_COMPLETED
+            handle = engine.add_event_handler(one, lambda engine, heard=heard: heard.append(engine.state.iteration))
+            handle.remove()
+            seen.append((heard, engine.state.iteration))
+        done.append(True)
+
+    done = []
+    stop = lambda engine: engine.terminate() if done else None
+    engine.add_event_handler(Events.ITERATION_COMPLETED, stop)
+    with record() as trace, beside(come_and_go):
+        engine.run(itertools.count(), max_iters=10_000_000)
+    trace.assert_legal()
+    assert done
+    assert set(stayed.values()) == {engine.state.iteration} and len(stayed) == 3
+    assert trace.count(Events.ITERATION_COMPLETED) == engine.state.iteration
+    assert sum(map(len, (heard for heard, _ in seen))) > 100
+    assert all(max(heard, default=0) <= removed_at for heard, removed_at in seen)
+    assert all(len(heard) == len(set(heard)) for heard, _ in seen)
+    assert len(engine.handlers(Events.ITERATION_COMPLETED)) == 3
