@@ -279,6 +279,17 @@ def test_a_snapshot_is_written_from_which_new_objects_go_on_exactly(tmp_path, it
 # -- no run, failures -------------------------------------------------------------------------------------------------
 
 
+def test_a_signal_behind_what_writes_the_snapshot_waits_for_the_next_boundary(tmp_path):
+    trainer = Engine(lambda engine, batch: None, "trainer")
+    Snapshot(trainer, tmp_path)
+    between = event(Events.ITERATION_COMPLETED, once=2, priority=-1_500_000_000)
+    trainer.add_event_handler(between, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit), graceful_exit(trainer):
+        trainer.run(range(5))
+    assert trainer.state.iteration == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["snapshot_000001_iteration_3.pt"]
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_while_there_is_no_run_the_block_is_left_at_once(number):
     trainer, done = Engine(idle), []
@@ -730,6 +741,24 @@ def test_a_process_forked_in_the_block_passes_over_ctrl_c_and_is_ended_by_sigter
             trainer.run([0])
     """)
     assert child.ends() == (0, ["alive", "-15"], [])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked on POSIX")
+def test_a_process_forked_in_the_block_has_blocks_of_its_own():
+    child = Child("""
+        trainer = Engine(idle, "trainer")
+        with graceful_exit(trainer):
+            if os.fork() == 0:
+                trainer.add_event_handler(Events.ITERATION_STARTED(once=2), lambda: signal.raise_signal(signal.SIGTERM))
+                try:
+                    with graceful_exit(trainer):
+                        trainer.run(range(4))
+                except SystemExit as left:
+                    os._exit(left.code)
+            print(os.waitstatus_to_exitcode(os.wait()[1]))
+    """)
+    code, out, _ = child.ends()
+    assert (code, out) == (0, ["143"])
 
 
 def test_a_handler_that_python_did_not_set_stays_and_a_line_says_so():

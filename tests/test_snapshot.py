@@ -689,6 +689,13 @@ def test_wrong_calls_are_refused(tmp_path, wrong, error, says):
         wrong(Engine(lambda engine, batch: None), tmp_path)
 
 
+def test_a_folder_that_cannot_be_made_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    engine = Engine(lambda engine, batch: None)
+    with pytest.raises(StorageError, match="file/snapshots cannot be made: .*; choose another"):
+        Snapshot(engine, tmp_path / "file" / "snapshots")()
+
+
 def test_resuming_a_run_that_is_under_way_is_refused(tmp_path):
     engine = Engine(lambda engine, batch: engine.resume())
     Snapshot(engine, tmp_path)

@@ -123,7 +123,8 @@ class _GracefulExit:
 
     def at_boundary(self, engine: Engine) -> None:
         """Pause the run, if a signal came and it is not inside another one that will be paused."""
-        if self.signals and not self._around(engine):
+        waits = engine.snapshot is not None and engine.snapshot.is_wanted  # a signal came behind what writes it
+        if self.signals and not waits and not self._around(engine):
             engine.interrupt()
 
     def _around(self, engine: Engine) -> bool:

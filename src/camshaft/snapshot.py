@@ -52,6 +52,9 @@ class Snapshot:
         objects: whatever else has a state, by name: modules, optimizers, a GradScaler, an evaluator that handlers run
             by hand, a ``torch.Generator``, ``random.Random`` or ``numpy.random.Generator``.
 
+    Attributes:
+        is_wanted: whether a file was asked for and is not written yet.
+
     Raises:
         TypeError: ``trainer`` is no engine, or an object has no state to save.
         ValueError: ``n_saved`` is no whole number of 1 or more, or the trainer has a snapshot already.
@@ -70,7 +73,7 @@ class Snapshot:
         self._objects = {name: _Stateful.of(name, obj) for name, obj in objects.items()}
         self._modules = {name: obj for name, obj in objects.items() if isinstance(obj, nn.Module)}
         self._engines = [trainer, *(obj for obj in objects.values() if isinstance(obj, Engine) and obj is not trainer)]
-        self._is_wanted = False
+        self.is_wanted = False
         self._going_on: list[RemovableEventHandle] = []
         self._reading = Reading()
         trainer.snapshot = self
@@ -87,19 +90,19 @@ class Snapshot:
         """
         if engine is not None and not isinstance(engine, Engine):
             raise TypeError("Snapshot: a run that failed in mid-iteration cannot be gone on with: attach it elsewhere")
-        self._is_wanted = True
+        self.is_wanted = True
         if self.trainer.active is None:
             self._write_if_wanted(self.trainer)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _write_if_wanted(self, engine: Engine) -> None:
-        if self._is_wanted:
-            self._is_wanted = False
+        if self.is_wanted:
+            self.is_wanted = False
             self._write(engine)
 
     def _write(self, engine: Engine) -> None:
-        self.dirname.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(self.dirname)
         files = self._files()
         number = files[0][0] + 1 if files else 1
         counter = (engine.loop.data_loop or engine.loop).name.lower()

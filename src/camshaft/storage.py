@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-__all__ = ["StorageError", "is_temporary", "load", "save", "write_atomically"]
+__all__ = ["StorageError", "is_temporary", "load", "make_folder", "save", "write_atomically"]
 
 PREFIX, SUFFIX = ".camshaft-", ".tmp"
 
@@ -28,6 +28,18 @@ def is_temporary(path: str | Path) -> bool:
     """Whether a name is that of a file still being written, or left behind by a writer that was killed."""
     name = Path(path).name
     return name.startswith(PREFIX) and name.endswith(SUFFIX)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those around it, where they are not there.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the folder {folder} cannot be made: {error.strerror}; choose another") from error
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:

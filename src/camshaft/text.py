@@ -13,7 +13,7 @@ from camshaft.machine import LoopMachine
 from camshaft.table import COMPLETED, CONTROL, ENDS, FAILED, TERMINATED, Row
 from camshaft.trace import Trace
 
-__all__ = ["declaration", "loop_text", "machine_text", "trace_text"]
+__all__ = ["declaration", "duration", "loop_text", "machine_text", "trace_text"]
 
 OF_A_BATCH = ("get_batch_started", "get_batch_completed", "dataloader_stop_iteration", "iteration_skipped")
 
@@ -230,3 +230,11 @@ def _merged(blocks: list[tuple[str, list[str]]], depth: int) -> Iterator[str]:
         yield from first
         if alike:
             yield f"{'  ' * depth}... and {len(alike)} more like this"
+
+
+def duration(value: float) -> str:
+    """Seconds, as people read them."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-6:.3g} µs"

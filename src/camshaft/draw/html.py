@@ -9,7 +9,7 @@ from camshaft.draw.svg import svg
 from camshaft.events import event_name
 from camshaft.machine import LoopMachine
 
-__all__ = ["duration", "html", "page", "table"]
+__all__ = ["html", "page", "table"]
 
 STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #1c2430; --muted: #5d6878; --rule: #d8dee6; --bad: #b42318; }
@@ -81,11 +81,3 @@ def html(chart: Chart) -> str:
     transitions = table(["at", "event", "if", "leads to"], rows, ["code", "code", "code", "code"])
     body = f"<h1>{escape(chart.name)}</h1>\n<figure>\n{svg(chart)}</figure>\n<h2>Transitions</h2>\n{transitions}"
     return page(chart.title, body)
-
-
-def duration(value: float) -> str:
-    """Seconds, as people read them."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value / 1e-6:.3g} µs"

@@ -6,9 +6,10 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from camshaft.draw.diagram import run_diagram
-from camshaft.draw.html import duration, page, table
+from camshaft.draw.html import page, table
 from camshaft.draw.strip import strip
 from camshaft.events import event_name
+from camshaft.text import duration
 
 if TYPE_CHECKING:
     from camshaft.loop import Loop

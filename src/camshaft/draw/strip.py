@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from camshaft.draw.chart import visible
-from camshaft.draw.html import duration
 from camshaft.draw.layout import text_width
 from camshaft.loop import Loop
 from camshaft.spans import spans
+from camshaft.text import duration
 
 if TYPE_CHECKING:
     from camshaft.trace import Trace

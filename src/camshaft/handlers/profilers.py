@@ -456,7 +456,7 @@ def _cells(stats: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    from camshaft.draw.html import duration
+    from camshaft.text import duration
 
     if isinstance(value, tuple):
         seconds, index = value
