@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 MERMAID := tests/browser/node_modules/mermaid/dist/mermaid.min.js
 
-.PHONY: demo test test-long mutants bench lint diagrams browser clean
+.PHONY: demo test test-long mutants chaos bench lint diagrams browser clean
 
 demo: $(READY)
 	$(BIN)/python examples/custom_events_resnet18.py
@@ -21,6 +21,10 @@ test-long: lint
 # how much the tools notice: each judges some thousand changes of the loop, of what drives it, and of traces
 mutants: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m mutants
+
+# trainings that are killed, so many times, end as if nobody had: make chaos KILLS=20; SEED= repeats a run
+chaos: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m chaos --kills $(or $(KILLS),100) $(addprefix --seed=,$(SEED))
 
 # what it costs, against hand-written loops and pytorch-ignite
 bench: $(READY)

@@ -555,6 +555,33 @@ def test_of_wrapped_modules_the_inner_one_is_saved_and_loaded(tmp_path):
     assert same(wrapped.module.state_dict(), inner.state_dict())
 
 
+def test_of_compiled_modules_the_plain_one_is_saved_and_loaded(tmp_path):
+    inner = nn.Linear(2, 2)
+    engine = counting()
+    handler = Checkpoint({"model": nn.DataParallel(torch.compile(inner))}, tmp_path)
+    engine.add_event_handler(Events.COMPLETED, handler)
+    engine.run([0])
+    plain, compiled = nn.Linear(2, 2), torch.compile(nn.Linear(2, 2))
+    plain.load_state_dict(load(handler.last_checkpoint))
+    Checkpoint.load_objects({"model": compiled}, handler.last_checkpoint)
+    for module in (plain, compiled._orig_mod):
+        assert same(module.state_dict(), inner.state_dict())
+
+
+def test_the_compiler_is_not_imported_where_nothing_is_compiled(tmp_path):
+    code = """
+import sys
+from torch import nn
+from camshaft import Engine, Events
+from camshaft.handlers import Checkpoint
+engine = Engine(lambda engine, batch: None)
+engine.add_event_handler(Events.COMPLETED, Checkpoint({"model": nn.Linear(2, 2)}, sys.argv[1]))
+engine.run([0])
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=SERIAL, check=True, timeout=240)
+
+
 RANKS = """
 import sys
 import torch

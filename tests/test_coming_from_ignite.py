@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.engine
+import ignite.handlers
 import ignite.metrics
 import pytest
 import torch
@@ -154,6 +155,47 @@ def test_each_import_line_is_replaced_by_one_of_the_same_names():
         lines.setdefault(number, {}).setdefault(module.partition(".")[0], set()).add(name)
     assert all(line["ignite"] == line["camshaft"] for line in lines.values())
     assert len(lines) == len(list(rows("Import lines")))
+
+
+# -- arguments of metrics and handlers ---------------------------------------------------------------------------------
+
+ARGUMENTS = {name: there for names, there in rows("Arguments of metrics and handlers") for name in quoted(names)}
+IN_BOTH = {
+    name: (getattr(theirs, name), getattr(ours, name))
+    for theirs, ours in ((ignite.metrics, camshaft.metrics), (ignite.handlers, camshaft.handlers))
+    for name in sorted(set(dir(theirs)) & set(ours.__all__))
+}
+
+
+def unsaid(theirs: Callable[..., Any], ours: Callable[..., Any], row: str) -> set[str]:
+    """What is in the first signature, not in the second, and not in the row; a method attach() counts too."""
+    expected, found = (set(inspect.signature(function).parameters) for function in (theirs, ours))
+    if hasattr(theirs, "attach"):
+        expected.add("attach")
+    if hasattr(ours, "attach"):
+        found.add("attach")
+    return expected - found - {re.match(r"\w+", name).group() for name in quoted(row)}
+
+
+def test_every_metric_and_handler_of_both_has_its_row():
+    assert set(ARGUMENTS) == set(IN_BOTH)
+
+
+@pytest.mark.parametrize("name", IN_BOTH)
+def test_every_argument_is_the_same_or_named(name):
+    theirs, ours = IN_BOTH[name]
+    assert unsaid(theirs, ours, ARGUMENTS[name]) == set()
+    if ARGUMENTS[name] == SAME:
+        assert list(inspect.signature(theirs).parameters) == list(inspect.signature(ours).parameters)
+
+
+def test_an_argument_that_is_not_named_is_noticed():
+    assert unsaid(*IN_BOTH["EarlyStopping"], "`threshold`: `min_delta`. `attach`: none") == {
+        "cumulative_delta",
+        "min_delta_mode",
+        "mode",
+        "threshold_mode",
+    }
 
 
 def test_a_metric_of_ignite_attaches_itself():

@@ -85,6 +85,19 @@ def test_binary_accuracy_equals_torchmetrics_and_ignite(data):
     assert metrics["own"] == pytest.approx(foreign.run(batches).metrics["accuracy"])
 
 
+@pytest.mark.parametrize("shape", [(9,), (9, 4)])
+def test_predictions_of_one_class_are_binary_as_in_ignite(shape):
+    generator = torch.Generator().manual_seed(2)
+    batches = [
+        (torch.rand(shape, generator=generator).round().unsqueeze(1), torch.randint(2, shape, generator=generator))
+        for _ in range(4)
+    ]
+    engine, foreign = echo(), ignite.engine.Engine(lambda engine, batch: batch)
+    Accuracy().attach(engine, "accuracy")
+    ignite.metrics.Accuracy().attach(foreign, "accuracy")
+    assert engine.run(batches).metrics["accuracy"] == pytest.approx(foreign.run(batches).metrics["accuracy"])
+
+
 def test_accuracy_of_every_pixel_equals_ignite():
     generator = torch.Generator().manual_seed(3)
     batches = [
@@ -270,6 +283,8 @@ def test_a_second_metric_of_one_name_is_refused_and_the_first_works_on():
         (torch.zeros(4, 3), torch.zeros(5), r"predictions of shape \(4, 3\) do not fit labels of shape \(5,\)"),
         (torch.zeros(4), torch.zeros(5), r"predictions of shape \(4,\) do not fit labels of shape \(5,\)"),
         (torch.full((4,), 0.3), torch.zeros(4), r"binary predictions must be 0 or 1: round them in output_transform"),
+        (torch.full((4, 1), 0.3), torch.zeros(4), r"binary predictions must be 0 or 1: round them in output_transform"),
+        (torch.zeros(1), torch.tensor(0), r"predictions of shape \(1,\) do not fit labels of shape \(\)"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(y_pred, y, message):
@@ -277,6 +292,47 @@ def test_predictions_that_do_not_fit_are_refused(y_pred, y, message):
     Accuracy().attach(engine, "accuracy")
     with pytest.raises(ValueError, match=message):
         engine.run([(y_pred, y)])
+
+
+@pytest.mark.parametrize(
+    ("metric", "output", "kind"),
+    [
+        (Accuracy(), 0.5, r"float"),
+        (RunningAverage(Accuracy()), 0.5, r"float"),
+        (MulticlassAccuracy(3), torch.zeros(4, 3), r"Tensor of shape \(4, 3\)"),
+        (torchmetrics.MetricCollection([MulticlassAccuracy(3)]), {"loss": 0.5}, r"dict of loss"),
+        (Accuracy(), [1, 2, 3], r"list of 3"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told_with_the_metric_and_the_output(metric, output, kind):
+    engine = Engine(lambda engine, batch: output, "trainer")
+    attach(metric, engine, "acc")
+    says = (
+        rf"{type(metric).__name__} 'acc' of trainer cannot be updated with state.output \({kind}\): .*output_transform="
+    )
+    with pytest.raises(TypeError, match=says) as raised:
+        engine.run([0])
+    assert isinstance(raised.value.__cause__, TypeError)
+
+
+def test_so_is_what_output_transform_made_of_it():
+    engine = Engine(lambda engine, batch: 0.5, "trainer")
+    Accuracy().attach(engine, "acc", output_transform=lambda output: (output, output, output))
+    with pytest.raises(
+        TypeError, match=r"with what output_transform= makes \(tuple of 3\) of state.output \(float\): "
+    ):
+        engine.run([0])
+
+
+def test_what_is_raised_inside_a_metric_stays_as_it_is():
+    def loss_fn(y_pred, y):
+        raise ZeroDivisionError("inside")
+
+    engine = echo()
+    Loss(loss_fn).attach(engine, "loss")
+    with pytest.raises(ZeroDivisionError, match="inside") as raised:
+        engine.run([(torch.zeros(4), torch.zeros(4))])
+    assert raised.traceback[-1].name == "loss_fn"
 
 
 def test_a_loss_that_is_no_scalar_is_refused():

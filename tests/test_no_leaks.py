@@ -10,6 +10,7 @@ import os
 import pty
 import sys
 import threading
+import time
 import tracemalloc
 import weakref
 from collections import Counter
@@ -135,7 +136,14 @@ ENDINGS = {
     "steps left midway": leave_steps,
     "KeyboardInterrupt": on_the_way(press_ctrl_c),
 }
+PAUSED = {"interrupted and dropped", "steps left midway"}
+"""A paused run and its engine hold each other: dropped, they are left to the garbage collector."""
+
 FAILING = {"failed in the step", "failed in a handler", "failed in the evaluator", "failed in the data"}
+
+
+AT_ONCE = [ending for ending in ENDINGS if ending not in {*PAUSED, "failed in the data"}]
+"""Those after which nothing waits for the garbage collector; torch's own frames hold the error of a worker."""
 
 
 def end(ending, engines, data):
@@ -169,15 +177,20 @@ def equip(stack, folder, console):
 
 def run_once(number, folder, console):
     """One run, each with another ending, some with workers, others with all handlers."""
-    workers = int(number % 5 == 0)
+    ending = list(ENDINGS)[number % len(ENDINGS)]
+    workers = int(number % 5 == 0 and ending in AT_ONCE)
     data = DataLoader(DATA, batch_size=4, num_workers=workers, multiprocessing_context="fork" if workers else None)
     with ExitStack() as stack:
-        engines = equip(stack, folder, console) if number % 2 else pair()[:2]
-        end(list(ENDINGS)[number % len(ENDINGS)], engines, data)
+        equipped = number % 2 and ending != "steps left midway"  # after which a bar stands until the process ends
+        engines = equip(stack, folder, console) if equipped else pair()[:2]
+        end(ending, engines, data)
 
 
 def open_now():
     """What the process has open: how many files, which threads, which child processes."""
+    deadline = time.monotonic() + 10
+    while any(thread.name == "QueueFeederThread" for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.01)  # such a thread of a queue that was closed has been told to end
     threads = sorted(thread.name for thread in threading.enumerate())
     return len(os.listdir("/proc/self/fd")), threads, multiprocessing.active_children()
 
@@ -219,7 +232,7 @@ def test_files_threads_processes_and_memory_are_back_after_200_runs_of_every_end
     assert resident() - memory < 40
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", AT_ONCE)
 def test_workers_and_files_are_gone_at_once_however_a_run_ends(ending):
     data = DataLoader(DATA, batch_size=4, num_workers=1, multiprocessing_context="fork")
     end(ending, pair()[:2], data)
@@ -270,15 +283,25 @@ def test_a_million_iterations_leave_memory_flat(attached):
 # -- engines that nobody needs any more -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+def gone_after(ending):
+    trainer, evaluator, *_ = pair()
+    end(ending, (trainer, evaluator), DataLoader(DATA, batch_size=4))
+    return weakref.ref(trainer)
+
+
+@pytest.mark.parametrize("ending", [ending for ending in ENDINGS if ending not in PAUSED])
 def test_an_engine_is_freed_without_the_garbage_collector_however_its_run_ended(ending):
-    end(ending, pair()[:2], DataLoader(DATA, batch_size=4))
+    gone_after(ending)
     with without_gc():
-        trainer, evaluator, model, _ = pair()
-        gone = [weakref.ref(trainer), weakref.ref(evaluator), weakref.ref(model)]
-        end(ending, (trainer, evaluator), DataLoader(DATA, batch_size=4))
-        del trainer, evaluator, model, _
-        assert [ref() for ref in gone] == [None] * 3
+        assert gone_after(ending)() is None
+
+
+@pytest.mark.parametrize("ending", sorted(PAUSED))
+def test_an_engine_that_is_dropped_in_a_pause_is_freed_by_the_garbage_collector(ending):
+    with without_gc():
+        gone = gone_after(ending)
+        gc.collect()
+        assert gone() is None
 
 
 def at(one, make):
@@ -431,3 +454,143 @@ def test_handlers_that_come_and_go_in_another_thread_disturb_nothing_and_stay_aw
     assert all(max(heard, default=0) <= removed_at for heard, removed_at in seen)
     assert all(len(heard) == len(set(heard)) for heard, _ in seen)
     assert len(engine.handlers(Events.ITERATION_COMPLETED)) == 3
+
+
+class Breaks:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise ValueError("broken")
+        return index
+
+
+def test_workers_are_gone_though_the_error_is_held():
+    loader = DataLoader(Breaks(), num_workers=2, multiprocessing_context="fork")
+    with pytest.raises(ValueError, match="broken"):
+        Engine(lambda engine, batch: None).run(loader)
+    assert multiprocessing.active_children() == []
+
+
+def test_all_that_an_engine_held_is_freed_with_it():
+    model = torch.nn.Linear(2, 2)
+    trainer, evaluator = Engine(partial(lambda model, engine, batch: None, model)), create_supervised_evaluator(model)
+    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[(torch.ones(1, 2), torch.ones(1))])
+    trainer.run([1])
+    gone = [weakref.ref(trainer), weakref.ref(evaluator), weakref.ref(model)]
+    gc.collect()
+    gc.disable()
+    try:
+        del trainer, evaluator, model
+        assert [ref() for ref in gone] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_a_bar_goes_with_the_engine_that_was_left_in_the_middle():
+    from camshaft.handlers.progress import _Display
+
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as file:
+        engine = Engine(lambda engine, batch: None)
+        console = Console(file=file)
+        ProgressBar(console=console).attach(engine)
+        for one in engine.steps(range(5)):
+            if one is Events.ITERATION_COMPLETED:
+                break
+        del engine
+        gc.collect()
+        standing = console in _Display.standing
+        if standing:
+            _Display.standing[console]._stop()
+    os.close(master)
+    assert not standing
+
+
+# -- control calls from another thread ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def often():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def controlled(engine, ask):
+    """Run while another thread asks; returns what was raised there, and the iteration at which it had asked."""
+    found, going = [], threading.Event()
+    engine.add_event_handler(Events.EPOCH_STARTED(once=1), going.set)
+
+    def guarded():
+        going.wait(60)
+        try:
+            ask()
+            found.append(engine.state.iteration)
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    engine.run(itertools.count(), max_iters=1_000_000)
+    thread.join()
+    return found[0]
+
+
+def test_control_calls_from_another_thread_raise_nothing(often):
+    for _ in range(200):
+        engine = Engine(lambda engine, batch: None)
+        with record() as trace:
+            asked = controlled(engine, engine.terminate)
+        assert not isinstance(asked, BaseException), repr(asked)
+        trace.assert_legal()
+        assert trace.count(Events.TERMINATE) == 1
+
+
+def test_ten_thousand_interrupts_and_then_a_terminate_from_another_thread(often):
+    engine, done = Engine(lambda engine, batch: None), []
+
+    def ask():
+        for _ in range(10_000):
+            engine.interrupt()
+        done.append(True)
+
+    with record() as trace:
+        errors = []
+        going = threading.Event()
+        engine.add_event_handler(Events.STARTED, going.set)
+
+        def guarded():
+            going.wait(60)
+            try:
+                ask()
+            except BaseException as error:
+                errors.append(error)
+                done.append(True)
+
+        thread = threading.Thread(target=guarded)
+        thread.start()
+        engine.run(itertools.count(), max_iters=100_000_000)
+        pauses = 1
+        while not done:
+            engine.run()
+            pauses += 1
+        thread.join()
+    assert errors == []
+    trace.assert_legal()
+    assert trace.count(Events.INTERRUPT) >= pauses - 1 > 10
+
+
+def test_terminate_is_not_lost_while_a_lower_control_call_takes_effect(often):
+    for number in range(400):
+        engine = Engine(lambda engine, batch: None)
+
+        def ask():
+            for _ in range(number % 37):
+                engine.set_data(itertools.count())
+            engine.terminate()
+
+        asked = controlled(engine, ask)
+        assert asked >= 500_000 or engine.state.iteration < 1_000_000

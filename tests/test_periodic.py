@@ -180,6 +180,17 @@ def test_a_loop_without_iterations_is_refused_and_left_as_it_is():
     assert not engine.loop.free
 
 
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_second_one_of_a_length_is_refused_and_the_first_works_on(is_same):
+    engine, cpe = attached(n_iterations=2)
+    loop, handlers = engine.loop, [engine.handlers(key) for key in engine.loop.event_keys]
+    with pytest.raises(LoopError, match="trainer has a state ITERATIONS_2 already: use the events of that one"):
+        (cpe if is_same else CustomPeriodicEvent(n_iterations=2)).attach(engine)
+    assert engine.loop is loop
+    assert [engine.handlers(key) for key in engine.loop.event_keys] == handlers
+    assert firings(engine, cpe) == [("S", 1, 1), ("C", 2, 1), ("S", 3, 2), ("C", 4, 2)]
+
+
 def test_a_state_of_that_name_is_refused():
     engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("ITERATIONS_2", started="a", completed="b"), over=DATA)))
     with pytest.raises(LoopError, match="two states are named ITERATIONS_2"):

@@ -11,6 +11,7 @@ import sys
 import termios
 import textwrap
 import weakref
+from contextlib import suppress
 
 import numpy
 import pyte
@@ -19,6 +20,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+import camshaft
 from camshaft import (
     DATA,
     Engine,
@@ -463,7 +465,7 @@ def test_an_iteration_that_is_skipped_counts(log):
     log.bar.attach(engine, output_transform=lambda output: output + 1)  # which the skipped one does not have
     engine.add_event_handler(Events.ITERATION_STARTED(once=[2, 4]), lambda e: e.skip_iteration())
     engine.run(range(4))
-    assert log.lines == ["trainer  4/4  100%  output=1"]
+    assert log.lines == ["trainer  4/4  100%  output=3"]
 
 
 def test_a_run_without_data_has_its_bar(log):
@@ -529,6 +531,93 @@ def test_a_bar_that_is_attached_in_mid_epoch_finds_its_position(log):
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=8), lambda e: log.bar.attach(e))
     engine.run(range(5), max_epochs=2)
     assert log.lines == ["trainer epoch 2/2  5/5  100%"]
+
+
+# -- closing early --------------------------------------------------------------------------------------------------
+
+
+def act_at(event, call):
+    """An engine of two phases that does something once, in the fourth iteration."""
+    phases = [Phase("HALF", lambda engine, batch: "half"), Phase("WHOLE", count)]
+    engine = Engine(phases, name="trainer")
+    engine.add_event_handler(event, lambda e: call(e) if e.state.iteration == 4 else None)
+    return engine
+
+
+def fails(engine):
+    raise ArithmeticError
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        fails,
+        lambda engine: engine.terminate(),
+        lambda engine: engine.terminate(skip_completed=True),
+        lambda engine: engine.terminate_epoch(),
+        lambda engine: engine.terminate_epoch(skip_epoch_completed=True),
+        lambda engine: engine.interrupt(),
+    ],
+)
+@pytest.mark.parametrize(
+    ("event", "done"),
+    [(Events.ITERATION_STARTED, 3), ("whole_started", 3), ("whole_completed", 3), (Events.ITERATION_COMPLETED, 4)],
+)
+def test_the_last_line_of_a_bar_that_closes_early_has_what_is_over_and_its_values(log, event, done, call):
+    engine = act_at(event, call)
+    computing = camshaft.event(Events.ITERATION_COMPLETED, priority=1)
+    engine.add_event_handler(computing, lambda e: e.state.metrics.update(seen=e.state.iteration))
+    log.bar.attach(engine, ["seen"], output_transform=lambda output: output)
+    with suppress(ArithmeticError):
+        engine.run("abcdefghij", max_epochs=2)
+    first = log.lines[0]
+    assert first == f"trainer epoch 1/2  {done}/10  {done}0%  seen={done}  output={'abcd'[done - 1]}"
+
+
+@pytest.mark.parametrize("how", ["terminate", "interrupt"])
+def test_an_epoch_that_was_not_completed_does_not_count(log, how):
+    engine = Engine(count, name="trainer")
+    log.bar.attach(engine, event_name=Events.EPOCH_COMPLETED)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=7), getattr(engine, how))
+    engine.run(range(5), max_epochs=3)
+    assert log.lines == ["trainer epoch  1/3  33%"]
+    if how == "interrupt":
+        engine.run()
+        assert log.lines[1:] == ["trainer epoch  3/3  100%"]
+
+
+def test_neither_does_one_in_which_a_run_was_restored_and_ended_again(log):
+    saved = []
+    first = Engine(count)
+    first.add_event_handler(Events.ITERATION_COMPLETED(once=7), lambda e: saved.append(e.state_dict()))
+    first.run(range(5), max_epochs=3)
+    second = Engine(count, name="trainer")
+    second.load_state_dict(saved[0])
+    log.bar.attach(second, event_name=Events.EPOCH_COMPLETED)
+    second.add_event_handler(Events.ITERATION_COMPLETED(once=8), second.terminate)
+    second.run(range(5))
+    assert log.lines == ["trainer epoch  1/3  33%"]
+
+
+def test_a_bar_that_moves_at_a_phase_counts_the_passes_that_had_it(log):
+    engine = act_at("whole_completed", fails)
+    log.bar.attach(engine, event_name="half_completed", output_transform=lambda output: output)
+    with pytest.raises(ArithmeticError):
+        engine.run("abcdefghij")
+    assert log.lines == ["trainer  4/10  40%  output=half"]
+
+
+def test_a_value_that_cannot_be_read_does_not_hide_what_ended_the_run(log):
+    def transform(output):
+        if output == "d":
+            raise TypeError
+        return output
+
+    engine = act_at(Events.ITERATION_COMPLETED(every=2), fails)
+    log.bar.attach(engine, event_name=Events.ITERATION_COMPLETED(every=3), output_transform=transform)
+    with pytest.raises(ArithmeticError):
+        engine.run("abcdefghij")
+    assert log.lines == ["trainer  4/10  40%  output=c"]
 
 
 # -- values ---------------------------------------------------------------------------------------------------------

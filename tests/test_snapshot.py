@@ -649,9 +649,7 @@ def test_files_of_another_kind_give_one_clear_error(tmp_path, change, says):
 
 def test_a_file_of_another_model_gives_one_clear_error(tmp_path):
     snapshots(tmp_path, model=nn.Linear(6, 3))
-    with pytest.raises(
-        ValueError, match=r"snapshot_000003_iteration_3.pt: the state of model does not fit: Error"
-    ):
+    with pytest.raises(ValueError, match=r"snapshot_000003_iteration_3.pt: the state of model does not fit: Error"):
         resume(tmp_path)
 
 

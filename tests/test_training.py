@@ -3,6 +3,7 @@
 import copy
 from collections import namedtuple
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -352,9 +353,23 @@ def test_the_arguments_can_be_given_by_position_in_the_known_order(model, datase
 
 
 @KINDS
-def test_a_batch_that_is_no_pair_says_what_to_give(model, kind):
-    with pytest.raises(ValueError, match=r"a batch of type Tensor is no pair \(x, y\): give prepare_batch="):
-        engines(model)[kind].run([torch.zeros(3, FEATURES)])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        torch.zeros(3, FEATURES),
+        torch.zeros(2, FEATURES),
+        numpy.zeros((2, FEATURES)),
+        {"x": torch.zeros(3, FEATURES), "y": torch.zeros(3)},
+        "xy",
+        b"xy",
+        (torch.zeros(3, FEATURES), torch.zeros(3), 1.0),
+        3,
+    ],
+)
+def test_a_batch_that_is_no_pair_says_what_to_give(model, kind, batch):
+    says = rf"a batch of type {type(batch).__name__} is no pair \(x, y\): give prepare_batch="
+    with pytest.raises(ValueError, match=says):
+        engines(model)[kind].run([batch])
 
 
 # -- the loop as data -----------------------------------------------------------------------------------------------

@@ -99,6 +99,7 @@ class Engine:
         self.snapshot: Snapshot | None = None
         # for the modules that run, record and print it, not for users:
         self.switchboard = Switchboard()
+        self.namespace: dict[str, Any] = {}
         self.active: Run | None = None
         self.finished = False
         self.runs = 0
@@ -114,6 +115,10 @@ class Engine:
         self._guard_orders()
         for nested in loop.nested:
             self._nest(nested)
+
+    def __del__(self) -> None:
+        if getattr(self, "active", self) is None:  # made, and without a paused run, whose loop closes itself
+            self.namespace.clear()  # it and its functions refer to each other: they would hold models and handlers
 
     def __repr__(self) -> str:
         return f"<Engine {self.name}, {self.active.status if self.active else 'idle'}, {self.place}>"
@@ -164,6 +169,7 @@ class Engine:
             return
         self._hold(loop)
         self.program: Program = program
+        self.namespace.clear()
         self.namespace = program.namespace(loop)
         for counter in loop.counters:
             if not hasattr(self.state, counter):

@@ -55,8 +55,16 @@ def open_data(data: Any, number: int) -> tuple[Iterator[Any], int]:
     return iterator, passed
 
 
-def _nothing() -> None:
-    """Closing an iterator that has nothing to close."""
+def _close(iterator: Any) -> None:
+    """Close an iterator that can be closed.
+
+    A DataLoader's has only its finalizer to stop its workers, which comes late where an error holds the iterator.
+    """
+    if hasattr(iterator, "_shutdown_workers"):
+        if not iterator._persistent_workers:
+            iterator._shutdown_workers()
+    elif hasattr(iterator, "close"):
+        iterator.close()
 
 
 class Feed:
@@ -251,4 +259,4 @@ class Feed:
         self._fetched = 0
         self.batches = ()
         if iterator is not self._data:
-            getattr(iterator, "close", _nothing)()
+            _close(iterator)

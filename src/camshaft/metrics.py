@@ -87,7 +87,8 @@ def attach(
         What detaches it again; the last result stays in ``state.metrics``.
 
     Raises:
-        TypeError: ``metric`` is no torchmetrics metric, or ``usage`` no :class:`Usage`.
+        TypeError: ``metric`` is no torchmetrics metric, or ``usage`` no :class:`Usage`. While it runs: ``update`` does
+            not take what it is given.
         ValueError: the engine has a metric of that name already, or never fires one of the events.
     """
     if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
@@ -110,12 +111,21 @@ def attach(
     @torch.no_grad()
     def update(engine: Engine) -> None:
         seen = output_transform(engine.state.output)
-        if isinstance(seen, Mapping):
-            metric.update(**seen)
-        elif isinstance(seen, (tuple, list)):
-            metric.update(*seen)
-        else:
-            metric.update(seen)
+        try:
+            if isinstance(seen, Mapping):
+                metric.update(**seen)
+            elif isinstance(seen, (tuple, list)):
+                metric.update(*seen)
+            else:
+                metric.update(seen)
+        except TypeError as error:
+            output = engine.state.output
+            made = "" if seen is output else f"what output_transform= makes ({_kind(seen)}) of "
+            raise TypeError(
+                f"{type(metric).__name__} {name!r} of {engine.name} cannot be updated with {made}state.output "
+                f"({_kind(output)}): {error}; give attach() or the engine an output_transform= that makes of it what "
+                f"update() takes"
+            ) from error
 
     reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # as diagrams and reports show them
     roles = ((usage.reset, reset), (usage.update, update), (usage.compute, _Compute(metric, name)))
@@ -158,6 +168,17 @@ class _Compute:
         return [("metric", self.metric)]
 
 
+def _kind(value: Any) -> str:
+    """What a value is, in a few words."""
+    if isinstance(value, torch.Tensor):
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} of {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__
+
+
 def _plain(value: Any) -> Any:
     """Numbers where there is one element."""
     if isinstance(value, Mapping):
@@ -185,7 +206,7 @@ class Accuracy(_Attachable):
     """The share of samples classified rightly.
 
     Takes ``(y_pred, y)``: scores of shape (N, C) or (N, C, ...) with labels of shape (N,) or (N, ...); or binary
-    predictions of 0 and 1, of the labels' own shape.
+    predictions of 0 and 1, of the labels' own shape or of shape (N, 1) or (N, 1, ...).
     """
 
     correct: torch.Tensor
@@ -205,14 +226,14 @@ class Accuracy(_Attachable):
         Raises:
             ValueError: the shapes do not belong together, or there are scores where binary predictions should be.
         """
-        if y_pred.ndim == y.ndim + 1 and y_pred.shape[0] == y.shape[0] and y_pred.shape[2:] == y.shape[1:]:
-            y_pred = y_pred.argmax(dim=1)
-        elif y_pred.shape != y.shape:
+        if y_pred.ndim > 1 and y_pred.shape[:1] + y_pred.shape[2:] == y.shape:
+            y_pred = y_pred.squeeze(dim=1) if y_pred.shape[1] == 1 else y_pred.argmax(dim=1)
+        if y_pred.shape != y.shape:
             raise ValueError(
                 f"predictions of shape {tuple(y_pred.shape)} do not fit labels of shape {tuple(y.shape)}: "
                 f"give (N, C, ...) and (N, ...)"
             )
-        elif y_pred.is_floating_point() and not bool(((y_pred == 0) | (y_pred == 1)).all()):
+        if y_pred.is_floating_point() and not bool(((y_pred == 0) | (y_pred == 1)).all()):
             raise ValueError(
                 "binary predictions must be 0 or 1: round them in output_transform, or give scores of shape (N, C)"
             )

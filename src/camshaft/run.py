@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from itertools import chain
+from threading import RLock
 from types import FrameType, GeneratorType
 from typing import Any, Protocol
 
@@ -134,6 +135,7 @@ class Run:
         self._adopter: Run | None = None
         self._generator = generator
         self._driver: Callable[[], Any] = _no_driver
+        self._asking = RLock()  # other threads may ask, and a signal handler in the middle of asking
         self._held: Firing | None = None
         self._fired: Firing | None = None
         self._failed_at: Line | None = None
@@ -148,17 +150,25 @@ class Run:
         """The line on which the loop stands; None before its first event and after its last."""
         if self._failed_at is not None:
             return self._failed_at
-        lines, frame = self.engine.program.lines, self._frame()
-        return lines[frame.f_lineno] if frame is not None and lines[frame.f_lineno].last is not None else None
+        frame = self._frame()
+        line = self._line_in(frame) if frame is not None else None
+        return line if line is not None and line.last is not None else None
 
     def _frame(self) -> FrameType | None:
         """The frame of the generated loop, the innermost where it is written as several functions."""
         found, frame = None, self._generator.gi_frame
         while frame is not None:
             found = frame
-            inner = frame.f_locals.get("inner") if self.engine.program.lines[frame.f_lineno].joins else None
+            inner = frame.f_locals.get("inner") if self._line_in(frame).joins else None
             frame = inner.gi_frame if inner is not None else None
         return found
+
+    def _line_in(self, frame: FrameType) -> Line:
+        """The line that a frame of the generated loop executes."""
+        number = None
+        while number is None:  # it runs in another thread, between two lines
+            number = frame.f_lineno
+        return self.engine.program.lines[number]
 
     def site(self, frame: FrameType | None) -> str:
         """The line of code that fires the present event, seen from the frame of an observer."""
@@ -221,10 +231,11 @@ class Run:
             self.feed.replace(control.data)
         if self.status != RUNNING or (line is not None and line.event in ("terminate", "completed")):
             return
-        if self.control is None or control.rank > self.control.rank:
-            self.control = control
-        self.engine.namespace["PENDING"] = PENDING
-        self.engine.switchboard.attend(True)
+        with self._asking:
+            if self.control is None or control.rank > self.control.rank:
+                self.control = control
+            self.engine.namespace["PENDING"] = PENDING
+            self.engine.switchboard.attend(True)
 
     def _obey(self, firing: Firing, fired: bool) -> Firing | None:
         """Do what was asked for, at a firing that is over (``fired``) or about to come.
@@ -239,8 +250,9 @@ class Run:
             return next_firing  # the iteration is entered first
         if not fired and event == "started":
             return next_firing
-        self.control = None
-        self.engine.namespace["PENDING"] = False
+        with self._asking:
+            control, self.control = self.control, None
+            self.engine.namespace["PENDING"] = False
         if isinstance(control, NewData):
             self.feed.replace(control.data)  # the loop goes on yielding all events, to notice it before the next fetch
         elif isinstance(control, Interrupt):
@@ -281,9 +293,10 @@ class Run:
 
     def _attend(self) -> None:
         """Have every event yielded only while something needs it."""
-        needed = self.control is not None or self.feed.stale or self._stepping
-        if needed != self.engine.switchboard.attentive:
-            self.engine.switchboard.attend(needed)
+        with self._asking:
+            needed = self.control is not None or self.feed.stale or self._stepping
+            if needed != self.engine.switchboard.attentive:
+                self.engine.switchboard.attend(needed)
 
     # -- driving -----------------------------------------------------------------------------------------------------
 

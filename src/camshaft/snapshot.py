@@ -269,8 +269,7 @@ class _Stateful:
         Raises:
             TypeError: it has none.
         """
-        inner = getattr(obj, "_orig_mod", obj)  # of torch.compile
-        inner = inner.module if isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else inner
+        inner = storage.unwrapped(obj)
         if hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict"):
             return cls(obj, inner.state_dict, inner.load_state_dict)
         if isinstance(obj, torch.Generator):

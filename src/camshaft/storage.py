@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import secrets
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import nn
 
-__all__ = ["StorageError", "is_temporary", "load", "make_folder", "save", "write_atomically"]
+__all__ = ["StorageError", "is_temporary", "load", "make_folder", "save", "unwrapped", "write_atomically"]
 
 PREFIX, SUFFIX = ".camshaft-", ".tmp"
 
@@ -183,3 +185,13 @@ def _refusal(error: pickle.UnpicklingError) -> str:
     found = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
     what = found[1] if found else "more than plain values"
     return f"holds {what}, and loading that could run code: save tensors, plain values and state dicts only"
+
+
+def unwrapped(obj: Any) -> Any:
+    """The module inside of what wraps it for parallel training or was made of it by ``torch.compile``."""
+    if isinstance(obj, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return unwrapped(obj.module)
+    dynamo = sys.modules.get("torch._dynamo")  # slow to import, and there once anything was compiled
+    if dynamo is not None and isinstance(obj, dynamo.OptimizedModule):
+        return unwrapped(obj._orig_mod)
+    return obj

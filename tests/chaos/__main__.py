@@ -48,7 +48,7 @@ def report(console: Console, found: Report) -> None:
     table.add_row("all", str(found.asked.total()), str(found.kills.total()))
     console.print(table)
     console.print(f"{found.trainings} trainings, resumed {found.resumes} times")
-    console.print(f"snapshots met after a kill: {found.unfinished} unfinished, {found.damaged} damaged")
+    console.print(f"snapshots met after a kill: {len(found.unfinished)} unfinished, {found.damaged} damaged")
     console.print(f"differences from a training that nobody killed: {len(found.differences)}")
     for line in found.differences:
         console.print(f"  {line}", markup=False)

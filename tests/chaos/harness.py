@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import count, cycle, islice
-from multiprocessing.connection import wait
+from contextlib import suppress
+from itertools import count, cycle, islice, zip_longest
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,11 @@ __all__ = ["Report", "chaos"]
 PATIENCE = 120
 """Seconds after which a process that has neither come to its place nor ended is given up."""
 
-TIMES = {"handler": 12, "write": 60, "evaluation": 8, "fetch": 32, "worker": 200}
-"""At which time at a place a training is killed, at most; the first one where not given."""
+TIMES = {"handler": 12, "write": 250, "evaluation": 8, "fetch": 32, "worker": 200}
+"""At which time at a place a process is killed, at most; at the first one where not given."""
 
 ITERATIONS = 12
-"""How many iterations a process does before it is killed, at least, at most."""
+"""How many iterations a process does before times count, at most."""
 
 Spoil = Callable[[dict[str, Any]], None]
 
@@ -45,7 +47,7 @@ class Report:
         asked, kills: by place, how many kills were asked for, and how many there were.
         trainings: how many were begun, killed again and again, and came to their end.
         resumes: how many processes went on from a snapshot.
-        unfinished: snapshots that a kill has left half-written, under temporary names.
+        unfinished: the temporary names of snapshots that kills have left unfinished.
         damaged: snapshots under their final names that cannot be loaded after a kill.
         differences: what is not as in the training that nobody killed.
     """
@@ -54,7 +56,7 @@ class Report:
     kills: Counter[str] = attrs.field(factory=Counter)
     trainings: int = 0
     resumes: int = 0
-    unfinished: int = 0
+    unfinished: set[str] = attrs.field(factory=set)
     damaged: int = 0
     differences: list[str] = attrs.field(factory=list)
 
@@ -69,7 +71,7 @@ def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None) -> Re
 
     Args:
         kills: how many.
-        seed: decides where comes when, and how far a training gets before.
+        seed: decides which place comes when, and how far a training gets before.
         folder: an empty one, which takes the files of all trainings.
         spoil: changes the contents of each snapshot before a process goes on from it.
     """
@@ -79,7 +81,8 @@ def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None) -> Re
     chance.shuffle(places)
     whole = folder / "uninterrupted"
     whole.mkdir()
-    _Process(uninterrupted, whole).end()
+    with _Process(uninterrupted, whole, 0) as process:
+        process.end()
     while places:
         report.trainings += 1
         left, training = len(places), folder / f"training_{report.trainings}"
@@ -106,17 +109,20 @@ def _kill_again_and_again(
     for number in count():
         report.resumes += any(folder.glob("snapshot_*.pt"))
         if not places:
-            return _Process(train, folder, number, None).end()
+            with _Process(train, folder, number, None) as process:
+                process.end()
+            return
         ours, theirs = processes.Pipe(duplex=False)
         times = chance.randint(1, TIMES.get(places[-1], 1))
         stop = Stop(places[-1], chance.randint(0, ITERATIONS), times, theirs)
-        process = _Process(train, folder, number, stop)
-        theirs.close()
-        if not process.is_killed(ours):
-            return process.end()
+        with ours, _Process(train, folder, number, stop) as process:
+            theirs.close()
+            if not process.comes_to_its_place(ours):
+                process.end()
+                return
+            process.kill()
         report.kills[places.pop()] += 1
         _look_through(folder, report, spoil)
-    return None
 
 
 class _Failed(Exception):
@@ -124,39 +130,64 @@ class _Failed(Exception):
 
 
 class _Process:
-    """A process of a training."""
+    """A process of a training, which lives as long as the ``with`` block at most."""
 
-    def __init__(self, program: Callable[..., None], *args: Any) -> None:
-        self.name = f"{program.__name__}({', '.join(map(str, args[1:2]))})"
-        self._process = processes.Process(target=program, args=args)
+    def __init__(self, program: Callable[..., None], folder: Path, number: int, *args: Any) -> None:
+        self.name = f"process {number}"
+        self._printed = folder / f"printed_{number:03}.txt"
+        self._process = processes.Process(target=_printing, args=(self._printed, program, folder, number, *args))
+
+    def __enter__(self) -> _Process:
         self._process.start()
+        return self
 
-    def is_killed(self, reached: Any) -> bool:
-        """Kill it when it says that it has come to its place; False when it ends without."""
-        if reached not in wait([reached, self._process.sentinel], PATIENCE):
-            return False
-        there = reached.recv()
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.join()
-        if there != self._process.pid:  # a worker, which would stay there
-            os.kill(there, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # its workers, which would notice after some seconds
+
+    def comes_to_its_place(self, there: Connection) -> bool:
+        """Wait until it says that it has come there; False when it ends without."""
+        wait([there, self._process.sentinel], PATIENCE)
+        with suppress(EOFError):
+            return there.poll() and there.recv()
+        return False
+
+    def kill(self) -> None:
+        """Kill it, and not its workers.
+
+        Raises:
+            _Failed: it has ended before.
+        """
+        self._process.kill()
+        self._process.join()
         if self._process.exitcode != -signal.SIGKILL:
             raise _Failed(f"{self.name} ended with {self._process.exitcode} before it was killed")
-        return True
 
     def end(self) -> None:
-        """Wait until it has ended by itself."""
+        """Wait until it has ended by itself.
+
+        Raises:
+            _Failed: it does not, or not well.
+        """
         self._process.join(PATIENCE)
         if self._process.exitcode is None:
-            self._process.kill()
             raise _Failed(f"{self.name} did not end in {PATIENCE} s")
         if self._process.exitcode:
-            raise _Failed(f"{self.name} ended with {self._process.exitcode}; what it has printed says why")
+            raise _Failed(f"{self.name} ended with {self._process.exitcode}: {self._printed.read_text()}")
+
+
+def _printing(path: Path, program: Callable[..., None], *args: Any) -> None:
+    """Run a program whose errors, and those of the workers that it leaves behind, go into a file."""
+    os.setpgrp()  # so that these workers can be ended
+    sys.stderr = path.open("x", buffering=1)
+    program(*args)
 
 
 def _look_through(folder: Path, report: Report, spoil: Spoil | None) -> None:
     """See what a process has left."""
-    report.unfinished += sum(map(storage.is_temporary, folder.iterdir()))
+    report.unfinished |= {path.name for path in folder.iterdir() if storage.is_temporary(path)}
     for path in folder.glob("snapshot_*.pt"):
         try:
             state = storage.load(path)
@@ -169,14 +200,14 @@ def _look_through(folder: Path, report: Report, spoil: Spoil | None) -> None:
 
 
 def _wrong_lines(logs: list[list[list[Any]]], whole: list[list[Any]]) -> Iterator[str]:
-    """Compare all that the processes have written down, what went lost by kills included, with the lines of one run."""
+    """Compare all that processes have written down, what is behind their last snapshots too, with the lines of one."""
     past = 0
     for number, lines in enumerate(logs):
         first = lines[0][0] if lines else past
         if first > past:
             yield f"process {number} began with line {first}, and no other had written line {past}"
         past = first + len(lines)
-        for line, expected in zip(lines, whole[first:past] + [None] * len(lines), strict=False):
+        for line, expected in zip_longest(lines, whole[first:past]):
             if line != expected:
                 yield f"process {number} wrote {line}, and the run that nobody killed {expected}"
                 break

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import io
 import json
-import os
 import random
 import signal
 import sys
@@ -62,6 +61,9 @@ HANDLED = (
     | Events.ITERATION_COMPLETED
     | Events.EPOCH_COMPLETED
 )
+TOLD = (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
+"""Where outputs and metrics are written down: before they are new, too."""
+
 AFTER_ALL = -2_000_000_000
 """A priority below that of whatever is attached to an event, the writing of snapshots included."""
 
@@ -76,7 +78,7 @@ class Stop:
         place: one of :data:`PLACES`.
         iterations: how many iterations the process does before it counts.
         times: at which time at the place it stops.
-        connection: takes the id of the process that has come there.
+        connection: takes True when the process has come there.
     """
 
     place: str
@@ -94,7 +96,7 @@ class Stop:
             return
         self.times -= 1
         if not self.times:
-            self.connection.send(os.getpid())
+            self.connection.send(True)
             while True:
                 signal.pause()
 
@@ -106,11 +108,11 @@ def go_by(place: str) -> None:
     """Stops nowhere."""
 
 
-# -- data ----------------------------------------------------------------------------------------------------------------
+# -- data --------------------------------------------------------------------------------------------------------------
 
 
 class Augmented(Dataset[Any]):
-    """Images that are shifted, brightened and blurred with noise, each by another library's random numbers."""
+    """Images that are shifted, brightened and made noisy, each by another library's random numbers."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, passing: Passing) -> None:
         self.images, self.labels, self.passing = images, labels, passing
@@ -158,22 +160,22 @@ def loaders(seed: int, passing: Passing) -> tuple[DataLoader[Any], DataLoader[An
     return training, DataLoader(rest, batch_size=32, shuffle=True, generator=generator)
 
 
-# -- what is kept of a run -----------------------------------------------------------------------------------------------
+# -- what is kept of a run ---------------------------------------------------------------------------------------------
 
 
 class Log:
-    """Writes down every event that fires, and what comes of iterations and epochs, as numbered lines of a file.
+    """Writes down every event of its ``trace``, batches, outputs and metrics, as numbered lines of a file.
 
-    A line is in the file as soon as it is written. The number is in the snapshot: a process that goes on gives its
-    first line the number that came next when the snapshot was written. What begins anew while a run resumes is left out.
+    A line is in the file as soon as it is written. How many there are is in the snapshot: a process that goes on
+    gives its first line the number that came next. What fires again while a run resumes is left out.
     """
 
     def __init__(self, path: Path, trainer: Engine, evaluator: Engine) -> None:
         self.trainer = trainer
+        self.evaluator = evaluator
         self.lines = 0
         self._file = path.open("x", buffering=1)
         self._seen = 0
-        self.trace = None
         for engine in (trainer, evaluator):
             for key in engine.loop.event_keys:
                 engine.add_event_handler(event(key, priority=-1_000_000), self.note)
@@ -186,11 +188,10 @@ class Log:
             return
         for line in fired:
             self._write(line)
-        state = engine.state
-        if engine.last_event_name is Events.ITERATION_COMPLETED:
-            self._write([engine.name, checksum(state.batch)])
-        if engine.last_event_name in (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED):
-            self._write([engine.name, checksum(state.output), state.metrics])
+        if engine.last_event_name is Events.ITERATION_STARTED:
+            self._write(checksum(engine.state.batch))
+        if engine.last_event_name in TOLD:
+            self._write([checksum(engine.state.output), self.trainer.state.metrics, self.evaluator.state.metrics])
 
     def _write(self, line: Any) -> None:
         self._file.write(json.dumps([self.lines, line]) + "\n")
@@ -216,7 +217,7 @@ def kept(folder: Path) -> list[list[list[Any]]]:
     return [[json.loads(line) for line in path.read_text().splitlines()] for path in files]
 
 
-# -- the program ---------------------------------------------------------------------------------------------------------
+# -- the program -------------------------------------------------------------------------------------------------------
 
 
 class Training:
@@ -254,7 +255,7 @@ class Training:
 
     def _attach(self, validation: DataLoader[Any]) -> None:
         trainer = self.trainer
-        trainer.add_event_handler(Events.ITERATION_STARTED, mirror)
+        trainer.add_event_handler(Events.ITERATION_STARTED, alter)
         trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, self.ema)
         trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, self.schedule)
         RunningAverage().attach(trainer, "loss")
@@ -267,7 +268,7 @@ class Training:
         """Tell of each place that is reached, except those inside of writing."""
         self.trainer.add_event_handler(HANDLED, passing, "handler")
         self.model[3].register_forward_hook(lambda *_: passing("forward"))
-        self.model[0].weight.register_post_accumulate_grad_hook(lambda _: passing("backward"))
+        self.model[-1].weight.register_post_accumulate_grad_hook(lambda _: passing("backward"))
         self.optimizer.register_step_post_hook(lambda *_: passing("optim_step"))
         inside = Events.GET_BATCH_COMPLETED | Events.ITERATION_COMPLETED
         self.evaluator.add_event_handler(inside, passing, "evaluation")
@@ -278,23 +279,22 @@ class Training:
         with record() as self.log.trace:
             self.trainer.run(self.data, max_epochs=5, resume=resume)
         self.log.trace.assert_legal()
-        stateful = {
-            name: getattr(self, name) for name in ("model", "optimizer", "ema", "schedule", "stopping", "trainer", "log")
-        }
-        states = {name: obj.state_dict() for name, obj in stateful.items()}
+        stateful = ("model", "optimizer", "ema", "schedule", "stopping", "trainer", "log")
+        states = {name: getattr(self, name).state_dict() for name in stateful}
         states |= {"random": random_states(), "loader": self.data.generator.get_state()}
         storage.save(self.folder / "end.pt", states)
 
 
-def mirror(engine: Engine) -> None:
+def alter(engine: Engine) -> None:
     """Change the whole batch with random numbers of the process that trains."""
     images, labels = engine.state.batch
-    engine.state.batch = (images.flip(-1) if random.random() < 0.1 else images) * float(np.random.uniform(0.9, 1.1)), labels
+    images = images.flip(-1) if random.random() < 0.1 else images
+    engine.state.batch = images * float(np.random.uniform(0.9, 1.1)), labels
 
 
-def uninterrupted(folder: Path) -> None:
+def uninterrupted(folder: Path, number: int) -> None:
     """Train without a snapshot."""
-    Training(folder, 0).run()
+    Training(folder, number).run()
 
 
 def train(folder: Path, number: int, stop: Stop | None) -> None:
@@ -305,7 +305,7 @@ def train(folder: Path, number: int, stop: Stop | None) -> None:
     if stop is not None:
         trainer.add_event_handler(event(Events.ITERATION_COMPLETED, priority=AFTER_ALL), stop.iteration)
     snapshot = Snapshot(trainer, folder, model=training.model, optimizer=training.optimizer)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED(every=5) | Events.EPOCH_COMPLETED(every=2), snapshot)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(every=4) | Events.EPOCH_COMPLETED(every=2), snapshot)
     pass_writing(passing)
     training.run(resume="latest")
 

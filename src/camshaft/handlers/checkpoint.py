@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from camshaft import storage
 from camshaft.engine import Engine
@@ -127,7 +126,7 @@ class _Saver:
         return max((item.score for item in self._saved), default=0) + 1
 
     def _write(self, filename: str, to_save: Mapping[str, Any]) -> None:
-        states = {name: _unwrapped(obj).state_dict() for name, obj in to_save.items()}
+        states = {name: storage.unwrapped(obj).state_dict() for name, obj in to_save.items()}
         storage.save(self.dirname / filename, states if len(states) > 1 else next(iter(states.values())))
 
     def _remove_superseded(self) -> None:
@@ -208,7 +207,7 @@ class _Saver:
             )
         for name, obj in to_load.items():
             try:
-                _unwrapped(obj).load_state_dict(states[name])
+                storage.unwrapped(obj).load_state_dict(states[name])
             except Exception as error:
                 raise ValueError(f"load_objects: the state in {where} does not fit {name!r}: {error}") from error
 
@@ -236,9 +235,13 @@ class Checkpoint(_Saver):
 
     ``trainer.add_event_handler(Events.EPOCH_COMPLETED, handler)``. A file is named by the prefix, the object
     (``checkpoint`` for several), the step and the score, as ``best_model_3_accuracy=0.9750.pt``. It holds the state
-    dict of a single object, or those of several by name; of modules wrapped for parallel training that of the inner
-    one. At any moment every file of such a name is whole, and a superseded one is removed when the new one is there. In
-    distributed training rank 0 writes.
+    dict of a single object, or those of several by name; of modules wrapped for parallel training or by
+    ``torch.compile`` that of the inner one. At any moment every file of such a name is whole, and a superseded one is
+    removed when the new one is there. In distributed training rank 0 writes.
+
+    Attached to an evaluator, give ``global_step_transform=global_step_from_engine(trainer)``: its own count begins anew
+    at each evaluation. Attached to EXCEPTION_RAISED, mind that the counts of a trainer take a batch that failed for
+    done: a run that goes on from there begins with the batch after it.
 
     Among the objects can be engines, other handlers, and this handler itself, whose ranking then goes on after a
     restart.
@@ -324,11 +327,6 @@ def _check_objects(objects: Any, method: str, asked_by: str) -> None:
             raise TypeError(f"{asked_by}: {name!r} is no name for a {type(obj).__name__}: give a string")
         if not hasattr(obj, method):
             raise TypeError(f"{asked_by}: {name!r} is a {type(obj).__name__}, without {method}(); leave it out")
-
-
-def _unwrapped(obj: Any) -> Any:
-    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return obj.module if isinstance(obj, parallel) else obj
 
 
 def _writes_here() -> bool:

@@ -1,7 +1,7 @@
 """Gradients between backward pass and step: clipped, and measured.
 
 Attach these to an event at which the gradients of a step are complete: BACKWARD_COMPLETED; with a GradScaler
-``"unscale_completed"``; with gradient accumulation OPTIM_STEP_STARTED.
+``"unscale_completed"``; with gradient accumulation alone OPTIM_STEP_STARTED.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ def _check_positive(handler: str, name: str, value: float) -> None:
 class ClipGradNorm:
     """Scales gradients down to a norm, all of them together: ``torch.nn.utils.clip_grad_norm_``.
 
+    Attach it to BACKWARD_COMPLETED; with a GradScaler to ``"unscale_completed"``, when the gradients have their own
+    size again; with gradient accumulation alone to OPTIM_STEP_STARTED, when the window is full.
+
     Args:
         parameters: whose gradients.
         max_norm: the largest norm that they may have.
@@ -64,6 +67,9 @@ class ClipGradNorm:
 class ClipGradValue:
     """Cuts each element of the gradients off at a value: ``torch.nn.utils.clip_grad_value_``.
 
+    Attach it to BACKWARD_COMPLETED; with a GradScaler to ``"unscale_completed"``, when the gradients have their own
+    size again; with gradient accumulation alone to OPTIM_STEP_STARTED, when the window is full.
+
     Args:
         parameters: whose gradients.
         clip_value: elements end up from ``-clip_value`` to ``clip_value``.
@@ -85,7 +91,8 @@ class ClipGradValue:
 class GradNorm:
     """Writes the norm of all gradients together into ``state.metrics``, for whatever shows or logs metrics.
 
-    Attach it before what clips, to see what there was.
+    Attach it before what clips, to see what there was, and to the same event: BACKWARD_COMPLETED; with a GradScaler
+    ``"unscale_completed"``; with gradient accumulation alone OPTIM_STEP_STARTED.
 
     Args:
         parameters: whose gradients.

@@ -6,6 +6,7 @@ from typing import Any
 
 from camshaft.engine import Engine
 from camshaft.events import EventEnum, EventHandle, Events
+from camshaft.loop import LoopError
 
 __all__ = ["CustomPeriodicEvent"]
 
@@ -46,7 +47,7 @@ class CustomPeriodicEvent:
 
         Raises:
             ValueError: the loop has no iterations or epochs.
-            LoopError: it has a state of that name already.
+            LoopError: it has a state of that name already, such as another one of this length. Nothing is changed then.
         """
         begins, ends = (
             (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED)
@@ -54,6 +55,11 @@ class CustomPeriodicEvent:
             else (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED | Events.ITERATION_SKIPPED)
         )
         engine.handlers(begins)  # refuses a loop that has none, before anything is changed
+        if any(map(engine.has_registered_events, self.Events)):
+            raise LoopError(
+                f"CustomPeriodicEvent: {engine.name} has a state {self.counter.upper()} already: "
+                f"use the events of that one"
+            )
         own = dict.fromkeys(self.Events, self.counter)
         engine.register_events(*own, within="RUN", event_to_attr=own)
         period = _Period(self)

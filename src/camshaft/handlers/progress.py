@@ -7,8 +7,9 @@ import logging
 import math
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -113,6 +114,8 @@ class ProgressBar:
         span = _Span(loop, moves_at, closing_event_name)
         bar = _Bar(self, span, _Values(metric_names, output_transform, state_attributes))
         engine.add_event_handler(event(span.started, priority=FIRST), bar.open)
+        for over in span.ends_a_pass:
+            engine.add_event_handler(event(over, priority=FIRST), bar.count)
         engine.add_event_handler(moves_at, bar.advance)
         engine.add_event_handler(event(span.completed, priority=FIRST - 1), bar.fill)  # metrics are computed at FIRST
         engine.add_event_handler(event(span.completed, priority=LAST), bar.finish)
@@ -153,14 +156,21 @@ class _Span:
             )
         self.outer: Loop | None = ends[key]
         self.counter = counted.lower()
+        passes = loop.find(counted)
+        self.ends_a_pass = [passes.completed] + ["iteration_skipped"] * (passes.over is DATA)
+        self._is_around_data = passes.over is not DATA and passes.data_loop is not None
         self.started = self.outer.started if self.outer else "started"
         self.completed = key
         self._chain = [loop.find(name) for name in path[path.index(self.outer.name) + 1 if self.outer else 0 :]]
         self._outermost = loop.name
 
     def count(self, state: State) -> int:
-        """Passes so far, over the whole run."""
+        """Passes begun so far, over the whole run."""
         return getattr(state, self.counter)  # type: ignore[no-any-return]
+
+    def over(self, state: State) -> int:
+        """Passes over when the span begins: a restart in the middle of one has begun it already."""
+        return self.count(state) - (state.resumed and self._is_around_data)
 
     def total(self, state: State, base: int) -> int | None:
         """Passes in a span that began when ``base`` of them were over; None when that cannot be known."""
@@ -204,14 +214,21 @@ class _Values:
         self._metrics = metric_names or ()
         self._transform = output_transform
         self._attributes = state_attributes or ()
+        self._output: Any = None
+
+    def keep(self, output: Any) -> None:
+        """Have the output of a pass that is over at hand, whatever the next one leaves in the state."""
+        if self._transform is not None and output is not None:
+            self._output = output
 
     def read(self, state: State) -> dict[str, Any]:
-        """The values that are there, by name."""
+        """The values that are there, by name. An output is read once, so that one that fails does not fail again."""
         names = state.metrics if self._metrics == "all" else self._metrics
         found = {name: state.metrics[name] for name in names if name in state.metrics}
-        if self._transform is not None and state.output is not None:
-            output = self._transform(state.output)
-            found |= output if isinstance(output, Mapping) else {"output": output}
+        output, self._output = self._output, None
+        if self._transform is not None and output is not None:
+            shown = self._transform(output)
+            found |= shown if isinstance(shown, Mapping) else {"output": shown}
         return found | {name: getattr(state, name) for name in self._attributes if hasattr(state, name)}
 
     def missing(self, found: Mapping[str, Any]) -> list[str]:
@@ -241,6 +258,8 @@ class _Bar:
         self._values = values
         self._base: int | None = 0 if span.outer is None else None
         self._stands = False
+        self._over = 0
+        self._title = ""
         self._display: _Display | None = None
         self._task: Any = None
         self._shown: dict[str, str] = {}
@@ -250,18 +269,25 @@ class _Bar:
     def open(self, engine: Engine) -> None:
         """What it follows begins."""
         self.close(engine)  # an epoch ended with skip_epoch_completed has left it standing
+        self._over = self._span.over(engine.state)
         if self._span.outer is not None:
-            self._base = None if engine.state.resumed else self._span.count(engine.state)
+            self._base = None if engine.state.resumed else self._over
         self._stand(engine)
 
+    def count(self, engine: Engine) -> None:
+        """One more is done."""
+        self._over = self._span.count(engine.state)
+        self._values.keep(engine.state.output)
+
     def advance(self, engine: Engine) -> None:
-        """One more is done: drawn when it is time."""
+        """The bar moves on: drawn when it is time."""
+        self.count(engine)
         if not self._stands:  # a run that was interrupted goes on
             self._stand(engine)
         if perf_counter() < self._due:
             return
         if self._base is None:
-            self._base = self._span.count(engine.state) - (engine.state_dict()["position"] or 0)
+            self._base = self._over - (engine.state_dict()["position"] or 0)
         self._draw(engine)
         self._due = perf_counter() + REFRESH
 
@@ -276,7 +302,7 @@ class _Bar:
             return
         self._read(engine)
         missing = self._values.missing(self._shown)
-        self.close(engine)
+        self._take_away(engine)
         if missing and not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -286,27 +312,33 @@ class _Bar:
             )
 
     def close(self, engine: Engine, *_: BaseException) -> None:
-        """Take it away, however it ended."""
+        """Take it away, however it ended: a value that cannot be read does not hide what ended it."""
         if not self._stands:
             return
+        with suppress(Exception):
+            self._read(engine)
+        self._take_away(engine)
+
+    for _handler in (open, count, advance, fill, finish, close):  # as diagrams and reports show them
+        _handler.__qualname__ = f"ProgressBar.{_handler.__name__}"
+    del _handler
+
+    def _take_away(self, engine: Engine) -> None:
         self._stands, look = False, self._look(engine)
         if self._display is not None:
             self._display.remove(self._task, look, keep=bool(self._options.persist))
         elif self._options.persist is not False:
             self._options.log_message("  ".join(filter(None, [look.title, *look.texts.values()])))
 
-    for _handler in (open, advance, fill, finish, close):  # as diagrams and reports show them
-        _handler.__qualname__ = f"ProgressBar.{_handler.__name__}"
-    del _handler
-
     def _stand(self, engine: Engine) -> None:
-        self._began, self._began_at, self._due = perf_counter(), self._span.count(engine.state), 0.0
-        self._shown = {}
+        self._began, self._began_at, self._due = perf_counter(), self._done(engine.state), 0.0
+        self._shown, self._title = {}, self._span.title(engine)
         console = self._options.console
         self._display = _Display.on(console) if _can_draw(console) else None
         self._stands = True
         if self._display is not None:
             self._task = self._display.add(self._look(engine))
+            weakref.finalize(self, self._display.drop, self._task)  # where steps() are left, and the engine goes
 
     def _draw(self, engine: Engine) -> None:
         self._read(engine)
@@ -317,8 +349,13 @@ class _Bar:
         """What is not there right now, such as the output of an iteration that was skipped, stays as it was."""
         self._shown |= {name: _brief(value) for name, value in self._values.read(engine.state).items()}
 
+    def _done(self, state: State) -> int:
+        """Passes begun so far, without the present one until it is over."""
+        begun = self._span.count(state)
+        return begun if begun == self._over else begun - 1
+
     def _look(self, engine: Engine) -> _Look:
-        state, now = engine.state, self._span.count(engine.state)
+        state, now = engine.state, self._done(engine.state)
         base = now if self._base is None else self._base
         done, total = now - base, self._span.total(state, base)
         elapsed = perf_counter() - self._began
@@ -331,7 +368,7 @@ class _Bar:
             "rate": _speed(rate),
             "values": "  ".join(f"{name}={value}" for name, value in self._shown.items()),
         }
-        return _Look(self._span.title(engine), done, total, texts)
+        return _Look(self._title, done, total, texts)
 
 
 def _brief(value: Any) -> str:
@@ -436,6 +473,15 @@ class _Display:
         self._progress.refresh()
         if keep:
             self.console.print(row)
+        self._stop_if_empty()
+
+    def drop(self, task: TaskID) -> None:
+        """Take a bar away that nobody closed, if it is still there."""
+        if task in self._progress.task_ids:
+            self._progress.remove_task(task)
+            self._stop_if_empty()
+
+    def _stop_if_empty(self) -> None:
         if not self._progress.tasks:
             self._stop()
 

@@ -50,6 +50,8 @@ def prepare_pair(batch: Any, device: str | torch.device | None = None, non_block
         ValueError: the batch is no pair.
     """
     try:
+        if isinstance(batch, (Mapping, str, bytes)) or hasattr(batch, "shape"):  # two keys, letters or rows
+            raise TypeError
         x, y = batch
     except (TypeError, ValueError):
         raise ValueError(

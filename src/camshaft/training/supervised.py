@@ -296,7 +296,7 @@ def create_supervised_evaluator(
     """An engine that evaluates: one FORWARD in every ITERATION, without gradients.
 
     Args:
-        model: in evaluation mode while it runs.
+        model: put into evaluation mode, in which it stays.
         metrics: torchmetrics metrics by name, attached with :func:`camshaft.metrics.attach`.
         output_transform: ``output_transform(x, y, y_pred)``, kept in ``state.output``; ``(y_pred, y)`` unless given.
         device, non_blocking, prepare_batch, model_transform, model_fn, autocast: as for :func:`supervised_loop`.
