@@ -1646,3 +1646,20 @@ def test_a_state_saved_at_epoch_started_of_a_restored_run_has_its_position():
     )
     second.run(range(5))
     assert [state["position"] for state in saved] == [2, 2, 2]
+
+
+def test_a_state_dict_says_in_which_states_the_run_stood():
+    engine, where = Engine([Phase("BACKWARD", echo)]), []
+    for moment in (E.STARTED, E.GET_BATCH_COMPLETED, "backward_started", E.ITERATION_COMPLETED, E.EPOCH_COMPLETED):
+        engine.add_event_handler(moment, lambda: where.append(engine.state_dict()["where"]))
+    engine.run([1])
+    inside = ["EPOCH", "ITERATION"]
+    assert where == [[], ["EPOCH", "GET_BATCH"], [*inside, "BACKWARD"], inside, ["EPOCH"]]
+
+
+def test_a_state_dict_of_another_loop_is_refused():
+    saved = Engine([Phase("BACKWARD", echo)]).state_dict() | {"where": ["EPOCH", "ITERATION", "BACKWARD"]}
+    with pytest.raises(
+        ValueError, match="saved in 'EPOCH / ITERATION / BACKWARD', where a run of the loop EPOCH cannot"
+    ):
+        Engine(echo).load_state_dict(saved)

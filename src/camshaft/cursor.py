@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from camshaft.feed import check_data, length_of
-from camshaft.loop import DATA, Loop, Mark
+from camshaft.loop import DATA, Loop, Mark, Path
 from camshaft.state import State
 
 __all__ = ["Limits", "Position", "boundaries", "load_cursor", "save_cursor"]
@@ -152,11 +152,13 @@ class Position:
         in_epoch: batches that the present epoch has had; None between epochs.
         fetched: batches that the open iterator has given; None where only ``in_epoch`` tells.
         counts: how often the events that count their own firings have fired.
+        where: the states around, outermost first.
     """
 
     in_epoch: int | None = None
     fetched: int | None = None
     counts: dict[str, int] = attrs.field(factory=dict)
+    where: Path = ()
 
 
 def save_cursor(state: State, loop: Loop, position: Position, user_keys: list[str]) -> dict[str, Any]:
@@ -170,8 +172,12 @@ def save_cursor(state: State, loop: Loop, position: Position, user_keys: list[st
     if missing:
         raise KeyError(f"state_dict_user_keys names {', '.join(missing)}, which the state does not have")
     saved = {name: getattr(state, name) for name in (*loop.counters, *LIMITS, *user_keys)}
-    where = {"position": position.in_epoch, "fetched": position.fetched, "event_counts": dict(position.counts)}
-    return saved | where
+    return saved | {
+        "where": list(position.where),
+        "position": position.in_epoch,
+        "fetched": position.fetched,
+        "event_counts": dict(position.counts),
+    }
 
 
 def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: list[str]) -> Position:
@@ -191,7 +197,7 @@ def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: l
         raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
     limits = Limits(*(saved.get(name) for name in LIMITS))
     position, fetched, counts = saved.get("position"), saved.get("fetched"), saved.get("event_counts", {})
-    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "position", "fetched", "event_counts"}
+    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts"}
     if unknown:
         raise ValueError(
             f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
@@ -200,6 +206,7 @@ def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: l
     for name in counters:
         if not _is_count(saved[name]):
             raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
+    _check_where(saved.get("where", ()), loop)
     if fetched is not None and not _is_count(fetched):
         raise ValueError(f"the state dict has fetched={fetched!r}, which is no count of batches")
     if not isinstance(counts, Mapping) or not all(map(_is_count, counts.values())):
@@ -210,7 +217,17 @@ def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: l
     for name in LIMITS:
         setattr(state, name, getattr(limits, name))
     state.resumed = position is not None
-    return Position(position, fetched, dict(counts))
+    return Position(position, fetched, dict(counts), tuple(saved.get("where", ())))
+
+
+def _check_where(where: Any, loop: Loop) -> None:
+    states = {"GET_BATCH", *(item.name for _, item in loop.walk()), *(free.name for free in loop.free)}
+    if not isinstance(where, (list, tuple)) or not states.issuperset(map(str, where)):
+        place = " / ".join(map(str, where)) if isinstance(where, (list, tuple)) else where
+        raise ValueError(
+            f"the state dict was saved in {place!r}, where a run of the loop {loop.name} cannot stand: "
+            f"load it into the loop that it was saved from"
+        )
 
 
 def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:

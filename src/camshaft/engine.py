@@ -677,7 +677,7 @@ class Engine:
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, limits, the position in the epoch, and ``state_dict_user_keys``, as plain values.
+        """Where the run stands, counters, limits, position in the data, ``state_dict_user_keys``, as plain values.
 
         Raises:
             KeyError: a user key is no attribute of the state.
@@ -690,10 +690,10 @@ class Engine:
         counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
         line = self.active.line() if self.active is not None else None
         if self.active is None or not (self.state.resumed or (line is not None and line.path)):
-            return Position(counts=counts)
+            return Position(counts=counts, where=self.where)
         feed = self.active.feed
         between = line is not None and line.last in (self._loop.completed, "terminate_single_epoch")
-        return Position(None if between else feed.position, feed.fetched, counts)
+        return Position(None if between else feed.position, feed.fetched, counts, self.where)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.

@@ -54,6 +54,8 @@ class Reading:
             data: what is read.
             fetched: batches that came of it since reading began.
         """
+        if self._goes_on is not None:  # this run has not read yet
+            return self._goes_on
         if self._began is None or not fetched:
             return None
         state = {"began": self._began}
@@ -95,9 +97,10 @@ def _had_all(data: Any, number: int) -> bool:
 
 
 def _behind(data: Any, number: int) -> tuple[Iterator[Any], int]:
-    if _had_all(data, number):
+    is_loader = type(data) is DataLoader
+    if _had_all(data, number) and not (is_loader and data.num_workers == 0):  # whose sampler may draw at its very end
         return iter(()), number
-    if type(data) is DataLoader and _can_pass_over(data):
+    if is_loader and _can_pass_over(data):
         return iter(_rest_of(data, number)), number
     return open_data(data, number)
 
