@@ -496,6 +496,16 @@ def test_handlers_that_set_up_know_that_the_run_is_resumed_and_leave_no_trace(tm
     assert told == [("STARTED", True, 0.0), ("EPOCH_STARTED", True, 0.0), ("ITERATION_STARTED", False, 5.0)]
 
 
+def test_a_closed_engine_starts_anew_although_it_was_to_be_resumed(tmp_path):
+    trainer, _ = snapshots(tmp_path)
+    trained = [parameter.clone() for parameter in trainer.snapshot._modules["model"].parameters()]
+    trainer.resume()
+    trainer.close()
+    trainer.run(batches(), max_iters=1)
+    assert trainer.state.iteration == 1
+    assert not any(map(torch.equal, trained, trainer.snapshot._modules["model"].parameters()))
+
+
 def test_a_first_run_has_nothing_to_resume(tmp_path):
     engine = Engine(lambda engine, batch: None)
     Snapshot(engine, tmp_path / "not there yet")

@@ -615,6 +615,8 @@ class Engine:
         for counter in self._loop.counters:
             setattr(self.state, counter, 0)
         self._saved, self._begun = None, False
+        if self.snapshot is not None:
+            self.snapshot.forget()
         if self.active is not None:
             self.active.drop()
 

@@ -12,6 +12,7 @@ import torchmetrics
 
 from camshaft.engine import Engine, RemovableEventHandle
 from camshaft.events import EventHandle, Events, attachments
+from camshaft.training.batches import convert_tensor
 
 __all__ = [
     "Accuracy",
@@ -158,7 +159,7 @@ class _Compute:
         """Go on counting."""
         for name, metric in self._metrics():
             for attribute, value in state_dict[name]["state"].items():
-                setattr(metric, attribute, copy.deepcopy(value))
+                setattr(metric, attribute, convert_tensor(copy.deepcopy(value), metric.device))
             metric._update_count, metric._computed = state_dict[name]["updates"], None  # which have no other setter
 
     def _metrics(self) -> list[tuple[str, torchmetrics.Metric]]:

@@ -208,20 +208,27 @@ class Snapshot:
             trainer.state.resumed = True
 
         def go_on() -> None:
-            for handle in self._going_on:
-                handle.remove()
-            self._going_on = []
+            self._forget_handlers()
             if not in_epoch:
                 trainer.state.resumed = False
             self._load(path, state)
 
-        for handle in self._going_on:  # of a file that was not gone on with
-            handle.remove()
+        self._forget_handlers()  # of a file that was not gone on with
         last = trainer.loop.started if in_epoch else Events.STARTED
         self._going_on = [
             trainer.add_event_handler(event(Events.STARTED, priority=FIRST), begin),
             trainer.add_event_handler(event(last, priority=LAST + 1), go_on),
         ]
+
+    def forget(self) -> None:
+        """Let the next run not go on from a file, although it was asked to."""
+        self._forget_handlers()
+        self._reading.load_state_dict(None)
+
+    def _forget_handlers(self) -> None:
+        for handle in self._going_on:
+            handle.remove()
+        self._going_on = []
 
     def _load(self, path: Path, state: dict[str, Any]) -> None:
         self._load_objects(path, state)
