@@ -1663,3 +1663,15 @@ def test_a_state_dict_of_another_loop_is_refused():
         ValueError, match="saved in 'EPOCH / ITERATION / BACKWARD', where a run of the loop EPOCH cannot"
     ):
         Engine(echo).load_state_dict(saved)
+
+
+def test_an_epoch_that_is_terminated_where_a_restored_run_begins_is_followed_by_the_next():
+    saved = []
+    first = Engine(echo)
+    first.add_event_handler(E.ITERATION_COMPLETED(once=2), lambda engine: saved.append(engine.state_dict()))
+    first.run([1, 2, 3], max_epochs=2)
+    second = Engine(echo)
+    second.load_state_dict(saved[0])
+    second.add_event_handler(E.EPOCH_STARTED(once=1), second.terminate_epoch)
+    legal(second, [1, 2, 3])
+    assert (second.state.epoch, second.state.iteration) == (2, 5)

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -442,7 +443,7 @@ def test_a_loop_of_episodes_goes_on_with_the_next(tmp_path):
     torch.manual_seed(0)
     left, _, snapshot = build()
     left.add_event_handler("act_completed", lambda: left.state.timestep == 5 and snapshot())
-    left.add_event_handler(event("episode_completed", every=2), left.terminate)
+    left.add_event_handler(event("episode_started", once=3), left.terminate)
     left.run(max_epochs=5)
     resumed, policy, _ = build()
     resumed.run(max_epochs=5, resume="latest")
@@ -501,9 +502,61 @@ def test_a_closed_engine_starts_anew_although_it_was_to_be_resumed(tmp_path):
     trained = [parameter.clone() for parameter in trainer.snapshot._modules["model"].parameters()]
     trainer.resume()
     trainer.close()
+    assert not trainer.state.resumed
     trainer.run(batches(), max_iters=1)
-    assert trainer.state.iteration == 1
+    assert (trainer.state.epoch, trainer.state.iteration) == (1, 1)
     assert not any(map(torch.equal, trained, trainer.snapshot._modules["model"].parameters()))
+
+
+def test_an_evaluator_that_is_named_begins_its_next_run_anew(tmp_path):
+    def build():
+        trainer, evaluator, ran = (
+            Engine(lambda engine, batch: None),
+            Engine(lambda engine, batch: None, "evaluator"),
+            [],
+        )
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(every=2), lambda: evaluator.run([1, 2, 3]))
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: ran.append(trainer.state.iteration))
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, Snapshot(trainer, tmp_path, evaluator=evaluator))
+        return trainer, ran
+
+    first, _ = build()
+    first.run(range(5))
+    second, ran = build()
+    second.run(range(5), resume=tmp_path / "snapshot_000004_iteration_4.pt", max_epochs=2)
+    assert ran == [6, 6, 6, 8, 8, 8, 10, 10, 10]
+
+
+@pytest.mark.parametrize(("call", "iterations"), [("terminate", 4), ("terminate_epoch", 9)])
+def test_a_control_call_at_the_event_of_the_snapshot_is_gone_on_with(tmp_path, call, iterations):
+    def build():
+        engine = Engine(lambda engine, batch: None)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=4), getattr(engine, call))
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=4), Snapshot(engine, tmp_path))
+        return engine
+
+    engine = build()
+    engine.run(range(5), max_epochs=2)
+    assert engine.state.iteration == iterations
+    resumed = build()
+    with record() as trace:
+        resumed.run(range(5), max_epochs=2, resume="latest")
+    trace.assert_legal()
+    assert resumed.state.iteration == iterations
+
+
+class Named(NamedTuple):
+    loss: float
+
+
+@pytest.mark.parametrize("output", [Named(1.0), {"a": np.float64(1.0)}, {"a": [object()]}, object()])
+def test_an_output_or_metric_that_cannot_be_saved_is_left_out(tmp_path, output):
+    engine = Engine(lambda engine, batch: output)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: engine.state.metrics.update(odd=output, plain=1.0))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, Snapshot(engine, tmp_path))
+    engine.run([1])
+    state = load(next(tmp_path.iterdir()))
+    assert (state["output"], state["metrics"]) == (None, {"engine": {"plain": 1.0}})
 
 
 def test_a_first_run_has_nothing_to_resume(tmp_path):

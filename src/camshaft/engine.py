@@ -614,7 +614,7 @@ class Engine:
             self._refuse_if_executing("end it from inside with terminate()")
         for counter in self._loop.counters:
             setattr(self.state, counter, 0)
-        self._saved, self._begun = None, False
+        self._saved, self._begun, self.state.resumed = None, False, False
         if self.snapshot is not None:
             self.snapshot.forget()
         if self.active is not None:

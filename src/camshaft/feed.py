@@ -205,6 +205,7 @@ class Feed:
 
     def restart(self) -> None:
         """End the epoch: the next one begins with fresh data."""
+        self.skipped, self._state.resumed = 0, False
         count = self._count()
         self._gave = self._gave or (self._iterator is not None and count > self._opened_at)
         self._restarted = False

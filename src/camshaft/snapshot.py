@@ -28,6 +28,9 @@ VERSION = 1
 FIRST, LAST = 1_000_000_000, -1_000_000_000
 """Priorities before and after all handlers that a user attaches to the same event."""
 
+ASKED = {"terminate": "should_terminate", "terminate_epoch": "should_terminate_single_epoch"}
+"""Control calls that a handler may have made at the event behind which a file is written."""
+
 FILE = re.compile(r"snapshot_(\d+)_.*\.pt")
 
 
@@ -36,8 +39,10 @@ class Snapshot:
 
     Call it, or attach it to any event: ``trainer.add_event_handler(Events.ITERATION_COMPLETED(every=100), snapshot)``.
     The file is written when the iteration is over and all handlers have had its last event, so that nothing is done
-    twice or left out, wherever it was asked for. Then, in another process, after the same program has built the same
-    objects, ``trainer.resume("latest")`` and ``trainer.run(...)`` go on as if nothing had happened.
+    twice or left out, wherever it was asked for. (A loop with loops or phases before the one that takes the data
+    cannot be entered in its middle: there it is written when a pass of the outermost loop is over.) Then, in another
+    process, after the same program has built the same objects, ``trainer.resume("latest")`` and ``trainer.run(...)`` go
+    on as if nothing had happened.
 
     In a file are, beside the objects named: where the run stands, counts of filters and position in the data;
     ``state.metrics`` and ``state.output``; every handler and metric attached to the trainer, to engines nested in it
@@ -70,7 +75,8 @@ class Snapshot:
         self.trainer = trainer
         self.dirname = Path(dirname).expanduser()
         self.n_saved = n_saved
-        self._objects = {name: _Stateful.of(name, obj) for name, obj in objects.items()}
+        # an engine that is named begins each of its runs anew: what it has are handlers and metrics
+        self._objects = {name: _Stateful.of(name, obj) for name, obj in objects.items() if not isinstance(obj, Engine)}
         self._modules = {name: obj for name, obj in objects.items() if isinstance(obj, nn.Module)}
         self._engines = [trainer, *(obj for obj in objects.values() if isinstance(obj, Engine) and obj is not trainer)]
         self.is_wanted = False
@@ -117,6 +123,7 @@ class Snapshot:
         return {
             "camshaft snapshot": VERSION,
             "cursor": cursor,
+            "asked": [name for name in ASKED if getattr(trainer, ASKED[name])],
             "output": trainer.state.output if _is_plain(trainer.state.output) else None,
             "metrics": {name: _plain(engine.state.metrics) for name, engine in self._known().items()},
             "objects": {name: obj.state_dict() for name, obj in self._objects.items()},
@@ -212,6 +219,8 @@ class Snapshot:
             if not in_epoch:
                 trainer.state.resumed = False
             self._load(path, state)
+            for name in state["asked"]:
+                getattr(trainer, name)()
 
         self._forget_handlers()  # of a file that was not gone on with
         last = trainer.loop.started if in_epoch else Events.STARTED
@@ -318,17 +327,15 @@ def _numbered(named: Any) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any) -> Any:
-    """What can be saved of a nest; the rest is left out."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items() if isinstance(key, str) and _is_plain(inner)}
-    return value
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that can be saved."""
+    return {name: value for name, value in values.items() if isinstance(name, str) and _is_plain(value)}
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) for key in value)
-    if isinstance(value, (list, tuple)):
+    if type(value) is dict:
+        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+    if type(value) in (list, tuple):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str, torch.Tensor)
 
