@@ -168,7 +168,7 @@ def test_a_run_that_starts_anew_forgets_what_the_last_one_left():
     trainer, _ = accumulating(4)
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), trainer.terminate)
     assert stepped_at(trainer, batches()) == []
-    assert trainer.state.accumulated == 2
+    assert trainer.loop.find("OPTIM_STEP").when.__self__.accumulated == 2
     trainer.close()
     trainer.remove_event_handler(trainer.terminate, Events.ITERATION_COMPLETED)
     assert stepped_at(trainer, batches()) == [4, 7]
@@ -201,7 +201,7 @@ def test_a_saved_run_goes_on_in_the_middle_of_an_epoch_as_if_it_had_not_been_lef
 
     torch.manual_seed(5)
     first.run(batches(shuffle=False), max_epochs=2)
-    assert (saved[0]["position"], saved[0]["accumulated"]) == (6, 0)
+    assert saved[0]["position"] == 6
 
     random = torch.get_rng_state()
     second = build()
@@ -212,11 +212,14 @@ def test_a_saved_run_goes_on_in_the_middle_of_an_epoch_as_if_it_had_not_been_lef
     assert same(second[1], expected)
 
 
-def test_an_engine_of_ones_own_counts_in_its_state():
+def test_a_window_that_max_iters_ends_has_its_own_length():
     model = classifier()
     engine = Engine(supervised_loop(model, sgd(model), criterion, gradient_accumulation_steps=2))
+    window = engine.loop.find("OPTIM_STEP").when.__self__
+    lengths = []
+    engine.add_event_handler(BackpropEvents.BACKWARD_COMPLETED, lambda: lengths.append(window.length))
     engine.run(batches(), max_iters=3)
-    assert (engine.state.accumulated, engine.state.window) == (0, 1)
+    assert (lengths, window.accumulated) == ([2, 2, 1], 0)
 
 
 # -- the example ------------------------------------------------------------------------------------------------------

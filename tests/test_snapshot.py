@@ -23,6 +23,7 @@ from camshaft import (
     create_supervised_trainer,
     event,
     record,
+    supervised_loop,
 )
 from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
 from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
@@ -451,6 +452,27 @@ def test_a_loop_of_episodes_goes_on_with_the_next(tmp_path):
     assert same(policy, expected)
 
 
+@pytest.mark.parametrize("iteration", range(1, 8))
+def test_a_window_of_accumulation_goes_on_in_any_engine_of_that_loop(tmp_path, iteration):
+    def build():
+        model = classifier()
+        optimizer = sgd(model)
+        engine = Engine(supervised_loop(model, optimizer, criterion, gradient_accumulation_steps=3))
+        snapshot = Snapshot(engine, tmp_path, model=model, optimizer=optimizer)
+        return engine, model, snapshot
+
+    whole, expected, _ = build()
+    torch.manual_seed(5)
+    whole.run(batches(), max_epochs=2)
+    left, _, snapshot = build()
+    left.add_event_handler(Events.ITERATION_COMPLETED(once=iteration), snapshot)
+    torch.manual_seed(5)
+    left.run(batches(), max_epochs=2)
+    resumed, model, _ = build()
+    resumed.run(batches(), resume="latest")
+    assert same(model, expected)
+
+
 def test_generators_of_a_users_own_are_saved_when_they_are_named(tmp_path):
     def build():
         own = {"torch_rng": generator(), "python_rng": random.Random(3), "numpy_rng": np.random.default_rng(3)}
@@ -557,6 +579,20 @@ def test_an_output_or_metric_that_cannot_be_saved_is_left_out(tmp_path, output):
     engine.run([1])
     state = load(next(tmp_path.iterdir()))
     assert (state["output"], state["metrics"]) == (None, {"engine": {"plain": 1.0}})
+
+
+@pytest.mark.parametrize(("moment", "position"), [(Events.EPOCH_COMPLETED, None), (Events.EPOCH_STARTED, 0)])
+def test_a_state_dict_taken_at_started_of_a_resumed_run_says_where_it_goes_on(tmp_path, moment, position):
+    def build():
+        engine = Engine(lambda engine, batch: None)
+        engine.add_event_handler(moment(once=1), Snapshot(engine, tmp_path))
+        return engine
+
+    build().run([1, 2], max_epochs=2)
+    engine, states = build(), []
+    engine.add_event_handler(Events.STARTED, lambda: states.append(engine.state_dict()))
+    engine.run([1, 2], resume="latest")
+    assert [(state["epoch"], state["position"]) for state in states] == [(1, position)]
 
 
 def test_a_first_run_has_nothing_to_resume(tmp_path):
@@ -766,8 +802,11 @@ def test_a_file_of_a_program_with_other_handlers_says_so(tmp_path):
     trainer = create_supervised_trainer(model, sgd(model), criterion)
     Snapshot(trainer, tmp_path, model=model)
     trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, EMA(model))
-    with pytest.warns(UserWarning, match="is of a program with other handlers: trainer: EMA is not in the file"):
+    message = "is of a program with other handlers: trainer: EMA is not in the file"
+    with pytest.warns(UserWarning, match=message) as told:
         trainer.resume()
+        trainer.run(batches(), max_iters=4)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(

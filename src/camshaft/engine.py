@@ -109,6 +109,7 @@ class Engine:
         self._handles: dict[str, EventHandle] = BUILT_IN_HANDLES.copy()
         self._last_event: str | None = None
         self._saved: Position | None = None
+        self._began_in_epoch: int | None = None
         self._begun = False
         self._machine: LoopMachine | None = None
         self._take_on(loop.evolve(nested=()) if loop.nested else loop)
@@ -646,6 +647,7 @@ class Engine:
         position = Position() if saved is None else saved
         feed = Feed(state, data, counter, position.in_epoch or 0, position.fetched, self.open_data, gave)
         state.dataloader = data
+        self._began_in_epoch = position.in_epoch
         state.resumed = position.in_epoch is not None
         without = frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"})
         self.switchboard.begin_run(None if saved is None else saved.counts, without)
@@ -690,11 +692,14 @@ class Engine:
         if self._saved is not None:
             return self._saved
         counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
-        line = self.active.line() if self.active is not None else None
-        if self.active is None or not (self.state.resumed or (line is not None and line.path)):
-            return Position(counts=counts, where=self.where)
-        feed = self.active.feed
-        between = line is not None and line.last in (self._loop.completed, "terminate_single_epoch")
+        if self.active is None:
+            return Position(counts=counts)
+        line, feed = self.active.line(), self.active.feed
+        if line is None or line.last == "started":
+            return Position(self._began_in_epoch, feed.fetched, counts)
+        if not line.path:
+            return Position(counts=counts)
+        between = line.last in (self._loop.completed, "terminate_single_epoch")
         return Position(None if between else feed.position, feed.fetched, counts, self.where)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

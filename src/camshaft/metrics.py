@@ -12,6 +12,7 @@ import torchmetrics
 
 from camshaft.engine import Engine, RemovableEventHandle
 from camshaft.events import EventHandle, Events, attachments
+from camshaft.priorities import METRICS
 from camshaft.training.batches import convert_tensor
 
 __all__ = [
@@ -25,9 +26,6 @@ __all__ = [
     "Usage",
     "attach",
 ]
-
-FIRST = 1_000_000
-"""The priority that has results there before the handlers that a user attaches to the same event."""
 
 
 def _checked(handle: EventHandle) -> EventHandle:
@@ -131,7 +129,7 @@ def attach(
     reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # as diagrams and reports show them
     roles = ((usage.reset, reset), (usage.update, update), (usage.compute, _Compute(metric, name)))
     return RemovableEventHandle.union(
-        engine.add_event_handler(attrs.evolve(single, priority=FIRST), handler)
+        engine.add_event_handler(attrs.evolve(single, priority=METRICS), handler)
         for handle, handler in roles
         for single in attachments(handle)
     )

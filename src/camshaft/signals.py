@@ -12,11 +12,11 @@ from types import FrameType
 from camshaft.cursor import boundaries
 from camshaft.engine import Engine
 from camshaft.events import event
+from camshaft.priorities import BEHIND_SNAPSHOT
 
 __all__ = ["graceful_exit"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-BEHIND_ALL = -2_000_000_000  # even behind the handler that writes a snapshot, so that it is written before the pause
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def graceful_exit(engine: Engine) -> Iterator[None]:
         asked.engines.append(engine)
         undo.callback(asked.engines.pop)
         for key in boundaries(engine.loop):
-            undo.enter_context(engine.add_event_handler(event(key, priority=BEHIND_ALL), asked.at_boundary))
+            undo.enter_context(engine.add_event_handler(event(key, priority=BEHIND_SNAPSHOT), asked.at_boundary))
         for number in SIGNALS:
             previous = signal.getsignal(number)
             if previous is None:

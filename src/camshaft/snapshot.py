@@ -7,7 +7,7 @@ import os
 import random
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,15 @@ from torch import nn
 
 from camshaft import storage
 from camshaft.cursor import boundaries
-from camshaft.dispatch import Handler
 from camshaft.engine import Engine, RemovableEventHandle
 from camshaft.events import Events, event
+from camshaft.priorities import BEGIN, GO_ON, SNAPSHOT
 from camshaft.randomness import generators_of, load_random_states, random_states
 from camshaft.reading import Reading
 
 __all__ = ["Snapshot"]
 
 VERSION = 1
-FIRST, LAST = 1_000_000_000, -1_000_000_000
-"""Priorities before and after all handlers that a user attaches to the same event."""
-
 ASKED = {"terminate": "should_terminate", "terminate_epoch": "should_terminate_single_epoch"}
 """Control calls that a handler may have made at the event behind which a file is written."""
 
@@ -45,8 +42,8 @@ class Snapshot:
     on as if nothing had happened.
 
     In a file are, beside the objects named: where the run stands, counts of filters and position in the data;
-    ``state.metrics`` and ``state.output``; every handler and metric attached to the trainer, to engines nested in it
-    and to engines named, that has ``state_dict()`` and ``load_state_dict()``; gradients of modules named, where there
+    ``state.metrics`` and ``state.output``; every handler, metric and phase of the trainer, of engines nested in it and
+    of engines named, that has ``state_dict()`` and ``load_state_dict()``; gradients of modules named, where there
     are any; and the states of random generators: of Python, NumPy, torch and its GPUs, of the data loaders and of their
     samplers.
 
@@ -85,7 +82,7 @@ class Snapshot:
         trainer.snapshot = self
         trainer.open_data = self._reading.open
         for key in boundaries(trainer.loop):
-            trainer.add_event_handler(event(key, priority=LAST), self._write_if_wanted)
+            trainer.add_event_handler(event(key, priority=SNAPSHOT), self._write_if_wanted)
 
     def __call__(self, engine: Engine | None = None) -> None:
         """Have a file written when the present iteration is over; at once where the trainer does not run.
@@ -153,16 +150,15 @@ class Snapshot:
         return _numbered((engine.name, engine) for engine in found.values())
 
     def _handlers(self) -> dict[str, Any]:
-        """Handlers with a state, in the order in which events of the loop have them."""
+        """Handlers and phases with a state, in the order in which the loop has them."""
         apart = [obj.obj for obj in self._objects.values()]
         found: dict[int, tuple[str, Any]] = {}
         for name, engine in self._known().items():
-            for key in engine.loop.event_keys:
-                for handler in engine.handlers(key):
-                    owner = _owner(handler)
-                    if owner is not None and not any(owner is other for other in (self, *apart)):
-                        label = getattr(owner, "__qualname__", type(owner).__name__).removesuffix(".compute")
-                        found.setdefault(id(owner), (f"{name}: {label}", owner))
+            for function in _functions(engine):
+                owner = _owner(function)
+                if owner is not None and not any(owner is other for other in (self, *apart)):
+                    label = getattr(owner, "__qualname__", type(owner).__name__).removesuffix(".compute")
+                    found.setdefault(id(owner), (f"{name}: {label}", owner))
         return _numbered(found.values())
 
     def _generators(self) -> dict[str, torch.Generator]:
@@ -185,6 +181,11 @@ class Snapshot:
             return None
         path, state = found
         _check_kind(path, state)
+        handlers = self._handlers()
+        strangers = sorted(set(handlers) ^ set(state["handlers"]))
+        if strangers:
+            where = "is not in the file" if strangers[0] in handlers else "is in the file, and not attached"
+            warnings.warn(f"{path} is of a program with other handlers: {strangers[0]} {where}", stacklevel=3)
         self._load_objects(path, copy.deepcopy(state))
         self.trainer.load_state_dict(state["cursor"])
         self._reading.load_state_dict(state["data"])
@@ -225,8 +226,8 @@ class Snapshot:
         self._forget_handlers()  # of a file that was not gone on with
         last = trainer.loop.started if in_epoch else Events.STARTED
         self._going_on = [
-            trainer.add_event_handler(event(Events.STARTED, priority=FIRST), begin),
-            trainer.add_event_handler(event(last, priority=LAST + 1), go_on),
+            trainer.add_event_handler(event(Events.STARTED, priority=BEGIN), begin),
+            trainer.add_event_handler(event(last, priority=GO_ON), go_on),
         ]
 
     def forget(self) -> None:
@@ -258,12 +259,8 @@ class Snapshot:
         if missing:
             known = ", ".join(state["objects"]) or "none"
             raise ValueError(f"{path} has no state of {', '.join(missing)}: it was written with {known}")
-        handlers = self._handlers()
-        strangers = sorted(set(handlers) ^ set(state["handlers"]))
-        if strangers:
-            where = "is not in the file" if strangers[0] in handlers else "is in the file, and not attached"
-            warnings.warn(f"{path} is of a program with other handlers: {strangers[0]} {where}", stacklevel=4)
-        stateful = self._objects | {name: obj for name, obj in handlers.items() if name in state["handlers"]}
+        handlers = {name: obj for name, obj in self._handlers().items() if name in state["handlers"]}
+        stateful = self._objects | handlers
         for name, obj in stateful.items():
             saved = state["objects"] if name in self._objects else state["handlers"]
             try:
@@ -308,9 +305,16 @@ def _listed(state: Any) -> Any:
     return state.tolist() if hasattr(state, "tolist") else state
 
 
-def _owner(handler: Handler) -> Any:
-    """The object with a state that a handler is, or is a method of; None where there is none."""
-    function = handler.function
+def _functions(engine: Engine) -> Iterator[Any]:
+    """What an engine calls: handlers, then what its phases and loops run and ask."""
+    for key in engine.loop.event_keys:
+        yield from (handler.function for handler in engine.handlers(key))
+    for _, item in engine.loop.walk():
+        yield from (getattr(item, role, None) for role in ("run", "when", "over", "until"))
+
+
+def _owner(function: Any) -> Any:
+    """The object with a state that a function is, or is a method of; None where there is none."""
     while hasattr(function, "func"):
         function = function.func
     owner = function if hasattr(function, "state_dict") else getattr(function, "__self__", None)

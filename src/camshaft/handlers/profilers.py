@@ -22,12 +22,10 @@ from camshaft.dispatch import Handler
 from camshaft.engine import Engine
 from camshaft.events import event, event_name
 from camshaft.loop import RUN, Loop, counters
+from camshaft.priorities import MEASURE
 from camshaft.state import State
 
 __all__ = ["BasicTimeProfiler", "HandlersTimeProfiler"]
-
-FIRST = 1_000_000_000
-"""The priority that runs before all other handlers, those that compute metrics too."""
 
 WIDTH = 120
 """How wide tables are where there is no terminal."""
@@ -149,7 +147,7 @@ class _Profiler:
         for key in engine.loop.event_keys:
             if key not in self._heard:
                 self._heard.add(key)
-                engine.add_event_handler(event(key, priority=FIRST), _First(self, key))
+                engine.add_event_handler(event(key, priority=MEASURE), _First(self, key))
 
     def _begin(self, engine: Engine) -> None:
         """Forget what was measured."""

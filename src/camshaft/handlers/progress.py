@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from camshaft.engine import Engine
 from camshaft.events import EventHandle, Events, FilteredEvent, event, event_key, event_name
 from camshaft.loop import DATA, Loop, counters
+from camshaft.priorities import CLOSE, OPEN, SHOW
 from camshaft.state import State
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 __all__ = ["ProgressBar"]
-
-FIRST, LAST = 1_000_000, -1_000_000
-"""Priorities before and after those of the handlers that a user attaches to the same event."""
 
 REFRESH = 0.1
 """Seconds between two drawings of a bar: ten a second look steady, and cost a loop nothing that can be noticed."""
@@ -113,15 +111,15 @@ class ProgressBar:
         engine.handlers(moves_at)  # refuses an event that never fires, before anything is attached
         span = _Span(loop, moves_at, closing_event_name)
         bar = _Bar(self, span, _Values(metric_names, output_transform, state_attributes))
-        engine.add_event_handler(event(span.started, priority=FIRST), bar.open)
+        engine.add_event_handler(event(span.started, priority=OPEN), bar.open)
         for over in span.ends_a_pass:
-            engine.add_event_handler(event(over, priority=FIRST), bar.count)
+            engine.add_event_handler(event(over, priority=OPEN), bar.count)
         engine.add_event_handler(moves_at, bar.advance)
-        engine.add_event_handler(event(span.completed, priority=FIRST - 1), bar.fill)  # metrics are computed at FIRST
-        engine.add_event_handler(event(span.completed, priority=LAST), bar.finish)
+        engine.add_event_handler(event(span.completed, priority=SHOW), bar.fill)
+        engine.add_event_handler(event(span.completed, priority=CLOSE), bar.finish)
         for ending in (Events.COMPLETED, Events.TERMINATE, Events.INTERRUPT):
-            engine.add_event_handler(event(ending, priority=LAST), bar.close)
-        engine.add_event_handler(event(Events.EXCEPTION_RAISED, priority=FIRST), bar.close)
+            engine.add_event_handler(event(ending, priority=CLOSE), bar.close)
+        engine.add_event_handler(event(Events.EXCEPTION_RAISED, priority=OPEN), bar.close)
 
     def log_message(self, message: str) -> None:
         """Print a line on the console of the bar, above it."""

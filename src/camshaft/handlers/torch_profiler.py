@@ -13,8 +13,8 @@ from torch.profiler import record_function
 
 from camshaft.engine import Engine
 from camshaft.events import event
-from camshaft.handlers.profilers import FIRST
 from camshaft.loop import DATA, Loop, Path, Phase
+from camshaft.priorities import MEASURE
 
 __all__ = ["ProfilerRanges"]
 
@@ -91,7 +91,7 @@ class ProfilerRanges:
         for key, call in calls.items():
             if key not in self._heard:
                 self._heard.add(key)
-                engine.add_event_handler(event(key, priority=FIRST), call)
+                engine.add_event_handler(event(key, priority=MEASURE), call)
 
     def _begin(self, engine: Engine) -> None:
         self._end()

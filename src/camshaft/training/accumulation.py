@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from camshaft.engine import Engine
@@ -12,16 +14,17 @@ __all__ = ["Window"]
 class Window:
     """The batches whose gradients are added up before a step: so many, or what is left of the epoch.
 
-    It counts in ``state.accumulated``, and keeps the number of batches that it will have in ``state.window``.
-
     Args:
         steps: how many batches share a step.
-    """
 
-    COUNTERS = ("accumulated", "window")
+    Attributes:
+        accumulated: batches whose gradients wait for the step.
+        length: how many batches the present window will have.
+    """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
+        self.accumulated = self.length = 0
 
     @classmethod
     def of(cls, steps: int) -> Window | None:
@@ -36,32 +39,35 @@ class Window:
 
     def begins(self, engine: Engine) -> bool:
         """Whether the present batch is the first of a window; each belongs to one epoch."""
-        state = engine.state
-        if 0 < getattr(state, "accumulated", 0) < engine.position:
+        if 0 < self.accumulated < engine.position:
             return False
-        state.accumulated, state.window = 0, min(self.steps, _ahead(engine))
+        self.accumulated, self.length = 0, int(min(self.steps, _ahead(engine)))
         return True
 
-    def share(self, engine: Engine, loss: torch.Tensor) -> torch.Tensor:
+    def share(self, loss: torch.Tensor) -> torch.Tensor:
         """Count the present batch in; returns the share that its loss has in the window's."""
-        state = engine.state
-        state.accumulated += 1
-        shared: torch.Tensor = loss / state.window
-        return shared
+        self.accumulated += 1
+        return loss / self.length
 
-    def close(self, engine: Engine) -> None:
+    def close(self) -> None:
         """The optimizer has stepped."""
-        engine.state.accumulated = 0
+        self.accumulated = 0
 
-    @staticmethod
-    def window_is_full(engine: Engine) -> bool:
+    def window_is_full(self, engine: Engine) -> bool:
         """Whether it is time for a step."""
-        return bool(engine.state.accumulated >= engine.state.window)
+        return self.accumulated >= self.length
 
-    @staticmethod
-    def gradients_are_left(engine: Engine) -> bool:
+    def gradients_are_left(self, engine: Engine) -> bool:
         """Whether the epoch ended before its last window was full."""
-        return bool(getattr(engine.state, "accumulated", 0))
+        return self.accumulated > 0
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the window is; a :class:`~camshaft.Snapshot` finds it by the phases that ask."""
+        return {"accumulated": self.accumulated, "length": self.length}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Go on with a window, whose gradients must be there."""
+        self.accumulated, self.length = state_dict["accumulated"], state_dict["length"]
 
 
 def _ahead(engine: Engine) -> float:

@@ -97,8 +97,8 @@ def supervised_loop(
       ends, has what is left: it is divided by its own number, and stepped with its last batch. In the first epoch
       over data of unknown length nobody knows which batch is the last: a shorter last window is divided by the full
       number then, and LAST_OPTIM_STEP behind the iterations makes the step, with the events of OPTIM_STEP. What
-      terminate_epoch() or a failure leaves of a window is dropped. Inside of a window ``engine.state_dict()`` lacks the
-      gradients: a :class:`~camshaft.Snapshot` has them.
+      terminate_epoch() or a failure leaves of a window is dropped. What is in the middle of a window goes on from a
+      :class:`~camshaft.Snapshot`, which has its gradients; from ``engine.state_dict()`` a new one begins.
     - With a ``scaler``, UNSCALE stands before OPTIM_STEP: gradients are clipped at UNSCALE_COMPLETED.
     - With an optimizer whose ``step`` requires a closure, such as ``torch.optim.LBFGS``, FORWARD and BACKWARD run
       inside of OPTIM_STEP as often as it asks. ``state.output`` is what is kept of the first time.
@@ -153,7 +153,7 @@ def supervised_loop(
 
     def backward(engine: Engine, batch: Batch) -> Any:
         made: Forward = engine.state.output
-        loss = made.loss if window is None else window.share(engine, made.loss)
+        loss = made.loss if window is None else window.share(made.loss)
         loss = loss if scaler is None else scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]
         return objective.output(made)
@@ -172,7 +172,7 @@ def supervised_loop(
             scaler.update()
             is_unscaled = False
         if window is not None:
-            window.close(engine)
+            window.close()
 
     step = (
         [Phase("OPTIM_STEP", optim_step)]
@@ -272,11 +272,7 @@ def create_supervised_trainer(
         autocast=autocast,
         scaler=scaler,
     )
-    engine = Engine(loop, name, strict=strict)
-    if gradient_accumulation_steps > 1:
-        engine.state_dict_user_keys += Window.COUNTERS
-        vars(engine.state).update(dict.fromkeys(Window.COUNTERS, 0))
-    return engine
+    return Engine(loop, name, strict=strict)
 
 
 def create_supervised_evaluator(
