@@ -18,16 +18,16 @@ MODULES = ["camshaft.training", "camshaft.metrics", "camshaft.handlers", "camsha
 
 
 def where(module, name):
-    """The file and line where a public name is made, and the first line of its docstring."""
+    """The file where a public name is made, and the first line of its docstring."""
     found = getattr(module, name)
     owner = sys.modules[found.__module__] if inspect.isclass(found) or inspect.isfunction(found) else module
     path = Path(inspect.getsourcefile(owner))
     body = ast.parse(path.read_text(encoding="utf-8")).body
     for node, behind in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
-            return path, node.lineno, ast.get_docstring(node).splitlines()[0]
+            return path, ast.get_docstring(node).splitlines()[0]
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == name:
-            return path, node.lineno, inspect.cleandoc(behind.value.value).splitlines()[0]
+            return path, inspect.cleandoc(behind.value.value).splitlines()[0]
     raise LookupError(f"{name} is not made in {path}")
 
 
@@ -35,9 +35,9 @@ def table():
     rows = ["| from | name | |", "| --- | --- | --- |"]
     for module in map(importlib.import_module, MODULES):
         for name in module.__all__:
-            path, line, words = where(module, name)
+            path, words = where(module, name)
             words = re.sub(r":\w+:`~?([^`]+)`", r"``\1``", words).replace("``", "`")
-            link = f"{path.relative_to(tables.ROOT).as_posix()}#L{line}"
+            link = path.relative_to(tables.ROOT).as_posix()
             rows.append(f"| `{module.__name__}` | [`{name}`]({link}) | {words} |")
     return "\n".join(rows)
 
