@@ -6,7 +6,7 @@ import attrs
 
 from camshaft import Loop
 from camshaft.events import event_name
-from camshaft.machine import LoopMachine
+from camshaft.machine.machine import LoopMachine
 
 
 @attrs.define

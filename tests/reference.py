@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from camshaft.engine.state import State
 from camshaft.events import Filter, FilteredEvent, attachments
-from camshaft.loop import DATA, Loop, Phase, Step
-from camshaft.machine import LoopMachine
-from camshaft.state import State
-from camshaft.table import Row
+from camshaft.loop.loop import DATA, Loop, Phase, Step
+from camshaft.machine.machine import LoopMachine
+from camshaft.machine.transition_table import Row
 
 RANK = {"terminate": 5, "terminate_epoch": 4, "skip": 3, "new data": 2, "interrupt": 1}
 FREE_OF_CONTROL = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}

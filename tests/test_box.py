@@ -28,6 +28,8 @@ def where(module, name):
             return path, ast.get_docstring(node).splitlines()[0]
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == name:
             return path, inspect.cleandoc(behind.value.value).splitlines()[0]
+        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
+            return where(importlib.import_module(node.module), name)
     raise LookupError(f"{name} is not made in {path}")
 
 

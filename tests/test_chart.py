@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 
 from camshaft import DATA, Free, Loop, Mark, Phase, Step, every
-from camshaft.draw.build import chart_of
 from camshaft.draw.chart import Chart
+from camshaft.draw.from_loop import chart_of
 from camshaft.events import event_name
 from camshaft.testing import loops
 from picture import Seen, differences, frees, frees_of

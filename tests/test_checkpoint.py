@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from camshaft import DATA, Engine, Events, Loop, Phase, create_supervised_evaluator, create_supervised_trainer, record
 from camshaft.handlers import Checkpoint, EarlyStopping, ModelCheckpoint, global_step_from_engine
 from camshaft.metrics import Accuracy
-from camshaft.storage import StorageError, is_temporary, load, save
+from camshaft.resume.storage import StorageError, is_temporary, load, save
 
 SAMPLES, FEATURES, CLASSES = 50, 6, 3
 
@@ -689,7 +689,7 @@ from torch import nn
 
 from camshaft import Events, create_supervised_trainer
 from camshaft.handlers import Checkpoint
-from camshaft.storage import is_temporary, load
+from camshaft.resume.storage import is_temporary, load
 
 EPOCHS, BATCHES, WIDTH = 20, 4, 700
 

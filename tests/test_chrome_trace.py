@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camshaft import Engine, Events, Loop, Phase, Trace, record
-from camshaft.spans import spans
 from camshaft.testing import Scenario, illegal_traces, loops, scenarios, traces
+from camshaft.trace.spans import spans
 
 
 def nothing(engine, batch):

@@ -267,7 +267,7 @@ def test_the_report_of_nothing(page):
 
 
 def test_the_strip_shows_each_span_in_its_place(page):
-    from camshaft.draw.strip import strip
+    from camshaft.draw.timeline import strip
 
     loop = Loop("EPOCH", Phase("A", lambda e, b: None), Phase("B", lambda e, b: None), times=2)
     with record() as trace:

@@ -13,7 +13,7 @@ import weakref
 import pytest
 
 from camshaft import DATA, Engine, Events, Loop, Phase, every
-from camshaft.codegen import generate
+from camshaft.compiler.writer import generate
 
 
 def step(engine, batch):

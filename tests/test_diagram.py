@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase
 from camshaft.draw.diagram import WRITERS
-from camshaft.draw.svg import DARK, LIGHT
+from camshaft.draw.writers.svg import DARK, LIGHT
 from drawn import check_readable
 
 NASTY = 'a "quoted" <script>alert(1)</script> & \n more\\; #x: [*] --> b'

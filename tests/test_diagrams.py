@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from camshaft.draw.project import kept_diagrams
+from camshaft.cli.kept_diagrams import kept_diagrams
 
 ROOT = Path(__file__).parent.parent
 KEPT = kept_diagrams(ROOT / "pyproject.toml")

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from camshaft import Engine, Events, create_supervised_evaluator, create_supervised_trainer, event, record
 from camshaft.handlers import Checkpoint, TerminateOnNan
 from camshaft.metrics import Accuracy
-from camshaft.storage import StorageError, load
+from camshaft.resume.storage import StorageError, load
 from camshaft.testing import PlantedError, call_at, raise_at
 
 # -- a training in which everything happens ---------------------------------------------------------------------------

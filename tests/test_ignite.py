@@ -29,11 +29,11 @@ from torch.utils.data import DataLoader, TensorDataset
 import camshaft
 from camshaft import Engine, Phase, event, record
 from camshaft.events import attachments
-from camshaft.loop import DATA, RUN, Free, Loop, Step
-from camshaft.machine import EventOrderError
-from camshaft.registration import register
+from camshaft.loop.loop import DATA, RUN, Free, Loop, Step
+from camshaft.loop.registration import register
+from camshaft.machine.machine import EventOrderError
 from camshaft.testing import Batches, Call, Data, Fires, PlantedError, Play, Scenario, reporting
-from camshaft.trace import RunRecord, Trace, TraceEvent
+from camshaft.trace.trace import RunRecord, Trace, TraceEvent
 
 FREES = (
     Free("X", "x_started", "x_completed", "ITERATION"),

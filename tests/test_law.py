@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camshaft import DATA, EventOrderError, Loop, Phase, Trace, every
-from camshaft.context import Context, Guard, function
-from camshaft.machine import LoopMachine, OrderChecker
+from camshaft.machine.context import Context, Guard, function
+from camshaft.machine.machine import LoopMachine, OrderChecker
 from camshaft.testing import loops, traces
 
 

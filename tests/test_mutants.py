@@ -17,10 +17,10 @@ import pytest
 from hypothesis import Phase as HypothesisPhase
 from hypothesis import example, given, settings
 
-import camshaft.engine
+import camshaft.engine.engine
 from camshaft import Engine, EventOrderError, Phase, Trace, every, record
-from camshaft.codegen import Program, generate
-from camshaft.loop import DATA, Loop, Step
+from camshaft.compiler.writer import Program, generate
+from camshaft.loop.loop import DATA, Loop, Step
 from camshaft.testing import Call, Data, Scenario, gives, loops, scenarios
 from mutants.cases import families, traced
 from mutants.driving import mutants_of_driving
@@ -231,7 +231,7 @@ def test_the_unmutated_loop_is_not_caught() -> None:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_comparison_with_the_machine_catches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(camshaft.engine, "generate", mutate(MUTANTS[name]))
+    monkeypatch.setattr(camshaft.engine.engine, "generate", mutate(MUTANTS[name]))
     with pytest.raises(AssertionError):
         property_holds()
 
@@ -253,7 +253,7 @@ def phases() -> list[Phase]:
 @pytest.mark.parametrize("name", sorted(set(MUTANTS) - ONLY_WHAT_RUNS_SEES))
 def test_assert_legal_and_a_strict_engine_catch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trace_of(phases(), strict=True).assert_legal()
-    monkeypatch.setattr(camshaft.engine, "generate", mutate(MUTANTS[name]))
+    monkeypatch.setattr(camshaft.engine.engine, "generate", mutate(MUTANTS[name]))
     trace = trace_of(phases())
     with pytest.raises(EventOrderError):
         trace.assert_legal()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from camshaft import DATA, Engine, EventEnum, Events, Loop, Mark, Phase, Trace, event, every, record
 from camshaft.events import event_name
-from camshaft.spans import span_events, spans
 from camshaft.testing import Scenario, loops, scenarios
-from camshaft.testing.pattern import PatternError, check
+from camshaft.trace.pattern import PatternError, check
+from camshaft.trace.spans import span_events, spans
 
 
 def nothing(engine, batch):
@@ -725,7 +725,7 @@ def test_errors_say_what_is_wrong_where_it_stands_and_what_to_do(nested, pattern
 
 
 def test_a_pattern_that_is_too_large(plain, monkeypatch):
-    monkeypatch.setattr("camshaft.testing.pattern.match.MAX_PLACES", 1000)
+    monkeypatch.setattr("camshaft.trace.pattern.match.MAX_PLACES", 1000)
     message = "pattern: with its repetitions written out it has over 1,000 parts; use '*'"
     for pattern in ("(A{100}){100}", "EPOCH[A{999999999}]"):
         with pytest.raises(PatternError, match=re.escape(message)):

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camshaft import DATA, Engine, Events, Loop, Phase, every, record
+from camshaft.adapters.reporter import Reporter
 from camshaft.testing import loops
 from camshaft.testing.coverage import EventCoverage, MachineCoverage
 from camshaft.testing.golden import Golden, difference, golden_text, last_events
-from camshaft.testing.reporter import Reporter
 
 pytest_plugins = ["pytester"]
 

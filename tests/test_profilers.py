@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import camshaft.dispatch
-import camshaft.handlers.profilers
+import camshaft.engine.dispatch
+import camshaft.handlers.profiling.profilers
 from camshaft import DATA, Engine, Events, Loop, Phase, create_supervised_trainer, record
 from camshaft.handlers import BasicTimeProfiler, HandlersTimeProfiler
 from camshaft.metrics import Accuracy
@@ -50,8 +50,8 @@ class Clock:
 def clock():
     clock = Clock()
     with (
-        mock.patch.object(camshaft.dispatch, "perf_counter", clock),
-        mock.patch.object(camshaft.handlers.profilers, "perf_counter", clock),
+        mock.patch.object(camshaft.engine.dispatch, "perf_counter", clock),
+        mock.patch.object(camshaft.handlers.profiling.profilers, "perf_counter", clock),
     ):
         yield clock
 
@@ -513,7 +513,7 @@ def test_memory_is_bounded_and_statistics_are_of_all(clock, tmp_path):
 
 @given(st.lists(st.floats(0, 1e6), min_size=2))
 def test_statistics_are_those_of_the_standard_library(numbers):
-    times = camshaft.handlers.profilers._Times(1)
+    times = camshaft.handlers.profiling.profilers._Times(1)
     for number, seconds in enumerate(numbers):
         times.add(number, seconds)
     found = times.statistics

@@ -37,7 +37,7 @@ from camshaft.metrics import Accuracy
 PRELUDE = """
 import logging, os, signal, sys, time, warnings
 from camshaft import Engine, Events
-from camshaft.handlers.progress import ProgressBar
+from camshaft.handlers.progress.bar import ProgressBar
 """
 
 

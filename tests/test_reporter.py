@@ -28,9 +28,9 @@ from camshaft import (
     every,
     record,
 )
-from camshaft.context import Context
-from camshaft.machine import LoopMachine, OrderChecker
-from camshaft.run import executing
+from camshaft.engine.run import executing
+from camshaft.machine.context import Context
+from camshaft.machine.machine import LoopMachine, OrderChecker
 from camshaft.testing import Reporter, illegal_traces, loops, traces
 
 LOOP = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD"), over=DATA))

@@ -31,7 +31,7 @@ from camshaft import (
     graceful_exit,
     record,
 )
-from camshaft.cursor import boundaries
+from camshaft.engine.progress import boundaries
 from camshaft.metrics import Accuracy
 from learning import batches, classifier, same, sgd
 

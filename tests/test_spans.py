@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from camshaft import DATA, Engine, Events, Loop, Mark, Phase, Trace, event, every, record
-from camshaft.spans import Span, span_events, spans
 from camshaft.testing import Scenario, loops, scenarios
+from camshaft.trace.spans import Span, span_events, spans
 
 
 def nothing(engine, batch):

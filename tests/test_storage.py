@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from camshaft.storage import StorageError, is_temporary, load, save, write_atomically
+from camshaft.resume.storage import StorageError, is_temporary, load, save, write_atomically
 
 PLAIN = {
     "weights": torch.arange(12.0).reshape(3, 4),
@@ -175,7 +175,7 @@ def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
 UNWRITABLE = """
 import os, sys
 from pathlib import Path
-from camshaft.storage import save
+from camshaft.resume.storage import save
 folder = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.setuid(65534)  # root may write anywhere
@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
 
 TOO_BIG = """
 import resource, sys, torch
-from camshaft.storage import load, save
+from camshaft.resume.storage import load, save
 path = sys.argv[1]
 save(path, torch.ones(10))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
@@ -222,7 +222,7 @@ def test_a_write_that_stops_half_way_says_why_and_leaves_the_file_before(tmp_pat
 
 FULL = """
 import os, sys, torch
-from camshaft.storage import load, save
+from camshaft.resume.storage import load, save
 folder = sys.argv[1]
 save(folder + "/state.pt", torch.ones(10))
 try:
@@ -254,7 +254,7 @@ def test_a_full_disk_is_named_and_the_file_before_is_untouched(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from camshaft.storage import write_atomically
+from camshaft.resume.storage import write_atomically
 
 def write(file):
     file.write(bytes(1_000_000))
@@ -283,7 +283,7 @@ def test_what_a_killed_writer_left_is_never_loaded_and_goes_with_the_next_write(
 
 AT_WORK = """
 import sys
-from camshaft.storage import write_atomically
+from camshaft.resume.storage import write_atomically
 
 def write(file):
     file.write(b"slowly")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camshaft import DATA, Engine, EventOrderError, Events, Loop, Mark, Phase, Trace, Violation, event, every, record
-from camshaft.spans import spans
 from camshaft.testing import Scenario, illegal_traces, loops, scenarios, traces
+from camshaft.trace.spans import spans
 
 
 def nothing(engine, batch):

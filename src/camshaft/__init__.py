@@ -1,14 +1,14 @@
 """camshaft: a PyTorch training loop as a state machine that you can read, draw, extend and test."""
 
-from camshaft.engine import Engine, RemovableEventHandle
+from camshaft.engine.engine import Engine, RemovableEventHandle
+from camshaft.engine.state import State
 from camshaft.events import BackpropEvents, EventEnum, Events, EventUnion, FilteredEvent, event
-from camshaft.loop import DATA, Free, Loop, LoopError, Mark, Nested, Phase, Step, every
-from camshaft.machine import EventOrderError, LoopMachine
-from camshaft.recording import record
-from camshaft.signals import graceful_exit
-from camshaft.snapshot import Snapshot
-from camshaft.state import State
-from camshaft.trace import HandlerTime, Selection, Trace, TraceError, TraceEvent, Violation
+from camshaft.loop.loop import DATA, Free, Loop, LoopError, Mark, Nested, Phase, Step, every
+from camshaft.machine.machine import EventOrderError, LoopMachine
+from camshaft.resume.exit_signals import graceful_exit
+from camshaft.resume.snapshot import Snapshot
+from camshaft.trace.recording import record
+from camshaft.trace.trace import HandlerTime, Selection, Trace, TraceError, TraceEvent, Violation
 from camshaft.training import (
     TbpttEvents,
     create_supervised_evaluator,

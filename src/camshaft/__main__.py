@@ -1,5 +1,5 @@
 """``python -m camshaft``."""
 
-from camshaft.cli import app
+from camshaft.cli.app import app
 
 app(prog_name="camshaft")

@@ -11,7 +11,7 @@ import attrs
 from benchmarks.iterations import by_engine, nothing
 from benchmarks.timing import measure
 from camshaft import DATA, Engine, Events, Loop, Phase, Trace, record
-from camshaft.codegen import _program
+from camshaft.compiler.writer import _program
 
 __all__ = ["Growth", "growths"]
 

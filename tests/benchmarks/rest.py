@@ -13,7 +13,7 @@ import ignite.engine
 from benchmarks.iterations import IGNITE, by_engine, nothing
 from benchmarks.timing import Figure, measure
 from camshaft import DATA, Engine, Loop, Phase, record
-from camshaft.codegen import _program
+from camshaft.compiler.writer import _program
 
 EVENTS = 4
 """Events of an iteration of a plain engine."""

@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import torch
 
-from camshaft import storage
+from camshaft.resume import storage
 from chaos.training import PLACES, Stop, kept, train, uninterrupted
 
 __all__ = ["Report", "chaos"]

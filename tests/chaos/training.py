@@ -34,7 +34,7 @@ from camshaft import (
 )
 from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
 from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
-from camshaft.randomness import random_states
+from camshaft.resume.rng import random_states
 
 __all__ = ["PLACES", "Stop", "kept", "train", "uninterrupted"]
 

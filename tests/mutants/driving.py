@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from camshaft.cursor import Limits
-from camshaft.dispatch import Firing, Switchboard, _Gate, _Tally
-from camshaft.engine import Engine
-from camshaft.feed import Feed
-from camshaft.run import Run
-from camshaft.state import State
+from camshaft.engine.data_fetcher import Feed
+from camshaft.engine.dispatch import Firing, Switchboard, _Gate, _Tally
+from camshaft.engine.engine import Engine
+from camshaft.engine.progress import Limits
+from camshaft.engine.run import Run
+from camshaft.engine.state import State
 from mutants.mutant import Mutant, StaleError
 from mutants.source import unmutated
 

@@ -17,7 +17,7 @@ from itertools import zip_longest
 import attrs
 
 from camshaft import Trace
-from camshaft.codegen import generate
+from camshaft.compiler.writer import generate
 from mutants import driving, source, traces
 from mutants.cases import Case, families
 from mutants.mutant import Mutant, StaleError, TraceMutant

@@ -18,10 +18,10 @@ from contextvars import copy_context
 from typing import Any
 
 from camshaft import DATA, Engine, Loop, Phase, Trace
-from camshaft.loop import RUN, Every, Step, counters
-from camshaft.run import Watched, observers
+from camshaft.engine.run import Watched, observers
+from camshaft.loop.loop import RUN, Every, Step, counters
 from camshaft.testing import PlantedError, nothing
-from camshaft.trace import RunRecord
+from camshaft.trace.trace import RunRecord
 
 __all__ = ["is_possible"]
 

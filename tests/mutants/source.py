@@ -13,9 +13,9 @@ from typing import Any
 import attrs
 import pytest
 
-import camshaft.engine
-from camshaft.codegen import Line, Program, generate
-from camshaft.loop import Loop
+import camshaft.engine.engine
+from camshaft.compiler.writer import Line, Program, generate
+from camshaft.loop.loop import Loop
 from mutants.mutant import Mutant
 from mutants.tools import spend
 
@@ -173,7 +173,7 @@ def generating(mutate: Callable[[Program], Program | None]) -> Iterator[None]:
         return made[program.source]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(camshaft.engine, "generate", generate_mutant)
+        patch.setattr(camshaft.engine.engine, "generate", generate_mutant)
         yield
 
 

@@ -9,8 +9,8 @@ import attrs
 
 from camshaft import Trace
 from camshaft.events import event_name
-from camshaft.spans import spans
-from camshaft.table import READY
+from camshaft.machine.transition_table import READY
+from camshaft.trace.spans import spans
 from mutants.cases import Case, traced
 from mutants.mutant import TraceMutant
 from mutants.tools import original

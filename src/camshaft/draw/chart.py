@@ -13,7 +13,7 @@ from typing import TypeAlias
 import attrs
 
 from camshaft.events import Filter, event_name
-from camshaft.loop import Loop
+from camshaft.loop.loop import Loop
 
 __all__ = ["Box", "Chart", "Edge", "Element", "Line", "Node", "Rows", "visible"]
 

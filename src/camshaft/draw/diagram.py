@@ -6,22 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camshaft.draw.build import chart_of
 from camshaft.draw.chart import Chart
-from camshaft.draw.dot import dot
-from camshaft.draw.html import html
-from camshaft.draw.mermaid import mermaid
-from camshaft.draw.nested import mention
-from camshaft.draw.overlay import overlay
-from camshaft.draw.svg import svg
-from camshaft.draw.text import text
+from camshaft.draw.from_loop import chart_of
+from camshaft.draw.nested_engines import mention
+from camshaft.draw.run_overlay import overlay
+from camshaft.draw.writers.dot import dot
+from camshaft.draw.writers.html import html
+from camshaft.draw.writers.mermaid import mermaid
+from camshaft.draw.writers.svg import svg
+from camshaft.draw.writers.text import text
 from camshaft.events import event_name
 
 if TYPE_CHECKING:
-    from camshaft.dispatch import Handler
-    from camshaft.engine import Engine
-    from camshaft.loop import Loop
-    from camshaft.trace import Trace
+    from camshaft.engine.dispatch import Handler
+    from camshaft.engine.engine import Engine
+    from camshaft.loop.loop import Loop
+    from camshaft.trace.trace import Trace
 
 __all__ = ["WRITERS", "Diagram", "draw", "draw_over", "engine_diagram", "loop_diagram", "run_diagram", "trace_diagram"]
 
@@ -104,7 +104,7 @@ class Diagram:
 
 def draw(target: Engine | Loop, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Diagram:
     """The diagram of an engine or of a loop, which has no handlers."""
-    from camshaft.engine import Engine
+    from camshaft.engine.engine import Engine
 
     if isinstance(target, Engine):
         return target.diagram(level, handlers=handlers, control=control)
@@ -190,7 +190,7 @@ def draw_over(diagram: Diagram, trace: Trace, target: Engine | Loop, said: str) 
     Raises:
         ValueError: no such engine was recorded.
     """
-    from camshaft.engine import Engine
+    from camshaft.engine.engine import Engine
 
     name = _recorded(trace, target.name if isinstance(target, Engine) or not trace.runs else trace.runs[0].engine, said)
     *_, loop = (record.loop for record in trace.runs if record.engine == name)

@@ -6,14 +6,14 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from camshaft.draw.diagram import run_diagram
-from camshaft.draw.html import page, table
-from camshaft.draw.strip import strip
+from camshaft.draw.timeline import strip
+from camshaft.draw.writers.html import page, table
 from camshaft.events import event_name
-from camshaft.text import duration
+from camshaft.trace.text import duration
 
 if TYPE_CHECKING:
-    from camshaft.loop import Loop
-    from camshaft.trace import Trace, Violation
+    from camshaft.loop.loop import Loop
+    from camshaft.trace.trace import Trace, Violation
 
 __all__ = ["report"]
 

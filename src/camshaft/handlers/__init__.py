@@ -5,12 +5,12 @@ from camshaft.handlers.ema import EMA
 from camshaft.handlers.gradients import ClipGradNorm, ClipGradValue, GradNorm
 from camshaft.handlers.lr_scheduler import LRScheduler
 from camshaft.handlers.periodic import CustomPeriodicEvent
-from camshaft.handlers.profilers import BasicTimeProfiler, HandlersTimeProfiler
-from camshaft.handlers.progress import ProgressBar
+from camshaft.handlers.profiling.profilers import BasicTimeProfiler, HandlersTimeProfiler
+from camshaft.handlers.profiling.torch_ranges import ProfilerRanges
+from camshaft.handlers.progress.bar import ProgressBar
 from camshaft.handlers.stopping import EarlyStopping, TerminateOnNan, TimeLimit
 from camshaft.handlers.tensorboard import TensorBoardLogger, global_step_from_engine
 from camshaft.handlers.timing import Timer
-from camshaft.handlers.torch_profiler import ProfilerRanges
 
 __all__ = [
     "BasicTimeProfiler",

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from camshaft import storage
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle
 from camshaft.handlers.stopping import ScoreFunction, check_callable, score_of
+from camshaft.resume import storage
 
 __all__ = ["Checkpoint", "ModelCheckpoint"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 
 __all__ = ["ClipGradNorm", "ClipGradValue", "GradNorm"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim import lr_scheduler as schedulers
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 
 __all__ = ["LRScheduler"]
 

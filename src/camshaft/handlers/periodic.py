@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 from camshaft.events import EventEnum, EventHandle, Events
-from camshaft.loop import LoopError
+from camshaft.loop.loop import LoopError
 
 __all__ = ["CustomPeriodicEvent"]
 

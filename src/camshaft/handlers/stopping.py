@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle, Events
 
 __all__ = ["EarlyStopping", "TerminateOnNan", "TimeLimit"]

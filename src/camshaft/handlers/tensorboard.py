@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from camshaft.engine import Engine, RemovableEventHandle
+from camshaft.engine.engine import Engine, RemovableEventHandle
 from camshaft.events import EventHandle, event_key
-from camshaft.loop import counters
+from camshaft.loop.loop import counters
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

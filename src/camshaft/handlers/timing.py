@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from time import perf_counter
 from typing import Any
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle, Events
 
 __all__ = ["Timer"]

@@ -9,10 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from camshaft.adapters.reporter import Reporter
 from camshaft.testing.faults import Planted, PlantedError, call_at, raise_at
 from camshaft.testing.paths import transition_paths
-from camshaft.testing.pattern import PatternError
-from camshaft.testing.reporter import Reporter
 from camshaft.testing.scenario import (
     Answers,
     At,
@@ -27,10 +26,11 @@ from camshaft.testing.scenario import (
     gives,
     nothing,
 )
+from camshaft.trace.pattern import PatternError
 
 if TYPE_CHECKING:
+    from camshaft.adapters.ignite import reporting
     from camshaft.testing.equivalence import assert_same_run
-    from camshaft.testing.ignite import reporting
     from camshaft.testing.stateful import EngineStateMachine
     from camshaft.testing.strategies import illegal_traces, loops, scenarios, traces
 
@@ -64,13 +64,13 @@ __all__ = [
 ]
 
 _ON_DEMAND = {
-    "EngineStateMachine": "stateful",
-    "assert_same_run": "equivalence",
-    "illegal_traces": "strategies",
-    "loops": "strategies",
-    "reporting": "ignite",
-    "scenarios": "strategies",
-    "traces": "strategies",
+    "EngineStateMachine": "camshaft.testing.stateful",
+    "assert_same_run": "camshaft.testing.equivalence",
+    "illegal_traces": "camshaft.testing.strategies",
+    "loops": "camshaft.testing.strategies",
+    "reporting": "camshaft.adapters.ignite",
+    "scenarios": "camshaft.testing.strategies",
+    "traces": "camshaft.testing.strategies",
 }
 
 
@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
     if name not in _ON_DEMAND:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}")
+        module = importlib.import_module(_ON_DEMAND[name])
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise

@@ -17,11 +17,11 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from camshaft.engine.run import Watched, observers
 from camshaft.events import event_name
-from camshaft.files import from_dict, to_dict
-from camshaft.loop import RUN, Loop, Step
-from camshaft.run import Watched, observers
-from camshaft.table import CONTROL, Row, Table
+from camshaft.loop.loop import RUN, Loop, Step
+from camshaft.machine.transition_table import CONTROL, Row, Table
+from camshaft.trace.files import from_dict, to_dict
 
 __all__ = ["EventCoverage", "MachineCoverage"]
 

@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 import torch
 
-from camshaft.engine import Engine
-from camshaft.recording import record
-from camshaft.trace import Trace
+from camshaft.engine.engine import Engine
+from camshaft.trace.recording import record
+from camshaft.trace.trace import Trace
 
 __all__ = ["assert_same_run"]
 

@@ -17,8 +17,8 @@ from typing import Any
 import attrs
 
 from camshaft.events import event_key, event_name
-from camshaft.recording import record
-from camshaft.trace import Selection, Trace, TraceEvent
+from camshaft.trace.recording import record
+from camshaft.trace.trace import Selection, Trace, TraceEvent
 
 __all__ = ["HEADER", "Comparison", "Golden", "difference", "golden_text", "last_events", "parting"]
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import attrs
 
-from camshaft.context import Context
-from camshaft.loop import Every, Loop, Phase
-from camshaft.machine import LoopMachine
-from camshaft.table import ENDS, READY, TERMINATED, Row
+from camshaft.loop.loop import Every, Loop, Phase
+from camshaft.machine.context import Context
+from camshaft.machine.machine import LoopMachine
+from camshaft.machine.transition_table import ENDS, READY, TERMINATED, Row
 from camshaft.testing.coverage import MachineCoverage
 from camshaft.testing.faults import PlantedError
 from camshaft.testing.scenario import Answers, Call, Data, Elements, Scenario

@@ -12,12 +12,12 @@ from typing import Any
 
 import attrs
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 from camshaft.events import FilteredEvent
-from camshaft.loop import Loop, Phase, Step
-from camshaft.recording import record
+from camshaft.loop.loop import Loop, Phase, Step
 from camshaft.testing.faults import PlantedError, call_at
-from camshaft.trace import Trace
+from camshaft.trace.recording import record
+from camshaft.trace.trace import Trace
 
 __all__ = [
     "Answers",

@@ -12,13 +12,13 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from camshaft.engine import Engine, RemovableEventHandle
+from camshaft.engine.engine import Engine, RemovableEventHandle
 from camshaft.events import Filter, FilteredEvent, event, event_key
-from camshaft.loop import DATA, Free, Loop, Path, Phase, Step, every
-from camshaft.recording import record
+from camshaft.loop.loop import DATA, Free, Loop, Path, Phase, Step, every
 from camshaft.testing.faults import PlantedError, call_at
 from camshaft.testing.scenario import Fires, gives, nothing
-from camshaft.trace import Trace, TraceEvent
+from camshaft.trace.recording import record
+from camshaft.trace.trace import Trace, TraceEvent
 
 __all__ = ["EngineStateMachine"]
 

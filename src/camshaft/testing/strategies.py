@@ -8,14 +8,14 @@ import attrs
 from hypothesis import note, reject
 from hypothesis import strategies as st
 
-from camshaft.context import Context
 from camshaft.events import event, event_name
-from camshaft.loop import DATA, Free, Loop, Mark, Phase, Step, counters, every
-from camshaft.machine import EventOrderError, LoopMachine
-from camshaft.table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Row
+from camshaft.loop.loop import DATA, Free, Loop, Mark, Phase, Step, counters, every
+from camshaft.machine.context import Context
+from camshaft.machine.machine import EventOrderError, LoopMachine
+from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Row
 from camshaft.testing.faults import PlantedError
 from camshaft.testing.scenario import Call, Data, Elements, Fires, Nth, Scenario, gives, nothing
-from camshaft.trace import RunRecord, Trace
+from camshaft.trace.trace import RunRecord, Trace
 
 __all__ = ["illegal_traces", "loops", "scenarios", "traces"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 
 __all__ = ["Window"]
 

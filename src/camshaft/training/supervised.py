@@ -11,9 +11,9 @@ import attrs
 import torch
 from torch import nn
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 from camshaft.events import BackpropEvents
-from camshaft.loop import DATA, Free, Loop, Phase
+from camshaft.loop.loop import DATA, Free, Loop, Phase
 from camshaft.training.accumulation import Window
 from camshaft.training.batches import PrepareBatch, detached, prepare_pair
 
@@ -310,7 +310,7 @@ def create_supervised_evaluator(
 
     engine = Engine([Phase("FORWARD", forward)], name, strict=strict)
     if metrics:
-        from camshaft.metrics import attach  # torchmetrics is imported only where metrics are used
+        from camshaft.metrics.attachment import attach  # torchmetrics is imported only where metrics are used
 
         for metric_name, metric in metrics.items():
             attach(metric, engine, metric_name)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from camshaft.engine import Engine
+from camshaft.engine.engine import Engine
 from camshaft.events import EventEnum
-from camshaft.loop import DATA, Loop, Phase
+from camshaft.loop.loop import DATA, Loop, Phase
 from camshaft.training.batches import PrepareBatch, detached, prepare_pair
 
 __all__ = ["TbpttEvents", "create_supervised_tbptt_trainer", "tbptt_loop"]

@@ -1,0 +1,1 @@
+"""Other people's loops and engines: reports of what they do, and camshaft's engine in their terms."""

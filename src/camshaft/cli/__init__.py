@@ -1,0 +1,5 @@
+"""The command ``camshaft``."""
+
+from camshaft.cli.app import app
+
+__all__ = ["app"]

@@ -1,0 +1,94 @@
+"""Targets: the engine or loop that a line of text names."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import reprlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from camshaft.engine.engine import Engine
+from camshaft.loop.loop import Loop
+
+__all__ = ["TargetError", "load_loop", "load_target"]
+
+
+class TargetError(ValueError):
+    """What a target names cannot be had; the message says why, in one line."""
+
+
+def load_target(target: str, root: Path | None = None) -> Engine | Loop:
+    """The engine or loop that a target names.
+
+    Args:
+        target: ``package.module:name`` or ``path/to/file.py:name``: an engine, a loop, or a function without arguments
+            that makes one.
+        root: the folder from which files and modules are looked for; the working directory unless given.
+
+    Raises:
+        TargetError: it cannot be imported, or names no loop.
+    """
+    module_name, _, name = target.rpartition(":")
+    if not module_name or not name:
+        raise TargetError(f"{target}: write package.module:name or path/to/file.py:name")
+    try:
+        with _as_if_run(module_name, root or Path()):
+            module = _import(module_name, root or Path())
+            if not hasattr(module, name):
+                raise AttributeError(f"it has no attribute {name!r}")
+            found = getattr(module, name)
+            if callable(found) and not isinstance(found, Engine):
+                found = found()
+    except (Exception, SystemExit) as error:
+        said = " ".join(str(error).split())
+        raise TargetError(f"{target}: {type(error).__name__}: {said}") from error
+    if not isinstance(found, (Engine, Loop)):
+        raise TargetError(
+            f"{target} is {reprlib.repr(found)}: name an Engine, a Loop, or a function without arguments that makes one"
+        )
+    return found
+
+
+def load_loop(target: str, root: Path | None = None) -> Loop:
+    """The loop that a target names, or that of the engine which it names.
+
+    Raises:
+        TargetError: it cannot be imported, or names no loop.
+    """
+    found = load_target(target, root)
+    return found.loop if isinstance(found, Engine) else found
+
+
+@contextmanager
+def _as_if_run(name: str, root: Path) -> Iterator[None]:
+    """Let modules be found as if the file were run by Python; its neighbours are no other file's neighbours."""
+    is_file = name.endswith(".py")
+    folder = str((root / name).parent if is_file else root)
+    path, known = [*sys.path], set(sys.modules)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for module in set(sys.modules) - known if is_file else ():
+            file = getattr(sys.modules[module], "__file__", None)
+            if file is not None and Path(file).resolve().is_relative_to(Path(folder).resolve()):
+                del sys.modules[module]
+
+
+def _import(name: str, root: Path) -> Any:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = root / name
+    own = f"camshaft_target_{path.stem}"  # no other module has this name
+    spec = importlib.util.spec_from_file_location(own, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise FileNotFoundError(f"there is no file {name}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[own] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,461 @@
+"""The generated loop: a declaration written out as the Python that a person would have written for it.
+
+The loop is a generator. A name in capitals is an event: False while nobody hears it, so that testing it costs next
+to nothing; otherwise the loop yields it and the engine calls its handlers. Running, single-stepping and pausing are
+therefore one thing. Events that follow each other with nothing in between share one test of ``heard``, which is True
+while anybody hears one of them. The text is compiled once for each structure of loop; every engine gets the compiled
+code with a namespace of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import contextlib
+import hashlib
+import keyword
+import linecache
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from time import perf_counter
+from types import CodeType
+from typing import Any
+
+import attrs
+
+from camshaft.control import SkipIteration, Terminate, TerminateEpoch
+from camshaft.events import event_name
+from camshaft.loop.loop import DATA, Every, Loop, Mark, Path, Phase, Step
+
+__all__ = ["Line", "Program", "generate"]
+
+MAX_BLOCKS = 12
+"""Python allows 20 nested blocks; deeper loops go to a function of their own, joined by ``yield from``."""
+
+HOOK_READS_FILES = sys.version_info < (3, 13)
+"""Before Python 3.13 the interpreter takes the lines of an uncaught traceback from files only."""
+
+OBEY = "if PENDING: yield PENDING"
+"""The line on which a control call takes effect that a user's code made where no event follows."""
+
+HELPERS = {
+    "SkipIteration": SkipIteration,
+    "Terminate": Terminate,
+    "TerminateEpoch": TerminateEpoch,
+    "islice": islice,
+    "perf_counter": perf_counter,
+}
+
+
+@attrs.define
+class Line:
+    """Where the loop stands while a line of its source runs.
+
+    Attributes:
+        path: the states around it, outermost first.
+        event: the event that the line yields, or None.
+        last: the last event that has certainly fired before it; None before STARTED.
+        joins: whether it runs a loop that is written out as a function of its own, under the local name ``inner``.
+    """
+
+    path: Path
+    event: str | None
+    last: str | None
+    joins: bool = False
+
+
+@attrs.frozen
+class Program:
+    """A generated loop.
+
+    Attributes:
+        source: the text.
+        code: the compiled text; executing it in a namespace defines the function :attr:`entry` there.
+        entry: the name of the generator function ``(engine, state, feed)``.
+        filename: under which ``linecache``, tracebacks and debuggers know the text.
+        lines: what each line number stands for.
+        names: the name of each event in the namespace.
+        grouped: the names that stand behind a test of ``heard``.
+        functions: for each name that the source calls, the state it belongs to and the attribute to take there.
+    """
+
+    source: str
+    code: CodeType
+    entry: str
+    filename: str
+    lines: dict[int, Line]
+    names: dict[str, str]
+    grouped: frozenset[str]
+    functions: dict[str, tuple[str, str]]
+
+    def write_out(self) -> None:
+        """Put the text where the interpreter looks for the lines of a traceback that nobody catches."""
+        if not HOOK_READS_FILES:
+            return
+        with contextlib.suppress(OSError):  # a traceback without these lines is better than another error
+            folder = os.path.dirname(self.filename)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            with open(self.filename, "x", encoding="utf-8") as file:
+                file.write(self.source)
+
+    def namespace(self, loop: Loop) -> dict[str, Any]:
+        """A new namespace with the functions of ``loop``, in which nobody hears any event."""
+        found = {item.name: item for _, item in loop.walk()}
+        functions = {name: getattr(found[state], attribute) for name, (state, attribute) in self.functions.items()}
+        namespace = {"__builtins__": builtins, "__name__": "camshaft.loop", **HELPERS, **functions}
+        namespace |= {"PENDING": False, "heard": False}
+        namespace.update(dict.fromkeys(self.names.values(), False))
+        exec(self.code, namespace)
+        return namespace
+
+
+def _filename(name: str) -> str:
+    if HOOK_READS_FILES:
+        return os.path.join(tempfile.gettempdir(), f"camshaft-{os.getpid()}", f"{name}.py")
+    return f"<camshaft {name}>"
+
+
+def generate(loop: Loop) -> Program:
+    """The program of a loop: the same object for loops that differ in their functions only."""
+    return _program(_structure(loop))
+
+
+def _structure(item: Any) -> tuple[Any, ...]:
+    """All that the text depends on, as a hashable tree."""
+    if isinstance(item, Loop):
+        kind = item.passes
+        is_call = callable(item.over) and item.over is not DATA
+        return (Loop, item.name, item.started, item.completed, kind, is_call, *map(_structure, item.body))
+    if isinstance(item, Phase):
+        when = ("every", item.when.n) if isinstance(item.when, Every) else "asked" if item.when is not None else None
+        return (Phase, item.name, item.started, item.completed, when, item.run is not None)
+    if isinstance(item, Mark):
+        return (Mark, item.name, item.event)
+    return (Step, item.name)
+
+
+@lru_cache(maxsize=512)
+def _program(structure: tuple[Any, ...]) -> Program:
+    return _Writer(structure).program()
+
+
+_TAKEN = {
+    "engine",
+    "state",
+    "feed",
+    "output",
+    "began",
+    "began_pass",
+    "element",
+    "ended",
+    "heard",
+    "inner",
+    "_",
+    *HELPERS,
+    *dir(builtins),
+}
+
+
+def _identifier(name: str, taken: set[str]) -> str:
+    name = re.sub(r"\W", "_", name)
+    name = f"_{name}" if name[:1].isdigit() else name
+    while name in taken or keyword.iskeyword(name):
+        name += "_"
+    return name
+
+
+class _Writer:
+    """Writes the text of a structure, and beside each line where the loop stands there."""
+
+    def __init__(self, structure: tuple[Any, ...]) -> None:
+        self.root = structure
+        self.texts: list[str] = []
+        self.lines: dict[int, Line] = {}
+        self.names: dict[str, str] = {}
+        self.grouped: set[str] = set()
+        self.waiting: list[tuple[str, Line]] = []
+        self.ahead = Line((), None, None)
+        self.functions: dict[str, tuple[str, str]] = {}
+        self.deferred: list[tuple[str, Any, Path, str | None]] = []
+        self.taken = set(_TAKEN) | {"PENDING"}
+        self.indent = 0
+        self.blocks = 0
+        self.path: Path = ()
+        self.last: str | None = None
+
+    def program(self) -> Program:
+        name = self.root[1]
+        entry = self._claim(f"{name.lower()}_loop")
+        self._function(entry, f"The loop {name}. A name in capitals is an event, False while nobody hears it.")
+        self._boundary()
+        self._flush()
+        while self.deferred:
+            function, structure, path, last = self.deferred.pop(0)
+            self._line("")
+            self._line("")
+            self.path, self.last, self.blocks = path[:-1], last, 0
+            self._function(function, f"The loop {structure[1]}, inside {path[-2]}.")
+            self._loop(structure)
+            self._flush()
+        source = "\n".join(self.texts) + "\n"
+        filename = _filename(f"{entry}_{hashlib.sha256(repr(self.root).encode()).hexdigest()[:8]}")
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        code = compile(source, filename, "exec")
+        return Program(source, code, entry, filename, self.lines, self.names, frozenset(self.grouped), self.functions)
+
+    # -- text --------------------------------------------------------------------------------------------------------
+
+    def _line(self, text: str, event: str | None = None, joins: bool = False) -> None:
+        if self.waiting:
+            self._flush()
+        self._write(text, Line(self.path, event, event or self.last, joins))
+
+    def _write(self, text: str, line: Line) -> None:
+        self.texts.append("    " * self.indent + text if text else "")
+        self.lines[len(self.texts)] = line
+
+    def _flush(self) -> None:
+        """Write the events that wait: more than one share a test."""
+        waiting, self.waiting = self.waiting, []
+        if len(waiting) > 1:
+            self._write("if heard:", self.ahead)
+            self.grouped |= {name for name, _ in waiting}
+        self.indent += len(waiting) > 1
+        for name, line in waiting:
+            self._write(f"if {name}: yield {name}", line)
+        self.indent -= len(waiting) > 1
+
+    def _open(self, text: str, blocks: int = 1) -> None:
+        self._line(text)
+        self.indent += 1
+        self.blocks += blocks
+
+    def _close(self, blocks: int = 1) -> None:
+        self._flush()
+        self.indent -= 1
+        self.blocks -= blocks
+
+    def _function(self, name: str, doc: str) -> None:
+        self.indent = 0
+        self._line(f"def {name}(engine, state, feed):")
+        self.indent = 1
+        self._line(f'"""{doc}"""')
+
+    def _claim(self, name: str) -> str:
+        claimed = _identifier(name, self.taken)
+        self.taken.add(claimed)
+        return claimed
+
+    def _call(self, state: str, attribute: str, name: str) -> str:
+        claimed = self._claim(name)
+        self.functions[claimed] = (state, attribute)
+        return claimed
+
+    def _event(self, key: str) -> str:
+        if key not in self.names:
+            self.names[key] = self._claim(event_name(key).replace(".", "_"))
+        return self.names[key]
+
+    def _fire(self, key: str) -> None:
+        if not self.waiting:
+            self.ahead = Line(self.path, None, self.last)
+        self.waiting.append((self._event(key), Line(self.path, key, key)))
+        self.last = key
+
+    # -- states ------------------------------------------------------------------------------------------------------
+
+    def _boundary(self) -> None:
+        self._line("began = perf_counter()")
+        self._open("try:")
+        self._fire("started")
+        self._loop(self.root)
+        self._close()
+        self._open("except Terminate as ended:")
+        self._fire("terminate")
+        self._line("if ended.skip_completed: return")
+        self._close()
+        self._line('state.times["COMPLETED"] = perf_counter() - began')
+        self._fire("completed")
+
+    def _loop(self, structure: tuple[Any, ...]) -> None:
+        outside = self.path
+        is_root = not outside
+        if self.blocks > MAX_BLOCKS:
+            inner = self._claim(f"{structure[1].lower()}_loop")
+            self.deferred.append((inner, structure, (*outside, structure[1]), self.last))
+            self._line(f"inner = {inner}(engine, state, feed)")
+            self._line("yield from inner", joins=True)
+        elif structure[4] == "data":
+            self._data_loop(structure)
+        elif is_root:
+            self._root_loop(structure)
+        else:
+            self._inner_loop(structure)
+        self.path = outside
+
+    def _root_loop(self, structure: tuple[Any, ...]) -> None:
+        _, name, started, completed, kind, is_call, *body = structure
+        counter = f"state.{name.lower()}"
+        if kind == "over":
+            self._open(f"for element in islice({self._elements(name, is_call)}, {counter}, None):")
+            self._line("if not state.within_limits(): break")
+            self._line(f"{counter}_item = element")
+            self._line(OBEY)
+        else:
+            self._open("while state.within_limits():")
+        self.path = (name,)
+        has_data = self._has_data_inside(body)
+        self._count(counter, has_data)
+        self._line("began_pass = perf_counter()")
+        self._open("try:")
+        if not has_data:
+            self._forget(body)
+        self._fire(started)
+        self._body(body)
+        if body and not _ends_with_event(body[-1]):
+            self._line(OBEY)
+        self._close()
+        self._open("except TerminateEpoch as ended:")
+        if has_data:
+            self._line("feed.restart()")
+        self._fire("terminate_single_epoch")
+        if kind == "until":
+            until = self._call(name, "until", f"{name.lower()}_until")
+            self._line(f"if ended.skip_epoch_completed and {until}(engine): break")
+        self._line("if ended.skip_epoch_completed: continue")
+        self._close()
+        self._line(f'state.times["{event_name(completed)}"] = perf_counter() - began_pass')
+        self._fire(completed)
+        if kind == "until":
+            self._line(f"if {until}(engine): break")
+            self._line(OBEY)
+        self._close()
+
+    def _inner_loop(self, structure: tuple[Any, ...]) -> None:
+        _, name, started, completed, kind, is_call, *body = structure
+        counter = f"state.{name.lower()}"
+        if kind == "over":
+            self._open(f"for {counter}_item in {self._elements(name, is_call)}:")
+            self._line(OBEY)
+        elif kind == "until":
+            self._open("while True:")
+        else:
+            self._open(f"for _ in range({kind}):")
+        self.path = (*self.path, name)
+        self._count(counter, self._has_data_inside(body))
+        self._fire(started)
+        self._body(body)
+        self._fire(completed)
+        if kind == "until":
+            self._line(f"if {self._call(name, 'until', f'{name.lower()}_until')}(engine): break")
+            self._line(OBEY)
+        self._close()
+
+    def _data_loop(self, structure: tuple[Any, ...]) -> None:
+        _, name, started, completed, _, _, *body = structure
+        outside = self.path
+        expects = f" and state.{name.lower()} < feed.target"
+        self._line("feed.begin()")
+        self.path = (*outside, "GET_BATCH")
+        get_batch, stop = self._event("get_batch_started"), self._event("dataloader_stop_iteration")
+        self._line(f"if {get_batch}{expects}: yield {get_batch}", event="get_batch_started")
+        self.last = "get_batch_started"
+        self._open("while feed.more():")
+        self._open("for state.batch in feed.batches:")
+        self.path = (*outside, name)
+        self._forget(body)
+        self._open("try:")
+        self.path = (*outside, "GET_BATCH")
+        self._fire("get_batch_completed")
+        self.path = (*outside, name)
+        self._line(f"state.{name.lower()} += 1")
+        self._fire(started)
+        self._body(body)
+        self._fire(completed)
+        self._close()
+        self._open("except SkipIteration:")
+        self._fire("iteration_skipped")
+        self._close()
+        self.path = (*outside, "GET_BATCH")
+        self._open(f"if {get_batch}{expects}:", blocks=0)
+        self._line(f"yield {get_batch}", event="get_batch_started")
+        self.last = "get_batch_started"
+        self._line("if feed.stale: break")
+        self._close(blocks=0)
+        self._close()
+        self._line(f"if PENDING{expects}: yield PENDING")
+        self._line(f"if feed.ran_out() and {stop}: yield {stop}", event="dataloader_stop_iteration")
+        self._close()
+        self.path = outside
+        self.last = completed
+
+    def _body(self, body: list[tuple[Any, ...]]) -> None:
+        path = self.path
+        for before, item in zip([None, *body], body, strict=False):
+            kind, name, *_ = item
+            if kind is Loop:
+                if before is not None and not _ends_with_event(before):
+                    self._line(OBEY)
+                self._loop(item)
+                continue
+            self.path = path if kind is Step else (*path, name)
+            if kind is Step:
+                self._line(f"state.output = {self._call(name, 'run', 'step')}(engine, state.batch)")
+            elif kind is Mark:
+                self._fire(item[2])
+            else:
+                self._phase(item, path)
+            self.path = path
+
+    def _phase(self, structure: tuple[Any, ...], around: Path) -> None:
+        _, name, started, completed, when, runs = structure
+        before = self.last
+        if when is not None:
+            self.path = around
+            counter = f"state.{around[-1].lower()}"
+            if when == "asked":
+                holds = f"{self._call(name, 'when', f'{name.lower()}_when')}(engine)"
+            else:
+                holds = f"{counter} % {when[1]} == 0"
+            self._open(f"if {holds}:", blocks=0)
+            self.path = (*around, name)
+        self._fire(started)
+        if runs:
+            self._line(f"output = {self._call(name, 'run', name.lower())}(engine, state.batch)")
+            self._line("if output is not None: state.output = output")
+        self._fire(completed)
+        if when is not None:
+            self._close(blocks=0)
+            self.last = before
+
+    def _elements(self, name: str, is_call: bool) -> str:
+        return self._call(name, "over", f"{name.lower()}_over") + ("(engine)" if is_call else "")
+
+    def _count(self, counter: str, is_around_data: bool) -> None:
+        self._line(f"{'if not state.resumed: ' if is_around_data else ''}{counter} += 1")
+
+    def _has_data_inside(self, body: Sequence[tuple[Any, ...]]) -> bool:
+        return any(item[0] is Loop and (item[4] == "data" or self._has_data_inside(item[6:])) for item in body)
+
+    def _forget(self, body: list[tuple[Any, ...]]) -> None:
+        """Nothing that an earlier pass gave is kept alive in this one."""
+        self._line("state.output = output = None" if Phase in _kinds(body) else "state.output = None")
+
+
+def _ends_with_event(item: tuple[Any, ...]) -> bool:
+    """Whether a state fires an event last, always, and runs no code of a user behind it."""
+    return item[0] is Mark or (item[0] is Phase and item[4] is None)
+
+
+def _kinds(body: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    for item in body:
+        yield item[0]
+        if item[0] is Loop:
+            yield from _kinds(item[6:])

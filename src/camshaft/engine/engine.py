@@ -1,0 +1,768 @@
+"""The engine: owns a loop, the handlers of its events, and its state.
+
+What a loop is, how it is written out and run, who hears an event and where batches come from is the business of the
+modules that this one brings together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from camshaft.compiler.writer import Program, generate
+from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
+from camshaft.engine.data_fetcher import Feed, OpenData, check_data, open_data
+from camshaft.engine.dispatch import Firing, Handler, Switchboard, check_filter, resolve
+from camshaft.engine.progress import START_OVER, Limits, Position, load_cursor, save_cursor
+from camshaft.engine.run import Run
+from camshaft.engine.state import State
+from camshaft.events import EventHandle, Events, attachments, event_key, event_name
+from camshaft.loop.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step, counters, filter_counters
+from camshaft.loop.registration import guard_order, register
+from camshaft.machine.machine import EventOrderError, LoopMachine
+
+if TYPE_CHECKING:
+    from camshaft.draw.diagram import Diagram
+    from camshaft.resume.snapshot import Snapshot
+
+__all__ = ["Engine", "RemovableEventHandle"]
+
+
+BUILT_IN_HANDLES = {event.value: event for event in Events}
+
+
+class RemovableEventHandle:
+    """What attaching a handler returns: it removes it again, by ``remove()`` or at the end of a ``with`` block."""
+
+    def __init__(self, switchboard: Switchboard, attached: list[tuple[str, Handler]]) -> None:
+        self._switchboard = switchboard
+        self._attached = attached
+
+    @classmethod
+    def union(cls, handles: Iterable[RemovableEventHandle]) -> RemovableEventHandle:
+        """One that removes what all of these handles of one engine do."""
+        handles = list(handles)
+        return cls(handles[0]._switchboard, [attached for handle in handles for attached in handle._attached])
+
+    def remove(self) -> None:
+        """Detach the handler from every event it was attached to; a second time does nothing."""
+        for key, handler in self._attached:
+            self._switchboard.detach(key, handler)
+        self._attached = []
+
+    def __enter__(self) -> RemovableEventHandle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+
+class Engine:
+    """Runs a loop over data and fires its events.
+
+    Args:
+        process: what it runs: a step function ``(engine, batch) -> output``, a list of phases that make up the
+            iteration, or a whole :class:`~camshaft.Loop`.
+        name: how traces and errors call it.
+        strict: check every event against the machine as it fires, and raise at the first illegal one.
+
+    Attributes:
+        state: the :class:`~camshaft.State`, the same object for the life of the engine.
+        strict: see above; a change counts from the next run on.
+        logger: a standard logger of the engine's name.
+        state_dict_user_keys: names of attributes of the state that :meth:`state_dict` saves as well.
+        snapshot: the :class:`~camshaft.Snapshot` that was made for it, or None.
+        open_data: ``open_data(data, number) -> (iterator, passed)``, how reading begins, behind so many batches.
+
+    Raises:
+        TypeError: ``process`` is none of these.
+        LoopError: the loop cannot run as declared.
+    """
+
+    def __init__(self, process: Any, name: str = "engine", *, strict: bool = False) -> None:
+        loop = _as_loop(process)
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r} is no string: it is how traces and errors call the engine")
+        self.name = name
+        self.strict = strict
+        self.state = State()
+        self.logger = logging.getLogger(f"camshaft.{name}")
+        self.state_dict_user_keys: list[str] = []
+        self.open_data: OpenData = open_data
+        self.snapshot: Snapshot | None = None
+        # for the modules that run, record and print it, not for users:
+        self.switchboard = Switchboard()
+        self.namespace: dict[str, Any] = {}
+        self.active: Run | None = None
+        self.finished = False
+        self.runs = 0
+        self._by_hand: dict[EventHandle, Firing] = {}
+        self._guarded: set[tuple[str, ...]] = set()
+        self._aside: list[str] = []
+        self._handles: dict[str, EventHandle] = BUILT_IN_HANDLES.copy()
+        self._last_event: str | None = None
+        self._saved: Position | None = None
+        self._began_in_epoch: int | None = None
+        self._begun = False
+        self._machine: LoopMachine | None = None
+        self._take_on(loop.evolve(nested=()) if loop.nested else loop)
+        self._guard_orders()
+        for nested in loop.nested:
+            self._nest(nested)
+
+    def __del__(self) -> None:
+        if getattr(self, "active", self) is None:  # made, and without a paused run, whose loop closes itself
+            self.namespace.clear()  # it and its functions refer to each other: they would hold models and handlers
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.name}, {self.active.status if self.active else 'idle'}, {self.place}>"
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> Loop:
+        """The declaration that it runs, with the states that registration put in."""
+        return self._loop
+
+    @property
+    def machine(self) -> LoopMachine:
+        """The loop as a ``transitions.Machine``: ask it what may follow what."""
+        if self._machine is None:
+            self._machine = LoopMachine(self._loop)
+        return self._machine
+
+    def source(self) -> str:
+        """The Python that runs."""
+        return self.program.source
+
+    def diagram(self, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Diagram:
+        """The picture of the loop; while the engine stands in a state, that is marked.
+
+        Args:
+            level: ``"overview"``: the states that were declared, long bodies folded; ``"full"``: every place and every
+                transition of the machine.
+            handlers: list the handlers at their events, in the order in which they are called.
+            control: show what control calls and failures bring, instead of one edge for all of it.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        from camshaft.draw.diagram import engine_diagram
+
+        return engine_diagram(self, level, control, handlers)
+
+    def _take_on(self, loop: Loop) -> None:
+        """Run this loop from now on; handlers stay attached."""
+        program = generate(loop)
+        if self.active is not None:
+            if program is not self.program or loop.free != self._loop.free:
+                raise RuntimeError(
+                    f"{self.name} has a run that is not over: change its loop before run(), or after close()"
+                )
+            self._hold(loop)
+            return
+        self._hold(loop)
+        self.program: Program = program
+        self.namespace.clear()
+        self.namespace = program.namespace(loop)
+        for counter in loop.counters:
+            if not hasattr(self.state, counter):
+                setattr(self.state, counter, 0)
+        self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
+        self.switchboard.count_by(filter_counters(loop))
+        self.switchboard.connect(program.names, program.grouped, self.namespace)
+
+    def _hold(self, loop: Loop) -> None:
+        self._loop, self._machine = loop, None
+        for event in (event for free in loop.free for event in free.events):
+            self._by_hand.setdefault(event, self.switchboard.firing(event))
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def register_events(
+        self,
+        *events: EventHandle,
+        after: str | None = None,
+        before: str | None = None,
+        within: str | None = None,
+        order: str = "free",
+        event_to_attr: dict[EventHandle, str] | None = None,
+    ) -> None:
+        """Put the states of custom events into the loop.
+
+        ``X_STARTED`` and ``X_COMPLETED`` make the state X, any other event a state that is entered and left at once.
+        An event that a phase of the loop fires already is only made known under another handle.
+
+        Args:
+            events: members of an EventEnum or Enum, or strings.
+            after, before: the state beside which the engine fires the events itself, in the order given. Without
+                either, your own code fires them.
+            within: the loop that they belong to, ITERATION unless given; or a phase, whose function fires them; or
+                ``"RUN"``.
+            order: ``"free"``, or ``"declared"``: in the order given, each at most once a pass.
+            event_to_attr: by event, the attribute of the state that filters on it count instead of its firings.
+
+        Raises:
+            TypeError: one of them is no event.
+            ValueError: the value of a built-in event, or an order that is unknown.
+            LoopError: there is no such place.
+        """
+        attributes = {event_key(event): attribute for event, attribute in (event_to_attr or {}).items()}
+        keys = [event_key(event) for event in events]
+        if strangers := sorted(set(attributes) - set(keys)):
+            raise ValueError(
+                f"event_to_attr names {event_name(strangers[0])}, which is not among the events registered with it"
+            )
+        loop = register(self._loop, events, after=after, before=before, within=within, order=order)
+        if loop is not self._loop:
+            self._take_on(loop)
+            self._guard_orders()
+        for attribute in attributes.values():
+            if not hasattr(self.state, attribute):
+                setattr(self.state, attribute, 0)
+        self.switchboard.count_by(attributes)
+        for event, key in zip(events, keys, strict=True):
+            if not isinstance(self._handles.get(key), Enum):
+                self._handles[key] = event
+            if key in self._by_hand:
+                self._by_hand[event] = self._by_hand[key]
+
+    def _guard_orders(self) -> None:
+        """See to it that events are held to their declared order."""
+        orders = {state.order: None for state in self._loop.free if state.order}
+        for order in orders:
+            if order not in self._guarded:
+                self._guarded.add(order)
+                states = [state for state in self._loop.free if state.order == order]
+                counter = counters(self._loop)[order[0]].lower()
+                guard_order(states, [self.switchboard.firing(event) for event in order], counter)
+
+    def has_registered_events(self, event: EventHandle) -> bool:
+        """Whether this engine knows the event: built-in, of a phase, or registered."""
+        known = self._loop.event_keys
+        return all(single.key in known for single in attachments(event))
+
+    def fire_event(self, event: EventHandle) -> None:
+        """Fire a registered event that has no declared place.
+
+        Raises:
+            ValueError: it is not registered, or the engine fires it itself.
+            EventOrderError: it is out of its declared order, or the engine is strict and it is illegal here.
+        """
+        try:
+            firing = self._by_hand[event]
+        except (KeyError, TypeError):
+            firing = self._find_by_hand(event)
+        if firing.handlers:
+            self.fire_aside(firing)
+
+    def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
+        """Call the handlers of an event that the generated loop does not yield; returns what they did."""
+        self._aside.append(firing.event)
+        try:
+            return [handler.call(self, *error) for handler in firing.handlers]
+        except EventOrderError:
+            raise  # what did not fire did not enter its state either
+        except BaseException as raised:
+            places = raised.__dict__.setdefault("camshaft_places", {})
+            places.setdefault(id(self), self.place)
+            raise
+        finally:
+            self._aside.pop()
+
+    def _find_by_hand(self, event: EventHandle) -> Firing:
+        key = event_key(event)
+        if key in self._by_hand:
+            return self._by_hand[key]
+        self._check_known(key)
+        why = "it is a built-in event" if key in BUILT_IN else f"its place in the loop {self._loop.name} is declared"
+        raise ValueError(f"{self.name} fires {event_name(key)} itself, {why}: leave out fire_event()")
+
+    def _check_known(self, key: str) -> None:
+        known = self._loop.event_keys
+        if key in known:
+            return
+        if key in BUILT_IN:
+            names = ", ".join(map(event_name, known))
+            raise ValueError(
+                f"{event_name(key)} can never fire in the loop {self._loop.name} of {self.name}; it fires {names}"
+            )
+        nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
+        fix = f"call {self.name}.register_events({key!r}) first"
+        if nearest:
+            fix = f"did you mean {event_name(nearest[0])} ({nearest[0]!r})? If not, {fix}"
+        raise ValueError(f"{event_name(key)} is not registered in {self.name}: {fix}")
+
+    # -- handlers ----------------------------------------------------------------------------------------------------
+
+    def on(self, event: EventHandle, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator that attaches a handler: see :meth:`add_event_handler`."""
+        for single in attachments(event):
+            self._check_known(single.key)
+
+        def attach(handler: Callable[..., Any]) -> Callable[..., Any]:
+            self.add_event_handler(event, handler, *args, **kwargs)
+            return handler
+
+        return attach
+
+    def add_event_handler(
+        self, event: EventHandle, handler: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> RemovableEventHandle:
+        """Attach a handler to an event, a filtered event, or a union of events.
+
+        Args:
+            event: when to call it.
+            handler: called with the engine, if its signature accepts it, then ``args`` and ``kwargs``; at
+                EXCEPTION_RAISED with the exception after the engine.
+
+        Returns:
+            What removes it again, also as a context manager.
+
+        Raises:
+            ValueError: the event is not registered, can never fire in this loop, or the filter cannot work on it.
+            TypeError: the signature of the handler does not fit.
+        """
+        attached = []
+        for single in attachments(event):  # all of it is checked before any of it is done
+            key = single.key
+            self._check_known(key)
+            if single.filter is not None:
+                check_filter(single.filter, key)
+            attached.append(
+                (key, Handler(handler, resolve(handler, key, args, kwargs), single.filter, single.priority))
+            )
+        for key, made in attached:
+            self.switchboard.attach(key, made)
+        return RemovableEventHandle(self.switchboard, attached)
+
+    def handlers(self, event: EventHandle) -> tuple[Handler, ...]:
+        """What is attached to an event, in the order in which it runs."""
+        key = event_key(event)
+        self._check_known(key)
+        return self.switchboard.firing(key).attached
+
+    def has_event_handler(self, handler: Callable[..., Any], event: EventHandle | None = None) -> bool:
+        """Whether ``handler`` is attached to ``event``, or without it to any event."""
+        keys = self._loop.event_keys if event is None else [single.key for single in attachments(event)]
+        return any(made.function == handler for key in keys for made in self.handlers(key))
+
+    def remove_event_handler(self, handler: Callable[..., Any], event: EventHandle) -> None:
+        """Detach a handler from an event.
+
+        Raises:
+            ValueError: it is not attached there.
+        """
+        found = []
+        for key in (single.key for single in attachments(event)):
+            here = [(key, made) for made in self.handlers(key) if made.function == handler]
+            if not here:
+                raise ValueError(f"{handler!r} is not attached to {event_name(key)} of {self.name}")
+            found += here
+        for key, made in found:
+            self.switchboard.detach(key, made)
+
+    def nest(
+        self,
+        engine: Engine,
+        on: EventHandle,
+        data: Any = None,
+        *,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        epoch_length: int | None = None,
+    ) -> None:
+        """Run another engine at an event of this one, at its place among that event's handlers.
+
+        Args:
+            engine: the inner engine; the loop of this one knows about it from now on.
+            on: the event, filtered or not, or a union.
+            data, max_epochs, max_iters, epoch_length: as for the :meth:`run` of the inner engine.
+
+        Raises:
+            ValueError: the event is not registered, or the engine would run inside itself.
+        """
+        if not isinstance(engine, Engine):
+            raise TypeError(f"{engine!r} is no Engine: nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader)")
+        added = [Nested(engine, single, data, max_epochs, max_iters, epoch_length) for single in attachments(on)]
+        for nested in added:
+            self._check_nested(nested)
+        for nested in added:
+            self._nest(nested)
+
+    def _check_nested(self, nested: Nested) -> None:
+        inner, data = nested.engine, nested.data
+        self._check_known(nested.on.key)
+        if inner is None:
+            raise ValueError(
+                f"{nested.name} was read from a file, without its engine: such a loop can be judged and drawn, not run"
+            )
+        if self in _with_nested(inner):
+            raise ValueError(f"{inner.name} cannot be nested in {self.name}: {self.name} would run inside itself")
+        Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check(inner.loop, data)
+        if isinstance(data, Iterator):
+            raise ValueError(f"{inner.name} would find the data used up at its second run: {data!r} can be read once")
+
+    def _nest(self, nested: Nested) -> None:
+        self._check_nested(nested)
+        inner = nested.engine
+
+        def run_nested(*_: object) -> None:
+            if inner.active is not None:
+                inner.run()  # it paused: it goes on with what it has
+                return
+            inner.close()  # each run is one of its own, however the last one ended
+            inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
+
+        run_nested.__qualname__ = f"run {nested.name}"
+        self.add_event_handler(nested.on, run_nested)
+        self._take_on(self._loop.evolve(nested=(*self._loop.nested, nested)))
+
+    # -- where it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def parent(self) -> Engine | None:
+        """The engine inside a transition of which this one executes right now, or None."""
+        parent = self.active.parent if self.active is not None else None
+        return parent if isinstance(parent, Engine) else None
+
+    @property
+    def where(self) -> Path:
+        """The states in which it stands, outermost first; empty when no run is under way."""
+        line = self.active.line() if self.active is not None else None
+        path = line.path if line is not None else ()
+        if self._aside:
+            path += tuple(free.name for free in self._loop.free if self._aside[-1] in free.events)
+        return path
+
+    @property
+    def place(self) -> str:
+        """Where it stands, in words: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
+        return self.describe(self.where) or event_name(self._key_of_last() or "before STARTED")
+
+    def place_of(self, error: BaseException) -> str:
+        """Where it stood, in words, when ``error`` was raised."""
+        places: dict[int, str] = getattr(error, "camshaft_places", {})
+        return places.get(id(self), self.place)
+
+    def describe(self, path: Path) -> str:
+        """A path of states in words, with the counts of its loops."""
+        loops = {item.name for _, item in self._loop.walk() if isinstance(item, Loop)}
+        return " / ".join(
+            f"{state} {getattr(self.state, state.lower())}" if state in loops else state for state in path
+        )
+
+    @property
+    def position(self) -> int:
+        """Batches that the present epoch has had, the present one included; 0 when no run is under way."""
+        return self.active.feed.position if self.active is not None else 0
+
+    @property
+    def last_event_name(self) -> EventHandle | None:
+        """The event that fired last, as :meth:`handle` gives it; None before any did."""
+        key = self._key_of_last()
+        return self.handle(key) if key is not None else None
+
+    def handle(self, key: str) -> EventHandle:
+        """The handle of an event: the member of ``Events``, the one it was registered with, or else its key."""
+        return self._handles.get(key, key)
+
+    def _key_of_last(self) -> str | None:
+        if self._aside:
+            return self._aside[-1]
+        line = self.active.line() if self.active is not None else None
+        return line.last if line is not None else self._last_event
+
+    # -- control -----------------------------------------------------------------------------------------------------
+
+    def terminate(self, *, skip_completed: bool = False) -> None:
+        """End the run: TERMINATE fires, then COMPLETED unless it is skipped. Without a run it does nothing."""
+        self._ask(Terminate(skip_completed))
+
+    def terminate_epoch(self, *, skip_epoch_completed: bool = False) -> None:
+        """End the present pass of the outermost loop: TERMINATE_SINGLE_EPOCH fires, then its completion unless skipped.
+
+        The next pass starts with fresh data.
+
+        Raises:
+            RuntimeError: no epoch has begun, or the outermost loop takes the data itself.
+        """
+        if self._loop.over is DATA:
+            raise RuntimeError(
+                f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has none; call terminate()"
+            )
+        line = self.active.line() if self.active is not None else None
+        if line is None or line.last == "started":
+            raise RuntimeError(f"{self.name} cannot terminate an epoch: none has begun; call it from EPOCH_STARTED on")
+        if line.last not in (self._loop.completed, "terminate_single_epoch"):
+            self._ask(TerminateEpoch(skip_epoch_completed))
+
+    def skip_iteration(self) -> None:
+        """Leave out what this iteration would do: ITERATION_SKIPPED replaces its phases and ITERATION_COMPLETED.
+
+        Raises:
+            RuntimeError: called elsewhere than at GET_BATCH_COMPLETED or ITERATION_STARTED.
+        """
+        line, data_loop = self.active.line() if self.active is not None else None, self._loop.data_loop
+        entering = (
+            data_loop is not None and line is not None and line.event in ("get_batch_completed", data_loop.started)
+        )
+        if not entering or self._aside:
+            raise RuntimeError(
+                f"{self.name} cannot skip an iteration in {self.place}: "
+                f"call it at GET_BATCH_COMPLETED or ITERATION_STARTED"
+            )
+        self._ask(SkipIteration())
+
+    def interrupt(self) -> None:
+        """Pause: INTERRUPT fires and ``run()`` returns; the next ``run()`` goes on at that very point."""
+        self._ask(Interrupt())
+
+    def set_data(self, data: Any) -> None:
+        """Take the next batch from other data.
+
+        Raises:
+            TypeError, ValueError: no batch can come from it.
+            RuntimeError: there is no run that takes data.
+        """
+        check_data(data)
+        if self.active is None or not self.active.feed.has_data:
+            raise RuntimeError(f"{self.name} has no run that takes data: give it to run()")
+        self._ask(NewData(data))
+
+    def _ask(self, control: Control) -> None:
+        if self.active is not None:
+            self.active.ask(control)
+
+    @property
+    def should_terminate(self) -> bool:
+        """Whether ``terminate()`` was called and has not taken effect yet."""
+        return self.active is not None and isinstance(self.active.control, Terminate)
+
+    @property
+    def should_terminate_single_epoch(self) -> bool:
+        """Whether ``terminate_epoch()`` was called and has not taken effect yet."""
+        return self.active is not None and isinstance(self.active.control, TerminateEpoch)
+
+    @property
+    def should_interrupt(self) -> bool:
+        """Whether ``interrupt()`` was called and has not taken effect yet."""
+        return self.active is not None and isinstance(self.active.control, Interrupt)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        data: Any = None,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        epoch_length: int | None = None,
+        *,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> State:
+        """Run the loop, or go on with a run that is not done.
+
+        Args:
+            data: an iterable of batches; None for a loop that takes none, or with ``epoch_length``.
+            max_epochs: passes of the outermost loop; 1 unless given.
+            max_iters: passes of the loop that takes data, instead of ``max_epochs``.
+            epoch_length: batches in an epoch; the length of the data unless given. Where that is unknown, the first
+                epoch ends with the data and its length is kept.
+            resume: a file, or ``"latest"``: call :meth:`resume` with it first.
+
+        Returns:
+            The state.
+
+        Raises:
+            RuntimeError: it is running already.
+            TypeError, ValueError: data or limits that cannot work.
+            BaseException: what left the step or a handler, with a note that says where the loop was.
+        """
+        if resume is not None:
+            self.resume(resume)
+        for _ in self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=False):
+            pass
+        return self.state
+
+    def steps(
+        self,
+        data: Any = None,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        epoch_length: int | None = None,
+    ) -> Iterator[EventHandle]:
+        """Run one transition at a time: yields each event, as :meth:`handle` gives it, after its handlers.
+
+        The engine stands still in between: look at ``where``, ``state``, ``machine``. Leaving the iteration early
+        pauses the run; ``run()`` or ``steps()`` go on with it. Arguments and errors are those of :meth:`run`.
+        """
+        return map(self.handle, self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=True))
+
+    def close(self) -> None:
+        """Drop a paused or unfinished run and what it opened: the next ``run()`` starts anew.
+
+        Raises:
+            RuntimeError: a transition of it executes right now.
+        """
+        if self.active is not None:
+            self._refuse_if_executing("end it from inside with terminate()")
+        for counter in self._loop.counters:
+            setattr(self.state, counter, 0)
+        self._saved, self._begun, self.state.resumed = None, False, False
+        if self.snapshot is not None:
+            self.snapshot.forget()
+        if self.active is not None:
+            self.active.drop()
+
+    def _begin(self, data: Any, limits: Limits) -> Run:
+        if self.active is not None:
+            self._refuse_if_executing("it cannot be started again from inside itself; make a second Engine for that")
+            if self.active.park():
+                return self._go_on(self.active, data, limits)
+            if self.active is not None:  # leaving its steps may have ended it
+                self.active.drop()
+        state, loop = self.state, self._loop
+        goes_on = limits.go_on(state, loop, self._begun, self.finished) or self._saved is not None
+        if goes_on:
+            data = state.dataloader if data is None else data
+            limits.check_length(state)
+            limits.check(loop, data, knows_length=self._saved is None)
+            limits.extend(state, loop)
+        else:
+            limits.check(loop, data)
+            limits.begin(state, loop, data)
+            self._saved = Position()
+        saved, self._saved = self._saved, None
+        self._begun, self.finished = True, False
+        self.runs += 1
+        counter = loop.data_loop.name.lower() if loop.data_loop else ""
+        gave = goes_on and data is state.dataloader
+        position = Position() if saved is None else saved
+        feed = Feed(state, data, counter, position.in_epoch or 0, position.fetched, self.open_data, gave)
+        state.dataloader = data
+        self._began_in_epoch = position.in_epoch
+        state.resumed = position.in_epoch is not None
+        without = frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"})
+        self.switchboard.begin_run(None if saved is None else saved.counts, without)
+        self.active = Run(self, self.namespace[self.program.entry](self, state, feed), feed)
+        return self.active
+
+    def _refuse_if_executing(self, advice: str) -> None:
+        if self.active is not None and self.active.is_executing:
+            raise RuntimeError(f"{self.name} is running: {advice}")
+
+    def _go_on(self, run: Run, data: Any, limits: Limits) -> Run:
+        state, loop = self.state, self._loop
+        if data is not None and data is not state.dataloader:
+            raise ValueError(
+                f"{self.name} is paused and goes on with the data it has: leave the data out, call set_data(), "
+                f"or {START_OVER}"
+            )
+        limits.check_length(state)
+        limits.check(loop, data, knows_length=True)
+        limits.go_on(state, loop, begun=True, finished=False)
+        if limits != Limits():
+            limits.extend(state, loop)
+            run.feed.refresh()
+        return run
+
+    def ended(self, outcome: str, finished: bool) -> None:
+        """Take note that the run is over, and whether it did all that it was asked to."""
+        self.active, self.finished = None, finished
+        self._last_event = {"completed": "completed", "terminated": "terminate", "failed": "exception_raised"}[outcome]
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands, counters, limits, position in the data, ``state_dict_user_keys``, as plain values.
+
+        Raises:
+            KeyError: a user key is no attribute of the state.
+        """
+        return save_cursor(self.state, self._loop, self._stands_at(), self.state_dict_user_keys)
+
+    def _stands_at(self) -> Position:
+        if self._saved is not None:
+            return self._saved
+        counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
+        if self.active is None:
+            return Position(counts=counts)
+        line, feed = self.active.line(), self.active.feed
+        if line is None or line.last == "started":
+            return Position(self._began_in_epoch, feed.fetched, counts)
+        if not line.path:
+            return Position(counts=counts)
+        between = line.last in (self._loop.completed, "terminate_single_epoch")
+        return Position(None if between else feed.position, feed.fetched, counts, self.where)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
+
+        In the middle of an epoch, STARTED and EPOCH_STARTED fire again, without counting; ``state.resumed`` is True
+        meanwhile, and the batches that the epoch has had are read again and passed over.
+
+        Args:
+            state_dict: what :meth:`state_dict` gave; or ``epoch`` or ``iteration`` with ``epoch_length`` and a limit.
+
+        Raises:
+            RuntimeError: a run is under way.
+            ValueError: keys are missing, unknown, or contradict each other. Nothing is changed then.
+        """
+        if self.active is not None:
+            raise RuntimeError(f"{self.name} has a run that is not over: load before run(), or after close()")
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{state_dict!r} is no state dict: give what state_dict() returned")
+        self._saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
+        self._begun, self.finished = True, False
+
+    def resume(self, path: str | os.PathLike[str] = "latest") -> os.PathLike[str] | None:
+        """Have the next run go on from a file of its :class:`~camshaft.Snapshot`, as if it had not been left.
+
+        All states are loaded now, and once more before the first batch is fetched: what handlers of STARTED, and in
+        the middle of an epoch of EPOCH_STARTED, do to set up, while ``state.resumed`` is True, leaves no trace.
+
+        Args:
+            path: the file; or ``"latest"``, the newest in the folder. A damaged one is passed over with a warning.
+
+        Returns:
+            The file; None where there is none yet, and the next run starts from the beginning.
+
+        Raises:
+            RuntimeError: no Snapshot was made for the engine, or a run is under way.
+            StorageError: the file is not there, is damaged, or could run code.
+            ValueError: it is no snapshot, of another version, or of other objects.
+        """
+        if self.snapshot is None:
+            raise RuntimeError(f"{self.name} has nothing to resume with: make a Snapshot({self.name}, model=...) first")
+        return self.snapshot.resume(path)
+
+
+def _as_loop(process: Any) -> Loop:
+    if isinstance(process, Loop):
+        return process
+    if isinstance(process, (list, tuple)):
+        if not process:
+            raise TypeError("an iteration without phases does nothing: give at least one Phase")
+        return Loop("EPOCH", Loop("ITERATION", *process, over=DATA))
+    if isinstance(process, Phase):
+        raise TypeError(f"a single phase needs its brackets: Engine([{process.name}])")
+    if not callable(process):
+        raise TypeError(
+            f"{process!r} is no step: give a function (engine, batch) -> output, a list of phases, or a Loop"
+        )
+    return Loop("EPOCH", Loop("ITERATION", Step(process), over=DATA))
+
+
+def _with_nested(engine: Engine) -> Iterator[Engine]:
+    """An engine and all that are nested in it, to any depth."""
+    yield engine
+    for nested in engine.loop.nested:
+        if nested.engine is not None:
+            yield from _with_nested(nested.engine)

@@ -1,0 +1,282 @@
+"""The cursor: how far a run has come, how far it may go, and both written down.
+
+Limits are judged here before a run begins, and the counters of a saved state before they are taken on: nothing is
+changed until everything is known to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any
+
+import attrs
+
+from camshaft.engine.data_fetcher import check_data, length_of
+from camshaft.engine.state import State
+from camshaft.loop.loop import DATA, Loop, Mark, Path
+
+__all__ = ["Limits", "Position", "boundaries", "load_cursor", "save_cursor"]
+
+START_OVER = "call close() first to start over"
+
+
+def _check_limit(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} is no limit: give a whole number of 1 or more")
+
+
+@attrs.define
+class Limits:
+    """What was asked of one call of ``run()``.
+
+    Raises:
+        ValueError: a limit is not positive, or both kinds are given.
+    """
+
+    max_epochs: int | None = None
+    max_iters: int | None = None
+    epoch_length: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_epochs is not None:
+            _check_limit("max_epochs", self.max_epochs)
+        if self.max_iters is not None:
+            _check_limit("max_iters", self.max_iters)
+        if self.epoch_length is not None:
+            _check_limit("epoch_length", self.epoch_length)
+        if self.max_epochs is not None and self.max_iters is not None:
+            raise ValueError("max_epochs and max_iters exclude each other: give one")
+
+    def go_on(self, state: State, loop: Loop, begun: bool, finished: bool) -> bool:
+        """Whether a run with these limits goes on with what the state has counted, or starts anew.
+
+        Raises:
+            ValueError: the limits are below what is done, or of the other kind than before.
+        """
+        if not begun:
+            return False
+        epochs = getattr(state, loop.counters[0])
+        iters = getattr(state, loop.data_loop.name.lower()) if loop.data_loop else 0
+        begun_with = "max_epochs" if state.max_epochs is not None else "max_iters"
+        other = (
+            self.max_iters if begun_with == "max_epochs" else self.max_epochs if state.max_iters is not None else None
+        )
+        if finished and (loop.until is not None or loop.over is not None or other is not None):
+            return False
+        if other is not None:
+            raise ValueError(f"the run was begun with {begun_with}: go on with that, or {START_OVER}")
+        for name, limit, done in (("max_epochs", self.max_epochs, epochs), ("max_iters", self.max_iters, iters)):
+            if limit is not None:
+                if limit < done:
+                    raise ValueError(
+                        f"{name}={limit} is below the {done} that are done: give at least that, or {START_OVER}"
+                    )
+                return limit > done or state.resumed
+        return not finished and state.within_limits()
+
+    def check_length(self, state: State) -> None:
+        """Refuse a change of the length of an epoch half-way.
+
+        Raises:
+            ValueError: ``epoch_length`` is another than the run was begun with.
+        """
+        if self.epoch_length is not None and state.epoch_length not in (None, self.epoch_length):
+            raise ValueError(
+                f"epoch_length={self.epoch_length}, but the run was begun with {state.epoch_length}: "
+                f"leave it out, or {START_OVER}"
+            )
+
+    def extend(self, state: State, loop: Loop) -> None:
+        """Let a run that goes on have these limits."""
+        if self.max_epochs is not None:
+            state.max_epochs = min(self.max_epochs, loop.times or self.max_epochs)
+        if self.max_iters is not None:
+            state.max_iters = self.max_iters
+        if state.epoch_length is None:
+            state.epoch_length = self.epoch_length
+
+    def check(self, loop: Loop, data: Any, knows_length: bool = False) -> None:
+        """Refuse what a run of this loop cannot work with.
+
+        Args:
+            data: what it would run over.
+            knows_length: whether it goes on without data, and so has the length of its epochs.
+
+        Raises:
+            TypeError, ValueError: the data, or a limit that the loop does not have.
+        """
+        data_loop = loop.data_loop
+        if data is not None:
+            if data_loop is None:
+                raise ValueError(
+                    f"the loop {loop.name} takes no data: none of its loops is over=DATA; leave the data out"
+                )
+            check_data(data)
+        elif data_loop is not None and self.epoch_length is None and not knows_length:
+            raise ValueError("data=None needs epoch_length: give data, or the number of iterations in an epoch")
+        if data_loop is None and (self.epoch_length or self.max_iters):
+            raise ValueError(
+                f"epoch_length and max_iters count batches, and the loop {loop.name} takes none; use max_epochs"
+            )
+        if self.max_epochs is not None and loop.over is DATA:
+            raise ValueError(f"the outermost loop {loop.name} takes the data itself and has no epochs; use max_iters")
+
+    def begin(self, state: State, loop: Loop, data: Any) -> None:
+        """Set the state to the start of a new run."""
+        for counter in loop.counters:
+            setattr(state, counter, 0)
+        state.metrics.clear()
+        state.times.clear()
+        state.batch = state.output = None
+        state.resumed = False
+        state.max_iters = self.max_iters
+        open_ended = self.max_iters is not None or loop.until is not None or loop.over is not None
+        default = loop.times or (None if open_ended else 1)
+        state.max_epochs = default if self.max_epochs is None else min(self.max_epochs, loop.times or self.max_epochs)
+        state.epoch_length = self.epoch_length if self.epoch_length is not None or data is None else length_of(data)
+
+
+LIMITS = ("max_epochs", "max_iters", "epoch_length")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+@attrs.frozen
+class Position:
+    """Where a run stands, beside what its state counts.
+
+    Attributes:
+        in_epoch: batches that the present epoch has had; None between epochs.
+        fetched: batches that the open iterator has given; None where only ``in_epoch`` tells.
+        counts: how often the events that count their own firings have fired.
+        where: the states around, outermost first.
+    """
+
+    in_epoch: int | None = None
+    fetched: int | None = None
+    counts: dict[str, int] = attrs.field(factory=dict)
+    where: Path = ()
+
+
+def save_cursor(state: State, loop: Loop, position: Position, user_keys: list[str]) -> dict[str, Any]:
+    """What :func:`load_cursor` needs, as plain values.
+
+    Args:
+        position: where the run stands.
+        user_keys: attributes of the state to save as well.
+    """
+    missing = [key for key in user_keys if not hasattr(state, key)]
+    if missing:
+        raise KeyError(f"state_dict_user_keys names {', '.join(missing)}, which the state does not have")
+    saved = {name: getattr(state, name) for name in (*loop.counters, *LIMITS, *user_keys)}
+    return saved | {
+        "where": list(position.where),
+        "position": position.in_epoch,
+        "fetched": position.fetched,
+        "event_counts": dict(position.counts),
+    }
+
+
+def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: list[str]) -> Position:
+    """Set the state to what was saved. Returns where the run stood.
+
+    A dictionary with ``iteration`` or ``epoch`` alone, beside ``epoch_length`` and a limit, is accepted too.
+
+    Raises:
+        ValueError: keys are missing or contradict each other; nothing is changed then.
+    """
+    counters, data_loop = loop.counters, loop.data_loop
+    saved = dict(saved)
+    if data_loop is not None and len(counters) == 2 and (counters[0] in saved) != (counters[1] in saved):
+        _complete(saved, *counters)
+    missing = [key for key in (*counters, *user_keys) if key not in saved]
+    if missing:
+        raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
+    limits = Limits(*(saved.get(name) for name in LIMITS))
+    position, fetched, counts = saved.get("position"), saved.get("fetched"), saved.get("event_counts", {})
+    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts"}
+    if unknown:
+        raise ValueError(
+            f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
+            f"add them to state_dict_user_keys"
+        )
+    for name in counters:
+        if not _is_count(saved[name]):
+            raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
+    _check_where(saved.get("where", ()), loop)
+    if fetched is not None and not _is_count(fetched):
+        raise ValueError(f"the state dict has fetched={fetched!r}, which is no count of batches")
+    if not isinstance(counts, Mapping) or not all(map(_is_count, counts.values())):
+        raise ValueError(f"the state dict has event_counts={counts!r}, which are no counts of events")
+    _check_counts(saved, loop, position, limits)
+    for name in (*counters, *user_keys):
+        setattr(state, name, saved[name])
+    for name in LIMITS:
+        setattr(state, name, getattr(limits, name))
+    state.resumed = position is not None
+    return Position(position, fetched, dict(counts), tuple(saved.get("where", ())))
+
+
+def _check_where(where: Any, loop: Loop) -> None:
+    states = {"GET_BATCH", *(item.name for _, item in loop.walk()), *(free.name for free in loop.free)}
+    if not isinstance(where, (list, tuple)) or not states.issuperset(map(str, where)):
+        place = " / ".join(map(str, where)) if isinstance(where, (list, tuple)) else where
+        raise ValueError(
+            f"the state dict was saved in {place!r}, where a run of the loop {loop.name} cannot stand: "
+            f"load it into the loop that it was saved from"
+        )
+
+
+def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
+    """Work out the counter that is not there from the one that is."""
+    length = saved.get("epoch_length")
+    if not isinstance(length, int) or length < 1:
+        raise ValueError(f"the state dict has one of {outer} and {inner}: it needs epoch_length to tell the other")
+    if outer in saved:
+        saved[inner] = saved[outer] * length if _is_count(saved[outer]) else 0
+    else:
+        if not _is_count(saved[inner]):
+            raise ValueError(f"the state dict has {inner}={saved[inner]!r}, which is no count")
+        whole, position = divmod(saved[inner], length)
+        saved["position"], saved[outer] = position or None, whole + (position > 0)
+
+
+def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limits) -> None:
+    """Refuse counters, limits and a position that cannot be of one run."""
+    length, data_loop = limits.epoch_length, loop.data_loop
+    if position is not None and (not _is_count(position) or (length is not None and position > length)):
+        raise ValueError(f"the state dict has position={position!r}, outside an epoch of {length}")
+    outer, inner = loop.name.lower(), data_loop.name.lower() if data_loop is not None else ""
+    epochs, iters = saved[outer], saved[inner] if inner else 0
+    contradicts = "the state dict contradicts itself"
+    if position is not None and (epochs == 0 or iters < position):
+        raise ValueError(f"{contradicts}: position={position}, but {outer}={epochs} and {inner}={iters}")
+    if limits.max_epochs is not None and epochs > limits.max_epochs:
+        raise ValueError(f"{contradicts}: {outer}={epochs}, but max_epochs={limits.max_epochs}")
+    if limits.max_iters is not None and iters > limits.max_iters:
+        raise ValueError(f"{contradicts}: {inner}={iters}, but max_iters={limits.max_iters}")
+    if length is not None and data_loop in loop.body and iters > epochs * length:
+        raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}={epochs} and epoch_length={length}")
+    if inner and epochs == 0 and iters:
+        raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}=0")
+    if position is not None and not _can_go_on_inside(loop):
+        raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass: save at {loop.completed.upper()}")
+
+
+def _can_go_on_inside(loop: Loop) -> bool:
+    """Whether a run can go on in the middle of a pass of the outermost loop: no state before would come again."""
+    before = list(takewhile(lambda item: item is not loop.data_loop, loop.body))
+    return len(before) < len(loop.body) and all(isinstance(item, Mark) for item in before)
+
+
+def boundaries(loop: Loop) -> tuple[str, ...]:
+    """The events behind whose handlers a run can be left and gone on with as if it had not been."""
+    inner = loop.data_loop
+    if inner is loop:
+        return ("started", loop.completed, "iteration_skipped", "completed")
+    if inner is not None and _can_go_on_inside(loop):
+        return ("started", loop.started, inner.completed, "iteration_skipped", loop.completed, "completed")
+    return ("started", loop.completed, "completed")

@@ -1,0 +1,527 @@
+"""One run: drives the generated loop from STARTED to its end, and does what control calls ask for on the way.
+
+The loop yields each event that somebody hears; the run calls the handlers. Between two events it throws a pending
+control call into the loop, or pauses.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from contextvars import ContextVar
+from itertools import chain
+from threading import RLock
+from types import FrameType, GeneratorType
+from typing import Any, Protocol
+
+from camshaft.compiler.writer import Line, Program
+from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
+from camshaft.engine.data_fetcher import Feed
+from camshaft.engine.dispatch import Firing, Stopwatch, Switchboard
+from camshaft.engine.state import State
+from camshaft.loop.loop import Loop
+from camshaft.machine.context import Context
+from camshaft.machine.machine import LoopMachine, OrderChecker
+from camshaft.machine.transition_table import READY
+
+__all__ = ["Observer", "Owner", "Run", "Watched", "code_site", "executing", "observers"]
+
+RUNNING, PAUSED, FAILED, DROPPED = "running", "paused", "failed", "dropped"
+
+
+class Owner(Protocol):
+    """What a run needs of the engine that it is a run of."""
+
+    name: str
+    state: State
+    strict: bool
+    switchboard: Switchboard
+    program: Program
+    namespace: dict[str, Any]
+    active: Run | None
+
+    @property
+    def loop(self) -> Loop:
+        """The declaration."""
+
+    @property
+    def machine(self) -> LoopMachine:
+        """The loop as a machine."""
+
+    def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
+        """Call the handlers of an event that the loop does not yield."""
+
+    def place_of(self, error: BaseException) -> str:
+        """Where it stood, in words, when an error was raised."""
+
+    def ended(self, outcome: str, finished: bool) -> None:
+        """Take note that the run is over."""
+
+
+executing: ContextVar[Owner | None] = ContextVar("camshaft_executing", default=None)
+"""The engine of which a transition executes right now, in this thread."""
+
+PENDING = Firing("", None)
+"""What the loop yields where no event is, so that a control call can take effect there."""
+
+
+class Watched(Protocol):
+    """What an observer sees of a run."""
+
+    parent: Any
+
+    @property
+    def engine(self) -> Any:
+        """Its engine: name, loop and state."""
+
+    def cursor(self) -> tuple[str, Context]:
+        """The place in the machine where it stands, and the context to judge it from there."""
+
+    def site(self, frame: FrameType | None) -> str:
+        """The line of code that fires the present event, seen from the frame of an observer."""
+
+    def measure(self, stopwatch: Stopwatch) -> None:
+        """Have every call of a handler measured, until the observer that asks for it is released."""
+
+
+class Observer(Protocol):
+    """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
+
+    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]] | None:
+        """A run begins or goes on.
+
+        Returns:
+            What makes, for an event's key, a function of the engine; None to leave this run alone.
+        """
+
+    def release(self, run: Watched, outcome: str) -> None:
+        """It is over: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``."""
+
+
+observers: ContextVar[tuple[Observer, ...]] = ContextVar("camshaft_observers", default=())
+
+
+def code_site(frame: FrameType | None) -> str:
+    """The line of code that a frame executes, as ``file:line in function``, below the working directory if it is."""
+    if frame is None:
+        return "nowhere"
+    path = frame.f_code.co_filename.removeprefix(os.path.join(os.getcwd(), ""))
+    return f"{path}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def _no_driver() -> None:
+    """What drives a run that was not started."""
+
+
+class Run:
+    """A run of an engine that has begun and is not over.
+
+    Args:
+        engine: whose handlers are called.
+        generator: the generated loop, not started.
+        feed: where its batches come from.
+    """
+
+    def __init__(self, engine: Owner, generator: GeneratorType[Firing, None, None], feed: Feed) -> None:
+        self.engine = engine
+        self.feed = feed
+        self.status = PAUSED
+        self.outcome = "completed"
+        self.finished = True
+        self.control: Control | None = None
+        self.parent: Owner | None = None
+        self.children: dict[Run, None] = {}  # nested runs that paused, to be dropped with this one
+        self._adopter: Run | None = None
+        self._generator = generator
+        self._driver: Callable[[], Any] = _no_driver
+        self._asking = RLock()  # other threads may ask, and a signal handler in the middle of asking
+        self._held: Firing | None = None
+        self._fired: Firing | None = None
+        self._failed_at: Line | None = None
+        self._stepping = False
+        self._strict: _Strict | None = None
+        self._watching: tuple[Observer, ...] = ()
+        self._stopwatches: tuple[Stopwatch, ...] = ()
+
+    # -- where it stands ---------------------------------------------------------------------------------------------
+
+    def line(self) -> Line | None:
+        """The line on which the loop stands; None before its first event and after its last."""
+        if self._failed_at is not None:
+            return self._failed_at
+        frame = self._frame()
+        line = self._line_in(frame) if frame is not None else None
+        return line if line is not None and line.last is not None else None
+
+    def _frame(self) -> FrameType | None:
+        """The frame of the generated loop, the innermost where it is written as several functions."""
+        found, frame = None, self._generator.gi_frame
+        while frame is not None:
+            found = frame
+            inner = frame.f_locals.get("inner") if self._line_in(frame).joins else None
+            frame = inner.gi_frame if inner is not None else None
+        return found
+
+    def _line_in(self, frame: FrameType) -> Line:
+        """The line that a frame of the generated loop executes."""
+        number = None
+        while number is None:  # it runs in another thread, between two lines
+            number = frame.f_lineno
+        return self.engine.program.lines[number]
+
+    def site(self, frame: FrameType | None) -> str:
+        """The line of code that fires the present event, seen from the frame of an observer."""
+        while frame is not None and frame.f_code is not Run._events.__code__:
+            if frame.f_code.co_name == "fire_event" and frame.f_locals.get("self") is self.engine:
+                return code_site(frame.f_back)
+            frame = frame.f_back
+        loop = self._frame()
+        return f"line {loop.f_lineno} of the generated {loop.f_code.co_name}" if loop is not None else "the engine"
+
+    def _line_of(self, error: BaseException) -> Line:
+        """The line on which the loop stood when the error left it."""
+        number = None
+        for raised in (error.__cause__, error):  # a StopIteration leaves a generator as the cause of a RuntimeError
+            trace = raised.__traceback__ if raised is not None else None
+            while trace is not None:
+                if trace.tb_frame.f_globals is self.engine.namespace:
+                    number = trace.tb_lineno
+                trace = trace.tb_next
+        if number is not None:
+            return self.engine.program.lines[number]
+        return self.line() or Line((), None, "completed")  # what is left to do then is closing the data
+
+    def cursor(self) -> tuple[str, Context]:
+        """The place in the machine where the run stands, and the context to judge it from there."""
+        engine, state, line = self.engine, self.engine.state, self.line()
+        loops = [item for _, item in engine.loop.walk() if isinstance(item, Loop)]
+        data_loop = engine.loop.data_loop
+        context = Context(state.max_epochs, state.max_iters, state.epoch_length, self.feed.has_data)
+        context.counts = {loop.name: getattr(state, loop.name.lower()) for loop in loops}
+        if line is None:
+            if state.resumed and data_loop is not None:
+                context.resumed = {engine.loop.name}
+                context.position = {data_loop.name: self.feed.skipped}
+            return READY, context
+        context.passes = dict.fromkeys(context.counts)
+        context.knows_entered = False
+        is_in_data = data_loop is not None and bool({data_loop.name, "GET_BATCH"} & set(line.path))
+        if data_loop is not None and (is_in_data or self._held is None):
+            context.passes[data_loop.name] = self.feed.position
+        machine = engine.machine
+        if self._held is not None and self._held is not PENDING:
+            for loop in loops:
+                if self._held.event == loop.started:  # its pass is counted already
+                    context.counts[loop.name] -= 1
+                    passes = context.passes[loop.name]
+                    context.passes[loop.name] = None if passes is None else passes - 1
+            return next(place for place, rows in machine.table.items() if self._held.event in rows), context
+        rows = (
+            row for ways in machine.table.values() for row in ways.values() if row.event == (line.event or line.last)
+        )
+        return next(row.dest for row in rows if machine.paths[row.dest][: len(line.path)] == line.path), context
+
+    # -- control -----------------------------------------------------------------------------------------------------
+
+    def ask(self, control: Control) -> None:
+        """Leave a control call to take effect when the present firing, phase or step is over."""
+        line = self.line()
+        if self.status == PAUSED and isinstance(control, NewData):
+            self.feed.replace(control.data)
+        if self.status != RUNNING or (line is not None and line.event in ("terminate", "completed")):
+            return
+        with self._asking:
+            if self.control is None or control.rank > self.control.rank:
+                self.control = control
+            self.engine.namespace["PENDING"] = PENDING
+            self.engine.switchboard.attend(True)
+
+    def _obey(self, firing: Firing, fired: bool) -> Firing | None:
+        """Do what was asked for, at a firing that is over (``fired``) or about to come.
+
+        Returns:
+            The firing that comes next, where it is at hand already.
+        """
+        control, event = self.control, firing.event
+        next_firing = None if fired else firing
+        data_loop = self.engine.loop.data_loop
+        if isinstance(control, SkipIteration) and not (fired and data_loop is not None and event == data_loop.started):
+            return next_firing  # the iteration is entered first
+        if not fired and event == "started":
+            return next_firing
+        with self._asking:
+            control, self.control = self.control, None
+            self.engine.namespace["PENDING"] = False
+        if isinstance(control, NewData):
+            self.feed.replace(control.data)  # the loop goes on yielding all events, to notice it before the next fetch
+        elif isinstance(control, Interrupt):
+            return self._interrupt(firing, fired)
+        elif isinstance(control, (Terminate, TerminateEpoch, SkipIteration)) and not self._is_over(control, event):
+            self._attend()
+            return self._throw(control)
+        return next_firing
+
+    def _is_over(self, control: Control, event: str) -> bool:
+        """Whether what the control call would end has ended by itself."""
+        ended = {"terminate", "completed"}
+        if isinstance(control, TerminateEpoch):
+            ended |= {self.engine.loop.completed, "terminate_single_epoch"}
+        return event in ended
+
+    def _throw(self, control: Control) -> Firing | None:
+        if isinstance(control, Terminate):
+            self.finished = False
+            self.outcome = "terminated" if control.skip_completed else "completed"
+        try:
+            return self._generator.throw(control)
+        except StopIteration:
+            return None
+
+    def _interrupt(self, firing: Firing, fired: bool) -> Firing | None:
+        """Pause, unless a handler of INTERRUPT asks to end the run or the epoch."""
+        self.engine.fire_aside(self.engine.switchboard.firing("interrupt"))
+        if isinstance(self.control, (Terminate, TerminateEpoch)):
+            return self._obey(firing, fired)
+        if isinstance(self.control, NewData):
+            self.feed.replace(self.control.data)
+        self.control = None
+        self.engine.namespace["PENDING"] = False
+        self._held = None if fired else firing
+        self.status = PAUSED
+        return None
+
+    def _attend(self) -> None:
+        """Have every event yielded only while something needs it."""
+        with self._asking:
+            needed = self.control is not None or self.feed.stale or self._stepping
+            if needed != self.engine.switchboard.attentive:
+                self.engine.switchboard.attend(needed)
+
+    # -- driving -----------------------------------------------------------------------------------------------------
+
+    def go(self, stepping: bool) -> Iterator[str]:
+        """Drive the loop on, to its end or to a pause.
+
+        When ``stepping``, hand out the key of each event after its handlers; leaving there pauses the run.
+
+        Raises:
+            BaseException: what left the loop or a handler, unless a handler of EXCEPTION_RAISED took it.
+        """
+        driver = self._drive(stepping)
+        self._driver = weakref.ref(driver)  # whoever steps holds it, and leaves by letting go
+        return driver
+
+    def _drive(self, stepping: bool) -> Generator[str, None, None]:
+        outcome, handed_out = "paused", False
+        try:
+            self._stepping, self.status = stepping, RUNNING
+            self._enter()
+            self._watch()
+            self._attend()
+            for event in self._events():
+                if stepping:
+                    self._unwatch("paused")
+                    self._leave()
+                    handed_out = True
+                    yield event
+                    handed_out = False
+                    self._enter()
+                    self._watch()
+            outcome = "interrupted" if self.status == PAUSED else self.outcome
+            if self.status == RUNNING:
+                self._close()
+                if self._strict is not None:
+                    self._strict.checker.finish()
+        except BaseException as error:
+            if handed_out:  # whoever stepped has left
+                self._enter()
+                if self._has_ended():
+                    outcome = self.outcome
+                    self._watch()  # so that observers hear how it ended
+                    self._close()
+                else:
+                    self.status = PAUSED
+                raise
+            outcome = "failed"
+            if not self._fail(error):
+                raise
+        finally:
+            self._leave()
+            self._release(outcome)
+
+    def _events(self) -> Iterator[str]:
+        """Call the handlers of each event that the loop yields; yields events only when stepping."""
+        engine, stepping, switchboard = self.engine, self._stepping, self.engine.switchboard
+        at_hand, self._held = self._held, None
+        if at_hand is None and self.control is not None and self._fired is not None:
+            at_hand = self._obey(self._fired, fired=True)
+        while self.status == RUNNING:
+            for firing in self._generator if at_hand is None else chain((at_hand,), self._generator):
+                if self.control is not None:
+                    at_hand = self._obey(firing, fired=False)
+                    if at_hand is not firing:
+                        break
+                for handler in firing.handlers:
+                    call = handler.call  # handler.call(engine) would look it up as a method, which takes longer
+                    call(engine)
+                if stepping and firing is not PENDING:
+                    self._fired = firing
+                    yield firing.event
+                if self.control is not None:
+                    at_hand = self._obey(firing, fired=True)
+                    if at_hand is not None or self.status != RUNNING:
+                        break
+                elif switchboard.attentive:
+                    self._attend()
+            else:
+                return
+        if stepping:
+            yield "interrupt"
+
+    def _has_ended(self) -> bool:
+        """Whether the last event of the run has fired."""
+        last = self._fired.event if self._fired is not None else None
+        return last == "completed" or (last == "terminate" and self.outcome == "terminated")
+
+    def _fail(self, error: BaseException) -> bool:
+        """Enter FAILED: note where, tell the handlers, close what is open. Returns whether one took the error."""
+        engine = self.engine
+        self._failed_at = self._line_of(error)
+        self.status, self.control = FAILED, None
+        error.add_note(f"in {engine.name}: {engine.place_of(error)}")
+        engine.program.write_out()
+        answers = []
+        try:
+            answers = engine.fire_aside(engine.switchboard.firing("exception_raised"), error)
+        except BaseException as second:
+            second.add_note(f"in {engine.name}: {engine.place_of(error)}, at EXCEPTION_RAISED")
+            raise
+        finally:
+            try:
+                self._close()
+            except BaseException as second:
+                error.add_note(f"in {engine.name}: closing the data failed too: {second!r}")
+        return isinstance(error, Exception) and any(answer is True for answer in answers)
+
+    def _close(self) -> None:
+        """Close what the run opened, all of it, and raise the first error of doing so."""
+        errors, closing = [], [self._generator.close, self.feed.close]
+        if self.children:
+            closing[1:1] = [child.drop for child in self.children]
+            self.children = {}
+        for close in closing:
+            try:
+                close()
+            except BaseException as error:
+                errors.append(error)
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"in {self.engine.name}: closing failed in another place too: {other!r}")
+            raise errors[0]
+
+    @property
+    def is_executing(self) -> bool:
+        """Whether a transition of it executes right now; not while it waits for the next step."""
+        driver = self._driver()
+        return driver is not None and bool(driver.gi_running)
+
+    def park(self) -> bool:
+        """Leave it where it stands, whoever was stepping it. Returns whether it can go on from there."""
+        driver = self._driver()
+        if driver is not None:
+            driver.close()
+        return self.status == PAUSED and self.line() is not None
+
+    def drop(self) -> None:
+        """End it without firing anything."""
+        if self.engine.active is not self or self.is_executing:
+            return
+        self.park()
+        if self.engine.active is self:
+            self.status, self.engine.active = DROPPED, None
+            self._close()
+
+    # -- what is around it -------------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        if self._adopter is not None:
+            self._adopter.children.pop(self, None)
+            self._adopter = None
+        self.parent = executing.get()
+        executing.set(self.engine)
+
+    def _leave(self) -> None:
+        executing.set(self.parent)
+        if self.status == PAUSED and self.parent is not None and self.parent.active is not None:
+            self._adopter = self.parent.active
+            self._adopter.children[self] = None
+        self.parent = None
+
+    def _watch(self) -> None:
+        watching = observers.get()
+        if not watching and not self.engine.strict:
+            return
+        if self.engine.strict:
+            if self._strict is None:
+                place, context = self.cursor()
+                self._strict = _Strict(OrderChecker(self.engine.machine, self.engine.name, context, place))
+            watching += (self._strict,)
+        makers = []
+        for observer in watching:
+            maker = observer.watch(self)
+            if maker is not None:
+                makers.append(maker)
+                self._watching += (observer,)
+        if makers:
+            self.engine.switchboard.observe(self.engine.loop.event_keys, makers)
+
+    def measure(self, stopwatch: Stopwatch) -> None:
+        """Have every call of a handler measured, until the observer that asks for it is released."""
+        self._stopwatches += (stopwatch,)
+        self.engine.switchboard.measure(self.engine.loop.event_keys, self._stopwatches)
+
+    def _unwatch(self, outcome: str) -> None:
+        watching, self._watching = self._watching, ()
+        if watching:
+            self.engine.switchboard.observe(self.engine.loop.event_keys, ())
+        if self._stopwatches:
+            self._stopwatches = ()
+            self.engine.switchboard.measure(self.engine.loop.event_keys, ())
+        for observer in watching:
+            observer.release(self, outcome)
+
+    def _release(self, outcome: str) -> None:
+        engine = self.engine
+        if self.status != PAUSED:
+            engine.ended(outcome, self.finished and outcome != "failed" and not self.feed.gave_out)
+        if engine.switchboard.attentive:
+            engine.switchboard.attend(False)
+        self._unwatch(outcome)
+
+
+class _Strict:
+    """Judges each event as it fires."""
+
+    def __init__(self, checker: OrderChecker) -> None:
+        self.checker = checker
+
+    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]]:
+        """Hear the events of a run."""
+        checker, context, state = self.checker, self.checker.context, run.engine.state
+
+        def make(event: str) -> Callable[[Any], None]:
+            def check(engine: Any) -> None:
+                move = checker.move.then.get(event)  # as checker.advance() does, under the limits that hold now
+                if move is None or move.refuse is not None:
+                    context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
+                    if move is None or (move.refuse is not None and move.refuse(context)):
+                        raise checker.error(event)
+                checker.move = move
+
+            return check
+
+        return make
+
+    def release(self, run: Watched, outcome: str) -> None:
+        """The run ended: it is judged event by event, so there is nothing left to say."""

@@ -1,0 +1,6 @@
+"""Handlers that measure where the time goes."""
+
+from camshaft.handlers.profiling.profilers import BasicTimeProfiler, HandlersTimeProfiler
+from camshaft.handlers.profiling.torch_ranges import ProfilerRanges
+
+__all__ = ["BasicTimeProfiler", "HandlersTimeProfiler", "ProfilerRanges"]

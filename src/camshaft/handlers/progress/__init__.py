@@ -1,0 +1,5 @@
+"""The progress bar."""
+
+from camshaft.handlers.progress.bar import ProgressBar
+
+__all__ = ["ProgressBar"]

@@ -1,0 +1,17 @@
+"""The declaration of a training loop: its states, what may be declared, and how it is shown and stored."""
+
+from camshaft.loop.loop import (
+    DATA,
+    RUN,
+    Every,
+    Free,
+    Loop,
+    LoopError,
+    Mark,
+    Nested,
+    Phase,
+    Step,
+    every,
+)
+
+__all__ = ["DATA", "RUN", "Every", "Free", "Loop", "LoopError", "Mark", "Nested", "Phase", "Step", "every"]

@@ -1,0 +1,25 @@
+"""Metrics: any of torchmetrics on an engine, and the few that nearly everybody needs."""
+
+from camshaft.metrics.attachment import (
+    BATCH_WISE,
+    EPOCH_WISE,
+    RUNNING,
+    RUNNING_EPOCH,
+    Accuracy,
+    Loss,
+    RunningAverage,
+    Usage,
+    attach,
+)
+
+__all__ = [
+    "Accuracy",
+    "BATCH_WISE",
+    "EPOCH_WISE",
+    "Loss",
+    "RUNNING",
+    "RUNNING_EPOCH",
+    "RunningAverage",
+    "Usage",
+    "attach",
+]

@@ -1,0 +1,131 @@
+"""Recording: writes down every event of the engines that run, as it fires."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from time import perf_counter
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from camshaft.engine.dispatch import Handler
+from camshaft.engine.engine import Engine
+from camshaft.engine.run import Owner, Watched, observers
+from camshaft.loop.loop import counters
+from camshaft.trace.trace import OPEN, HandlerClock, RunRecord, Trace
+
+__all__ = ["record"]
+
+_LIMITS = ("max_epochs", "max_iters", "epoch_length")
+
+
+Mark = Callable[[Any], None]
+"""Writes one event of one run down when it fires; called with its engine."""
+
+
+def _with_site(mark: Mark, trace: Trace, run: Watched) -> Mark:
+    """Writes down the line of code that fires an event, too."""
+
+    def mark_site(engine: Owner) -> None:
+        mark(engine)
+        trace.add_site(run.site(sys._getframe(1)))
+
+    return mark_site
+
+
+class _Recorder:
+    """Records the engines that run while it observes."""
+
+    def __init__(self, engines: tuple[Any, ...], call_sites: bool, handler_times: bool) -> None:
+        self.trace = Trace()
+        self.engines = engines
+        self.call_sites = call_sites
+        self.handler_times = handler_times
+        self.clocks: WeakKeyDictionary[Handler, HandlerClock] = WeakKeyDictionary()
+        self.open: dict[Watched, int] = {}
+        self.segments: dict[Watched, list[int]] = {}
+        self.start = perf_counter()
+
+    def watch(self, run: Watched) -> Callable[[str], Mark] | None:
+        """A run begins or goes on."""
+        trace, engine = self.trace, run.engine
+        if self.engines and not any(engine is wanted for wanted in self.engines):
+            return None
+        if run not in self.open:
+            place, context = run.cursor()
+            outer = run.parent.active if run.parent is not None else None
+            while outer not in (None, run) and outer not in self.open:  # an engine in between is not recorded
+                outer = outer.parent.active if outer.parent is not None else None
+            trace.runs.append(
+                RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context)
+            )
+            self.open[run] = len(trace.runs) - 1
+        number = self.open[run]
+        trace.runs[number].outcome = None
+        self.segments[run] = [number, len(trace), OPEN]
+        trace.segments.append(self.segments[run])
+        counted = counters(engine.loop)
+        if self.handler_times:
+            run.measure(partial(self._start, engine.name))
+
+        def make(key: str) -> Mark:
+            mark = trace.marker(number, key, counted[key].lower(), self.start)
+            return _with_site(mark, trace, run) if self.call_sites else mark
+
+        return make
+
+    def _start(self, engine: str, event: str, handler: Handler) -> Callable[[float], None]:
+        """A call of a handler begins; returns what takes the seconds that it took."""
+        clock = self.clocks.get(handler)
+        if clock is None:
+            self.clocks[handler] = clock = HandlerClock(engine, event, handler.name)
+            self.trace.clocks.append(clock)
+        return clock.add
+
+    def release(self, run: Watched, outcome: str) -> None:
+        """It ended or paused."""
+        record = self.trace.runs[self.open[run]]
+        record.loop, record.outcome = run.engine.loop, outcome
+        record.limits = {name: getattr(run.engine.state, name) for name in _LIMITS}
+        self.segments.pop(run)[2] = len(self.trace)
+        if outcome not in ("interrupted", "paused"):
+            del self.open[run]
+
+
+@contextmanager
+def record(*engines: Any, call_sites: bool = False, handler_times: bool = False) -> Iterator[Trace]:
+    """Record every engine that runs inside the ``with`` block, nested runs as children.
+
+    Args:
+        engines: record only these: engines, reporters of other loops (:class:`camshaft.testing.Reporter`), engines of
+            pytorch-ignite. All engines and reporters when none is named.
+        call_sites: note for each event the line of code that fired it. This is slow.
+        handler_times: measure every call of a handler, for :attr:`Trace.handler_times`. Reporters and other
+            libraries call their handlers themselves, unmeasured.
+
+    >>> from camshaft import Engine
+    >>> with record() as trace:
+    ...     state = Engine(lambda engine, batch: None).run([1], max_epochs=1)
+    >>> trace.assert_legal()
+    >>> len(trace)
+    8
+    """
+    with ExitStack() as stack:
+        reporting = tuple(stack.enter_context(_reports(engine)) for engine in engines)
+        recorder = _Recorder(reporting, call_sites, handler_times)
+        observers.set((*observers.get(), recorder))
+        try:
+            yield recorder.trace
+        finally:  # not what was there before: recordings may end in any order
+            observers.set(tuple(other for other in observers.get() if other is not recorder))
+
+
+def _reports(engine: Any) -> AbstractContextManager[Any]:
+    """What is watched in the place of ``engine``: itself, unless it is another library's."""
+    if isinstance(engine, Engine):
+        return nullcontext(engine)
+    from camshaft.adapters.reporter import reporter_of
+
+    return reporter_of(engine)
