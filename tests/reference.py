@@ -13,7 +13,8 @@ from typing import Any
 
 from camshaft.engine.state import State
 from camshaft.events import Filter, FilteredEvent, attachments
-from camshaft.loop.loop import DATA, Loop, Phase, Step
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Phase, Step
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition_table import Row
 

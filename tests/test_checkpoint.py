@@ -20,9 +20,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from camshaft import DATA, Engine, Events, Loop, Phase, create_supervised_evaluator, create_supervised_trainer, record
+from camshaft.exceptions import StorageError
 from camshaft.handlers import Checkpoint, EarlyStopping, ModelCheckpoint, global_step_from_engine
 from camshaft.metrics import Accuracy
-from camshaft.resume.storage import StorageError, is_temporary, load, save
+from camshaft.resume.storage import is_temporary, load, save
 
 SAMPLES, FEATURES, CLASSES = 50, 6, 3
 

@@ -20,9 +20,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from camshaft import Engine, Events, create_supervised_evaluator, create_supervised_trainer, event, record
+from camshaft.exceptions import StorageError
 from camshaft.handlers import Checkpoint, TerminateOnNan
 from camshaft.metrics import Accuracy
-from camshaft.resume.storage import StorageError, load
+from camshaft.resume.storage import load
 from camshaft.testing import PlantedError, call_at, raise_at
 
 # -- a training in which everything happens ---------------------------------------------------------------------------

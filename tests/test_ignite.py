@@ -29,11 +29,13 @@ from torch.utils.data import DataLoader, TensorDataset
 import camshaft
 from camshaft import Engine, Phase, event, record
 from camshaft.events import attachments
-from camshaft.loop.loop import DATA, RUN, Free, Loop, Step
+from camshaft.exceptions import EventOrderError
+from camshaft.loop.loop import Loop
 from camshaft.loop.registration import register
-from camshaft.machine.machine import EventOrderError
+from camshaft.loop.states import DATA, RUN, Free, Step
 from camshaft.testing import Batches, Call, Data, Fires, PlantedError, Play, Scenario, reporting
-from camshaft.trace.trace import RunRecord, Trace, TraceEvent
+from camshaft.trace.log import RunRecord, TraceEvent
+from camshaft.trace.trace import Trace
 
 FREES = (
     Free("X", "x_started", "x_completed", "ITERATION"),

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camshaft import DATA, EventOrderError, Loop, Phase, Trace, every
+from camshaft.machine.checker import OrderChecker
 from camshaft.machine.context import Context, Guard, function
-from camshaft.machine.machine import LoopMachine, OrderChecker
+from camshaft.machine.machine import LoopMachine
 from camshaft.testing import loops, traces
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 
 from camshaft import DATA, Engine, Events, Loop, LoopError, Mark, Nested, Phase, Step, every
+from camshaft.loop.serialize import from_dict, to_dict
 from camshaft.machine.machine import LoopMachine
 from camshaft.testing import loops
-from camshaft.trace.files import from_dict, to_dict
 
 
 def nothing(engine, batch):

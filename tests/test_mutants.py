@@ -19,8 +19,10 @@ from hypothesis import example, given, settings
 
 import camshaft.engine.engine
 from camshaft import Engine, EventOrderError, Phase, Trace, every, record
-from camshaft.compiler.writer import Program, generate
-from camshaft.loop.loop import DATA, Loop, Step
+from camshaft.compiler.program import Program
+from camshaft.compiler.writer import generate
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Step
 from camshaft.testing import Call, Data, Scenario, gives, loops, scenarios
 from mutants.cases import families, traced
 from mutants.driving import mutants_of_driving

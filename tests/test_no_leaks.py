@@ -489,7 +489,7 @@ def test_all_that_an_engine_held_is_freed_with_it():
 
 
 def test_a_bar_goes_with_the_engine_that_was_left_in_the_middle():
-    from camshaft.handlers.progress.bar import _Display
+    from camshaft.handlers.progress.display import _Display
 
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as file:

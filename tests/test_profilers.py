@@ -513,7 +513,7 @@ def test_memory_is_bounded_and_statistics_are_of_all(clock, tmp_path):
 
 @given(st.lists(st.floats(0, 1e6), min_size=2))
 def test_statistics_are_those_of_the_standard_library(numbers):
-    times = camshaft.handlers.profiling.profilers._Times(1)
+    times = camshaft.handlers.profiling.statistics._Times(1)
     for number, seconds in enumerate(numbers):
         times.add(number, seconds)
     found = times.statistics

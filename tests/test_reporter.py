@@ -29,8 +29,9 @@ from camshaft import (
     record,
 )
 from camshaft.engine.run import executing
+from camshaft.machine.checker import OrderChecker
 from camshaft.machine.context import Context
-from camshaft.machine.machine import LoopMachine, OrderChecker
+from camshaft.machine.machine import LoopMachine
 from camshaft.testing import Reporter, illegal_traces, loops, traces
 
 LOOP = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD"), over=DATA))

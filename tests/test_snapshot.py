@@ -25,9 +25,10 @@ from camshaft import (
     record,
     supervised_loop,
 )
+from camshaft.exceptions import StorageError
 from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
 from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
-from camshaft.resume.storage import StorageError, load
+from camshaft.resume.storage import load
 from learning import Unsized, batches, classifier, dataset, same, sgd
 
 criterion = nn.CrossEntropyLoss()

@@ -15,7 +15,8 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 import camshaft.engine.engine
 from camshaft import Engine, EventOrderError, Events, Phase, every
 from camshaft.control import Interrupt, Terminate
-from camshaft.engine.dispatch import Firing, Handler, _Gate
+from camshaft.engine.dispatch import Firing, _Gate
+from camshaft.engine.handler import Handler
 from camshaft.engine.run import Run
 from camshaft.testing import gives, nothing
 from camshaft.testing.stateful import LOOPS, EngineStateMachine

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from camshaft.resume.storage import StorageError, is_temporary, load, save, write_atomically
+from camshaft.exceptions import StorageError
+from camshaft.resume.storage import is_temporary, load, save, write_atomically
 
 PLAIN = {
     "weights": torch.arange(12.0).reshape(3, 4),

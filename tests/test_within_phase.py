@@ -3,7 +3,7 @@
 import pytest
 
 from camshaft import DATA, Engine, EventOrderError, Loop, LoopError, Phase, record
-from camshaft.loop.loop import Free
+from camshaft.loop.states import Free
 
 FORWARD = Free("FORWARD", "forward_started", "forward_completed", "OPTIM_STEP")
 

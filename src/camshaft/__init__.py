@@ -1,14 +1,21 @@
 """camshaft: a PyTorch training loop as a state machine that you can read, draw, extend and test."""
 
-from camshaft.engine.engine import Engine, RemovableEventHandle
+from camshaft._views import provide
+from camshaft.engine.dispatch import RemovableEventHandle
+from camshaft.engine.engine import Engine
 from camshaft.engine.state import State
 from camshaft.events import BackpropEvents, EventEnum, Events, EventUnion, FilteredEvent, event
-from camshaft.loop.loop import DATA, Free, Loop, LoopError, Mark, Nested, Phase, Step, every
-from camshaft.machine.machine import EventOrderError, LoopMachine
+from camshaft.exceptions import CamshaftError, EventOrderError, LoopError, TraceError
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Free, Mark, Nested, Phase, Step, every
+from camshaft.machine.machine import LoopMachine
 from camshaft.resume.exit_signals import graceful_exit
 from camshaft.resume.snapshot import Snapshot
+from camshaft.trace.log import HandlerTime, TraceEvent
 from camshaft.trace.recording import record
-from camshaft.trace.trace import HandlerTime, Selection, Trace, TraceError, TraceEvent, Violation
+from camshaft.trace.selection import Selection
+from camshaft.trace.trace import Trace
+from camshaft.trace.violations import Violation
 from camshaft.training import (
     TbpttEvents,
     create_supervised_evaluator,
@@ -20,8 +27,16 @@ from camshaft.training import (
 
 __version__ = "0.1.0"
 
+provide(
+    loop_diagram="camshaft.draw.diagram:loop_diagram",
+    engine_diagram="camshaft.draw.diagram:engine_diagram",
+    trace_diagram="camshaft.draw.diagram:trace_diagram",
+    reporter_of="camshaft.adapters.lookup:reporter_of",
+)
+
 __all__ = [
     "BackpropEvents",
+    "CamshaftError",
     "DATA",
     "Engine",
     "EventEnum",

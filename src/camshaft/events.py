@@ -94,6 +94,117 @@ class BackpropEvents(EventEnum):
     OPTIM_STEP_COMPLETED = "optim_step_completed"
 
 
+class Scope(enum.Enum):
+    """What a built-in event belongs to in every loop."""
+
+    RUN = "the run"
+    OUTERMOST = "the outermost loop"
+    DATA = "the loop that takes data"
+    LOOP = "the loop or phase that declares it"
+
+
+@attrs.frozen
+class EventFacts:
+    """What is true of a built-in event, whatever the loop.
+
+    Attributes:
+        event: the event.
+        scope: what it belongs to, and so which passes it is counted with.
+        ends: what is over with it; None where nothing is.
+        is_inside: whether the event itself still lies in what it ends.
+        outcome: how a run ended or paused whose last event it is; None where it is not the last one.
+        anywhere: whether a control call or a failure can bring it at any place.
+        once_a_run: whether it fires at most once in a run.
+        counts_passes: whether filters on it count the passes of its loop; otherwise they count its own firings.
+    """
+
+    event: Events
+    scope: Scope
+    ends: Scope | None = None
+    is_inside: bool = False
+    outcome: str | None = None
+    anywhere: bool = False
+    once_a_run: bool = False
+    counts_passes: bool = False
+
+    @property
+    def key(self) -> str:
+        """The key of the event."""
+        return str(self.event.value)
+
+
+FACTS: dict[str, EventFacts] = {
+    facts.key: facts
+    for facts in (
+        EventFacts(Events.STARTED, Scope.RUN, once_a_run=True),
+        EventFacts(Events.EPOCH_STARTED, Scope.LOOP, counts_passes=True),
+        EventFacts(Events.GET_BATCH_STARTED, Scope.DATA, counts_passes=True),
+        EventFacts(Events.GET_BATCH_COMPLETED, Scope.DATA, counts_passes=True),
+        EventFacts(Events.DATALOADER_STOP_ITERATION, Scope.DATA),
+        EventFacts(Events.ITERATION_STARTED, Scope.LOOP, counts_passes=True),
+        EventFacts(Events.ITERATION_COMPLETED, Scope.LOOP, counts_passes=True),
+        EventFacts(Events.ITERATION_SKIPPED, Scope.DATA, ends=Scope.DATA, is_inside=True, counts_passes=True),
+        EventFacts(Events.EPOCH_COMPLETED, Scope.LOOP, counts_passes=True),
+        EventFacts(Events.TERMINATE_SINGLE_EPOCH, Scope.OUTERMOST, ends=Scope.OUTERMOST, anywhere=True),
+        EventFacts(Events.COMPLETED, Scope.RUN, ends=Scope.RUN, outcome="completed", once_a_run=True),
+        EventFacts(Events.TERMINATE, Scope.RUN, ends=Scope.RUN, outcome="terminated", anywhere=True, once_a_run=True),
+        EventFacts(Events.INTERRUPT, Scope.RUN, outcome="interrupted", anywhere=True),
+        EventFacts(
+            Events.EXCEPTION_RAISED,
+            Scope.RUN,
+            ends=Scope.RUN,
+            is_inside=True,
+            outcome="failed",
+            anywhere=True,
+            once_a_run=True,
+        ),
+    )
+}
+"""The facts about every built-in event, by its key, in the order in which a loop lists its events.
+
+The transition table, the generated loop and the chart are derived from a loop separately. They share these facts, and
+none of each other's reasoning.
+"""
+
+
+def _keys(holds: Callable[[EventFacts], bool]) -> tuple[str, ...]:
+    return tuple(key for key, facts in FACTS.items() if holds(facts))
+
+
+BUILT_IN = frozenset(FACTS)
+"""The keys of the built-in events."""
+
+OF_A_LOOP = frozenset(_keys(lambda facts: facts.scope is Scope.LOOP))
+"""Built-in events that a loop or phase may declare as its own."""
+
+OF_THE_RUN = _keys(lambda facts: facts.scope is Scope.RUN)
+"""Events at which a run begins, pauses or ends."""
+
+OF_A_BATCH = _keys(lambda facts: facts.scope is Scope.DATA)
+"""Events of the loop that takes data, beside the two that it declares."""
+
+OF_FETCHING = _keys(lambda facts: facts.scope is Scope.DATA and facts.ends is None)
+"""Events that fire while a batch is fetched."""
+
+OF_SKIPPING = _keys(lambda facts: facts.ends is Scope.DATA)
+"""Events that end an iteration in place of its own."""
+
+ANYWHERE = frozenset(_keys(lambda facts: facts.anywhere))
+"""Events that control calls and failures bring, at any place."""
+
+ENDS_A_RUN = frozenset(_keys(lambda facts: facts.ends is Scope.RUN))
+"""Events after which no state is entered any more."""
+
+ONCE_A_RUN = frozenset(_keys(lambda facts: facts.once_a_run))
+"""Events that fire at most once in a run."""
+
+OUTCOMES: dict[str, str] = {key: facts.outcome for key, facts in FACTS.items() if facts.outcome is not None}
+"""How a run ended or paused, by its last event."""
+
+LAST_EVENTS: dict[str, str] = {outcome: key for key, outcome in OUTCOMES.items()}
+"""The last event of a run, by how it ended or paused."""
+
+
 def _positive(_: Any, attribute: attrs.Attribute[Any], value: int | None) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ValueError(f"{attribute.name}={value!r} can never be due: give a whole number of 1 or more")

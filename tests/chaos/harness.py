@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 import torch
 
+from camshaft.exceptions import StorageError
 from camshaft.resume import storage
 from chaos.training import PLACES, Stop, kept, train, uninterrupted
 
@@ -191,7 +192,7 @@ def _look_through(folder: Path, report: Report, spoil: Spoil | None) -> None:
     for path in folder.glob("snapshot_*.pt"):
         try:
             state = storage.load(path)
-        except storage.StorageError:
+        except StorageError:
             report.damaged += 1
             continue
         if spoil is not None:

@@ -30,10 +30,10 @@ from camshaft import (
     create_supervised_trainer,
     event,
     record,
-    storage,
 )
 from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
 from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
+from camshaft.resume import storage
 from camshaft.resume.rng import random_states
 
 __all__ = ["PLACES", "Stop", "kept", "train", "uninterrupted"]

@@ -11,7 +11,7 @@ import attrs
 
 from camshaft import DATA, Engine, Loop, Phase, every
 from camshaft.events import event
-from camshaft.loop.loop import Free, Mark, Step
+from camshaft.loop.states import Free, Mark, Step
 from camshaft.testing import (
     Answers,
     Batches,

@@ -15,7 +15,7 @@ import pytest
 from camshaft.engine.data_fetcher import Feed
 from camshaft.engine.dispatch import Firing, Switchboard, _Gate, _Tally
 from camshaft.engine.engine import Engine
-from camshaft.engine.progress import Limits
+from camshaft.engine.limits import Limits
 from camshaft.engine.run import Run
 from camshaft.engine.state import State
 from mutants.mutant import Mutant, StaleError

@@ -18,10 +18,11 @@ from contextvars import copy_context
 from typing import Any
 
 from camshaft import DATA, Engine, Loop, Phase, Trace
-from camshaft.engine.run import Watched, observers
-from camshaft.loop.loop import RUN, Every, Step, counters
+from camshaft.engine.observing import Watched, observers
+from camshaft.loop.counting import counters
+from camshaft.loop.states import RUN, Every, Step
 from camshaft.testing import PlantedError, nothing
-from camshaft.trace.trace import RunRecord
+from camshaft.trace.log import RunRecord
 
 __all__ = ["is_possible"]
 

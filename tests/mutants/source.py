@@ -14,7 +14,8 @@ import attrs
 import pytest
 
 import camshaft.engine.engine
-from camshaft.compiler.writer import Line, Program, generate
+from camshaft.compiler.program import Line, Program
+from camshaft.compiler.writer import generate
 from camshaft.loop.loop import Loop
 from mutants.mutant import Mutant
 from mutants.tools import spend

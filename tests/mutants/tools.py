@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from camshaft import Engine, EventOrderError, Loop, Trace, record
-from camshaft.engine.run import Watched, observers
+from camshaft.engine.observing import Watched, observers
 from camshaft.events import event
 from camshaft.testing import PatternError, PlantedError, Play, assert_same_run
 from camshaft.testing.golden import Golden

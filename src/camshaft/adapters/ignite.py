@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any
 
 from camshaft.adapters.reporter import Reporter
-from camshaft.events import event_key, state_of
-from camshaft.loop.loop import BUILT_IN, DATA, RUN, Loop, Step
+from camshaft.events import BUILT_IN, event_key, state_of
+from camshaft.loop.loop import Loop
 from camshaft.loop.registration import register
+from camshaft.loop.states import DATA, RUN, Step
 
 __all__ = ["reporting"]
 

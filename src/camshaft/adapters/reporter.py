@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Any
 
-from camshaft.engine.dispatch import Stopwatch
-from camshaft.engine.run import code_site, executing, observers
+from camshaft.engine.handler import Stopwatch
+from camshaft.engine.observing import code_site, observers
+from camshaft.engine.run import executing
 from camshaft.engine.state import State
-from camshaft.events import event_key, event_name
+from camshaft.events import OUTCOMES, event_key, event_name
 from camshaft.loop.loop import Loop
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition_table import READY
 
-__all__ = ["Reporter", "reporter_of"]
-
-OUTCOMES = {
-    "completed": "completed",
-    "terminate": "terminated",
-    "interrupt": "interrupted",
-    "exception_raised": "failed",
-}
-"""What the last event of a run says about its end."""
+__all__ = ["Reporter"]
 
 BETWEEN = {"camshaft", "camshaft_pytest", "contextlib", "ignite"}
 """Whose code stands between an event and the line that it is reported by."""
@@ -275,18 +267,3 @@ class _ReportedRun:
 
     def measure(self, stopwatch: Stopwatch) -> None:
         """Nothing is measured: the loop that reports calls its handlers itself."""
-
-
-def reporter_of(engine: Any) -> AbstractContextManager[Reporter]:
-    """A reporter for whatever can report: a reporter, or an engine of pytorch-ignite.
-
-    Raises:
-        TypeError: it can not.
-    """
-    if isinstance(engine, Reporter):
-        return engine
-    if any(base.__module__.partition(".")[0] == "ignite" for base in type(engine).__mro__):
-        from camshaft.adapters.ignite import reporting
-
-        return reporting(engine)
-    raise TypeError(f"{engine!r} cannot be recorded: give an Engine, a Reporter, or an engine of pytorch-ignite")

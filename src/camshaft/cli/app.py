@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from camshaft.cli.targets import TargetError, load_loop, load_target
+from camshaft.cli.targets import load_loop, load_target
 from camshaft.compiler.writer import generate
+from camshaft.exceptions import EventOrderError, TargetError, TraceError
 from camshaft.loop.loop import Loop
-from camshaft.machine.machine import EventOrderError, LoopMachine
-from camshaft.trace.trace import Trace, TraceError
+from camshaft.machine.machine import LoopMachine
+from camshaft.trace.trace import Trace
 
 __all__ = ["app"]
 

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from camshaft.engine.engine import Engine
+from camshaft.exceptions import TargetError
 from camshaft.loop.loop import Loop
 
-__all__ = ["TargetError", "load_loop", "load_target"]
-
-
-class TargetError(ValueError):
-    """What a target names cannot be had; the message says why, in one line."""
+__all__ = ["load_loop", "load_target"]
 
 
 def load_target(target: str, root: Path | None = None) -> Engine | Loop:

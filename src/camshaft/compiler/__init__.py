@@ -1,5 +1,6 @@
 """The generated loop: a declaration written as Python source and compiled."""
 
-from camshaft.compiler.writer import Line, Program, generate
+from camshaft.compiler.program import Line, Program
+from camshaft.compiler.writer import generate
 
 __all__ = ["Line", "Program", "generate"]

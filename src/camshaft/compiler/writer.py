@@ -9,117 +9,28 @@ code with a namespace of its own.
 
 from __future__ import annotations
 
-import atexit
 import builtins
-import contextlib
 import hashlib
 import keyword
 import linecache
-import os
 import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
-from time import perf_counter
-from types import CodeType
 from typing import Any
 
-import attrs
-
-from camshaft.control import SkipIteration, Terminate, TerminateEpoch
+from camshaft.compiler.program import HELPERS, Line, Program, _filename
 from camshaft.events import event_name
-from camshaft.loop.loop import DATA, Every, Loop, Mark, Path, Phase, Step
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Every, LoopItem, Mark, Path, Phase, Step
 
-__all__ = ["Line", "Program", "generate"]
+__all__ = ["generate"]
 
 MAX_BLOCKS = 12
 """Python allows 20 nested blocks; deeper loops go to a function of their own, joined by ``yield from``."""
 
-HOOK_READS_FILES = sys.version_info < (3, 13)
-"""Before Python 3.13 the interpreter takes the lines of an uncaught traceback from files only."""
 
 OBEY = "if PENDING: yield PENDING"
 """The line on which a control call takes effect that a user's code made where no event follows."""
-
-HELPERS = {
-    "SkipIteration": SkipIteration,
-    "Terminate": Terminate,
-    "TerminateEpoch": TerminateEpoch,
-    "islice": islice,
-    "perf_counter": perf_counter,
-}
-
-
-@attrs.define
-class Line:
-    """Where the loop stands while a line of its source runs.
-
-    Attributes:
-        path: the states around it, outermost first.
-        event: the event that the line yields, or None.
-        last: the last event that has certainly fired before it; None before STARTED.
-        joins: whether it runs a loop that is written out as a function of its own, under the local name ``inner``.
-    """
-
-    path: Path
-    event: str | None
-    last: str | None
-    joins: bool = False
-
-
-@attrs.frozen
-class Program:
-    """A generated loop.
-
-    Attributes:
-        source: the text.
-        code: the compiled text; executing it in a namespace defines the function :attr:`entry` there.
-        entry: the name of the generator function ``(engine, state, feed)``.
-        filename: under which ``linecache``, tracebacks and debuggers know the text.
-        lines: what each line number stands for.
-        names: the name of each event in the namespace.
-        grouped: the names that stand behind a test of ``heard``.
-        functions: for each name that the source calls, the state it belongs to and the attribute to take there.
-    """
-
-    source: str
-    code: CodeType
-    entry: str
-    filename: str
-    lines: dict[int, Line]
-    names: dict[str, str]
-    grouped: frozenset[str]
-    functions: dict[str, tuple[str, str]]
-
-    def write_out(self) -> None:
-        """Put the text where the interpreter looks for the lines of a traceback that nobody catches."""
-        if not HOOK_READS_FILES:
-            return
-        with contextlib.suppress(OSError):  # a traceback without these lines is better than another error
-            folder = os.path.dirname(self.filename)
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            with open(self.filename, "x", encoding="utf-8") as file:
-                file.write(self.source)
-
-    def namespace(self, loop: Loop) -> dict[str, Any]:
-        """A new namespace with the functions of ``loop``, in which nobody hears any event."""
-        found = {item.name: item for _, item in loop.walk()}
-        functions = {name: getattr(found[state], attribute) for name, (state, attribute) in self.functions.items()}
-        namespace = {"__builtins__": builtins, "__name__": "camshaft.loop", **HELPERS, **functions}
-        namespace |= {"PENDING": False, "heard": False}
-        namespace.update(dict.fromkeys(self.names.values(), False))
-        exec(self.code, namespace)
-        return namespace
-
-
-def _filename(name: str) -> str:
-    if HOOK_READS_FILES:
-        return os.path.join(tempfile.gettempdir(), f"camshaft-{os.getpid()}", f"{name}.py")
-    return f"<camshaft {name}>"
 
 
 def generate(loop: Loop) -> Program:
@@ -127,7 +38,7 @@ def generate(loop: Loop) -> Program:
     return _program(_structure(loop))
 
 
-def _structure(item: Any) -> tuple[Any, ...]:
+def _structure(item: LoopItem) -> tuple[Any, ...]:
     """All that the text depends on, as a hashable tree."""
     if isinstance(item, Loop):
         kind = item.passes

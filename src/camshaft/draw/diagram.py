@@ -15,11 +15,11 @@ from camshaft.draw.writers.html import html
 from camshaft.draw.writers.mermaid import mermaid
 from camshaft.draw.writers.svg import svg
 from camshaft.draw.writers.text import text
+from camshaft.engine.engine import Engine
 from camshaft.events import event_name
 
 if TYPE_CHECKING:
-    from camshaft.engine.dispatch import Handler
-    from camshaft.engine.engine import Engine
+    from camshaft.engine.handler import Handler
     from camshaft.loop.loop import Loop
     from camshaft.trace.trace import Trace
 
@@ -104,11 +104,9 @@ class Diagram:
 
 def draw(target: Engine | Loop, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Diagram:
     """The diagram of an engine or of a loop, which has no handlers."""
-    from camshaft.engine.engine import Engine
-
     if isinstance(target, Engine):
-        return target.diagram(level, handlers=handlers, control=control)
-    return target.diagram(level, control=control)
+        return engine_diagram(target, level, control, handlers)
+    return loop_diagram(target, level, control)
 
 
 def loop_diagram(loop: Loop, level: str, control: bool) -> Diagram:
@@ -190,8 +188,6 @@ def draw_over(diagram: Diagram, trace: Trace, target: Engine | Loop, said: str) 
     Raises:
         ValueError: no such engine was recorded.
     """
-    from camshaft.engine.engine import Engine
-
     name = _recorded(trace, target.name if isinstance(target, Engine) or not trace.runs else trace.runs[0].engine, said)
     *_, loop = (record.loop for record in trace.runs if record.engine == name)
     if strange := [key for key in loop.event_keys if key not in diagram.chart.loop.event_keys]:

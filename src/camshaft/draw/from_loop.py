@@ -12,7 +12,10 @@ from typing import Any
 from camshaft.draw.chart import Box, Chart, Edge, Element, Node, Rows
 from camshaft.draw.nested_engines import put_declared
 from camshaft.draw.simplify import tidy
-from camshaft.loop.loop import DATA, RUN, Free, Loop, Mark, Path, Phase, Step, condition
+from camshaft.events import ANYWHERE, OF_THE_RUN
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, RUN, Free, Mark, Path, Phase, Step
+from camshaft.loop.text import condition
 from camshaft.machine.context import Guard
 from camshaft.machine.transition_table import COMPLETED, FAILED, READY, TERMINATED, Table, place_of, when
 
@@ -88,7 +91,7 @@ class _Builder:
     def _plain(self, start: Node, inside: Rows, completed: Node) -> Rows:
         frame = Box("engine", "engine", self.name, rows=[*inside, [completed]])
         stopped = Node("stopped", "final")
-        ends = ("terminate", "interrupt", "exception_raised")
+        ends = tuple(key for key in OF_THE_RUN if key in ANYWHERE)
         self.edges.append(Edge("engine", "stopped", kind="boundary", events=ends))
         return [[start], [frame], [stopped]]
 
@@ -142,7 +145,7 @@ class _Builder:
         note = f"{between[0].name} … {between[-1].name}"
         return [*body[:first], _Folded(f"in {loop.name}", f"{len(between)} more", note), *body[-last:]]
 
-    def _passed(self, item: Any, loop: Loop, path: Path) -> Element:
+    def _passed(self, item: Step | Phase | _Folded, loop: Loop, path: Path) -> Element:
         """What is passed without an event of its own."""
         if isinstance(item, _Folded):
             return Node("/".join(path), "folded", item.label, item.note)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
 from camshaft.events import Filter, event_name
-from camshaft.loop.loop import Loop, Nested, counters, filter_counters
+from camshaft.loop.counting import counters, filter_counters
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import Nested
 
 if TYPE_CHECKING:
     from camshaft.trace.trace import Trace

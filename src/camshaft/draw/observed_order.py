@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
 from camshaft.draw.nested_engines import put_declared, take_out
-from camshaft.loop.loop import Free, Loop, Phase
+from camshaft.loop.states import Free, LoopItem
 
 if TYPE_CHECKING:
     from camshaft.trace.trace import Trace
@@ -32,7 +32,7 @@ def put_observed_order(chart: Chart, trace: Trace, runs: set[int]) -> None:
                 put_declared(chart, [event for free in frees for event in free.events])
 
 
-def _observed(frees: list[Free], around: Loop | Phase | None, trace: Trace, runs: set[int]) -> list[Way]:
+def _observed(frees: list[Free], around: LoopItem | None, trace: Trace, runs: set[int]) -> list[Way]:
     """The ways that were taken, in the order of their first time; through a pass without any of them, too."""
     goals = {
         event: ("after" if free.is_pair and event == free.completed else "in", free.name)
@@ -46,10 +46,10 @@ def _observed(frees: list[Free], around: Loop | Phase | None, trace: Trace, runs
         if run not in runs:
             continue
         goal = goals.get(key)
-        if around is not None and key in (around.started, around.completed):
-            if key == around.completed and idle.get(run):
+        if around is not None and key in around.own_events:
+            if key == around.own_events[-1] and idle.get(run):
                 ways[BEGIN, None, END] = None
-            idle[run] = key == around.started
+            idle[run] = key == around.own_events[0]
         if goal is not None:
             idle[run] = False
         if goal is not None:

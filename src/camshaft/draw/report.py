@@ -5,15 +5,16 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from camshaft._text import duration
 from camshaft.draw.diagram import run_diagram
 from camshaft.draw.timeline import strip
 from camshaft.draw.writers.html import page, table
 from camshaft.events import event_name
-from camshaft.trace.text import duration
 
 if TYPE_CHECKING:
     from camshaft.loop.loop import Loop
-    from camshaft.trace.trace import Trace, Violation
+    from camshaft.trace.trace import Trace
+    from camshaft.trace.violations import Violation
 
 __all__ = ["report"]
 

@@ -15,7 +15,9 @@ import attrs
 from camshaft.draw.chart import Box, Chart, Edge, Node
 from camshaft.draw.nested_engines import Firings, put_observed, states_of
 from camshaft.draw.observed_order import put_observed_order
-from camshaft.loop.loop import RUN, Free, Loop, Phase
+from camshaft.events import FACTS, Scope
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import RUN, Free, Phase
 
 if TYPE_CHECKING:
     from camshaft.trace.trace import Trace
@@ -92,9 +94,9 @@ class _Follower:
             item.completed: {item.name} for _, item in chart.loop.walk() if isinstance(item, (Loop, Phase))
         }
         names = {name for ended in self.ending.values() for name in ended}
-        self.ending["terminate_single_epoch"] = names
-        for event in ("terminate", "completed", "exception_raised"):
-            self.ending[event] = names | {RUN}
+        for key, facts in FACTS.items():
+            if facts.ends in (Scope.OUTERMOST, Scope.RUN):
+                self.ending[key] = names if facts.ends is Scope.OUTERMOST else names | {RUN}
         self.firings = Firings(chart.loop)
         self.routes: dict[tuple[str, str], list[Edge]] = {}
         self.visits: Counter[str] = Counter()
@@ -173,9 +175,9 @@ class _Follower:
             self._take(self._to_end(state.order))
             state.order = None
         for name, loop in self.scopes.items():
-            if key == loop.started:
+            if key == loop.own_events[0]:
                 state.idle.add(name)
-            elif key == loop.completed and name in state.idle:
+            elif key == loop.own_events[-1] and name in state.idle:
                 self._take(self._to_end(self.begins[name]))
         path = self._route(state.here, key) or self.firing[key][:1]
         if not path:

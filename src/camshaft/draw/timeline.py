@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from camshaft._text import duration
 from camshaft.draw.chart import visible
 from camshaft.draw.writers.layout import text_width
 from camshaft.loop.loop import Loop
 from camshaft.trace.spans import spans
-from camshaft.trace.text import duration
 
 if TYPE_CHECKING:
     from camshaft.trace.trace import Trace

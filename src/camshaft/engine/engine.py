@@ -9,59 +9,51 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from camshaft.compiler.writer import Program, generate
+from camshaft._views import Picture, view
+from camshaft.compiler.program import Program
+from camshaft.compiler.writer import generate
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
+from camshaft.engine.custom_events import guard_order
 from camshaft.engine.data_fetcher import Feed, OpenData, check_data, open_data
-from camshaft.engine.dispatch import Firing, Handler, Switchboard, check_filter, resolve
-from camshaft.engine.progress import START_OVER, Limits, Position, load_cursor, save_cursor
+from camshaft.engine.dispatch import Firing, RemovableEventHandle, Switchboard
+from camshaft.engine.handler import Handler, check_filter, resolve
+from camshaft.engine.limits import START_OVER, Limits
+from camshaft.engine.progress import Position, load_cursor, save_cursor
 from camshaft.engine.run import Run
 from camshaft.engine.state import State
-from camshaft.events import EventHandle, Events, attachments, event_key, event_name
-from camshaft.loop.loop import BUILT_IN, DATA, Loop, Nested, Path, Phase, Step, counters, filter_counters
-from camshaft.loop.registration import guard_order, register
-from camshaft.machine.machine import EventOrderError, LoopMachine
+from camshaft.events import BUILT_IN, LAST_EVENTS, OF_FETCHING, EventHandle, Events, attachments, event_key, event_name
+from camshaft.exceptions import EventOrderError
+from camshaft.loop.counting import counters, filter_counters
+from camshaft.loop.loop import Loop
+from camshaft.loop.registration import register
+from camshaft.loop.states import DATA, Nested, Path, Phase, Step
+from camshaft.machine.machine import LoopMachine
 
-if TYPE_CHECKING:
-    from camshaft.draw.diagram import Diagram
-    from camshaft.resume.snapshot import Snapshot
-
-__all__ = ["Engine", "RemovableEventHandle"]
+__all__ = ["Engine"]
 
 
 BUILT_IN_HANDLES = {event.value: event for event in Events}
 
 
-class RemovableEventHandle:
-    """What attaching a handler returns: it removes it again, by ``remove()`` or at the end of a ``with`` block."""
+class Resumable(Protocol):
+    """What an engine needs of its :class:`~camshaft.Snapshot`."""
 
-    def __init__(self, switchboard: Switchboard, attached: list[tuple[str, Handler]]) -> None:
-        self._switchboard = switchboard
-        self._attached = attached
+    def resume(self, path: str | os.PathLike[str]) -> os.PathLike[str] | None:
+        """Have the next run resume from a file; returns the file, or None where there is none."""
 
-    @classmethod
-    def union(cls, handles: Iterable[RemovableEventHandle]) -> RemovableEventHandle:
-        """One that removes what all of these handles of one engine do."""
-        handles = list(handles)
-        return cls(handles[0]._switchboard, [attached for handle in handles for attached in handle._attached])
+    def forget(self) -> None:
+        """Cancel a pending resume."""
 
-    def remove(self) -> None:
-        """Detach the handler from every event it was attached to; a second time does nothing."""
-        for key, handler in self._attached:
-            self._switchboard.detach(key, handler)
-        self._attached = []
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a file was asked for and is not written yet."""
 
-    def __enter__(self) -> RemovableEventHandle:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
+    def __call__(self, engine: Any = None) -> None:
+        """Have a file written at the next point from which the run can be resumed."""
 
 
 class Engine:
@@ -96,7 +88,7 @@ class Engine:
         self.logger = logging.getLogger(f"camshaft.{name}")
         self.state_dict_user_keys: list[str] = []
         self.open_data: OpenData = open_data
-        self.snapshot: Snapshot | None = None
+        self.snapshot: Resumable | None = None
         # for the modules that run, record and print it, not for users:
         self.switchboard = Switchboard()
         self.namespace: dict[str, Any] = {}
@@ -142,7 +134,7 @@ class Engine:
         """The Python that runs."""
         return self.program.source
 
-    def diagram(self, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Diagram:
+    def diagram(self, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Picture:
         """The picture of the loop; while the engine stands in a state, that is marked.
 
         Args:
@@ -154,9 +146,8 @@ class Engine:
         Raises:
             ValueError: there is no such level.
         """
-        from camshaft.draw.diagram import engine_diagram
-
-        return engine_diagram(self, level, control, handlers)
+        picture: Picture = view("engine_diagram")(self, level, control, handlers)
+        return picture
 
     def _take_on(self, loop: Loop) -> None:
         """Run this loop from now on; handlers stay attached."""
@@ -649,7 +640,7 @@ class Engine:
         state.dataloader = data
         self._began_in_epoch = position.in_epoch
         state.resumed = position.in_epoch is not None
-        without = frozenset() if feed.has_data else frozenset({"get_batch_started", "get_batch_completed"})
+        without = frozenset() if feed.has_data else frozenset(OF_FETCHING)
         self.switchboard.begin_run(None if saved is None else saved.counts, without)
         self.active = Run(self, self.namespace[self.program.entry](self, state, feed), feed)
         return self.active
@@ -676,7 +667,7 @@ class Engine:
     def ended(self, outcome: str, finished: bool) -> None:
         """Take note that the run is over, and whether it did all that it was asked to."""
         self.active, self.finished = None, finished
-        self._last_event = {"completed": "completed", "terminated": "terminate", "failed": "exception_raised"}[outcome]
+        self._last_event = LAST_EVENTS[outcome]
 
     # -- saving ------------------------------------------------------------------------------------------------------
 

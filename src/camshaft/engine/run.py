@@ -6,7 +6,6 @@ control call into the loop, or pauses.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
@@ -15,99 +14,28 @@ from threading import RLock
 from types import FrameType, GeneratorType
 from typing import Any, Protocol
 
-from camshaft.compiler.writer import Line, Program
+from camshaft.compiler.program import Line, Program
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
 from camshaft.engine.data_fetcher import Feed
-from camshaft.engine.dispatch import Firing, Stopwatch, Switchboard
+from camshaft.engine.dispatch import Firing, Switchboard
+from camshaft.engine.handler import Stopwatch
+from camshaft.engine.observing import Observer, code_site, observers
 from camshaft.engine.state import State
+from camshaft.engine.strict import _Strict
+from camshaft.events import ENDS_A_RUN, Events
 from camshaft.loop.loop import Loop
+from camshaft.machine.checker import OrderChecker
 from camshaft.machine.context import Context
-from camshaft.machine.machine import LoopMachine, OrderChecker
+from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition_table import READY
 
-__all__ = ["Observer", "Owner", "Run", "Watched", "code_site", "executing", "observers"]
+__all__ = ["Owner", "Run", "executing"]
 
 RUNNING, PAUSED, FAILED, DROPPED = "running", "paused", "failed", "dropped"
 
 
-class Owner(Protocol):
-    """What a run needs of the engine that it is a run of."""
-
-    name: str
-    state: State
-    strict: bool
-    switchboard: Switchboard
-    program: Program
-    namespace: dict[str, Any]
-    active: Run | None
-
-    @property
-    def loop(self) -> Loop:
-        """The declaration."""
-
-    @property
-    def machine(self) -> LoopMachine:
-        """The loop as a machine."""
-
-    def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
-        """Call the handlers of an event that the loop does not yield."""
-
-    def place_of(self, error: BaseException) -> str:
-        """Where it stood, in words, when an error was raised."""
-
-    def ended(self, outcome: str, finished: bool) -> None:
-        """Take note that the run is over."""
-
-
-executing: ContextVar[Owner | None] = ContextVar("camshaft_executing", default=None)
-"""The engine of which a transition executes right now, in this thread."""
-
 PENDING = Firing("", None)
 """What the loop yields where no event is, so that a control call can take effect there."""
-
-
-class Watched(Protocol):
-    """What an observer sees of a run."""
-
-    parent: Any
-
-    @property
-    def engine(self) -> Any:
-        """Its engine: name, loop and state."""
-
-    def cursor(self) -> tuple[str, Context]:
-        """The place in the machine where it stands, and the context to judge it from there."""
-
-    def site(self, frame: FrameType | None) -> str:
-        """The line of code that fires the present event, seen from the frame of an observer."""
-
-    def measure(self, stopwatch: Stopwatch) -> None:
-        """Have every call of a handler measured, until the observer that asks for it is released."""
-
-
-class Observer(Protocol):
-    """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
-
-    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]] | None:
-        """A run begins or goes on.
-
-        Returns:
-            What makes, for an event's key, a function of the engine; None to leave this run alone.
-        """
-
-    def release(self, run: Watched, outcome: str) -> None:
-        """It is over: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``."""
-
-
-observers: ContextVar[tuple[Observer, ...]] = ContextVar("camshaft_observers", default=())
-
-
-def code_site(frame: FrameType | None) -> str:
-    """The line of code that a frame executes, as ``file:line in function``, below the working directory if it is."""
-    if frame is None:
-        return "nowhere"
-    path = frame.f_code.co_filename.removeprefix(os.path.join(os.getcwd(), ""))
-    return f"{path}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
 def _no_driver() -> None:
@@ -229,7 +157,7 @@ class Run:
         line = self.line()
         if self.status == PAUSED and isinstance(control, NewData):
             self.feed.replace(control.data)
-        if self.status != RUNNING or (line is not None and line.event in ("terminate", "completed")):
+        if self.status != RUNNING or (line is not None and line.event in ENDS_A_RUN):
             return
         with self._asking:
             if self.control is None or control.rank > self.control.rank:
@@ -264,10 +192,12 @@ class Run:
 
     def _is_over(self, control: Control, event: str) -> bool:
         """Whether what the control call would end has ended by itself."""
-        ended = {"terminate", "completed"}
-        if isinstance(control, TerminateEpoch):
-            ended |= {self.engine.loop.completed, "terminate_single_epoch"}
-        return event in ended
+        if isinstance(control, TerminateEpoch) and event in (
+            self.engine.loop.completed,
+            Events.TERMINATE_SINGLE_EPOCH.value,
+        ):
+            return True
+        return event in ENDS_A_RUN
 
     def _throw(self, control: Control) -> Firing | None:
         if isinstance(control, Terminate):
@@ -500,28 +430,34 @@ class Run:
         self._unwatch(outcome)
 
 
-class _Strict:
-    """Judges each event as it fires."""
+class Owner(Protocol):
+    """What a run needs of the engine that it is a run of."""
 
-    def __init__(self, checker: OrderChecker) -> None:
-        self.checker = checker
+    name: str
+    state: State
+    strict: bool
+    switchboard: Switchboard
+    program: Program
+    namespace: dict[str, Any]
+    active: Run | None
 
-    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]]:
-        """Hear the events of a run."""
-        checker, context, state = self.checker, self.checker.context, run.engine.state
+    @property
+    def loop(self) -> Loop:
+        """The declaration."""
 
-        def make(event: str) -> Callable[[Any], None]:
-            def check(engine: Any) -> None:
-                move = checker.move.then.get(event)  # as checker.advance() does, under the limits that hold now
-                if move is None or move.refuse is not None:
-                    context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
-                    if move is None or (move.refuse is not None and move.refuse(context)):
-                        raise checker.error(event)
-                checker.move = move
+    @property
+    def machine(self) -> LoopMachine:
+        """The loop as a machine."""
 
-            return check
+    def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
+        """Call the handlers of an event that the loop does not yield."""
 
-        return make
+    def place_of(self, error: BaseException) -> str:
+        """Where it stood, in words, when an error was raised."""
 
-    def release(self, run: Watched, outcome: str) -> None:
-        """The run ended: it is judged event by event, so there is nothing left to say."""
+    def ended(self, outcome: str, finished: bool) -> None:
+        """Take note that the run is over."""
+
+
+executing: ContextVar[Owner | None] = ContextVar("camshaft_executing", default=None)
+"""The engine of which a transition executes right now, in this thread."""

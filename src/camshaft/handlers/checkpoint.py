@@ -11,6 +11,7 @@ import torch
 
 from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle
+from camshaft.exceptions import StorageError
 from camshaft.handlers.stopping import ScoreFunction, check_callable, score_of
 from camshaft.resume import storage
 
@@ -70,13 +71,11 @@ class _Saver:
             try:
                 self.dirname.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise storage.StorageError(
+                raise StorageError(
                     f"{self._name}: the folder {self.dirname} cannot be made: {error.strerror}; choose another"
                 ) from error
         if not self.dirname.is_dir():
-            raise storage.StorageError(
-                f"{self._name}: there is no folder {self.dirname}: make it, or give create_dir=True"
-            )
+            raise StorageError(f"{self._name}: there is no folder {self.dirname}: make it, or give create_dir=True")
         if require_empty:
             self._refuse_older_files()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from camshaft.engine.engine import Engine
 from camshaft.events import EventEnum, EventHandle, Events
-from camshaft.loop.loop import LoopError
+from camshaft.exceptions import LoopError
 
 __all__ = ["CustomPeriodicEvent"]
 

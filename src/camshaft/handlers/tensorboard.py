@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from camshaft.engine.engine import Engine, RemovableEventHandle
+from camshaft.engine.dispatch import RemovableEventHandle
+from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle, event_key
-from camshaft.loop.loop import counters
+from camshaft.loop.counting import counters
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -1,17 +1,7 @@
 """The declaration of a training loop: its states, what may be declared, and how it is shown and stored."""
 
-from camshaft.loop.loop import (
-    DATA,
-    RUN,
-    Every,
-    Free,
-    Loop,
-    LoopError,
-    Mark,
-    Nested,
-    Phase,
-    Step,
-    every,
-)
+from camshaft.exceptions import LoopError
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, RUN, Every, Free, Mark, Nested, Phase, Step, every
 
 __all__ = ["DATA", "RUN", "Every", "Free", "Loop", "LoopError", "Mark", "Nested", "Phase", "Step", "every"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from camshaft.loop.loop import Loop, counters
+from camshaft.loop.counting import counters
+from camshaft.loop.loop import Loop
 from camshaft.machine.context import Context, Effect, Guard, function
 from camshaft.machine.transition_table import Row
 

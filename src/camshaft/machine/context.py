@@ -6,7 +6,7 @@ with one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property, lru_cache
 from types import CodeType
 from typing import Any
@@ -16,7 +16,7 @@ import attrs
 __all__ = ["Context", "Effect", "Guard", "function", "nobody"]
 
 
-def nobody(question: str, item: Any) -> None:
+def nobody(question: str, item: object) -> None:
     """Answers what only a run can know while there is no run to ask: that it is not known."""
 
 
@@ -54,6 +54,11 @@ class Context:
         """An independent context of the same values."""
         own = {name: getattr(self, name).copy() for name in _COLLECTIONS}
         return attrs.evolve(self, **own)
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """What two contexts of one run have in common when the same transitions can follow."""
+        return str(self.counts), str(self.passes), frozenset(self.entered), str(self.ranks)
 
 
 _COLLECTIONS = ("counts", "passes", "position", "resumed", "entered", "ranks")

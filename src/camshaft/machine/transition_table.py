@@ -16,15 +16,15 @@ from typing import Any
 
 import attrs
 
-from camshaft.loop.loop import DATA, RUN, Every, Free, Loop, Mark, Path, Phase, Step, condition
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, RUN, Every, Free, LoopItem, Mark, Path, Phase, Step
+from camshaft.loop.text import condition
 from camshaft.machine.context import Context, Effect, Guard, function
 
-__all__ = ["COMPLETED", "CONTROL", "ENDS", "FAILED", "READY", "TERMINATED", "Row", "Table", "place_of", "when"]
+__all__ = ["COMPLETED", "ENDS", "FAILED", "READY", "TERMINATED", "Row", "Table", "place_of", "when"]
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}
-CONTROL = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
-"""Events that control calls and failures bring, at any place."""
 
 
 def place_of(path: Path, left: bool = False) -> str:
@@ -76,7 +76,7 @@ class Table:
         self.loop = loop
         self.rows: list[Row] = []
         self.paths: dict[str, Path] = {READY: (), STARTED: (), COMPLETED: (), TERMINATED: (), FAILED: ()}
-        self.items: dict[str, Any] = {}
+        self.items: dict[str, LoopItem] = {}
         self.data_loop = loop.data_loop
         self._boundary()
         self.paths = {place: self.paths[place] for place in self._in_order()}
@@ -154,7 +154,7 @@ class Table:
                 ways = [(item.event, place_of(inner), (), ())]
             elif isinstance(item, Phase):
                 ways = self._phase(item, inner, loop.name, ways)
-            else:
+            elif isinstance(item, Loop):
                 ways = self._loop(item, inner, ways)
         return ways
 
@@ -311,7 +311,7 @@ class Table:
         yield from (f"{STARTED}/{name}" for name in names if f"{STARTED}/{name}" in self.paths)
         yield from (COMPLETED, TERMINATED, FAILED)
 
-    def _in_order_of(self, item: Any, around: Path) -> Iterator[str]:
+    def _in_order_of(self, item: LoopItem, around: Path) -> Iterator[str]:
         path = (*around, item.name)
         if isinstance(item, Loop) and item.over is DATA:
             fetching = (*around, "GET_BATCH")
@@ -323,7 +323,7 @@ class Table:
         if not around:
             yield place_of((*path, "TERMINATED"))
 
-    def _enter(self, item: Any, path: Path) -> None:
+    def _enter(self, item: LoopItem, path: Path) -> None:
         self.paths[place_of(path)] = path
         self.items[place_of(path)] = item
 
@@ -360,7 +360,7 @@ def when(phase: Phase, around: str) -> Guard:
 # -- the text of conditions and effects -------------------------------------------------------------------------------
 
 
-def _ask(question: str, item: Any) -> str:
+def _ask(question: str, item: LoopItem) -> str:
     return f"context.ask({question!r}, {item.name})"
 
 

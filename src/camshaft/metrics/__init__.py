@@ -1,16 +1,7 @@
 """Metrics: any of torchmetrics on an engine, and the few that nearly everybody needs."""
 
-from camshaft.metrics.attachment import (
-    BATCH_WISE,
-    EPOCH_WISE,
-    RUNNING,
-    RUNNING_EPOCH,
-    Accuracy,
-    Loss,
-    RunningAverage,
-    Usage,
-    attach,
-)
+from camshaft.metrics.attachment import BATCH_WISE, EPOCH_WISE, RUNNING, RUNNING_EPOCH, Usage, attach
+from camshaft.metrics.basic import Accuracy, Loss, RunningAverage
 
 __all__ = [
     "Accuracy",

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import copy
 import os
-import random
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from camshaft.engine.engine import Engine, RemovableEventHandle
+from camshaft.control import CONTROLS, Interrupt
+from camshaft.engine.dispatch import RemovableEventHandle
+from camshaft.engine.engine import Engine
 from camshaft.engine.progress import boundaries
 from camshaft.events import Events, event
+from camshaft.exceptions import StorageError
 from camshaft.priorities import BEGIN, GO_ON, SNAPSHOT
 from camshaft.resume import storage
 from camshaft.resume.data_position import Reading
 from camshaft.resume.rng import generators_of, load_random_states, random_states
+from camshaft.resume.statefuls import (
+    _functions,
+    _gradients,
+    _is_plain,
+    _load_gradients,
+    _numbered,
+    _owner,
+    _plain,
+    _Stateful,
+)
 
 __all__ = ["Snapshot"]
 
 VERSION = 1
-ASKED = {"terminate": "should_terminate", "terminate_epoch": "should_terminate_single_epoch"}
-"""Control calls that a handler may have made at the event behind which a file is written."""
 
 FILE = re.compile(r"snapshot_(\d+)_.*\.pt")
 
@@ -120,7 +130,7 @@ class Snapshot:
         return {
             "camshaft snapshot": VERSION,
             "cursor": cursor,
-            "asked": [name for name in ASKED if getattr(trainer, ASKED[name])],
+            "asked": _pending_ends(trainer),
             "output": trainer.state.output if _is_plain(trainer.state.output) else None,
             "metrics": {name: _plain(engine.state.metrics) for name, engine in self._known().items()},
             "objects": {name: obj.state_dict() for name, obj in self._objects.items()},
@@ -193,11 +203,11 @@ class Snapshot:
         return path
 
     def _latest(self) -> tuple[Path, Any] | None:
-        damaged: list[storage.StorageError] = []
+        damaged: list[StorageError] = []
         for _, path in self._files():
             try:
                 state = storage.load(path, map_location="cpu")
-            except storage.StorageError as error:
+            except StorageError as error:
                 damaged.append(error)
                 continue
             for what in damaged:
@@ -269,94 +279,18 @@ class Snapshot:
                 raise ValueError(f"{path}: the state of {name} does not fit: {error}") from error
 
 
-class _Stateful:
-    """An object that a user names, whichever way its state is read and set."""
-
-    def __init__(self, obj: Any, read: Any, write: Any) -> None:
-        self.obj, self.state_dict, self.load_state_dict = obj, read, write
-
-    @classmethod
-    def of(cls, name: str, obj: Any) -> _Stateful:
-        """Of anything that has a state.
-
-        Raises:
-            TypeError: it has none.
-        """
-        inner = storage.unwrapped(obj)
-        if hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict"):
-            return cls(obj, inner.state_dict, inner.load_state_dict)
-        if isinstance(obj, torch.Generator):
-            return cls(obj, obj.get_state, obj.set_state)
-        if isinstance(obj, random.Random):
-            return cls(obj, obj.getstate, obj.setstate)
-        bits = getattr(obj, "bit_generator", None)
-        if bits is not None:
-            return cls(obj, lambda: _listed(bits.state), lambda state: setattr(bits, "state", state))
-        raise TypeError(
-            f"Snapshot: {name}={obj!r} has no state_dict() and load_state_dict(), and is no random generator: "
-            f"leave it out, or give it both"
-        )
-
-
-def _listed(state: Any) -> Any:
-    """NumPy's state of a generator with lists for arrays."""
-    if isinstance(state, Mapping):
-        return {key: _listed(value) for key, value in state.items()}
-    return state.tolist() if hasattr(state, "tolist") else state
-
-
-def _functions(engine: Engine) -> Iterator[Any]:
-    """What an engine calls: handlers, then what its phases and loops run and ask."""
-    for key in engine.loop.event_keys:
-        yield from (handler.function for handler in engine.handlers(key))
-    for _, item in engine.loop.walk():
-        yield from (getattr(item, role, None) for role in ("run", "when", "over", "until"))
-
-
-def _owner(function: Any) -> Any:
-    """The object with a state that a function is, or is a method of; None where there is none."""
-    while hasattr(function, "func"):
-        function = function.func
-    owner = function if hasattr(function, "state_dict") else getattr(function, "__self__", None)
-    has_state = hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict")
-    return owner if has_state and not isinstance(owner, Engine) else None
-
-
-def _numbered(named: Any) -> dict[str, Any]:
-    """By name; what has a name that is taken gets a number."""
-    found: dict[str, Any] = {}
-    for name, value in named:
-        number = 1 + sum(re.fullmatch(rf"{re.escape(name)}( \d+)?", other) is not None for other in found)
-        found[name if number == 1 else f"{name} {number}"] = value
-    return found
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that can be saved."""
-    return {name: value for name, value in values.items() if isinstance(name, str) and _is_plain(value)}
-
-
-def _is_plain(value: Any) -> bool:
-    if type(value) is dict:
-        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (bool, int, float, str, torch.Tensor)
-
-
-def _gradients(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
-
-
-def _load_gradients(module: nn.Module, gradients: Mapping[str, torch.Tensor]) -> None:
-    for name, parameter in module.named_parameters():
-        gradient = gradients.get(name)
-        parameter.grad = None if gradient is None else gradient.to(parameter)
-
-
 def _check_kind(path: Path, state: Any) -> None:
     version = state.get("camshaft snapshot") if isinstance(state, Mapping) else None
     if version is None:
         raise ValueError(f"{path} is no snapshot: give a file that a Snapshot has written")
     if version != VERSION:
         raise ValueError(f"{path} is of version {version} of snapshots, and this camshaft reads {VERSION}: update it")
+
+
+def _pending_ends(trainer: Engine) -> list[str]:
+    """Return the control calls that wait to end the run or the epoch; a pause is over when the run is resumed."""
+    return [
+        control.call
+        for control in CONTROLS.values()
+        if control is not Interrupt and control.pending is not None and getattr(trainer, control.pending)
+    ]

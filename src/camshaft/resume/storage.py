@@ -17,13 +17,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
-__all__ = ["StorageError", "is_temporary", "load", "make_folder", "save", "unwrapped", "write_atomically"]
+from camshaft.exceptions import StorageError
+
+__all__ = ["is_temporary", "load", "make_folder", "save", "unwrapped", "write_atomically"]
 
 PREFIX, SUFFIX = ".camshaft-", ".tmp"
-
-
-class StorageError(OSError):
-    """A file cannot be written, or cannot be read back safely."""
 
 
 def is_temporary(path: str | Path) -> bool:

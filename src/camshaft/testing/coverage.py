@@ -17,11 +17,13 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from camshaft.engine.run import Watched, observers
-from camshaft.events import event_name
-from camshaft.loop.loop import RUN, Loop, Step
-from camshaft.machine.transition_table import CONTROL, Row, Table
-from camshaft.trace.files import from_dict, to_dict
+from camshaft.engine.observing import Watched, observers
+from camshaft.events import ANYWHERE as AT_ANY_PLACE
+from camshaft.events import FACTS, Scope, event_name
+from camshaft.loop.loop import Loop
+from camshaft.loop.serialize import from_dict, to_dict
+from camshaft.loop.states import RUN, Step
+from camshaft.machine.transition_table import Row, Table
 
 __all__ = ["EventCoverage", "MachineCoverage"]
 
@@ -60,7 +62,7 @@ class MachineCoverage:
         order = {place: number for number, place in enumerate(table.paths)}
         rows = sorted(table.rows, key=lambda row: order[row.source])
         free = {event: state.within for state in loop.free for event in state.events}
-        anywhere = {event: RUN if event != "terminate_single_epoch" else loop.name for event in sorted(CONTROL)}
+        anywhere = {event: RUN if FACTS[event].scope is Scope.RUN else loop.name for event in sorted(AT_ANY_PLACE)}
         aside = free | anywhere
         steps = {(row.source, row.event): (_counted(row, loop, aside), row.dest) for row in rows}
         own = [row for row in rows if row.event not in aside and _host(row.source, loop) == row.source]

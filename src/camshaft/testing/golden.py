@@ -17,8 +17,10 @@ from typing import Any
 import attrs
 
 from camshaft.events import event_key, event_name
+from camshaft.trace.log import TraceEvent
 from camshaft.trace.recording import record
-from camshaft.trace.trace import Selection, Trace, TraceEvent
+from camshaft.trace.selection import Selection
+from camshaft.trace.trace import Trace
 
 __all__ = ["HEADER", "Comparison", "Golden", "difference", "golden_text", "last_events", "parting"]
 

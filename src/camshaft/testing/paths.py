@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import Any, Literal
 
 import attrs
 
-from camshaft.loop.loop import Every, Loop, Phase
+from camshaft import control
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import Every, Phase
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
+from camshaft.machine.search import breadth_first
 from camshaft.machine.transition_table import ENDS, READY, TERMINATED, Row
 from camshaft.testing.coverage import MachineCoverage
 from camshaft.testing.faults import PlantedError
@@ -26,10 +30,7 @@ AFTER_CALL = 3
 """How many transitions a control call or a fault can change: what comes later is reached without it."""
 
 CALLS: dict[str, tuple[str, Any]] = {
-    "terminate": ("terminate", False),
-    "terminate_single_epoch": ("terminate_epoch", False),
-    "iteration_skipped": ("skip_iteration", None),
-    "interrupt": ("interrupt", None),
+    **{key: (made.call, False if made.option else None) for key, made in control.CALLS.items()},
     "exception_raised": ("raise", PlantedError),
 }
 """What to do for the events that control calls and faults bring."""
@@ -91,8 +92,11 @@ def _choices(loop: Loop) -> Iterator[tuple[Data | None, dict[str, int]]]:
 
 def _common(loop: Loop, around: str) -> int:
     """How many passes of a loop it takes until every condition in it has held."""
-    paths = [path for path, item in loop.walk() if isinstance(item, Phase) and isinstance(item.when, Every)]
-    conditions = [loop.find(path[-1]).when.n for path in paths if path[-2] == around]
+    conditions = [
+        item.when.n
+        for path, item in loop.walk()
+        if isinstance(item, Phase) and isinstance(item.when, Every) and path[-2] == around
+    ]
     return min(math.lcm(1, *conditions), 12)
 
 
@@ -152,10 +156,9 @@ class _Node:
     def key(self) -> Any:
         """Nodes of the same key lead to the same places."""
         context = self.context
-        counts = (str(context.counts), str(context.passes), frozenset(context.entered), str(context.ranks))
         event = self.row.event if self.row is not None else None
         pair = self.counted if self.search.is_for_pairs else None
-        return self.place, event, counts, context.epoch_length, self.position, self.called_at is None, pair
+        return self.place, event, context.key, context.epoch_length, self.position, self.called_at is None, pair
 
     def scenario(self) -> Scenario:
         """The run that goes this way."""
@@ -221,13 +224,13 @@ class _Search:
     def _generated(self) -> Iterator[_Node]:
         """Every transition that is found, the nearest first; of those that lead to the same, one is gone on from."""
         start = _Node(self, READY, self._context())
-        waiting, seen = deque([start]), {start.key}
-        while waiting:
-            for following in self._next(waiting.popleft(), with_calls=True):
-                yield following
-                if following.key not in seen and len(seen) < MOST * len(self.machine.table):
-                    seen.add(following.key)
-                    waiting.append(following)
+        nodes = breadth_first(
+            start,
+            lambda node: self._next(node, with_calls=True),
+            key=lambda node: node.key,
+            limit=MOST * len(self.machine.table),
+        )
+        return islice(nodes, 1, None)
 
     def _next(self, node: _Node, with_calls: bool) -> Iterator[_Node]:
         if with_calls and node.called_at is not None and node.length >= node.called_at + AFTER_CALL:

@@ -12,9 +12,11 @@ from typing import Any
 
 import attrs
 
+from camshaft.control import CONTROLS
 from camshaft.engine.engine import Engine
 from camshaft.events import FilteredEvent
-from camshaft.loop.loop import Loop, Phase, Step
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import Phase, Step
 from camshaft.testing.faults import PlantedError, call_at
 from camshaft.trace.recording import record
 from camshaft.trace.trace import Trace
@@ -141,11 +143,10 @@ class Data:
 # -- scenarios --------------------------------------------------------------------------------------------------------
 
 CALLS = {
-    "terminate": "{0}.terminate(skip_completed={1})",
-    "terminate_epoch": "{0}.terminate_epoch(skip_epoch_completed={1})",
-    "skip_iteration": "{0}.skip_iteration()",
-    "interrupt": "{0}.interrupt()",
-    "set_data": "{0}.set_data({1})",
+    **{
+        call: f"{{0}}.{call}({f'{made.option}={{1}}' if made.option else '{1}' if made.event is None else ''})"
+        for call, made in CONTROLS.items()
+    },
     "fire_event": "{0}.fire_event({1})",
     "terminate_parent": "{0}.parent and {0}.parent.terminate()",
 }
@@ -437,7 +438,7 @@ def _program(scenario: Scenario) -> Iterator[str]:
     if "suppress(" in text:
         yield "from contextlib import suppress"
         yield ""
-    for module in ("camshaft", "camshaft.testing"):
+    for module in (__package__.partition(".")[0], __package__):  # where a reader finds the names
         used = [name for name in sys.modules[module].__all__ if re.search(rf"\b{name}\b", text)]
         if used:
             yield f"from {module} import {', '.join(used)}"

@@ -12,13 +12,17 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from camshaft.engine.engine import Engine, RemovableEventHandle
-from camshaft.events import Filter, FilteredEvent, event, event_key
-from camshaft.loop.loop import DATA, Free, Loop, Path, Phase, Step, every
+from camshaft.control import CALLS
+from camshaft.engine.dispatch import RemovableEventHandle
+from camshaft.engine.engine import Engine
+from camshaft.events import ENDS_A_RUN, Filter, FilteredEvent, event, event_key
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Free, Path, Phase, Step, every
 from camshaft.testing.faults import PlantedError, call_at
 from camshaft.testing.scenario import Fires, gives, nothing
+from camshaft.trace.log import TraceEvent
 from camshaft.trace.recording import record
-from camshaft.trace.trace import Trace, TraceEvent
+from camshaft.trace.trace import Trace
 
 __all__ = ["EngineStateMachine"]
 
@@ -33,16 +37,9 @@ LOOPS = (
 
 # -- what is promised -------------------------------------------------------------------------------------------------
 
-BRINGS = {
-    "interrupt": "interrupt",
-    "skip_iteration": "iteration_skipped",
-    "terminate_epoch": "terminate_single_epoch",
-    "terminate": "terminate",
-    "fault": "exception_raised",
-}
+BRINGS = {made.call: key for key, made in reversed(CALLS.items())} | {"fault": "exception_raised"}
 """The event that each call brings. Of several at one time the last of these takes effect, the others are dropped."""
 
-ENDS = {"terminate", "completed", "exception_raised"}
 IDLE = {"terminate": "nothing", "terminate_epoch": "refused", "skip_iteration": "refused"}
 PAUSED = {"terminate": "nothing"}
 
@@ -54,7 +51,7 @@ def _promises(loop: Loop, key: str) -> dict[str, str]:
     if key != "exception_raised":
         can_skip = data_loop is not None and key in ("get_batch_completed", data_loop.started)
         found |= {"fault": "done", "skip_iteration": "done" if can_skip else "refused"}
-    if key in ENDS:
+    if key in ENDS_A_RUN:
         found["terminate"] = "nothing"
     elif key != "interrupt":
         found |= {"terminate": "done", "interrupt": "done"}
@@ -138,7 +135,7 @@ On = tuple[str, dict[str, Any]]
 def _listening(draw: st.DrawFn) -> On:
     """What a handler listens to. What filters make of the count 0, which the first fetch has, is open."""
     key, filters = draw(_events), _options()
-    if key not in ENDS | {"started", "get_batch_started", "get_batch_completed"}:
+    if key not in ENDS_A_RUN | {"started", "get_batch_started", "get_batch_completed"}:
         some = _options(every=_numbers, after=st.integers(0, 2), before=st.integers(4, 6))
         filters = st.one_of(filters, some, _options(once=_numbers))
     return key, draw(filters) | draw(_options(priority=st.sampled_from([-1, 1])))
@@ -207,7 +204,7 @@ class EngineStateMachine(RuleBasedStateMachine):
     def events(self) -> Sequence[str]:
         """The events at which rules attach handlers and act: few in one test, so that what happens there meets."""
         keys = self.engine.loop.event_keys
-        often = st.sampled_from([key for key in keys if key not in ENDS | {*BRINGS.values()}])
+        often = st.sampled_from([key for key in keys if key not in ENDS_A_RUN | {*BRINGS.values()}])
         some = st.lists(often | st.sampled_from(keys), min_size=1, max_size=3, unique=True)
         return self.draw(some, "events")  # type: ignore[no-any-return]
 
@@ -510,7 +507,7 @@ class EngineStateMachine(RuleBasedStateMachine):
         assert engine.parent is None
         if self.is_idle:
             assert engine.where == (), f"idle in {engine.where}"
-            assert self._last in (None, *ENDS), f"idle after {self._last}"
+            assert self._last in (None, *ENDS_A_RUN), f"idle after {self._last}"
             return
         assert self._last not in ("completed", "exception_raised"), f"under way after {self._last}"
         assert self._stands in (None, engine.where), f"stands in {engine.where}, and not in {self._stands}"

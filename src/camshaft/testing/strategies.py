@@ -8,14 +8,19 @@ import attrs
 from hypothesis import note, reject
 from hypothesis import strategies as st
 
-from camshaft.events import event, event_name
-from camshaft.loop.loop import DATA, Free, Loop, Mark, Phase, Step, counters, every
+from camshaft.control import CONTROLS
+from camshaft.events import ONCE_A_RUN, event, event_name
+from camshaft.exceptions import EventOrderError
+from camshaft.loop.counting import counters
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Free, Mark, Phase, Step, every
 from camshaft.machine.context import Context
-from camshaft.machine.machine import EventOrderError, LoopMachine
+from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Row
 from camshaft.testing.faults import PlantedError
 from camshaft.testing.scenario import Call, Data, Elements, Fires, Nth, Scenario, gives, nothing
-from camshaft.trace.trace import RunRecord, Trace
+from camshaft.trace.log import RunRecord
+from camshaft.trace.trace import Trace
 
 __all__ = ["illegal_traces", "loops", "scenarios", "traces"]
 
@@ -164,21 +169,24 @@ def _calls(draw: st.DrawFn, loop: Loop) -> Call:
     what, value = draw(
         st.one_of(
             st.tuples(st.just("raise"), st.sampled_from([PlantedError, KeyboardInterrupt])),
-            st.tuples(st.sampled_from(["terminate", "terminate_epoch"]), st.booleans()),
-            st.tuples(st.sampled_from(["skip_iteration", "interrupt", "terminate_parent"]), st.none()),
+            st.tuples(st.sampled_from([call for call, made in CONTROLS.items() if made.option]), st.booleans()),
+            st.tuples(st.sampled_from([*_PLAIN_CALLS, "terminate_parent"]), st.none()),
             st.tuples(st.just("set_data"), st.builds(Data, st.integers(1, 3))),
         )
     )
     return Call(moment, draw(st.integers(1, 4)), what, value)
 
 
+_PLAIN_CALLS = [call for call, made in CONTROLS.items() if made.event is not None and made.option is None]
+"""Control calls without arguments."""
+
+
 @st.composite
 def _handlers(draw: st.DrawFn, loop: Loop) -> Any:
     """An event to listen to, filtered or not."""
-    once_a_run = {"started", "completed", "terminate", "exception_raised"}
     key = draw(st.sampled_from(loop.event_keys))
     filters: st.SearchStrategy[dict[str, Any]] = st.just({})
-    if key not in once_a_run:
+    if key not in ONCE_A_RUN:
         filters |= st.fixed_dictionaries({"every": st.integers(1, 3)}) | st.fixed_dictionaries(
             {"once": st.integers(1, 4)}
         )

@@ -1,6 +1,10 @@
 """Traces: recorded runs, how they are judged, compared with patterns, stored and exported."""
 
+from camshaft.exceptions import TraceError
+from camshaft.trace.log import HandlerTime, RunRecord, TraceEvent
 from camshaft.trace.recording import record
-from camshaft.trace.trace import HandlerTime, RunRecord, Selection, Trace, TraceError, TraceEvent, Violation
+from camshaft.trace.selection import Selection
+from camshaft.trace.trace import Trace
+from camshaft.trace.violations import Violation
 
 __all__ = ["HandlerTime", "RunRecord", "Selection", "Trace", "TraceError", "TraceEvent", "Violation", "record"]

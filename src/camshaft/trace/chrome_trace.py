@@ -21,8 +21,8 @@ from typing import Any
 import attrs
 
 from camshaft.events import event_name
+from camshaft.trace.log import TraceLog
 from camshaft.trace.spans import Span, spans
-from camshaft.trace.trace import Trace
 
 __all__ = ["export_chrome_trace"]
 
@@ -30,7 +30,7 @@ PROCESS = 1
 """All tracks are threads of one process."""
 
 
-def export_chrome_trace(trace: Trace, path: str | Path) -> None:
+def export_chrome_trace(trace: TraceLog, path: str | Path) -> None:
     """Write a trace: see :meth:`camshaft.Trace.export_chrome_trace`. Takes time in proportion to its length."""
     timeline = _Timeline(trace)
     events = sorted(timeline.events(), key=lambda placed: placed[:2])  # what holds others begins before them
@@ -58,7 +58,7 @@ class _Extent:
         return self.last - self.first + 1 == self.events
 
 
-def _extents(trace: Trace) -> dict[int, _Extent]:
+def _extents(trace: TraceLog) -> dict[int, _Extent]:
     """By run, how long it lasts. A run without events has none."""
     found: dict[int, _Extent] = {}
     own: defaultdict[int, list[int]] = defaultdict(list)
@@ -81,7 +81,7 @@ def _joined(one: _Extent, other: _Extent) -> _Extent:
 class _Timeline:
     """Which event of a trace is shown how, and on which track."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: TraceLog) -> None:
         self.trace = trace
         self.extents = _extents(trace)
         self.tracks: dict[tuple[Any, ...], int] = {}

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import json
 import math
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from camshaft.events import Filter, FilteredEvent
-from camshaft.loop.loop import DATA, Every, Free, Loop, Mark, Nested, Phase, Step
+from camshaft.events import LAST_EVENTS
+from camshaft.exceptions import TraceError
+from camshaft.loop.loop import Loop
+from camshaft.loop.serialize import from_dict, to_dict
 from camshaft.machine.context import Context
-from camshaft.trace.trace import HandlerClock, HandlerTime, RunRecord, Trace, TraceError
+from camshaft.trace.log import HandlerClock, HandlerTime, RunRecord, TraceLog
 
-__all__ = ["from_dict", "load_trace", "save_trace", "to_dict"]
+__all__ = ["load_trace", "save_trace"]
 
 VERSION = 1
-OUTCOMES = {None, "completed", "terminated", "interrupted", "paused", "failed"}
+KNOWN_OUTCOMES = {None, "paused", *LAST_EVENTS}
 
 
-def save_trace(trace: Trace, path: str | Path) -> None:
+def save_trace(trace: TraceLog, path: str | Path) -> None:
     """Write a trace: see :meth:`camshaft.Trace.save`."""
     declarations = [json.dumps(to_dict(record.loop)) for record in trace.runs]
     distinct = list(dict.fromkeys(declarations))
@@ -52,9 +53,8 @@ def save_trace(trace: Trace, path: str | Path) -> None:
         write({"end": len(trace)})
 
 
-def load_trace(path: str | Path) -> Trace:
-    """Read a trace: see :meth:`camshaft.Trace.load`."""
-    trace = Trace()
+def load_trace(trace: TraceLog, path: str | Path) -> None:
+    """Fill an empty trace from a file: see :meth:`camshaft.Trace.load`."""
     loops: list[Loop] = []
     end, number = None, 0
     with open(path, encoding="utf-8") as file:
@@ -70,7 +70,7 @@ def load_trace(path: str | Path) -> Trace:
                 elif "run" in value:
                     fields = value["run"]
                     made = {"loop": loops[fields["loop"]], "context": _context_from_dict(fields["context"])}
-                    if fields["outcome"] not in OUTCOMES:
+                    if fields["outcome"] not in KNOWN_OUTCOMES:
                         raise ValueError(f"there is no outcome {fields['outcome']!r}")
                     trace.runs.append(RunRecord(**(fields | made)))
                 elif "segment" in value:
@@ -87,7 +87,6 @@ def load_trace(path: str | Path) -> Trace:
     if end != len(trace):
         said = "is empty" if not number else f"is cut short after {len(trace)} events"
         raise TraceError(f"{path} {said}; record the trace again")
-    return trace
 
 
 def _check_header(path: Any, value: Any) -> None:
@@ -119,82 +118,3 @@ def _clock_from_dict(fields: dict[str, Any]) -> HandlerClock:
     if time.count < 1 or not 0 <= time.maximum <= time.total < math.inf:
         raise ValueError(f"{fields} says what cannot be")
     return HandlerClock(**attrs.asdict(time))
-
-
-def to_dict(loop: Loop) -> dict[str, Any]:
-    """The declaration without its functions, as JSON values: the same machine can be built from it."""
-
-    def item_dict(item: Any) -> dict[str, Any]:
-        if isinstance(item, Step):
-            return {"kind": "step", "runs": _name(item.run)}
-        if isinstance(item, Mark):
-            return {"kind": "mark", "event": item.event}
-        made: dict[str, Any] = {"name": item.name, "started": item.started, "completed": item.completed}
-        if isinstance(item, Phase):
-            when = item.when
-            return {"kind": "phase", **made, "when": when.n if isinstance(when, Every) else when is not None} | {
-                "runs": _name(item.run)
-            }
-        return {"kind": "loop", **made, "passes": item.passes, "body": [item_dict(child) for child in item.body]}
-
-    nested = [{"name": inner.name, "on": inner.on.key, "filter": _filter(inner.on.filter)} for inner in loop.nested]
-    return {**item_dict(loop), "free": [attrs.asdict(free) for free in loop.free], "nested": nested}
-
-
-def from_dict(data: dict[str, Any]) -> Loop:
-    """The loop that :func:`to_dict` wrote. Its phases run nothing: it is for judging and drawing."""
-
-    def item_from(part: dict[str, Any]) -> Any:
-        if part["kind"] == "step":
-            return Step(_stand_in(part.get("runs")))
-        if part["kind"] == "mark":
-            return Mark(part["event"])
-        events = {"started": part["started"], "completed": part["completed"]}
-        if part["kind"] == "phase":
-            when = part["when"]
-            condition = None if when is False else _unknown if when is True else Every(when)
-            return Phase(part["name"], _stand_in(part.get("runs")), condition, **events)
-        passes = part["passes"]
-        kinds: dict[Any, dict[str, Any]] = {
-            "data": {"over": DATA},
-            "over": {"over": _unknown},
-            "until": {"until": _unknown},
-        }
-        return Loop(part["name"], *map(item_from, part["body"]), **kinds.get(passes, {"times": passes}), **events)
-
-    free = tuple(Free(**{**part, "order": tuple(part["order"])}) for part in data["free"])
-    nested = tuple(
-        Nested(
-            None, FilteredEvent(part["on"], Filter(**part["filter"]) if part.get("filter") else None), name=part["name"]
-        )
-        for part in data["nested"]
-    )
-    return item_from(data).evolve(free=free, nested=nested)  # type: ignore[no-any-return]
-
-
-def _name(function: Any) -> str | None:
-    return None if function is None else str(getattr(function, "__name__", type(function).__name__))
-
-
-def _filter(filter: Filter | None) -> dict[str, Any] | None:
-    """A filter as plain values; that by a function cannot be written."""
-    if filter is None or filter.event_filter is not None:
-        return None
-    return attrs.asdict(filter, filter=lambda _, value: value is not None)
-
-
-@cache
-def _stand_in(name: str | None) -> Any:
-    """In the place of a function of this name; the same for all."""
-    if name is None:
-        return None
-
-    def unknown(engine: Any, batch: Any) -> Any:
-        return _unknown(engine)
-
-    unknown.__name__ = unknown.__qualname__ = name
-    return unknown
-
-
-def _unknown(engine: Any) -> Any:
-    raise RuntimeError("this loop was read from a file, without its functions: it can be judged and drawn, not run")

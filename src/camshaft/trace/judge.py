@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from camshaft.events import event_name
-from camshaft.loop.loop import Free, Loop, counters
-from camshaft.machine.machine import EventOrderError, LoopMachine, OrderChecker
-from camshaft.machine.transition_table import CONTROL, ENDS, READY, Row
-from camshaft.trace.trace import OPEN, Trace, Violation
+from camshaft.events import ANYWHERE, LAST_EVENTS, event_name
+from camshaft.exceptions import EventOrderError
+from camshaft.loop.counting import counters
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import Free
+from camshaft.machine.checker import OrderChecker
+from camshaft.machine.machine import LoopMachine
+from camshaft.machine.search import unguarded_path
+from camshaft.machine.transition_table import ENDS, Row
+from camshaft.trace.judge_nesting import _Nesting
+from camshaft.trace.log import TraceLog
+from camshaft.trace.violations import Violation, _violation
 
 __all__ = ["judge", "violations"]
 
-SHOWN_BEFORE = 2
-"""How many events of the same engine are shown before one that is illegal."""
 
-LAST_EVENT = {
-    "completed": "completed",
-    "terminated": "terminate",
-    "interrupted": "interrupt",
-    "failed": "exception_raised",
-}
-"""The event with which a run of each outcome ends."""
-
-
-def judge(trace: Trace, loop: Loop | None = None) -> None:
+def judge(trace: TraceLog, loop: Loop | None = None) -> None:
     """Judge a trace: see :meth:`camshaft.Trace.assert_legal`. Takes time in proportion to its length."""
     __tracebackhide__ = True
     first = next(violations(trace, loop), None)
@@ -34,7 +29,7 @@ def judge(trace: Trace, loop: Loop | None = None) -> None:
         raise EventOrderError(first.message)
 
 
-def violations(trace: Trace, loop: Loop | None = None) -> Iterator[Violation]:
+def violations(trace: TraceLog, loop: Loop | None = None) -> Iterator[Violation]:
     """Everything that is wrong with a trace: see :meth:`camshaft.Trace.violations`.
 
     First what is wrong with single events, in their order; then with the ends of runs; then how they lie in each other.
@@ -57,29 +52,6 @@ def violations(trace: Trace, loop: Loop | None = None) -> Iterator[Violation]:
     yield from _Nesting(trace).found()
 
 
-def _violation(trace: Trace, run: int, number: int, where: str, error: EventOrderError) -> Violation:
-    """The violation by an event of a run, by its number; 0 where the run has none."""
-    event = trace.key_of(number - 1) if number else ""
-    message = _in_context(trace, number - 1, str(error)) if number else str(error)
-    return Violation(trace.runs[run].engine, run, number, event, where, message)
-
-
-def _in_context(trace: Trace, index: int, error: str) -> str:
-    """The error with the events before it, and where in the code the last one was fired."""
-    first, *rest = error.splitlines()
-    run = trace.run_of(index)
-    before = (number for number in range(index - 1, -1, -1) if trace.run_of(number) == run)
-    width = len(str(index + 1))
-    shown = [
-        f"{'  > ' if number == index else '    '}{number + 1:>{width}}  {event_name(trace.key_of(number))}"
-        for number in (*reversed([*islice(before, SHOWN_BEFORE)]), index)
-    ]
-    site = trace.site_of(index)
-    if site is not None:
-        shown[-1] += f"  fired by {site}"
-    return "\n".join([first, *shown, *rest])
-
-
 class _RunJudge(OrderChecker):
     """Replays one run: path, guards, counters, end.
 
@@ -90,7 +62,7 @@ class _RunJudge(OrderChecker):
 
     __slots__ = ("doubted", "record", "run", "since", "trace")
 
-    def __init__(self, machine: LoopMachine, trace: Trace, run: int) -> None:
+    def __init__(self, machine: LoopMachine, trace: TraceLog, run: int) -> None:
         record = trace.runs[run]
         context = record.context.copy()
         if record.limits:
@@ -162,16 +134,9 @@ class _RunJudge(OrderChecker):
         table = self.machine.table
         if event == self.last and event not in table[self.place]:
             return []
-        ways: dict[str, list[Row]] = {self.place: []}
-        waiting = deque(ways)
-        while waiting:
-            place = waiting.popleft()
-            if event in table[place]:
-                return [*ways[place], table[place][event]]
-            for row in table[place].values():
-                if not row.is_control and row.dest not in ENDS and row.dest not in ways:
-                    ways[row.dest] = [*ways[place], row]
-                    waiting.append(row.dest)
+        path = unguarded_path(table, event, self.place)
+        if path is not None:
+            return path
         anywhere = (rows[event] for rows in table.values() if event in rows)
         return [*islice((row for row in anywhere if row.dest != row.source), 1)]
 
@@ -223,9 +188,9 @@ class _RunJudge(OrderChecker):
         ending = self._ending()
         if ending != "interrupt":
             self.finish()
-        if record.outcome is not None and ending != LAST_EVENT[record.outcome]:
+        if record.outcome is not None and ending != LAST_EVENTS[record.outcome]:
             last = event_name(self.last) if self.last else "nothing"
-            expected = event_name(LAST_EVENT[record.outcome])
+            expected = event_name(LAST_EVENTS[record.outcome])
             raise EventOrderError(f"{self.name} {record.outcome}, but ends with {last}\n  expected: {expected}")
         self._check_length()
 
@@ -253,86 +218,6 @@ class _RunJudge(OrderChecker):
         loop, data_loop = self.machine.loop, self.machine.loop.data_loop
         if data_loop is None or data_loop is loop or loop.parent_of(data_loop.name).body[-1] is data_loop:
             return False  # no code of a user stands behind it
-        fired = next((event for event in self._newest_first() if event not in CONTROL and event != "completed"), None)
+        fired = next((event for event in self._newest_first() if event not in ANYWHERE and event != "completed"), None)
         is_waiting = self.context.epoch_length is None and fired == "get_batch_started"
         return is_waiting and self.context.passes.get(data_loop.name) == length
-
-
-class _Nesting:
-    """Every run lies inside one event of the run that it was called from, and nothing of that falls between."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self.fired = [0] * len(trace.runs)
-        self.last: dict[int, int] = {}  # the index of each run's last event so far
-        self.left: dict[int, int] = {}  # for a run that was left, how much the run around it had fired by then
-
-    def found(self) -> Iterator[Violation]:
-        """What lies wrongly: of each two runs the first event that does, as one that is astray has many beside it."""
-        trace = self.trace
-        known: set[frozenset[int | None]] = set()
-        for index, other, where, expected in self._astray():
-            run = trace.run_of(index)
-            pair = frozenset((run, other))
-            if pair not in known:
-                known.add(pair)
-                name = f"{trace.runs[run].engine} event #{index + 1} {event_name(trace.key_of(index))}"
-                error = EventOrderError("\n".join([f"{name} fell {where}", *expected]))
-                yield _violation(trace, run, index + 1, where, error)
-
-    def _astray(self) -> Iterator[_Stray]:
-        """Go from one end of a segment to the next, with a stack of the runs around."""
-        trace, index = self.trace, 0
-        upcoming = deque(segment for segment in trace.segments if segment[1] < segment[2])
-        around: list[list[int]] = []
-        while index < len(trace):
-            while around and around[-1][2] <= index:
-                ended = around.pop()[0]
-                parent = trace.runs[ended].parent
-                self.left[ended] = self.fired[parent] if parent is not None else 0
-            while upcoming and upcoming[0][1] <= index:
-                segment = upcoming.popleft()
-                yield from self._segment_astray(segment, around[-1] if around else None)
-                around.append(segment)
-            past = min(around[-1][2] if around else OPEN, upcoming[0][1] if upcoming else OPEN, len(trace))
-            run = around[-1][0] if around else None
-            stranger = index if run is None else trace.stranger(run, index, past)
-            if stranger is not None:
-                yield self._stranger(stranger, run)
-            if run is not None and stranger != index:
-                self._take(run, index, past if stranger is None else stranger)
-            if stranger is not None:
-                own = trace.run_of(stranger)
-                past = trace.stranger(own, stranger, past) or past
-                self._take(own, stranger, past)
-            index = past
-
-    def _take(self, run: int, first: int, past: int) -> None:
-        self.fired[run] += past - first
-        self.last[run] = past - 1
-
-    def _stranger(self, index: int, run: int | None) -> _Stray:
-        runs = self.trace.runs
-        where = "outside of its run" if run is None else f"inside {runs[run].engine}"
-        return index, run, where, (f"  expected: none of {runs[self.trace.run_of(index)].engine} there",)
-
-    def _segment_astray(self, segment: list[int], outer: list[int] | None) -> Iterator[_Stray]:
-        run, first, past = segment
-        runs = self.trace.runs
-        parent = runs[run].parent
-        caller = runs[parent].engine if parent is not None else ""
-        if runs[run].place == READY and parent is not None and (outer is None or outer[0] != parent):
-            yield first, parent, f"outside of {caller}, which called it", ()
-        if parent is not None and runs[parent].place == READY and not self.fired[parent]:
-            yield first, parent, f"before the first event of {caller}, which called it", ()
-        if outer is not None and past > outer[2]:
-            last = min(outer[2], len(self.trace) - 1)
-            yield last, outer[0], f"outside of {runs[outer[0]].engine}, which called it", ()
-        went_on = parent is not None and run in self.left and self.fired[parent] != self.left[run]
-        if went_on and run in self.last and self.trace.key_of(self.last[run]) != "interrupt":
-            yield first, parent, f"outside of the event of {caller} that called it", ()
-
-
-_Stray = tuple[int, int | None, str, tuple[str, ...]]
-"""An event that lies wrongly: its index, the other run that it should or should not lie in, where it fell, and what
-was expected."""

@@ -10,11 +10,14 @@ from time import perf_counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from camshaft.engine.dispatch import Handler
+from camshaft._views import view
 from camshaft.engine.engine import Engine
-from camshaft.engine.run import Owner, Watched, observers
-from camshaft.loop.loop import counters
-from camshaft.trace.trace import OPEN, HandlerClock, RunRecord, Trace
+from camshaft.engine.handler import Handler
+from camshaft.engine.observing import Watched, observers
+from camshaft.engine.run import Owner
+from camshaft.loop.counting import counters
+from camshaft.trace.log import OPEN, HandlerClock, RunRecord
+from camshaft.trace.trace import Trace
 
 __all__ = ["record"]
 
@@ -126,6 +129,5 @@ def _reports(engine: Any) -> AbstractContextManager[Any]:
     """What is watched in the place of ``engine``: itself, unless it is another library's."""
     if isinstance(engine, Engine):
         return nullcontext(engine)
-    from camshaft.adapters.reporter import reporter_of
-
-    return reporter_of(engine)
+    reporter: AbstractContextManager[Any] = view("reporter_of")(engine)
+    return reporter

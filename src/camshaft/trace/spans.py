@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 
-from camshaft.loop.loop import RUN, Loop, Mark, Path, Phase
+from camshaft.events import FACTS, OF_SKIPPING, Scope
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import RUN, Mark, Path, Phase
+from camshaft.trace.log import TraceLog
 
-if TYPE_CHECKING:
-    from camshaft.trace.trace import Trace
-
-__all__ = ["Span", "span_events", "spans"]
+__all__ = ["Span", "inside", "span_events", "spans"]
 
 
 @attrs.frozen
@@ -34,7 +32,7 @@ class Span:
     past: int
 
 
-def spans(trace: Trace) -> list[Span]:
+def spans(trace: TraceLog) -> list[Span]:
     """Every stay in every state of a trace, in the order in which they were entered.
 
     The states are the loops and phases of each engine, fetching a batch (GET_BATCH), and those custom states that are
@@ -115,12 +113,11 @@ class _Plan:
                 self.roles.setdefault(state.completed, []).append((state, False))
         data_loop = loop.data_loop
         self.data_loop = next((path for path, item in loop.walk() if item is data_loop), None)
-        # what each of these ends all inside of, and whether it falls itself in what it ends
+        # for each event: the path whose open states it closes, and whether the event itself still belongs to those
         self.cuts: dict[str, tuple[Path, bool]] = {
-            "completed": ((), False),
-            "terminate": ((), False),
-            "terminate_single_epoch": ((loop.name,), False),
-            "exception_raised": ((), True),
+            key: ((loop.name,) if facts.ends is Scope.OUTERMOST else (), facts.is_inside)
+            for key, facts in FACTS.items()
+            if facts.ends in (Scope.RUN, Scope.OUTERMOST)
         }
 
 
@@ -146,7 +143,7 @@ class _Open:
         elif key in self.plan.cuts:
             path, falls_in = self.plan.cuts[key]
             self.cut(path, index + falls_in)
-        elif key == "iteration_skipped" and self.plan.data_loop is not None:
+        elif key in OF_SKIPPING and self.plan.data_loop is not None:
             self.cut(self.plan.data_loop, index + 1)
             self._end(self.plan.data_loop, None, index + 1)
 
@@ -187,3 +184,21 @@ class _Open:
         ahead = (role for role in roles if role[1] and role[0].path[:-1] == inmost and role[0].number >= self.passed)
         left = (role for role in roles if not role[1] and role[0].path == inmost)
         return next(ahead, None) or next(left, roles[0])
+
+
+def inside(trace: TraceLog, state: str) -> bytearray:
+    """For each event, whether it fell between entering and leaving a state.
+
+    Raises:
+        ValueError: no recorded engine has that state.
+    """
+    found = spans(trace)
+    if not any(span.state == state for span in found):
+        known = {span.state for span in found}
+        raise ValueError(f"no engine entered a state {state!r}; entered were {', '.join(sorted(known)) or 'none'}")
+    within = bytearray(len(trace))
+    for span in found:
+        if span.state == state:
+            past = span.past if span.last is None else span.last
+            within[span.first + 1 : past] = b"\x01" * (past - span.first - 1)
+    return within

@@ -1,6 +1,6 @@
 """Training and evaluation as declared loops: supervised, accumulated, in mixed precision, and through time."""
 
-from camshaft.training.batches import convert_tensor
+from camshaft._tensors import convert_tensor
 from camshaft.training.supervised import (
     Forward,
     create_supervised_evaluator,

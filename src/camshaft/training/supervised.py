@@ -11,11 +11,13 @@ import attrs
 import torch
 from torch import nn
 
+from camshaft._tensors import detached
 from camshaft.engine.engine import Engine
 from camshaft.events import BackpropEvents
-from camshaft.loop.loop import DATA, Free, Loop, Phase
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Free, Phase
 from camshaft.training.accumulation import Window
-from camshaft.training.batches import PrepareBatch, detached, prepare_pair
+from camshaft.training.batches import PrepareBatch, prepare_pair
 
 __all__ = ["Forward", "create_supervised_evaluator", "create_supervised_trainer", "supervised_loop"]
 

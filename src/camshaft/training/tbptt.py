@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from camshaft._tensors import detached
 from camshaft.engine.engine import Engine
 from camshaft.events import EventEnum
-from camshaft.loop.loop import DATA, Loop, Phase
-from camshaft.training.batches import PrepareBatch, detached, prepare_pair
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Phase
+from camshaft.training.batches import PrepareBatch, prepare_pair
 
 __all__ = ["TbpttEvents", "create_supervised_tbptt_trainer", "tbptt_loop"]
 

@@ -6,93 +6,25 @@ which order, is what ran before.
 
 from __future__ import annotations
 
-import csv
-import math
 import os
-import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 from typing import Any
 
-import attrs
-
-from camshaft.engine.dispatch import Handler
 from camshaft.engine.engine import Engine
+from camshaft.engine.handler import Handler
 from camshaft.engine.state import State
-from camshaft.events import event, event_name
-from camshaft.loop.loop import RUN, Loop, counters
+from camshaft.events import OF_FETCHING, OF_THE_RUN, event, event_name
+from camshaft.handlers.profiling.statistics import _Times
+from camshaft.handlers.profiling.tables import _as_list, _as_mapping, _cell, _cells, _column, _columns, _print, _write
+from camshaft.loop.counting import counters
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import RUN
 from camshaft.priorities import MEASURE
 
 __all__ = ["BasicTimeProfiler", "HandlersTimeProfiler"]
-
-WIDTH = 120
-"""How wide tables are where there is no terminal."""
-
-_OF_THE_RUN = {"started", "completed", "terminate", "interrupt", "exception_raised"}
-_BEFORE_THE_PASS = {"get_batch_started", "get_batch_completed", "dataloader_stop_iteration"}
-
-
-@attrs.frozen
-class _Statistics:
-    """Of a series of seconds; the variance by Welford's method (Technometrics 4, 1962), one number at a time."""
-
-    count: int = 0
-    total: float = 0.0
-    mean: float = 0.0
-    squares: float = 0.0
-    minimum: tuple[float, int] = (math.inf, 0)
-    maximum: tuple[float, int] = (-math.inf, 0)
-
-    def with_next(self, seconds: float) -> _Statistics:
-        """Of one more number."""
-        count, shift = self.count + 1, seconds - self.mean
-        mean = self.mean + shift / count
-        return _Statistics(
-            count,
-            self.total + seconds,
-            mean,
-            self.squares + shift * (seconds - mean),
-            (seconds, self.count) if seconds < self.minimum[0] else self.minimum,
-            (seconds, self.count) if seconds > self.maximum[0] else self.maximum,
-        )
-
-    @property
-    def std(self) -> float | None:
-        """The standard deviation of the sample; None of less than two numbers."""
-        return math.sqrt(self.squares / (self.count - 1)) if self.count > 1 else None
-
-
-class _Times:
-    """The seconds of one thing, by the number of the pass or call: statistics of all, and the latest ones singly."""
-
-    def __init__(self, keep: int) -> None:
-        self.latest: dict[int, float] = {}
-        self._keep = keep
-        self._earlier = _Statistics()  # without the last one, which may still grow
-
-    @property
-    def statistics(self) -> _Statistics:
-        """Of all of them, dropped ones too."""
-        return self._earlier.with_next(self._last) if self.latest else self._earlier
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return self._earlier.count + bool(self.latest)
-
-    @property
-    def _last(self) -> float:
-        return self.latest[next(reversed(self.latest))]
-
-    def add(self, number: int, seconds: float) -> None:
-        """Add to the seconds of a pass."""
-        if number not in self.latest:
-            self._earlier = self.statistics
-            if len(self.latest) == self._keep:
-                del self.latest[next(iter(self.latest))]
-        self.latest[number] = self.latest.get(number, 0.0) + seconds
 
 
 class _First:
@@ -187,7 +119,7 @@ class _Profiler:
             self._open[opened] = now
 
     def _start(self, heard: str, handler: Handler) -> Callable[[float], None]:
-        """A call of a handler begins: a :data:`camshaft.engine.dispatch.Stopwatch`."""
+        """A call of a handler begins: a :data:`camshaft.engine.handler.Stopwatch`."""
         if isinstance(handler.function, _First):
             self._is_measured |= handler.function.profiler is self
             return _ignore
@@ -245,7 +177,7 @@ class BasicTimeProfiler(_Profiler):
         return self._events[heard]
 
     def _number(self, heard: str, times: _Times) -> int:
-        return _count(self._state, self._scopes[heard]) + (heard in _BEFORE_THE_PASS)
+        return _count(self._state, self._scopes[heard]) + (heard in OF_FETCHING)
 
     def _pass_by(self, heard: str) -> None:
         super()._pass_by(heard)
@@ -399,22 +331,11 @@ class HandlersTimeProfiler(_Profiler):
 def _scopes(loop: Loop, path: tuple[str, ...]) -> dict[str, str | None]:
     """By event, the loop among those of ``path`` in whose passes it fires; None for what belongs to the whole run."""
     around = {item.name: set(above) for above, item in loop.walk() if isinstance(item, Loop)}
-    of_the_run = _OF_THE_RUN | {key for free in loop.free if free.within == RUN for key in free.events}
+    of_the_run = {*OF_THE_RUN} | {key for free in loop.free if free.within == RUN for key in free.events}
     return {
         key: None if key in of_the_run else [name for name in path if name in around[counter]][-1]
         for key, counter in counters(loop).items()
     }
-
-
-def _columns(loop: Loop, path: tuple[str, ...]) -> list[str]:
-    """The events of a loop: of the run, of its loops from the outermost, of the fetch, and all others."""
-    first = ["started", "completed"]
-    for name in path:
-        item = loop.find(name)
-        first += [item.started, item.completed]
-    first += ["get_batch_started", "get_batch_completed"]
-    keys = loop.event_keys
-    return [key for key in dict.fromkeys([*first, *keys]) if key in keys]
 
 
 def _count(state: State, loop: str | None) -> int:
@@ -422,65 +343,4 @@ def _count(state: State, loop: str | None) -> int:
     return getattr(state, loop.lower()) if loop is not None else 0
 
 
-def _column(key: str) -> str:
-    return event_name(key).replace(".", "_")
-
-
-def _write(path: str | os.PathLike[str], header: list[str], rows: Iterable[list[Any]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-
-
 # -- statistics as they are given out ---------------------------------------------------------------------------------
-
-
-def _as_mapping(times: _Times) -> dict[str, Any]:
-    found = times.statistics
-    if not found.count:
-        return {"total": "not yet triggered"}
-    shown = {"total": found.total, "min/index": found.minimum, "max/index": found.maximum, "mean": found.mean}
-    return shown if found.std is None else shown | {"std": found.std}
-
-
-def _as_list(times: _Times) -> list[Any]:
-    found = times.statistics
-    if not found.count:
-        return ["not triggered", ("None", "None"), ("None", "None"), "None", "None"]
-    return [found.total, found.minimum, found.maximum, found.mean, "None" if found.std is None else found.std]
-
-
-def _cells(stats: dict[str, Any]) -> list[str]:
-    return [_cell(stats.get(key, "None")) for key in ("total", "min/index", "max/index", "mean", "std")]
-
-
-def _cell(value: Any) -> str:
-    from camshaft.trace.text import duration
-
-    if isinstance(value, tuple):
-        seconds, index = value
-        return f"{_cell(seconds)} #{index}" if seconds != "None" else ""
-    if isinstance(value, str):
-        return "" if value == "None" else "never"
-    return duration(value)
-
-
-def _print(names: list[str], rows: list[list[str]], spans: list[list[str]], total: float) -> str:
-    """Print a table of handlers and one line each for what else takes time. Returns the text."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column, name in enumerate(names):  # events keep to one line, unless they are long
-        longest = max((len(row[column]) for row in rows), default=0) if name == "Event" else 0
-        table.add_column(name, overflow="fold", min_width=min(longest, 26))
-    for name in ("Total", "Min #index", "Max #index", "Mean", "Std"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for section in (rows, [["All handlers", "", _cell(total), "", "", "", ""]], spans):
-        for row in section:
-            table.add_row(*map(Text, row))
-        table.add_section()
-    console = Console(record=True, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(table)
-    return console.export_text()

@@ -12,13 +12,13 @@ import attrs
 from torch.profiler import record_function
 
 from camshaft.engine.engine import Engine
-from camshaft.events import event
-from camshaft.loop.loop import DATA, Loop, Path, Phase
+from camshaft.events import OF_THE_RUN, event
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, Path, Phase
 from camshaft.priorities import MEASURE
 
 __all__ = ["ProfilerRanges"]
 
-_ENDS = ("started", "terminate", "interrupt", "exception_raised", "completed")
 """Events at which the engine stands in no state of its loop, or leaves it."""
 
 
@@ -84,7 +84,7 @@ class ProfilerRanges:
             self._entered[entering].append(state)
             self._left[leaving].append(state)
         calls: dict[str, Callable[..., None]] = {key: partial(self._pass, key) for key in (*self._entered, *self._left)}
-        calls |= dict.fromkeys(_ENDS, self._end) | {"started": self._begin}
+        calls |= dict.fromkeys(OF_THE_RUN, self._end) | {"started": self._begin}
         calls["terminate_single_epoch"] = partial(self._leave_all_in, engine.loop.name)
         if engine.loop.data_loop is not None:
             calls["iteration_skipped"] = partial(self._leave, engine.loop.data_loop.name)

@@ -51,18 +51,16 @@ AssertionError: trace does not match: STARTED (EPOCH_STARTED ITERATION{2} EPOCH_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from camshaft.exceptions import PatternError
+from camshaft.trace.log import TraceLog
 from camshaft.trace.pattern.match import Automaton, Events, Matcher
-from camshaft.trace.pattern.parse import Parser, PatternError
-
-if TYPE_CHECKING:
-    from camshaft.trace.trace import Trace
+from camshaft.trace.pattern.parse import Parser
 
 __all__ = ["PatternError", "check"]
 
 
-def check(trace: Trace, pattern: str, strict: bool = False, indices: Sequence[int] | None = None) -> None:
+def check(trace: TraceLog, pattern: str, strict: bool = False, indices: Sequence[int] | None = None) -> None:
     """Compare a trace with a pattern. Takes time in proportion to the length of the trace.
 
     Args:

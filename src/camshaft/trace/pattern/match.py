@@ -5,15 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import attrs
 
-from camshaft.trace.pattern.parse import Atom, Choice, Item, PatternError
+from camshaft.events import FACTS
+from camshaft.exceptions import PatternError
+from camshaft.trace.log import TraceLog
+from camshaft.trace.pattern.parse import Atom, Choice, Item
 from camshaft.trace.spans import Span, spans
-
-if TYPE_CHECKING:
-    from camshaft.trace.trace import Trace
 
 __all__ = ["Automaton", "Events", "Matcher"]
 
@@ -106,7 +105,7 @@ class _Whole:
 class Events:
     """The events of a trace at some indices."""
 
-    def __init__(self, trace: Trace, indices: Sequence[int], strict: bool) -> None:
+    def __init__(self, trace: TraceLog, indices: Sequence[int], strict: bool) -> None:
         self.trace = trace
         self.indices = indices
         self.strict = strict
@@ -144,17 +143,16 @@ class Events:
 
     def describe(self, at: int, width: int = 0, gap: str = " ") -> str:
         """An event with its number in the trace, from 1."""
-        return f"{self.indices[at] + 1:>{width}}{gap}{self.trace[self.indices[at]]}"
+        return f"{self.indices[at] + 1:>{width}}{gap}{self.trace.event(self.indices[at])}"
 
     def cut(self, whole: _Whole) -> str:
         """Why a stay has no end, in words."""
         span = whole.span
         if span is not None and span.last is None:
-            by = {span.past: ("terminate", "terminate_single_epoch")}
-            by[span.past - 1] = ("exception_raised", "iteration_skipped")  # these fall in what they cut
-            for index, keys in by.items():
-                if index < len(self.all_rows) and self.all_rows[index] in [(span.run, key) for key in keys]:
-                    return f"cut short by event {index + 1} {self.trace[index]}"
+            for key, facts in FACTS.items():
+                index = span.past - facts.is_inside
+                if facts.ends and index < len(self.all_rows) and self.all_rows[index] == (span.run, key):
+                    return f"cut short by event {index + 1} {self.trace.event(index)}"
         return "not left"
 
 

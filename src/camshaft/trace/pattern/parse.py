@@ -5,25 +5,20 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import attrs
 
 from camshaft.events import event_name
-from camshaft.loop.loop import Loop, Mark
+from camshaft.exceptions import PatternError
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import Mark
+from camshaft.trace.log import TraceLog
 from camshaft.trace.spans import span_events
 
-if TYPE_CHECKING:
-    from camshaft.trace.trace import Trace
-
-__all__ = ["Atom", "Choice", "Item", "Parser", "PatternError"]
+__all__ = ["Atom", "Choice", "Item", "Parser"]
 
 MAX_DEPTH = 50
 """How deep the parentheses and brackets of a pattern may be nested."""
-
-
-class PatternError(ValueError):
-    """A pattern that cannot be read, or names what no recorded engine has; the message gives the place and the fix."""
 
 
 @attrs.frozen(eq=False)
@@ -97,7 +92,7 @@ _SIGNS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?"
 class Parser:
     """Reads a pattern, and looks up its names in the loops that were recorded."""
 
-    def __init__(self, text: str, trace: Trace, runs: Iterable[int]) -> None:
+    def __init__(self, text: str, trace: TraceLog, runs: Iterable[int]) -> None:
         self.text = text
         self.depth = 0
         self.engines: dict[str, list[Loop]] = {}

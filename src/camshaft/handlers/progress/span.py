@@ -1,0 +1,79 @@
+"""The part of a run that a bar shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sized
+
+from camshaft.engine.engine import Engine
+from camshaft.engine.state import State
+from camshaft.events import OF_SKIPPING, EventHandle, FilteredEvent, event_key, event_name
+from camshaft.loop.counting import counters
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA
+
+__all__ = []
+
+
+class _Span:
+    """The passes of one loop that a bar counts: in each pass of a loop around it, or in the run."""
+
+    def __init__(self, loop: Loop, moves_at: EventHandle, closing: EventHandle | None) -> None:
+        counted = counters(loop)[event_key(moves_at)]
+        path = next(path for path, item in loop.walk() if item.name == counted)
+        loops = {item.name: item for _, item in loop.walk() if isinstance(item, Loop)}
+        around = [loops[name] for name in reversed(path[:-1])]
+        ends: dict[str, Loop | None] = {item.completed: item for item in around}
+        ends["completed"] = None
+        key = next(iter(ends)) if closing is None else event_key(closing)
+        if key not in ends or (isinstance(closing, FilteredEvent) and closing.filter is not None):
+            raise ValueError(
+                f"ProgressBar: closing_event_name={closing!r} ends no state around {counted} each time that it ends: "
+                f"give {' or '.join(map(event_name, ends))}"
+            )
+        self.outer = ends[key]
+        self.counter = counted.lower()
+        passes = loops[counted]
+        self.ends_a_pass = [passes.completed] + [*OF_SKIPPING] * (passes.over is DATA)
+        self._is_around_data = passes.over is not DATA and passes.data_loop is not None
+        self.started = self.outer.started if self.outer else "started"
+        self.completed = key
+        self._chain = [loops[name] for name in path[path.index(self.outer.name) + 1 if self.outer else 0 :]]
+        self._outermost = loop.name
+
+    def count(self, state: State) -> int:
+        """Passes begun so far, over the whole run."""
+        return getattr(state, self.counter)  # type: ignore[no-any-return]
+
+    def over(self, state: State) -> int:
+        """Passes over when the span begins: a restart in the middle of one has begun it already."""
+        return self.count(state) - (state.resumed and self._is_around_data)
+
+    def total(self, state: State, base: int) -> int | None:
+        """Passes in a span that began when ``base`` of them were over; None when that cannot be known."""
+        each = [self._passes(loop, state) for loop in self._chain]
+        known = [passes for passes in each if passes is not None]
+        total = math.prod(known) if len(known) == len(each) else None
+        if state.max_iters is None or self._chain[-1].over is not DATA:
+            return total
+        limit = state.max_iters - base
+        if total is None:
+            return limit if self.outer is None else None
+        return min(total, limit)
+
+    def _passes(self, loop: Loop, state: State) -> int | None:
+        if loop.over is DATA:
+            return state.epoch_length
+        if loop.name == self._outermost and state.max_epochs is not None:
+            return state.max_epochs
+        return len(loop.over) if isinstance(loop.over, Sized) else loop.times
+
+    def title(self, engine: Engine) -> str:
+        """What is counted, and in which pass of what is around it."""
+        if self.outer is None:
+            return f"{engine.name} {self.counter}"
+        name = self.outer.name.lower()
+        limit = self._passes(self.outer, engine.state) if self.outer.name == self._outermost else None
+        if limit == 1:
+            return engine.name
+        return f"{engine.name} {name} {getattr(engine.state, name)}" + (f"/{limit}" if limit else "")
