@@ -1,17 +1,21 @@
-"""Custom events on an engine: their declared order is checked as they are fired."""
+"""Custom events on an engine: which ones user code may fire, and in which declared order."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from camshaft.engine.dispatch import Firing
-from camshaft.events import event_name
+from camshaft.engine.dispatch import Firing, Switchboard
+from camshaft.engine.run import RunHost
+from camshaft.events import BUILT_IN, EventHandle, event_key, event_name
 from camshaft.exceptions import EventOrderError
+from camshaft.loop.counting import counters
+from camshaft.loop.loop import Loop
 from camshaft.loop.states import RUN, Free
 
-__all__ = ["guard_order"]
+__all__ = ["CustomEvents", "check_known"]
 
 
 class _OrderGuard:
@@ -62,12 +66,64 @@ class _OrderGuard:
         return state.is_pair and event == state.completed
 
 
-def guard_order(states: Sequence[Free], firings: Sequence[Firing], counter: str) -> None:
-    """Check the declared order of these states whenever one of their events is fired.
+class CustomEvents:
+    """The events of one engine that user code fires.
 
-    Args:
-        counter: the attribute of the state that counts the passes in which the order holds.
+    Attributes:
+        by_hand: each of them, by its key and by every handle that it was registered with.
     """
-    guard = _OrderGuard(states[0].order, states, counter)
-    for firing in firings:
-        firing.guard(partial(guard.check, firing.event))
+
+    def __init__(self) -> None:
+        self.by_hand: dict[EventHandle, Firing] = {}
+        self._guarded: set[tuple[str, ...]] = set()
+
+    def update(self, loop: Loop, switchboard: Switchboard) -> None:
+        """Take in the custom events of a loop, and check the orders that were declared for them."""
+        for event in (event for free in loop.free for event in free.events):
+            self.by_hand.setdefault(event, switchboard.firing(event))
+        for order in dict.fromkeys(state.order for state in loop.free if state.order):
+            if order not in self._guarded:
+                self._guarded.add(order)
+                states = [state for state in loop.free if state.order == order]
+                guard = _OrderGuard(order, states, counters(loop)[order[0]].lower())
+                for event in order:
+                    switchboard.firing(event).guard(partial(guard.check, event))
+
+    def add_handle(self, event: EventHandle, key: str) -> None:
+        """Let an event be fired under another handle too, if user code fires it."""
+        if key in self.by_hand:
+            self.by_hand[event] = self.by_hand[key]
+
+    def find(self, engine: RunHost, event: EventHandle) -> Firing:
+        """Return the event that a handle stands for.
+
+        Raises:
+            ValueError: the engine does not know it, or fires it itself.
+        """
+        key = event_key(event)
+        if key in self.by_hand:
+            return self.by_hand[key]
+        check_known(engine, key)
+        why = "it is a built-in event" if key in BUILT_IN else f"its place in the loop {engine.loop.name} is declared"
+        raise ValueError(f"{engine.name} fires {event_name(key)} itself, {why}: leave out fire_event()")
+
+
+def check_known(engine: RunHost, key: str) -> None:
+    """Refuse an event that an engine can never fire.
+
+    Raises:
+        ValueError: its loop does not have the event; the message gives the nearest name and the fix.
+    """
+    known = engine.loop.event_keys
+    if key in known:
+        return
+    if key in BUILT_IN:
+        names = ", ".join(map(event_name, known))
+        raise ValueError(
+            f"{event_name(key)} can never fire in the loop {engine.loop.name} of {engine.name}; it fires {names}"
+        )
+    nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
+    fix = f"call {engine.name}.register_events({key!r}) first"
+    if nearest:
+        fix = f"did you mean {event_name(nearest[0])} ({nearest[0]!r})? If not, {fix}"
+    raise ValueError(f"{event_name(key)} is not registered in {engine.name}: {fix}")

@@ -6,7 +6,6 @@ modules that this one brings together.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -17,20 +16,22 @@ from camshaft._views import Picture, view
 from camshaft.compiler.program import Program
 from camshaft.compiler.writer import generate
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
-from camshaft.engine.custom_events import guard_order
-from camshaft.engine.data_fetcher import Feed, OpenData, check_data, open_data
+from camshaft.engine.custom_events import CustomEvents, check_known
+from camshaft.engine.data_fetcher import OpenData, check_data, open_data
 from camshaft.engine.dispatch import Firing, RemovableEventHandle, Switchboard
 from camshaft.engine.handler import Handler, check_filter, resolve
-from camshaft.engine.limits import START_OVER, Limits
-from camshaft.engine.progress import Position, load_cursor, save_cursor
+from camshaft.engine.limits import Limits
+from camshaft.engine.nesting import check_nested, nested_handler
+from camshaft.engine.progress import load_cursor, save_cursor
 from camshaft.engine.run import Run
+from camshaft.engine.starting import RunStarter, refuse_if_executing
 from camshaft.engine.state import State
-from camshaft.events import BUILT_IN, LAST_EVENTS, OF_FETCHING, EventHandle, Events, attachments, event_key, event_name
+from camshaft.events import LAST_EVENTS, EventHandle, Events, attachments, event_key, event_name
 from camshaft.exceptions import EventOrderError
-from camshaft.loop.counting import counters, filter_counters
-from camshaft.loop.loop import Loop
+from camshaft.loop.counting import filter_counters
+from camshaft.loop.loop import Loop, as_loop
 from camshaft.loop.registration import register
-from camshaft.loop.states import DATA, Nested, Path, Phase, Step
+from camshaft.loop.states import DATA, Nested, Path
 from camshaft.machine.machine import LoopMachine
 
 __all__ = ["Engine"]
@@ -79,7 +80,7 @@ class Engine:
     """
 
     def __init__(self, process: Any, name: str = "engine", *, strict: bool = False) -> None:
-        loop = _as_loop(process)
+        loop = as_loop(process)
         if not isinstance(name, str):
             raise TypeError(f"name={name!r} is no string: it is how traces and errors call the engine")
         self.name = name
@@ -93,19 +94,15 @@ class Engine:
         self.switchboard = Switchboard()
         self.namespace: dict[str, Any] = {}
         self.active: Run | None = None
-        self.finished = False
         self.runs = 0
-        self._by_hand: dict[EventHandle, Firing] = {}
-        self._guarded: set[tuple[str, ...]] = set()
+        self._starter = RunStarter()
+        self._custom_events = CustomEvents()
+        self._by_hand = self._custom_events.by_hand  # looked up at each fire_event()
         self._aside: list[str] = []
         self._handles: dict[str, EventHandle] = BUILT_IN_HANDLES.copy()
         self._last_event: str | None = None
-        self._saved: Position | None = None
-        self._began_in_epoch: int | None = None
-        self._begun = False
         self._machine: LoopMachine | None = None
         self._take_on(loop.evolve(nested=()) if loop.nested else loop)
-        self._guard_orders()
         for nested in loop.nested:
             self._nest(nested)
 
@@ -172,8 +169,7 @@ class Engine:
 
     def _hold(self, loop: Loop) -> None:
         self._loop, self._machine = loop, None
-        for event in (event for free in loop.free for event in free.events):
-            self._by_hand.setdefault(event, self.switchboard.firing(event))
+        self._custom_events.update(loop, self.switchboard)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -214,7 +210,6 @@ class Engine:
         loop = register(self._loop, events, after=after, before=before, within=within, order=order)
         if loop is not self._loop:
             self._take_on(loop)
-            self._guard_orders()
         for attribute in attributes.values():
             if not hasattr(self.state, attribute):
                 setattr(self.state, attribute, 0)
@@ -222,18 +217,7 @@ class Engine:
         for event, key in zip(events, keys, strict=True):
             if not isinstance(self._handles.get(key), Enum):
                 self._handles[key] = event
-            if key in self._by_hand:
-                self._by_hand[event] = self._by_hand[key]
-
-    def _guard_orders(self) -> None:
-        """See to it that events are held to their declared order."""
-        orders = {state.order: None for state in self._loop.free if state.order}
-        for order in orders:
-            if order not in self._guarded:
-                self._guarded.add(order)
-                states = [state for state in self._loop.free if state.order == order]
-                counter = counters(self._loop)[order[0]].lower()
-                guard_order(states, [self.switchboard.firing(event) for event in order], counter)
+            self._custom_events.add_handle(event, key)
 
     def has_registered_events(self, event: EventHandle) -> bool:
         """Whether this engine knows the event: built-in, of a phase, or registered."""
@@ -250,7 +234,7 @@ class Engine:
         try:
             firing = self._by_hand[event]
         except (KeyError, TypeError):
-            firing = self._find_by_hand(event)
+            firing = self._custom_events.find(self, event)
         if firing.handlers:
             self.fire_aside(firing)
 
@@ -268,28 +252,8 @@ class Engine:
         finally:
             self._aside.pop()
 
-    def _find_by_hand(self, event: EventHandle) -> Firing:
-        key = event_key(event)
-        if key in self._by_hand:
-            return self._by_hand[key]
-        self._check_known(key)
-        why = "it is a built-in event" if key in BUILT_IN else f"its place in the loop {self._loop.name} is declared"
-        raise ValueError(f"{self.name} fires {event_name(key)} itself, {why}: leave out fire_event()")
-
     def _check_known(self, key: str) -> None:
-        known = self._loop.event_keys
-        if key in known:
-            return
-        if key in BUILT_IN:
-            names = ", ".join(map(event_name, known))
-            raise ValueError(
-                f"{event_name(key)} can never fire in the loop {self._loop.name} of {self.name}; it fires {names}"
-            )
-        nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
-        fix = f"call {self.name}.register_events({key!r}) first"
-        if nearest:
-            fix = f"did you mean {event_name(nearest[0])} ({nearest[0]!r})? If not, {fix}"
-        raise ValueError(f"{event_name(key)} is not registered in {self.name}: {fix}")
+        check_known(self, key)
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
@@ -388,33 +352,14 @@ class Engine:
         for nested in added:
             self._nest(nested)
 
-    def _check_nested(self, nested: Nested) -> None:
-        inner, data = nested.engine, nested.data
-        self._check_known(nested.on.key)
-        if inner is None:
-            raise ValueError(
-                f"{nested.name} was read from a file, without its engine: such a loop can be judged and drawn, not run"
-            )
-        if self in _with_nested(inner):
-            raise ValueError(f"{inner.name} cannot be nested in {self.name}: {self.name} would run inside itself")
-        Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check(inner.loop, data)
-        if isinstance(data, Iterator):
-            raise ValueError(f"{inner.name} would find the data used up at its second run: {data!r} can be read once")
-
     def _nest(self, nested: Nested) -> None:
         self._check_nested(nested)
-        inner = nested.engine
-
-        def run_nested(*_: object) -> None:
-            if inner.active is not None:
-                inner.run()  # it paused: it goes on with what it has
-                return
-            inner.close()  # each run is one of its own, however the last one ended
-            inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
-
-        run_nested.__qualname__ = f"run {nested.name}"
-        self.add_event_handler(nested.on, run_nested)
+        self.add_event_handler(nested.on, nested_handler(nested))
         self._take_on(self._loop.evolve(nested=(*self._loop.nested, nested)))
+
+    def _check_nested(self, nested: Nested) -> None:
+        self._check_known(nested.on.key)
+        check_nested(self, nested)
 
     # -- where it stands ---------------------------------------------------------------------------------------------
 
@@ -578,7 +523,9 @@ class Engine:
         """
         if resume is not None:
             self.resume(resume)
-        for _ in self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=False):
+        for _ in self._starter.start_or_resume(self, data, Limits(max_epochs, max_iters, epoch_length)).go(
+            stepping=False
+        ):
             pass
         return self.state
 
@@ -594,7 +541,10 @@ class Engine:
         The engine stands still in between: look at ``where``, ``state``, ``machine``. Leaving the iteration early
         pauses the run; ``run()`` or ``steps()`` go on with it. Arguments and errors are those of :meth:`run`.
         """
-        return map(self.handle, self._begin(data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=True))
+        return map(
+            self.handle,
+            self._starter.start_or_resume(self, data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=True),
+        )
 
     def close(self) -> None:
         """Drop a paused or unfinished run and what it opened: the next ``run()`` starts anew.
@@ -603,70 +553,18 @@ class Engine:
             RuntimeError: a transition of it executes right now.
         """
         if self.active is not None:
-            self._refuse_if_executing("end it from inside with terminate()")
+            refuse_if_executing(self, "end it from inside with terminate()")
         for counter in self._loop.counters:
             setattr(self.state, counter, 0)
-        self._saved, self._begun, self.state.resumed = None, False, False
+        self._starter.saved, self._starter.has_started, self.state.resumed = None, False, False
         if self.snapshot is not None:
             self.snapshot.forget()
         if self.active is not None:
             self.active.drop()
 
-    def _begin(self, data: Any, limits: Limits) -> Run:
-        if self.active is not None:
-            self._refuse_if_executing("it cannot be started again from inside itself; make a second Engine for that")
-            if self.active.park():
-                return self._go_on(self.active, data, limits)
-            if self.active is not None:  # leaving its steps may have ended it
-                self.active.drop()
-        state, loop = self.state, self._loop
-        goes_on = limits.go_on(state, loop, self._begun, self.finished) or self._saved is not None
-        if goes_on:
-            data = state.dataloader if data is None else data
-            limits.check_length(state)
-            limits.check(loop, data, knows_length=self._saved is None)
-            limits.extend(state, loop)
-        else:
-            limits.check(loop, data)
-            limits.begin(state, loop, data)
-            self._saved = Position()
-        saved, self._saved = self._saved, None
-        self._begun, self.finished = True, False
-        self.runs += 1
-        counter = loop.data_loop.name.lower() if loop.data_loop else ""
-        gave = goes_on and data is state.dataloader
-        position = Position() if saved is None else saved
-        feed = Feed(state, data, counter, position.in_epoch or 0, position.fetched, self.open_data, gave)
-        state.dataloader = data
-        self._began_in_epoch = position.in_epoch
-        state.resumed = position.in_epoch is not None
-        without = frozenset() if feed.has_data else frozenset(OF_FETCHING)
-        self.switchboard.begin_run(None if saved is None else saved.counts, without)
-        self.active = Run(self, self.namespace[self.program.entry](self, state, feed), feed)
-        return self.active
-
-    def _refuse_if_executing(self, advice: str) -> None:
-        if self.active is not None and self.active.is_executing:
-            raise RuntimeError(f"{self.name} is running: {advice}")
-
-    def _go_on(self, run: Run, data: Any, limits: Limits) -> Run:
-        state, loop = self.state, self._loop
-        if data is not None and data is not state.dataloader:
-            raise ValueError(
-                f"{self.name} is paused and goes on with the data it has: leave the data out, call set_data(), "
-                f"or {START_OVER}"
-            )
-        limits.check_length(state)
-        limits.check(loop, data, knows_length=True)
-        limits.go_on(state, loop, begun=True, finished=False)
-        if limits != Limits():
-            limits.extend(state, loop)
-            run.feed.refresh()
-        return run
-
     def ended(self, outcome: str, finished: bool) -> None:
         """Take note that the run is over, and whether it did all that it was asked to."""
-        self.active, self.finished = None, finished
+        self.active, self._starter.finished = None, finished
         self._last_event = LAST_EVENTS[outcome]
 
     # -- saving ------------------------------------------------------------------------------------------------------
@@ -677,21 +575,7 @@ class Engine:
         Raises:
             KeyError: a user key is no attribute of the state.
         """
-        return save_cursor(self.state, self._loop, self._stands_at(), self.state_dict_user_keys)
-
-    def _stands_at(self) -> Position:
-        if self._saved is not None:
-            return self._saved
-        counts = {firing.event: firing.count for firing in self.switchboard.known() if firing.count}
-        if self.active is None:
-            return Position(counts=counts)
-        line, feed = self.active.line(), self.active.feed
-        if line is None or line.last == "started":
-            return Position(self._began_in_epoch, feed.fetched, counts)
-        if not line.path:
-            return Position(counts=counts)
-        between = line.last in (self._loop.completed, "terminate_single_epoch")
-        return Position(None if between else feed.position, feed.fetched, counts, self.where)
+        return save_cursor(self.state, self._loop, self._starter.position(self), self.state_dict_user_keys)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
@@ -710,8 +594,8 @@ class Engine:
             raise RuntimeError(f"{self.name} has a run that is not over: load before run(), or after close()")
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{state_dict!r} is no state dict: give what state_dict() returned")
-        self._saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
-        self._begun, self.finished = True, False
+        self._starter.saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
+        self._starter.has_started, self._starter.finished = True, False
 
     def resume(self, path: str | os.PathLike[str] = "latest") -> os.PathLike[str] | None:
         """Have the next run go on from a file of its :class:`~camshaft.Snapshot`, as if it had not been left.
@@ -733,27 +617,3 @@ class Engine:
         if self.snapshot is None:
             raise RuntimeError(f"{self.name} has nothing to resume with: make a Snapshot({self.name}, model=...) first")
         return self.snapshot.resume(path)
-
-
-def _as_loop(process: Any) -> Loop:
-    if isinstance(process, Loop):
-        return process
-    if isinstance(process, (list, tuple)):
-        if not process:
-            raise TypeError("an iteration without phases does nothing: give at least one Phase")
-        return Loop("EPOCH", Loop("ITERATION", *process, over=DATA))
-    if isinstance(process, Phase):
-        raise TypeError(f"a single phase needs its brackets: Engine([{process.name}])")
-    if not callable(process):
-        raise TypeError(
-            f"{process!r} is no step: give a function (engine, batch) -> output, a list of phases, or a Loop"
-        )
-    return Loop("EPOCH", Loop("ITERATION", Step(process), over=DATA))
-
-
-def _with_nested(engine: Engine) -> Iterator[Engine]:
-    """An engine and all that are nested in it, to any depth."""
-    yield engine
-    for nested in engine.loop.nested:
-        if nested.engine is not None:
-            yield from _with_nested(nested.engine)

@@ -16,20 +16,21 @@ from typing import Any, Protocol
 
 from camshaft.compiler.program import Line, Program
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
-from camshaft.engine.data_fetcher import Feed
+from camshaft.engine.data_fetcher import Feed, OpenData
 from camshaft.engine.dispatch import Firing, Switchboard
 from camshaft.engine.handler import Stopwatch
+from camshaft.engine.location import LAST_LINE, LoopLocation, machine_position
 from camshaft.engine.observing import Observer, code_site, observers
 from camshaft.engine.state import State
 from camshaft.engine.strict import _Strict
 from camshaft.events import ENDS_A_RUN, Events
 from camshaft.loop.loop import Loop
+from camshaft.loop.states import Path
 from camshaft.machine.checker import OrderChecker
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
-from camshaft.machine.transition_table import READY
 
-__all__ = ["Owner", "Run", "executing"]
+__all__ = ["RunHost", "Run", "executing"]
 
 RUNNING, PAUSED, FAILED, DROPPED = "running", "paused", "failed", "dropped"
 
@@ -51,17 +52,18 @@ class Run:
         feed: where its batches come from.
     """
 
-    def __init__(self, engine: Owner, generator: GeneratorType[Firing, None, None], feed: Feed) -> None:
+    def __init__(self, engine: RunHost, generator: GeneratorType[Firing, None, None], feed: Feed) -> None:
         self.engine = engine
         self.feed = feed
         self.status = PAUSED
         self.outcome = "completed"
         self.finished = True
         self.control: Control | None = None
-        self.parent: Owner | None = None
+        self.parent: RunHost | None = None
         self.children: dict[Run, None] = {}  # nested runs that paused, to be dropped with this one
         self._adopter: Run | None = None
         self._generator = generator
+        self._location = LoopLocation(generator, engine.program, engine.namespace)
         self._driver: Callable[[], Any] = _no_driver
         self._asking = RLock()  # other threads may ask, and a signal handler in the middle of asking
         self._held: Firing | None = None
@@ -76,27 +78,7 @@ class Run:
 
     def line(self) -> Line | None:
         """The line on which the loop stands; None before its first event and after its last."""
-        if self._failed_at is not None:
-            return self._failed_at
-        frame = self._frame()
-        line = self._line_in(frame) if frame is not None else None
-        return line if line is not None and line.last is not None else None
-
-    def _frame(self) -> FrameType | None:
-        """The frame of the generated loop, the innermost where it is written as several functions."""
-        found, frame = None, self._generator.gi_frame
-        while frame is not None:
-            found = frame
-            inner = frame.f_locals.get("inner") if self._line_in(frame).joins else None
-            frame = inner.gi_frame if inner is not None else None
-        return found
-
-    def _line_in(self, frame: FrameType) -> Line:
-        """The line that a frame of the generated loop executes."""
-        number = None
-        while number is None:  # it runs in another thread, between two lines
-            number = frame.f_lineno
-        return self.engine.program.lines[number]
+        return self._failed_at if self._failed_at is not None else self._location.line()
 
     def site(self, frame: FrameType | None) -> str:
         """The line of code that fires the present event, seen from the frame of an observer."""
@@ -104,51 +86,13 @@ class Run:
             if frame.f_code.co_name == "fire_event" and frame.f_locals.get("self") is self.engine:
                 return code_site(frame.f_back)
             frame = frame.f_back
-        loop = self._frame()
-        return f"line {loop.f_lineno} of the generated {loop.f_code.co_name}" if loop is not None else "the engine"
-
-    def _line_of(self, error: BaseException) -> Line:
-        """The line on which the loop stood when the error left it."""
-        number = None
-        for raised in (error.__cause__, error):  # a StopIteration leaves a generator as the cause of a RuntimeError
-            trace = raised.__traceback__ if raised is not None else None
-            while trace is not None:
-                if trace.tb_frame.f_globals is self.engine.namespace:
-                    number = trace.tb_lineno
-                trace = trace.tb_next
-        if number is not None:
-            return self.engine.program.lines[number]
-        return self.line() or Line((), None, "completed")  # what is left to do then is closing the data
+        return self._location.source_line()
 
     def cursor(self) -> tuple[str, Context]:
         """The place in the machine where the run stands, and the context to judge it from there."""
-        engine, state, line = self.engine, self.engine.state, self.line()
-        loops = [item for _, item in engine.loop.walk() if isinstance(item, Loop)]
-        data_loop = engine.loop.data_loop
-        context = Context(state.max_epochs, state.max_iters, state.epoch_length, self.feed.has_data)
-        context.counts = {loop.name: getattr(state, loop.name.lower()) for loop in loops}
-        if line is None:
-            if state.resumed and data_loop is not None:
-                context.resumed = {engine.loop.name}
-                context.position = {data_loop.name: self.feed.skipped}
-            return READY, context
-        context.passes = dict.fromkeys(context.counts)
-        context.knows_entered = False
-        is_in_data = data_loop is not None and bool({data_loop.name, "GET_BATCH"} & set(line.path))
-        if data_loop is not None and (is_in_data or self._held is None):
-            context.passes[data_loop.name] = self.feed.position
-        machine = engine.machine
-        if self._held is not None and self._held is not PENDING:
-            for loop in loops:
-                if self._held.event == loop.started:  # its pass is counted already
-                    context.counts[loop.name] -= 1
-                    passes = context.passes[loop.name]
-                    context.passes[loop.name] = None if passes is None else passes - 1
-            return next(place for place, rows in machine.table.items() if self._held.event in rows), context
-        rows = (
-            row for ways in machine.table.values() for row in ways.values() if row.event == (line.event or line.last)
-        )
-        return next(row.dest for row in rows if machine.paths[row.dest][: len(line.path)] == line.path), context
+        held = None if self._held is None or self._held is PENDING else self._held.event
+        waits = self._held is not None
+        return machine_position(self.engine, self.line(), self.feed, held, waits)
 
     # -- control -----------------------------------------------------------------------------------------------------
 
@@ -317,7 +261,7 @@ class Run:
     def _fail(self, error: BaseException) -> bool:
         """Enter FAILED: note where, tell the handlers, close what is open. Returns whether one took the error."""
         engine = self.engine
-        self._failed_at = self._line_of(error)
+        self._failed_at = self._location.line_of(error) or self.line() or LAST_LINE
         self.status, self.control = FAILED, None
         error.add_note(f"in {engine.name}: {engine.place_of(error)}")
         engine.program.write_out()
@@ -430,7 +374,7 @@ class Run:
         self._unwatch(outcome)
 
 
-class Owner(Protocol):
+class RunHost(Protocol):
     """What a run needs of the engine that it is a run of."""
 
     name: str
@@ -440,6 +384,8 @@ class Owner(Protocol):
     program: Program
     namespace: dict[str, Any]
     active: Run | None
+    runs: int
+    open_data: OpenData
 
     @property
     def loop(self) -> Loop:
@@ -448,6 +394,10 @@ class Owner(Protocol):
     @property
     def machine(self) -> LoopMachine:
         """The loop as a machine."""
+
+    @property
+    def where(self) -> Path:
+        """The states in which it stands, outermost first."""
 
     def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
         """Call the handlers of an event that the loop does not yield."""
@@ -459,5 +409,5 @@ class Owner(Protocol):
         """Take note that the run is over."""
 
 
-executing: ContextVar[Owner | None] = ContextVar("camshaft_executing", default=None)
+executing: ContextVar[RunHost | None] = ContextVar("camshaft_executing", default=None)
 """The engine of which a transition executes right now, in this thread."""

@@ -17,8 +17,11 @@ from camshaft.events import EventEnum, event_key, event_name, state_of
 from camshaft.exceptions import LoopError
 from camshaft.loop.rules import check_loop
 from camshaft.loop.states import (
+    DATA,
     Free,
     Nested,
+    Phase,
+    Step,
     _events,
 )
 from camshaft.loop.text import loop_text
@@ -184,3 +187,25 @@ class Loop(LoopTree):
 
 
 # -- lint: what cannot run is refused when it is declared -----------------------------------------------------------
+
+
+def as_loop(process: Any) -> Loop:
+    """Return the loop that an engine runs for a step function, a list of phases, or a loop.
+
+    Raises:
+        TypeError: ``process`` is none of these.
+        LoopError: the loop cannot run as declared.
+    """
+    if isinstance(process, Loop):
+        return process
+    if isinstance(process, (list, tuple)):
+        if not process:
+            raise TypeError("an iteration without phases does nothing: give at least one Phase")
+        return Loop("EPOCH", Loop("ITERATION", *process, over=DATA))
+    if isinstance(process, Phase):
+        raise TypeError(f"a single phase needs its brackets: Engine([{process.name}])")
+    if not callable(process):
+        raise TypeError(
+            f"{process!r} is no step: give a function (engine, batch) -> output, a list of phases, or a Loop"
+        )
+    return Loop("EPOCH", Loop("ITERATION", Step(process), over=DATA))

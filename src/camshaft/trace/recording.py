@@ -14,7 +14,7 @@ from camshaft._views import view
 from camshaft.engine.engine import Engine
 from camshaft.engine.handler import Handler
 from camshaft.engine.observing import Watched, observers
-from camshaft.engine.run import Owner
+from camshaft.engine.run import RunHost
 from camshaft.loop.counting import counters
 from camshaft.trace.log import OPEN, HandlerClock, RunRecord
 from camshaft.trace.trace import Trace
@@ -31,7 +31,7 @@ Mark = Callable[[Any], None]
 def _with_site(mark: Mark, trace: Trace, run: Watched) -> Mark:
     """Writes down the line of code that fires an event, too."""
 
-    def mark_site(engine: Owner) -> None:
+    def mark_site(engine: RunHost) -> None:
         mark(engine)
         trace.add_site(run.site(sys._getframe(1)))
 

@@ -1,0 +1,125 @@
+"""Where a run stands: read from its generator when somebody asks, not stored at each event."""
+
+from __future__ import annotations
+
+from types import FrameType, GeneratorType
+from typing import Any, Protocol
+
+from camshaft.compiler.program import Line, Program
+from camshaft.engine.data_fetcher import Feed
+from camshaft.engine.state import State
+from camshaft.loop.loop import Loop
+from camshaft.machine.context import Context
+from camshaft.machine.machine import LoopMachine
+from camshaft.machine.transition_table import READY
+
+__all__ = ["LAST_LINE", "LoopLocation", "machine_position"]
+
+LAST_LINE = Line((), None, "completed")
+"""Where a run stands after its loop: only closing the data is left to do."""
+
+
+class LoopLocation:
+    """Where a generated loop stands.
+
+    Args:
+        generator: the loop.
+        program: what its lines stand for.
+        namespace: the globals of the generated functions.
+    """
+
+    def __init__(self, generator: GeneratorType[Any, None, None], program: Program, namespace: dict[str, Any]) -> None:
+        self._generator = generator
+        self._program = program
+        self._namespace = namespace
+
+    def line(self) -> Line | None:
+        """Return the line on which the loop stands; None before its first event and after its last."""
+        frame = self._frame()
+        line = self._line_in(frame) if frame is not None else None
+        return line if line is not None and line.last is not None else None
+
+    def line_of(self, error: BaseException) -> Line | None:
+        """Return the line on which the loop stood when an error left it; None where the error came from elsewhere."""
+        number = None
+        for raised in (error.__cause__, error):  # a StopIteration leaves a generator as the cause of a RuntimeError
+            trace = raised.__traceback__ if raised is not None else None
+            while trace is not None:
+                if trace.tb_frame.f_globals is self._namespace:
+                    number = trace.tb_lineno
+                trace = trace.tb_next
+        return self._program.lines[number] if number is not None else None
+
+    def source_line(self) -> str:
+        """Return the line of the generated source on which the loop stands, in words."""
+        frame = self._frame()
+        return f"line {frame.f_lineno} of the generated {frame.f_code.co_name}" if frame is not None else "the engine"
+
+    def _frame(self) -> FrameType | None:
+        """Return the frame of the loop, the innermost where it is written as several functions."""
+        found, frame = None, self._generator.gi_frame
+        while frame is not None:
+            found = frame
+            inner = frame.f_locals.get("inner") if self._line_in(frame).joins else None
+            frame = inner.gi_frame if inner is not None else None
+        return found
+
+    def _line_in(self, frame: FrameType) -> Line:
+        """Return the line that a frame of the loop executes."""
+        number = None
+        while number is None:  # it runs in another thread, between two lines
+            number = frame.f_lineno
+        return self._program.lines[number]
+
+
+class _Stands(Protocol):
+    """What an engine has to say about where it stands."""
+
+    state: State
+
+    @property
+    def loop(self) -> Loop:
+        """The declaration."""
+
+    @property
+    def machine(self) -> LoopMachine:
+        """The loop as a machine."""
+
+
+def machine_position(
+    engine: _Stands, line: Line | None, feed: Feed, held: str | None, waits: bool
+) -> tuple[str, Context]:
+    """Return the place in the machine where a run stands, and the context to judge it from there.
+
+    Args:
+        engine: its state, loop and machine.
+        line: the line on which the generated loop stands.
+        feed: where its batches come from.
+        held: the event that is about to fire when the run goes on; None where there is none.
+        waits: whether the run was paused before an event or a control call.
+    """
+    state, loop, machine = engine.state, engine.loop, engine.machine
+    loops = [item for _, item in loop.walk() if isinstance(item, Loop)]
+    data_loop = loop.data_loop
+    context = Context(state.max_epochs, state.max_iters, state.epoch_length, feed.has_data)
+    context.counts = {item.name: getattr(state, item.name.lower()) for item in loops}
+    if line is None:
+        if state.resumed and data_loop is not None:
+            context.resumed = {loop.name}
+            context.position = {data_loop.name: feed.skipped}
+        return READY, context
+    context.passes = dict.fromkeys(context.counts)
+    context.knows_entered = False
+    is_in_data = data_loop is not None and bool({data_loop.name, "GET_BATCH"} & set(line.path))
+    if data_loop is not None and (is_in_data or not waits):
+        context.passes[data_loop.name] = feed.position
+    if held is not None:
+        for item in loops:
+            if held == item.started:  # its pass is counted already
+                context.counts[item.name] -= 1
+                passes = context.passes[item.name]
+                context.passes[item.name] = None if passes is None else passes - 1
+        return next(place for place, rows in machine.table.items() if held in rows), context
+    fired = line.event or line.last
+    rows = (row for ways in machine.table.values() for row in ways.values() if row.event == fired)
+    return next(row.dest for row in rows if machine.paths[row.dest][: len(line.path)] == line.path), context

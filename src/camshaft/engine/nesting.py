@@ -1,0 +1,57 @@
+"""Nesting: what may run inside an engine, and the handler that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from camshaft.engine.limits import Limits
+from camshaft.engine.run import RunHost
+from camshaft.loop.states import Nested
+
+__all__ = ["check_nested", "nested_handler"]
+
+
+def check_nested(engine: RunHost, nested: Nested) -> None:
+    """Refuse an engine that cannot run inside another one.
+
+    Args:
+        engine: the outer engine.
+        nested: the inner one, with its data and limits.
+
+    Raises:
+        ValueError: the outer engine would run inside itself, or the data can be read only once.
+    """
+    inner, data = nested.engine, nested.data
+    if inner is None:
+        raise ValueError(
+            f"{nested.name} was read from a file, without its engine: such a loop can be judged and drawn, not run"
+        )
+    if any(engine is other for other in _with_nested(inner)):
+        raise ValueError(f"{inner.name} cannot be nested in {engine.name}: {engine.name} would run inside itself")
+    Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check(inner.loop, data)
+    if isinstance(data, Iterator):
+        raise ValueError(f"{inner.name} would find the data used up at its second run: {data!r} can be read once")
+
+
+def nested_handler(nested: Nested) -> Callable[..., None]:
+    """Return the handler that runs a nested engine."""
+    inner = nested.engine
+
+    def run_nested(*_: object) -> None:
+        if inner.active is not None:
+            inner.run()  # it is paused: it resumes with what it has
+            return
+        inner.close()  # each run is one of its own, however the last one ended
+        inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
+
+    run_nested.__qualname__ = f"run {nested.name}"
+    return run_nested
+
+
+def _with_nested(engine: Any) -> Iterator[Any]:
+    """Yield an engine and all that are nested in it, to any depth."""
+    yield engine
+    for nested in engine.loop.nested:
+        if nested.engine is not None:
+            yield from _with_nested(nested.engine)
