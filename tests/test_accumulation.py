@@ -2,7 +2,6 @@
 
 import copy
 import runpy
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from camshaft import BackpropEvents, Engine, Events, create_supervised_trainer, record, supervised_loop
-from learning import Unsized, batches, classifier, same, sgd
+from support import ROOT
+from support.learning import Unsized, batches, classifier, same, sgd
 
 criterion = nn.CrossEntropyLoss()
 
@@ -226,7 +226,7 @@ def test_a_window_that_max_iters_ends_has_its_own_length():
 
 
 def test_the_example_shows_both_ways_to_be_the_same_where_the_window_divides(capsys):
-    example = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "gradient_accumulation.py"))
+    example = runpy.run_path(str(ROOT / "examples" / "gradient_accumulation.py"))
     assert example["main"]() == 0
     out = capsys.readouterr().out
     assert "12 batches an epoch, 4 a window, 3 epochs: the same weights, bit for bit" in out

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import tables
+from support import ROOT, tables
 
 NAME = "table of the box"
 MODULES = ["camshaft.training", "camshaft.metrics", "camshaft.handlers", "camshaft.compat"]
@@ -37,7 +37,7 @@ def table():
         for name in module.__all__:
             path, words = where(module, name)
             words = re.sub(r":\w+:`~?([^`]+)`", r"``\1``", words).replace("``", "`")
-            link = path.relative_to(tables.ROOT).as_posix()
+            link = path.relative_to(ROOT).as_posix()
             rows.append(f"| `{module.__name__}` | [`{name}`]({link}) | {words} |")
     return "\n".join(rows)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from camshaft import DATA, Free, Loop, Mark, Phase, Step, every
 from camshaft.draw.build import chart_of
 from camshaft.draw.chart import Chart
 from camshaft.events import event_name
 from camshaft.testing import loops
-from picture import Seen, differences, frees, frees_of
+from support.loops import LOOPS
+from support.picture import Seen, differences, frees, frees_of
 
 
 def seen_in(chart: Chart) -> Seen:
@@ -28,21 +28,6 @@ def seen_in(chart: Chart) -> Seen:
         history="history",
         exits={box.id: box.exit for box in chart.boxes if box.exit is not None},
     )
-
-
-LOOPS = {
-    "standard": Loop("EPOCH", Loop("ITERATION", Step(), over=DATA)),
-    "phases": Loop(
-        "EPOCH", Loop("ITERATION", Phase("A"), Phase("B", when=every(2)), Phase("C", when=every(3)), over=DATA)
-    ),
-    "inner": Loop("EPOCH", Phase("A"), Loop("TIME", Phase("B"), times=3), Loop("DATA_LOOP", over=DATA), Phase("C")),
-    "free": Loop(
-        "EPOCH",
-        Loop("ITERATION", Phase("A"), over=DATA),
-        free=(Free("F", "f_started", "f_completed", "ITERATION"), Free("G", "g", None, "RUN")),
-    ),
-    "root": Loop("STEPS", Phase("A"), Mark("m"), over=DATA),
-}
 
 
 @pytest.mark.parametrize("name", LOOPS)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from camshaft import BackpropEvents, Events, create_supervised_trainer, record, supervised_loop
-from learning import batches, classifier, same, sgd
+from support.learning import batches, classifier, same, sgd
 
 criterion = nn.CrossEntropyLoss()
 

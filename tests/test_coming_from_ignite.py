@@ -8,7 +8,6 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import ignite.engine
@@ -22,8 +21,8 @@ import camshaft
 import camshaft.compat
 import camshaft.handlers
 import camshaft.metrics
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 SECTION = (
     (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Coming from pytorch-ignite\n")[1].split("\n## ")[0]
 )

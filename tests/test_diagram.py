@@ -12,7 +12,7 @@ from hypothesis import settings
 from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase
 from camshaft.draw.diagram import WRITERS
 from camshaft.draw.svg import DARK, LIGHT
-from drawn import check_readable
+from support.drawn import check_readable
 
 NASTY = 'a "quoted" <script>alert(1)</script> & \n more\\; #x: [*] --> b'
 few = settings(max_examples=settings.default.max_examples // 10)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from camshaft.draw.project import kept_diagrams
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 KEPT = kept_diagrams(ROOT / "pyproject.toml")
 
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 
 from browser import overlaps
 from camshaft.testing import loops
-from drawn import check_readable, seen_in
-from drawn_elsewhere import seen_by_graphviz, seen_by_mermaid
-from picture import differences, frees, frees_of
-from test_chart import LOOPS
+from support.drawn import check_readable, seen_in
+from support.drawn_elsewhere import seen_by_graphviz, seen_by_mermaid
+from support.loops import LOOPS
+from support.picture import differences, frees, frees_of
 
 few = settings(max_examples=settings.default.max_examples // 5)
 

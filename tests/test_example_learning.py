@@ -3,14 +3,14 @@
 import importlib.util
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader
 
 from camshaft import record
+from support import ROOT
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 NAMES = ["gan", "reinforcement_learning", "k_fold", "knowledge_distillation"]
 seeds = pytest.mark.parametrize("seed", [1, 2, 3])
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from camshaft import Engine, Events, record
+from support import ROOT
 
 pytest_plugins = ["pytester"]
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def load(name):

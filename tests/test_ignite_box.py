@@ -34,9 +34,9 @@ from ignite.metrics import clustering, fairness, regression
 from torch import nn
 
 import camshaft
-import tables
 from camshaft import Engine, record
 from camshaft.compat import as_ignite
+from support import tables
 
 TABLE = "table of pytorch-ignite's box"
 

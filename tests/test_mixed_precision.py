@@ -15,7 +15,7 @@ from camshaft import (
     record,
     supervised_loop,
 )
-from learning import batches, classifier, same, sgd
+from support.learning import batches, classifier, same, sgd
 
 criterion = nn.CrossEntropyLoss()
 

@@ -9,17 +9,15 @@ import importlib
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import Phase as HypothesisPhase
 from hypothesis import example, given, settings
 
 import camshaft.engine
 from camshaft import Engine, EventOrderError, Phase, Trace, every, record
-from camshaft.codegen import Program, generate
 from camshaft.loop import DATA, Loop, Step
 from camshaft.testing import Call, Data, Scenario, gives, loops, scenarios
 from mutants.cases import families, traced
@@ -29,7 +27,8 @@ from mutants.possible import is_possible
 from mutants.source import ALONE, mutants_of
 from mutants.tools import original
 from mutants.traces import mutants_of_traces
-from test_properties import check_agreement
+from support.agreement import check_agreement
+from support.edits import Edit, drop, mutate, replace, swap, twice
 
 # -- a share of the mutants that are made systematically --------------------------------------------------------------
 
@@ -125,34 +124,6 @@ def test_whether_a_loop_can_do_what_a_trace_says_is_found_out_by_letting_it(case
 
 # -- mutants of any generated loop, on random programs -----------------------------------------------------------------
 
-Edit = Callable[[str], str]
-
-
-def fires(name: str) -> str:
-    return rf"^( *)if {name}(?P<unless>[^:\n]*): yield {name}$"
-
-
-def drop(name: str) -> Edit:
-    return lambda source: re.sub(fires(name), r"\1pass", source, flags=re.M)
-
-
-def twice(name: str) -> Edit:
-    return lambda source: re.sub(
-        fires(name), rf"\1if {name}\g<unless>: (yield {name}); (yield {name})", source, flags=re.M
-    )
-
-
-def swap(first: str, second: str) -> Edit:
-    names = {first: second, second: first}
-    return lambda source: re.sub(
-        rf"if ({first}|{second}): yield \1", lambda m: f"if {names[m[1]]}: yield {names[m[1]]}", source
-    )
-
-
-def replace(old: str, new: str) -> Edit:
-    return lambda source: source.replace(old, new)
-
-
 LOST = "state.iteration += 1\n"
 MUTANTS: dict[str, Edit] = {
     **{f"drop {name}": drop(name) for name in ("STARTED", "EPOCH_STARTED", "GET_BATCH_COMPLETED", "ITERATION_STARTED")},
@@ -187,17 +158,6 @@ ONLY_WHAT_RUNS_SEES = {  # the order of events stays legal: the machine leaves d
 }
 
 
-def mutate(edit: Edit) -> Callable[[Any], Program]:
-    def mutant(loop: Any) -> Program:
-        program = generate(loop)
-        source = edit(program.source)
-        shift = source.count("\n") - program.source.count("\n")
-        lines = program.lines | {number + shift: line for number, line in program.lines.items() if shift}
-        return attrs.evolve(program, source=source, code=compile(source, program.filename, "exec"), lines=lines)
-
-    return mutant
-
-
 STANDARD = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
 RARE = [  # what random programs seldom do: one call of each kind, where it has effect
     Scenario(STANDARD, Data(3), {"max_epochs": 2}, (Call(event, 2, *call),))
@@ -226,7 +186,7 @@ def property_holds(examples: int = 400) -> None:
 
 
 def test_the_unmutated_loop_is_not_caught() -> None:
-    property_holds(100)  # test_properties.py does it at length
+    property_holds(100)  # test_machine_and_generated_loop.py does it at length
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from camshaft import BackpropEvents, Events, create_supervised_evaluator, create_supervised_trainer, event, record
 from camshaft.handlers import EMA, ClipGradNorm, ClipGradValue, GradNorm, LRScheduler
 from camshaft.metrics import Loss
-from learning import batches, classifier, same, sgd
+from support.learning import batches, classifier, same, sgd
 
 criterion = nn.CrossEntropyLoss()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from camshaft import BackpropEvents, Engine, Events, Phase, Trace, record
 from camshaft.testing import loops, scenarios
-from drawn import check_readable
+from support.drawn import check_readable
 
 few = settings(max_examples=settings.default.max_examples // 10)
 CUSTOM = (BackpropEvents.BACKWARD_STARTED, BackpropEvents.BACKWARD_COMPLETED, BackpropEvents.OPTIM_STEP_COMPLETED)

@@ -3,47 +3,13 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
-from typing import Any
 
-from hypothesis import given, note
+from hypothesis import given
 
-from camshaft import Engine, Loop
-from camshaft.testing import Play, Scenario, loops, scenarios
-from reference import Reference
-
-
-def outcome_of(play: Play) -> Any:
-    """All that can be seen of a run from outside, besides its events."""
-    state, error = play.engine.state, play.error
-    loops = [item.name.lower() for _, item in play.engine.loop.walk() if isinstance(item, Loop)]
-    names = [*loops, "max_epochs", "max_iters", "epoch_length", "output", "batch"]
-    final = {name: getattr(state, name) for name in names}
-    raised = type(error), str(error), type(error.__context__) if error is not None else None
-    return raised, play.is_paused, final, len(play.warned), play.heard, play.worked
-
-
-def check_agreement(scenario: Scenario) -> None:
-    """Compare the engine with the walk through the machine, every event heard."""
-    expected: list[Any] = []
-    found: list[Any] = []
-
-    def make(loop: Loop, name: str) -> Engine:
-        engine = Engine(loop, name)
-        loops = [item.name for _, item in loop.walk() if isinstance(item, Loop)]
-        for event in loop.event_keys:
-
-            def log(engine: Engine, *error: Any, event: str = event) -> None:
-                found.append((name, event, tuple((loop, getattr(engine.state, loop.lower())) for loop in loops)))
-
-            engine.add_event_handler(event, log)
-        return engine
-
-    reference = scenario.play(lambda loop, name: Reference(loop, name, expected))
-    note(f"expected {expected}")
-    engine = scenario.play(make)
-    assert found == expected
-    assert outcome_of(engine) == outcome_of(reference)
+from camshaft.testing import Scenario, loops, scenarios
+from support import ROOT
+from support.agreement import check_agreement, outcome_of
+from support.reference import Reference
 
 
 @given(scenarios(loops(), max_calls=3, evaluators=loops()))
@@ -63,7 +29,7 @@ def test_every_trace_is_legal(scenario: Scenario) -> None:
 
 
 def test_the_reference_knows_nothing_of_engine_and_codegen() -> None:
-    tree = ast.parse((Path(__file__).parent / "reference.py").read_text())
+    tree = ast.parse((ROOT / "tests" / "support" / "reference.py").read_text())
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name for name in modules if name.startswith("camshaft")} == {
         "camshaft.events",

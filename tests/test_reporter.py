@@ -32,6 +32,9 @@ from camshaft.context import Context
 from camshaft.machine import LoopMachine, OrderChecker
 from camshaft.run import executing
 from camshaft.testing import Reporter, illegal_traces, loops, traces
+from support import path_of
+
+HERE = path_of(__file__)
 
 LOOP = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD"), over=DATA))
 EVALUATION = Loop("ITERATION", over=DATA)
@@ -911,7 +914,7 @@ def plain_loop(report):
 
 
 def line(offset, function="plain_loop"):
-    return f"tests/test_reporter.py:{plain_loop.__code__.co_firstlineno + offset} in {function}"
+    return f"{HERE}:{plain_loop.__code__.co_firstlineno + offset} in {function}"
 
 
 @pytest.fixture(autouse=True)
@@ -927,7 +930,7 @@ def failing(trace):
 
 def test_call_sites_name_the_line_of_the_user():
     report = Reporter(LOOP)
-    here = "tests/test_reporter.py", "test_call_sites_name_the_line_of_the_user"
+    here = HERE, "test_call_sites_name_the_line_of_the_user"
     with record(call_sites=True) as trace, contextlib.suppress(ArithmeticError), report:
         plain_loop(report)
     assert failing(trace) == ([line(1), line(2)], *here)
@@ -940,7 +943,7 @@ def test_call_sites_in_the_fixture_of_the_plugin(event_trace):
     report = Reporter(LOOP)
     with contextlib.suppress(ArithmeticError), event_trace(report, call_sites=True) as trace:
         plain_loop(report)
-    here = "tests/test_reporter.py", "test_call_sites_in_the_fixture_of_the_plugin"
+    here = HERE, "test_call_sites_in_the_fixture_of_the_plugin"
     assert failing(trace) == ([line(1), line(2)], *here)
 
 
@@ -953,7 +956,7 @@ def test_an_illegal_event_is_shown_with_the_line_that_reported_it():
         wrong(report)
     with pytest.raises(EventOrderError) as caught:
         trace.assert_legal()
-    place = f"tests/test_reporter.py:{wrong.__code__.co_firstlineno + 2} in wrong"
+    place = f"{HERE}:{wrong.__code__.co_firstlineno + 2} in wrong"
     assert f"  > 2  ITERATION_STARTED  fired by {place}" in str(caught.value).splitlines()
 
 

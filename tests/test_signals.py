@@ -33,7 +33,7 @@ from camshaft import (
 )
 from camshaft.cursor import boundaries
 from camshaft.metrics import Accuracy
-from learning import batches, classifier, same, sgd
+from support.learning import batches, classifier, same, sgd
 
 SIGNALS = SIGTERM, SIGINT = signal.SIGTERM, signal.SIGINT
 

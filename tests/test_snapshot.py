@@ -28,7 +28,7 @@ from camshaft import (
 from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
 from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
 from camshaft.storage import StorageError, load
-from learning import Unsized, batches, classifier, dataset, same, sgd
+from support.learning import Unsized, batches, classifier, dataset, same, sgd
 
 criterion = nn.CrossEntropyLoss()
 

@@ -19,7 +19,7 @@ from camshaft.dispatch import Firing, Handler, _Gate
 from camshaft.run import Run
 from camshaft.testing import gives, nothing
 from camshaft.testing.stateful import LOOPS, EngineStateMachine
-from test_mutants import mutate, replace
+from support.edits import mutate, replace
 
 small = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 

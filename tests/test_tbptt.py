@@ -19,7 +19,7 @@ from camshaft import (
     record,
     tbptt_loop,
 )
-from learning import same, sgd
+from support.learning import same, sgd
 
 STEPS, BATCH, FEATURES = 10, 4, 3
 criterion = nn.MSELoss()

@@ -9,6 +9,9 @@ import pytest
 
 from camshaft import DATA, Engine, EventOrderError, Events, Loop, Mark, Phase, Trace, TraceError, event, every, record
 from camshaft.testing import Reporter
+from support import path_of
+
+HERE = path_of(__file__)
 
 
 def nothing(engine, batch):
@@ -360,11 +363,11 @@ def test_call_sites_say_where_each_event_was_fired():
     with record(call_sites=True) as trace:
         engine.run([1])
     line = step.__code__.co_firstlineno + 1
-    assert trace[5].site == f"tests/test_trace.py:{line} in step"
+    assert trace[5].site == f"{HERE}:{line} in step"
     assert trace[0].site.endswith("of the generated epoch_loop")
     with pytest.raises(EventOrderError) as caught:
         trace.assert_legal()
-    assert f"  > 6  BACKWARD_COMPLETED  fired by tests/test_trace.py:{line} in step" in str(caught.value).splitlines()
+    assert f"  > 6  BACKWARD_COMPLETED  fired by {HERE}:{line} in step" in str(caught.value).splitlines()
 
 
 def test_call_sites_of_faults_and_pauses_name_the_loop(tmp_path):

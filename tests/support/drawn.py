@@ -11,7 +11,7 @@ from math import hypot
 import attrs
 
 from browser import Box, Edge, Geometry, Node, Page, Point, Text, crossed, outside, overlaps
-from picture import Seen
+from support.picture import Seen
 
 TOUCH = 2.5
 """How far the end of a line may be from an outline."""

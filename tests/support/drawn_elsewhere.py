@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from picture import Seen
+from support.picture import Seen
 
 Found = list[tuple[str, str, str, frozenset[str]]]
 

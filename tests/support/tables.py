@@ -1,8 +1,7 @@
 """Tables of the README that tests make: what stands between two marks is what they found."""
 
-from pathlib import Path
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
