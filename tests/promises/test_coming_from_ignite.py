@@ -210,7 +210,7 @@ def test_a_metric_of_ignite_attaches_itself():
 
 
 def test_every_difference_has_its_test_and_is_told():
-    code = (ROOT / "tests" / "test_ignite.py").read_text(encoding="utf-8")
+    code = (ROOT / "tests" / "promises" / "parity_with_ignite" / "test_random_programs.py").read_text(encoding="utf-8")
     _, _, after = code.partition("# -- each difference: what ignite does, and what camshaft does")
     part, _, _ = after.partition("# -- traces of pytorch-ignite's engines")
     tests = set(re.findall(r"^def test_(\w+)", part, flags=re.M))
