@@ -3,16 +3,13 @@
 import pytest
 
 from camshaft import DATA, Engine, EventOrderError, Loop, Phase, State, every, record
+from support.steps import nothing
 
 CALLS = {
     "terminate": lambda engine: engine.terminate(),
     "terminate skip_completed": lambda engine: engine.terminate(skip_completed=True),
     "interrupt": lambda engine: engine.interrupt(),
 }
-
-
-def nothing(engine, batch):
-    return None
 
 
 def once(call, answer, at=1):

@@ -27,6 +27,7 @@ from camshaft import (
     record,
 )
 from camshaft.events import event_key
+from support.steps import echo, fires, nothing
 
 E = Events
 FETCH = [E.GET_BATCH_STARTED, E.GET_BATCH_COMPLETED]
@@ -38,14 +39,6 @@ class ClipEvents(EventEnum):
     CLIP_STARTED = "clip_started"
     CLIP_COMPLETED = "clip_completed"
     GRADS_CLIPPED = "grads_clipped"
-
-
-def echo(engine, batch):
-    return batch
-
-
-def nothing(engine, batch):
-    return None
 
 
 def traced(engine, *args, **limits):
@@ -74,16 +67,6 @@ def watch(engine, event, what=lambda engine: engine.state.iteration):
     seen = []
     engine.add_event_handler(event, lambda engine: seen.append(what(engine)))
     return seen
-
-
-def firing(*events):
-    """A step that fires these events by hand."""
-
-    def step(engine, batch):
-        for each in events:
-            engine.fire_event(each)
-
-    return step
 
 
 class Closing:
@@ -142,7 +125,7 @@ def test_output_is_set_at_iteration_completed_and_not_before():
 
 
 def test_phases_and_custom_events_fire_between_iteration_started_and_iteration_completed():
-    engine = Engine([Phase("FORWARD", firing("grads_clipped")), Phase("BACKWARD", nothing)])
+    engine = Engine([Phase("FORWARD", fires("grads_clipped")), Phase("BACKWARD", nothing)])
     engine.register_events("grads_clipped")
     inside = ["forward_started", "grads_clipped", "forward_completed", "backward_started", "backward_completed"]
     assert legal(engine, [1]) == [
@@ -455,7 +438,7 @@ class Plain(enum.Enum):
 
 
 def test_an_event_is_identified_by_its_value_and_members_and_strings_are_handles_for_it():
-    engine = Engine(firing(Plain.CLIPPED, "grads_clipped", ClipEvents.GRADS_CLIPPED))
+    engine = Engine(fires(Plain.CLIPPED, "grads_clipped", ClipEvents.GRADS_CLIPPED))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
     heard = [watch(engine, handle) for handle in (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)]
     assert legal(engine, [1]).count("grads_clipped") == 3
@@ -464,7 +447,7 @@ def test_an_event_is_identified_by_its_value_and_members_and_strings_are_handles
 
 
 def test_an_event_with_a_value_that_is_no_string_is_identified_by_class_and_name():
-    engine = Engine(firing("Numbers.ONE", Numbers.ONE))
+    engine = Engine(fires("Numbers.ONE", Numbers.ONE))
     engine.register_events(Numbers.ONE)
     assert legal(engine, [1]).count(Numbers.ONE) == 2
 
@@ -586,7 +569,7 @@ def test_unions_attach_one_handler_to_each_of_their_events():
 
 
 def test_a_custom_event_counts_its_own_firings_with_no_extra_mapping():
-    engine = Engine(firing("grads_clipped", "grads_clipped"))
+    engine = Engine(fires("grads_clipped", "grads_clipped"))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
     heard = watch(engine, ClipEvents.GRADS_CLIPPED(every=3))
     legal(engine, range(6))
@@ -601,7 +584,7 @@ def test_an_event_of_a_phase_counts_its_own_firings():
 
 
 def test_own_firings_are_counted_since_the_attachment():
-    engine, heard = Engine(firing("grads_clipped")), []
+    engine, heard = Engine(fires("grads_clipped")), []
     engine.register_events("grads_clipped")
     late = event("grads_clipped", every=2)
     engine.add_event_handler(
@@ -613,7 +596,7 @@ def test_own_firings_are_counted_since_the_attachment():
 
 
 def test_own_firings_are_counted_anew_in_each_run():
-    engine = Engine(firing("grads_clipped"))
+    engine = Engine(fires("grads_clipped"))
     engine.register_events("grads_clipped")
     heard = watch(engine, event("grads_clipped", every=2))
     engine.run(range(3))
@@ -622,7 +605,7 @@ def test_own_firings_are_counted_anew_in_each_run():
 
 
 def test_own_firings_are_counted_on_in_a_run_that_was_paused():
-    engine = Engine(firing("grads_clipped"))
+    engine = Engine(fires("grads_clipped"))
     engine.register_events("grads_clipped")
     heard = watch(engine, event("grads_clipped", every=2))
     engine.add_event_handler(E.ITERATION_COMPLETED(once=3), lambda engine: engine.interrupt())
@@ -633,7 +616,7 @@ def test_own_firings_are_counted_on_in_a_run_that_was_paused():
 
 def test_own_firings_are_saved_with_the_state():
     def make():
-        engine = Engine(firing("grads_clipped"))
+        engine = Engine(fires("grads_clipped"))
         engine.register_events("grads_clipped")
         return engine, watch(engine, event("grads_clipped", every=2))
 
@@ -733,7 +716,7 @@ def test_a_handler_may_remove_itself():
 
 @pytest.mark.parametrize("later", ["forward_completed", "backward_started", E.ITERATION_COMPLETED, "grads_clipped"])
 def test_a_handler_added_at_one_event_for_a_later_event_of_the_same_iteration_runs_in_that_iteration(later):
-    engine, heard = Engine([Phase("FORWARD", nothing), Phase("BACKWARD", firing("grads_clipped"))]), []
+    engine, heard = Engine([Phase("FORWARD", nothing), Phase("BACKWARD", fires("grads_clipped"))]), []
     engine.register_events("grads_clipped")
     add = lambda engine: engine.add_event_handler(later, lambda engine: heard.append(engine.state.iteration))
     engine.add_event_handler(E.ITERATION_STARTED(once=2), add)
@@ -1156,7 +1139,7 @@ def test_control_calls_in_failed_do_nothing(call):
 
 
 def test_wrong_calls_raise_where_they_are_made_and_pass_through_failed():
-    engine, caught = Engine(firing("not_there")), []
+    engine, caught = Engine(fires("not_there")), []
     engine.add_event_handler(E.EXCEPTION_RAISED, caught.append)
     with pytest.raises(ValueError, match="NOT_THERE") as error:
         engine.run([1])
@@ -1188,7 +1171,7 @@ def test_what_leaves_carries_a_note_that_says_where_the_loop_was():
     ],
 )
 def test_the_note_names_each_kind_of_place(place, note):
-    engine = Engine(fail if place == "step" else firing("grads_clipped"), "trainer")
+    engine = Engine(fail if place == "step" else fires("grads_clipped"), "trainer")
     engine.register_events("grads_clipped")
     if place not in ("step", "data"):
         engine.add_event_handler(place, fail)
@@ -1288,7 +1271,7 @@ def test_a_placed_event_is_not_there_before_registration_and_is_after_it():
 
 
 def test_x_started_and_x_completed_put_the_state_x_into_iteration():
-    engine = Engine(firing("clip_started", "clip_completed"))
+    engine = Engine(fires("clip_started", "clip_completed"))
     engine.register_events(ClipEvents.CLIP_STARTED, ClipEvents.CLIP_COMPLETED)
     inside = watch(engine, ClipEvents.CLIP_STARTED, lambda engine: engine.where)
     legal(engine, [1])
@@ -1298,7 +1281,7 @@ def test_x_started_and_x_completed_put_the_state_x_into_iteration():
 
 @pytest.mark.parametrize("lone", ["clip_completed", "grads_clipped"])
 def test_a_lone_x_completed_or_an_event_without_either_ending_is_a_state_entered_and_left_at_once(lone):
-    engine = Engine(firing(lone, lone))
+    engine = Engine(fires(lone, lone))
     engine.register_events(lone)
     inside = watch(engine, lone, lambda engine: engine.where[2:])
     legal(engine, [1, 2])
@@ -1319,7 +1302,7 @@ def test_a_lone_x_completed_or_an_event_without_either_ending_is_a_state_entered
 )
 @pytest.mark.parametrize("strict", [False, True])
 def test_order_between_such_states_is_free(fired, strict):
-    engine = Engine(firing(*fired), strict=strict)
+    engine = Engine(fires(*fired), strict=strict)
     engine.register_events("clip_started", "clip_completed", "backward_started", "backward_completed")
     assert legal(engine, [1, 2]) == [
         E.STARTED,
@@ -1341,7 +1324,7 @@ WITHIN = {
 
 @pytest.mark.parametrize("case", list(WITHIN))
 def test_order_within_such_a_state_is_not_free_and_is_judged_afterwards(case):
-    engine = Engine(firing(*WITHIN[case]), "trainer")
+    engine = Engine(fires(*WITHIN[case]), "trainer")
     engine.register_events("clip_started", "clip_completed")
     trace = traced(engine, [1, 2])
     assert names(trace)[-1] == "completed"
@@ -1351,7 +1334,7 @@ def test_order_within_such_a_state_is_not_free_and_is_judged_afterwards(case):
 
 @pytest.mark.parametrize("case", list(WITHIN))
 def test_a_strict_engine_enforces_everything_as_it_happens(case):
-    engine = Engine(firing(*WITHIN[case]), "trainer", strict=True)
+    engine = Engine(fires(*WITHIN[case]), "trainer", strict=True)
     engine.register_events("clip_started", "clip_completed")
     with pytest.raises(EventOrderError, match=r"(?s)trainer.*EPOCH 1 / ITERATION 1.*expected: "):
         engine.run([1, 2])
@@ -1371,7 +1354,7 @@ def test_a_custom_event_outside_its_loop_is_illegal(strict):
 def test_a_strict_engine_runs_what_is_legal():
     for call in CALLS.values():
         engine = Engine(
-            [Phase("FORWARD", firing("clip_started", "clip_completed")), Phase("STEP", nothing, when=every(2))],
+            [Phase("FORWARD", fires("clip_started", "clip_completed")), Phase("STEP", nothing, when=every(2))],
             strict=True,
         )
         engine.register_events("clip_started", "clip_completed")
@@ -1387,7 +1370,7 @@ def test_a_strict_engine_runs_what_is_legal():
 
 @pytest.mark.parametrize("left", ["terminate", "terminate_epoch", "failure"])
 def test_a_state_that_was_entered_may_be_left_by_a_terminate_or_a_failure(left):
-    engine = Engine([Phase("FORWARD", firing("clip_started")), Phase("BACKWARD", firing("clip_completed"))])
+    engine = Engine([Phase("FORWARD", fires("clip_started")), Phase("BACKWARD", fires("clip_completed"))])
     engine.register_events("clip_started", "clip_completed")
     engine.add_event_handler("forward_completed", fail if left == "failure" else CALLS[left])
     engine.add_event_handler(E.EXCEPTION_RAISED, lambda error: True)
@@ -1420,7 +1403,7 @@ DECLARED = ["clip_started", "clip_completed", "grads_clipped"]
 
 @pytest.mark.parametrize("fired", [DECLARED, [], ["grads_clipped"], DECLARED[:2]])
 def test_a_declared_order_allows_each_event_at_most_once_a_pass(fired):
-    engine = Engine(firing(*fired))
+    engine = Engine(fires(*fired))
     engine.register_events(*DECLARED, order="declared")
     assert legal(engine, [1, 2], max_epochs=2).count("grads_clipped") == 4 * fired.count("grads_clipped")
 
@@ -1436,7 +1419,7 @@ def test_a_declared_order_allows_each_event_at_most_once_a_pass(fired):
     ],
 )
 def test_a_declared_order_is_enforced_as_it_happens(fired, heard):
-    engine = Engine(firing(*fired), "trainer")
+    engine = Engine(fires(*fired), "trainer")
     engine.register_events(*DECLARED, order="declared")
     if heard:
         watch(engine, fired[-1])
@@ -1447,7 +1430,7 @@ def test_a_declared_order_is_enforced_as_it_happens(fired, heard):
 
 
 def test_a_declared_order_holds_in_each_pass_of_the_loop_it_is_within():
-    engine = Engine(firing("first", "second"))
+    engine = Engine(fires("first", "second"))
     engine.register_events("first", "second", within="EPOCH", order="declared")
     with pytest.raises(EventOrderError, match=r"(?s)FIRST.*EPOCH 1 / ITERATION 2.*expected: "):
         engine.run([1, 2])
@@ -1497,7 +1480,7 @@ def test_after_a_loop_is_a_place_too():
 
 @pytest.mark.parametrize("heard", [False, True])
 def test_firing_a_placed_event_by_hand_is_an_error(heard):
-    engine = Engine([Phase("BACKWARD", firing("grads_clipped"))], "trainer")
+    engine = Engine([Phase("BACKWARD", fires("grads_clipped"))], "trainer")
     engine.register_events("grads_clipped", after="BACKWARD")
     if heard:
         watch(engine, "grads_clipped")
@@ -1509,7 +1492,7 @@ def test_the_order_in_which_an_opaque_step_fires_free_events_is_observed():
     fired = [["first", "second"], ["second", "first"], ["second"]]
 
     def step(engine, batch):
-        firing(*fired[batch])(engine, batch)
+        fires(*fired[batch])(engine, batch)
 
     engine = Engine(step)
     engine.register_events("first", "second")
@@ -1610,7 +1593,7 @@ def test_a_nested_engine_runs_at_its_place_among_the_handlers_of_the_event():
 
 
 def test_an_illegal_nested_engine_makes_the_trace_illegal():
-    trainer, evaluator = Engine(echo, "trainer"), Engine(firing("clip_started"), "evaluator")
+    trainer, evaluator = Engine(echo, "trainer"), Engine(fires("clip_started"), "evaluator")
     evaluator.register_events("clip_started", "clip_completed")
     trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1])
     with pytest.raises(EventOrderError, match="evaluator"):

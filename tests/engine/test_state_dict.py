@@ -11,10 +11,7 @@ import pytest
 
 from camshaft import DATA, Engine, EventEnum, EventOrderError, Events, Loop, LoopError, Phase, event, record
 from camshaft.testing import call_at
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
+from support.steps import nothing
 
 
 def make(seen, name="trainer"):

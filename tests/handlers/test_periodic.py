@@ -6,10 +6,7 @@ from hypothesis import strategies as st
 
 from camshaft import DATA, Engine, EventEnum, Events, Loop, LoopError, Phase, record
 from camshaft.handlers import CustomPeriodicEvent
-
-
-def nothing(engine, batch):
-    pass
+from support.steps import nothing
 
 
 def attached(engine=None, **period):

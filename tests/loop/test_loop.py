@@ -15,10 +15,7 @@ from camshaft import DATA, Engine, Events, Loop, LoopError, Mark, Nested, Phase,
 from camshaft.files import from_dict, to_dict
 from camshaft.machine import LoopMachine
 from camshaft.testing import loops
-
-
-def nothing(engine, batch):
-    """A phase that does nothing."""
+from support.steps import nothing
 
 
 def standard(*body, **passes):

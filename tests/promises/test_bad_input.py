@@ -22,6 +22,7 @@ from camshaft import (
     every,
     record,
 )
+from support.steps import echo, nothing
 
 E = Events
 
@@ -30,14 +31,6 @@ class ClipEvents(EventEnum):
     CLIP_STARTED = "clip_started"
     CLIP_COMPLETED = "clip_completed"
     GRADS_CLIPPED = "grads_clipped"
-
-
-def echo(engine, batch):
-    return batch
-
-
-def nothing(engine, batch):
-    return None
 
 
 def trainer(process=echo, **options):

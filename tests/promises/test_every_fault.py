@@ -24,6 +24,7 @@ from camshaft.handlers import Checkpoint, TerminateOnNan
 from camshaft.metrics import Accuracy
 from camshaft.storage import StorageError, load
 from camshaft.testing import PlantedError, call_at, raise_at
+from support.steps import nothing
 
 # -- a training in which everything happens ---------------------------------------------------------------------------
 
@@ -311,10 +312,6 @@ def test_every_event_has_had_its_faults_where_they_should_be():
 
 
 # -- faults from outside ----------------------------------------------------------------------------------------------
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
 
 
 def fails(run, kind, note, message=""):

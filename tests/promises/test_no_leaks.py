@@ -45,10 +45,7 @@ from camshaft.handlers import (
     global_step_from_engine,
 )
 from camshaft.metrics import Accuracy
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
+from support.steps import nothing
 
 
 def broken(*_):

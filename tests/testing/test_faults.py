@@ -12,12 +12,9 @@ import pytest
 import camshaft
 from camshaft import BackpropEvents, Engine, Events, EventUnion, Phase, record
 from camshaft.testing.faults import PlantedError, call_at, raise_at
+from support.steps import nothing
 
 LIBRARIES = [camshaft, ignite.engine]
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

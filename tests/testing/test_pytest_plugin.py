@@ -13,6 +13,7 @@ from camshaft.testing import loops
 from camshaft.testing.coverage import EventCoverage, MachineCoverage
 from camshaft.testing.golden import Golden, difference, golden_text, last_events
 from camshaft.testing.reporter import Reporter
+from support.steps import nothing
 
 pytest_plugins = ["pytester"]
 
@@ -84,10 +85,6 @@ def section(output, title):
         if line.strip("-=_ ") == title and line != title:
             return list(itertools.takewhile(lambda line: not line.startswith(("---", "===", "___")), lines))
     raise AssertionError(f"no section {title!r} in\n{output}")
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
 
 
 # -- nothing is imported unasked --------------------------------------------------------------------------------------

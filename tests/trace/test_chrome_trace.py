@@ -17,10 +17,7 @@ from hypothesis import strategies as st
 from camshaft import Engine, Events, Loop, Phase, Trace, record
 from camshaft.spans import spans
 from camshaft.testing import Scenario, illegal_traces, loops, scenarios, traces
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
+from support.steps import fires, nothing
 
 
 def exported(trace: Trace) -> list[dict[str, Any]]:
@@ -46,14 +43,6 @@ def shown(events: list[dict[str, Any]]) -> list[str]:
         for one in events
         if one["ph"] != "M"
     ]
-
-
-def fires(*keys):
-    def step(engine, batch):
-        for key in keys:
-            engine.fire_event(key)
-
-    return step
 
 
 def recorded(engine: Engine, data: Any = (1,), **limits: Any) -> Trace:

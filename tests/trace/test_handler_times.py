@@ -19,10 +19,7 @@ from hypothesis import strategies as st
 import camshaft
 from camshaft import Engine, EventOrderError, Events, HandlerTime, Trace, TraceError, record
 from camshaft.testing import Reporter, loops, scenarios
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
+from support.steps import nothing
 
 
 def log(engine):

@@ -11,10 +11,7 @@ from hypothesis import given
 from camshaft import DATA, Engine, Events, Loop, Mark, Phase, Trace, event, every, record
 from camshaft.spans import Span, span_events, spans
 from camshaft.testing import Scenario, loops, scenarios
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
+from support.steps import fires, nothing
 
 
 def record_run(engine, data=(1, 2), **limits):
@@ -205,14 +202,6 @@ def test_what_is_cut_by_the_end_of_the_trace_holds_the_nested_runs():
 
 
 # -- custom states ----------------------------------------------------------------------------------------------------
-
-
-def fires(*keys):
-    def step(engine, batch):
-        for key in keys:
-            engine.fire_event(key)
-
-    return step
 
 
 PAIRS = ("a_started", "a_completed", "c_started", "c_completed", "b")

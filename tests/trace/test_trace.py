@@ -10,12 +10,9 @@ import pytest
 from camshaft import DATA, Engine, EventOrderError, Events, Loop, Mark, Phase, Trace, TraceError, event, every, record
 from camshaft.testing import Reporter
 from support import path_of
+from support.steps import nothing
 
 HERE = path_of(__file__)
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
 
 
 def make_pair():

@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from camshaft import DATA, Engine, EventOrderError, Events, Loop, Mark, Phase, Trace, Violation, event, every, record
 from camshaft.spans import spans
 from camshaft.testing import Scenario, illegal_traces, loops, scenarios, traces
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
+from support.steps import nothing
 
 
 def first_error(trace: Trace) -> str | None:

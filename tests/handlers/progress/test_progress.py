@@ -33,6 +33,7 @@ from camshaft import (
 )
 from camshaft.handlers import ProgressBar
 from camshaft.metrics import Accuracy
+from support.steps import echo
 
 PRELUDE = """
 import logging, os, signal, sys, time, warnings
@@ -121,11 +122,6 @@ def log():
             ]
 
     return Log()
-
-
-def count(engine, batch):
-    """A step whose output is its batch."""
-    return batch
 
 
 # -- in a terminal --------------------------------------------------------------------------------------------------
@@ -398,14 +394,14 @@ def test_a_log_file_gets_one_plain_line_when_a_bar_closes_even_with_colours_forc
 
 def test_nothing_is_written_to_a_log_where_bars_shall_not_persist(log):
     log.bar.persist = False
-    engine = Engine(count)
+    engine = Engine(echo)
     log.bar.attach(engine)
     engine.run([1, 2], max_epochs=3)
     assert log.lines == []
 
 
 def test_a_line_is_not_wrapped_and_stands_beside_messages(log):
-    engine = Engine(count, name="trainer")
+    engine = Engine(echo, name="trainer")
     log.bar.attach(engine, output_transform=lambda output: {f"a long name {i}": output for i in range(20)})
     engine.add_event_handler(Events.COMPLETED, lambda: log.bar.log_message("[b]all done[/b] :smile: " + "x" * 100))
     engine.run([1])
@@ -416,7 +412,7 @@ def test_a_line_is_not_wrapped_and_stands_beside_messages(log):
 
 def test_data_of_unknown_length_is_counted_until_the_first_epoch_tells(log):
     seen = []
-    engine = Engine(count, name="trainer")
+    engine = Engine(echo, name="trainer")
     log.bar.attach(engine)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: seen.append(e.state.epoch_length))
 
@@ -461,7 +457,7 @@ def test_a_bar_follows_what_it_is_attached_to(log, options, limits, expected):
 
 
 def test_an_iteration_that_is_skipped_counts(log):
-    engine = Engine(count, name="trainer")
+    engine = Engine(echo, name="trainer")
     log.bar.attach(engine, output_transform=lambda output: output + 1)  # which the skipped one does not have
     engine.add_event_handler(Events.ITERATION_STARTED(once=[2, 4]), lambda e: e.skip_iteration())
     engine.run(range(4))
@@ -491,7 +487,7 @@ def test_loops_of_other_names_have_bars(log):
 
 
 def test_folds_multiply(log):
-    folds = Loop("FOLD", Loop("EPOCH", Loop("ITERATION", Phase("STEP_UP", count), over=DATA), times=2), times=3)
+    folds = Loop("FOLD", Loop("EPOCH", Loop("ITERATION", Phase("STEP_UP", echo), over=DATA), times=2), times=3)
     engine = Engine(folds, name="trainer")
     log.bar.attach(engine, closing_event_name="fold_completed")
     log.bar.attach(engine, closing_event_name=Events.COMPLETED)
@@ -505,7 +501,7 @@ def test_folds_multiply(log):
 
 
 def test_a_loop_over_data_alone_has_a_bar(log):
-    engine = Engine(Loop("ITERATION", Phase("STEP_UP", count), over=DATA), name="reader")
+    engine = Engine(Loop("ITERATION", Phase("STEP_UP", echo), over=DATA), name="reader")
     log.bar.attach(engine)
     engine.run(range(5), max_iters=5)
     assert log.lines == ["reader iteration  5/5  100%"]
@@ -513,11 +509,11 @@ def test_a_loop_over_data_alone_has_a_bar(log):
 
 def test_a_run_that_is_restored_in_mid_epoch_shows_the_position_it_was_saved_at(log):
     saved = []
-    first = Engine(count)
+    first = Engine(echo)
     first.add_event_handler(Events.ITERATION_COMPLETED(once=7), lambda e: saved.append(e.state_dict()) or e.terminate())
     first.add_event_handler(Events.ITERATION_COMPLETED(once=3), first.terminate_epoch)  # epochs of 3, 5, 5
     first.run(range(5), max_epochs=3)
-    second = Engine(count, name="trainer")
+    second = Engine(echo, name="trainer")
     second.load_state_dict(saved[0])
     log.bar.attach(second)
     log.bar.attach(second, closing_event_name=Events.COMPLETED)
@@ -527,7 +523,7 @@ def test_a_run_that_is_restored_in_mid_epoch_shows_the_position_it_was_saved_at(
 
 
 def test_a_bar_that_is_attached_in_mid_epoch_finds_its_position(log):
-    engine = Engine(count, name="trainer")
+    engine = Engine(echo, name="trainer")
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=8), lambda e: log.bar.attach(e))
     engine.run(range(5), max_epochs=2)
     assert log.lines == ["trainer epoch 2/2  5/5  100%"]
@@ -538,7 +534,7 @@ def test_a_bar_that_is_attached_in_mid_epoch_finds_its_position(log):
 
 def act_at(event, call):
     """An engine of two phases that does something once, in the fourth iteration."""
-    phases = [Phase("HALF", lambda engine, batch: "half"), Phase("WHOLE", count)]
+    phases = [Phase("HALF", lambda engine, batch: "half"), Phase("WHOLE", echo)]
     engine = Engine(phases, name="trainer")
     engine.add_event_handler(event, lambda e: call(e) if e.state.iteration == 4 else None)
     return engine
@@ -576,7 +572,7 @@ def test_the_last_line_of_a_bar_that_closes_early_has_what_is_over_and_its_value
 
 @pytest.mark.parametrize("how", ["terminate", "interrupt"])
 def test_an_epoch_that_was_not_completed_does_not_count(log, how):
-    engine = Engine(count, name="trainer")
+    engine = Engine(echo, name="trainer")
     log.bar.attach(engine, event_name=Events.EPOCH_COMPLETED)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=7), getattr(engine, how))
     engine.run(range(5), max_epochs=3)
@@ -588,10 +584,10 @@ def test_an_epoch_that_was_not_completed_does_not_count(log, how):
 
 def test_neither_does_one_in_which_a_run_was_restored_and_ended_again(log):
     saved = []
-    first = Engine(count)
+    first = Engine(echo)
     first.add_event_handler(Events.ITERATION_COMPLETED(once=7), lambda e: saved.append(e.state_dict()))
     first.run(range(5), max_epochs=3)
-    second = Engine(count, name="trainer")
+    second = Engine(echo, name="trainer")
     second.load_state_dict(saved[0])
     log.bar.attach(second, event_name=Events.EPOCH_COMPLETED)
     second.add_event_handler(Events.ITERATION_COMPLETED(once=8), second.terminate)
@@ -671,7 +667,7 @@ def test_metrics_output_and_attributes_of_a_real_training_stand_beside_the_bar(l
 
 
 def test_a_name_that_is_not_there_is_one_warning_at_the_end_of_the_first_epoch(log):
-    engine = Engine(count, name="trainer")
+    engine = Engine(echo, name="trainer")
     log.bar.attach(engine, metric_names=["los"], state_attributes=["rate"])
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(loss=1))
     with pytest.warns(UserWarning) as caught:
@@ -683,14 +679,14 @@ def test_a_name_that_is_not_there_is_one_warning_at_the_end_of_the_first_epoch(l
 
 def test_values_are_read_when_the_bar_is_drawn_and_not_at_each_iteration(log):
     reads = []
-    engine = Engine(count)
+    engine = Engine(echo)
     log.bar.attach(engine, output_transform=reads.append)
     engine.run(range(20_000))
     assert 1 <= len(reads) < 2_000
 
 
 def test_a_transform_that_fails_fails_the_run_and_closes_the_bar(log):
-    engine = Engine(count, name="trainer")
+    engine = Engine(echo, name="trainer")
     log.bar.attach(engine, output_transform=lambda output: output["loss"])
     with pytest.raises(TypeError):
         engine.run([1, 2])
@@ -744,7 +740,7 @@ def test_no_output_and_no_engine_is_kept_alive(log):
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_attached(arguments, error, message):
-    engine = Engine(count, name="trainer")
+    engine = Engine(echo, name="trainer")
     with pytest.raises(error, match=message):
         ProgressBar().attach(engine, **arguments)
     assert not any(engine.handlers(key) for key in engine.loop.event_keys)
@@ -762,7 +758,7 @@ def test_only_an_engine_can_have_a_bar():
 
 
 def test_handlers_are_listed_under_the_name_of_the_bar():
-    engine = Engine(count)
+    engine = Engine(echo)
     ProgressBar().attach(engine)
     names = [handler.name for handler in engine.handlers(Events.EPOCH_COMPLETED)]
     assert names == ["ProgressBar.fill", "ProgressBar.finish"]

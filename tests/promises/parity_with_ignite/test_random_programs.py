@@ -34,6 +34,7 @@ from camshaft.machine import EventOrderError
 from camshaft.registration import register
 from camshaft.testing import Batches, Call, Data, Fires, PlantedError, Play, Scenario, reporting
 from camshaft.trace import RunRecord, Trace, TraceEvent
+from support.steps import fires, nothing
 
 FREES = (
     Free("X", "x_started", "x_completed", "ITERATION"),
@@ -81,10 +82,6 @@ def make_ours(loop: Loop, name: str) -> Engine:
     if "y" in loop.event_keys:
         engine.register_events(*COUNTED_BY, event_to_attr=COUNTED_BY)
     return engine
-
-
-def nothing(engine: Any, batch: Any) -> None:
-    """A step that does nothing."""
 
 
 class Endless(RuntimeError):
@@ -1899,14 +1896,6 @@ def test_an_engine_that_catches_that_it_runs_already_goes_on():
 
 
 # -- custom events
-
-
-def fires(*keys: str) -> Callable[[Any, Any], None]:
-    def step(engine, batch):
-        for key in keys:
-            engine.fire_event(key)
-
-    return step
 
 
 @pytest.mark.parametrize(

@@ -16,18 +16,7 @@ from camshaft.events import event_name
 from camshaft.spans import span_events, spans
 from camshaft.testing import Scenario, loops, scenarios
 from camshaft.testing.pattern import PatternError, check
-
-
-def nothing(engine, batch):
-    """A step that does nothing."""
-
-
-def fires(*keys):
-    def step(engine, batch):
-        for key in keys:
-            engine.fire_event(key)
-
-    return step
+from support.steps import fires, nothing
 
 
 def matches(trace, pattern, strict=False, indices=None):
