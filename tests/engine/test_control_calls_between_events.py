@@ -1,5 +1,7 @@
 """Control calls from a user's code that runs between two events: conditions, elements of a loop, data as it ends."""
 
+from __future__ import annotations
+
 import pytest
 
 from camshaft import DATA, Engine, EventOrderError, Loop, Phase, State, every, record
@@ -293,3 +295,18 @@ def test_max_iters_leaves_the_number_of_times_as_it_is():
     engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("ACT"), over=DATA), times=3))
     engine.add_event_handler("epoch_started", lambda engine: engine.terminate_epoch())
     assert events_of(engine, [1, 2], max_iters=4).count("epoch_started") == 3
+
+
+def test_an_interrupt_from_data_as_it_ends_can_be_recorded():
+    engine = Engine(nothing)
+
+    class Data:
+        def __iter__(self):
+            yield from (1, 2)
+            engine.interrupt()
+
+    engine.run(Data())
+    with record() as trace:
+        engine.run()
+    trace.assert_legal()
+    assert engine.state.iteration == 2

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import json
-import math
 import time
 import weakref
 from collections import Counter
@@ -17,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import camshaft
-from camshaft import Engine, EventOrderError, Events, HandlerTime, Trace, TraceError, record
+from camshaft import Engine, EventOrderError, Events, HandlerTime, record
 from camshaft.testing import Reporter, loops, scenarios
 from support.steps import nothing
 
@@ -39,7 +37,7 @@ def check_sums(trace):
         assert one.mean == one.total / one.count
 
 
-# -- what is measured -------------------------------------------------------------------------------------------------
+# -- what is measured --------------------------------------------------------------------------------------------------
 
 
 def test_calls_are_counted_by_engine_event_and_handler_in_the_order_of_the_first_call():
@@ -159,9 +157,6 @@ def test_what_the_engine_does_itself_is_no_handler():
     assert counts_of(trace) == {("engine", "a", "log"): 2}
 
 
-# -- names ------------------------------------------------------------------------------------------------------------
-
-
 class Saver:
     """A handler with a state."""
 
@@ -193,6 +188,9 @@ def with_tag(tag, engine):
 @functools.lru_cache
 def cached():
     """A handler that is no function."""
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -236,7 +234,7 @@ def test_a_class_inside_of_a_function_has_a_readable_name():
     assert [one.handler for one in trace.handler_times] == ["Inner", f"{here}.Inner.method", f"{here}.<lambda>"]
 
 
-# -- what raises, comes and goes --------------------------------------------------------------------------------------
+# -- what raises, comes and goes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration])
@@ -327,7 +325,7 @@ def test_a_run_that_pauses_goes_on_being_measured():
     assert [one.count for one in stepped.handler_times] == [3, 1, 1]
 
 
-# -- when it is measured ----------------------------------------------------------------------------------------------
+# -- when it is measured -----------------------------------------------------------------------------------------------
 
 
 def test_without_the_option_nothing_is_measured_and_handlers_are_called_as_ever():
@@ -485,92 +483,6 @@ def test_the_option_has_a_name():
     assert "HandlerTime" in camshaft.__all__
 
 
-# -- files ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def saved(tmp_path):
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
-    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2])
-    evaluator.add_event_handler(Events.ITERATION_COMPLETED, log)
-    with record(handler_times=True) as trace:
-        trainer.run([1, 2], max_epochs=2)
-    path = tmp_path / "run.jsonl"
-    trace.save(path)
-    return trace, path
-
-
-def test_times_survive_a_file(saved, tmp_path):
-    trace, path = saved
-    read = Trace.load(path)
-    assert read.handler_times == trace.handler_times
-    assert [one.mean for one in read.handler_times] == [one.mean for one in trace.handler_times]
-    read.assert_legal()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[-1] == {"end": len(trace)}
-    assert all("handler" in line for line in lines[-3:-1])
-    read.save(tmp_path / "again.jsonl")
-    assert (tmp_path / "again.jsonl").read_bytes() == path.read_bytes()
-
-
-def test_a_file_without_times_has_none(saved):
-    trace, path = saved
-    lines = [line for line in path.read_text().splitlines() if not line.startswith('{"handler"')]
-    assert len(lines) == len(path.read_text().splitlines()) - 2
-    path.write_text("\n".join(lines) + "\n")
-    assert Trace.load(path) == trace
-    assert Trace.load(path).handler_times == []
-
-
-GOOD = {"engine": "trainer", "event": "started", "handler": "log", "count": 2, "total": 0.5, "maximum": 0.25}
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        None,
-        [],
-        "log",
-        {},
-        {key: value for key, value in GOOD.items() if key != "maximum"},
-        GOOD | {"unknown": 1},
-        GOOD | {"engine": None},
-        GOOD | {"event": 1},
-        GOOD | {"handler": ["log"]},
-        GOOD | {"count": 0},
-        GOOD | {"count": -1},
-        GOOD | {"count": 1.5},
-        GOOD | {"count": True},
-        GOOD | {"total": "0.5"},
-        GOOD | {"total": -0.5, "maximum": -0.5},
-        GOOD | {"total": math.nan},
-        GOOD | {"total": math.inf, "maximum": math.inf},
-        GOOD | {"maximum": None},
-        GOOD | {"maximum": 0.75},
-        GOOD | {"maximum": math.nan},
-    ],
-)
-def test_a_damaged_time_is_one_clear_error(saved, fields):
-    _, path = saved
-    *lines, end = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, json.dumps({"handler": GOOD}), end]) + "\n")
-    assert attrs.asdict(Trace.load(path).handler_times[-1]) == GOOD
-    path.write_text("\n".join([*lines, json.dumps({"handler": fields}), end]) + "\n")
-    with pytest.raises(TraceError, match=rf"line {len(lines) + 1} is damaged or cut short.*record the trace again"):
-        Trace.load(path)
-
-
-def test_a_file_that_is_cut_short_in_its_times_is_an_error(saved):
-    _, path = saved
-    text = path.read_text()
-    for length in range(text.index('{"handler"'), len(text) - 1):
-        path.write_text(text[:length])
-        with pytest.raises(TraceError, match="record the trace again"):
-            Trace.load(path)
-
-
-# -- whatever runs ----------------------------------------------------------------------------------------------------
-
 EVENTS = [
     Events.STARTED,
     Events.EPOCH_STARTED,
@@ -674,6 +586,9 @@ def played(planned, recorders):
 def told(trace):
     """What a trace says of order."""
     return [(event.engine, event.event, event.count, event.depth) for event in trace]
+
+
+# -- whatever runs -----------------------------------------------------------------------------------------------------
 
 
 @given(plans)
