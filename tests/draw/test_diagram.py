@@ -12,37 +12,14 @@ from hypothesis import settings
 from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase
 from camshaft.draw.diagram import WRITERS
 from camshaft.draw.svg import DARK, LIGHT
+from support.diagrams import log, make, step, words
 from support.drawn import check_readable
 
 NASTY = 'a "quoted" <script>alert(1)</script> & \n more\\; #x: [*] --> b'
 few = settings(max_examples=settings.default.max_examples // 10)
 
 
-def step(engine, batch):
-    engine.fire_event(BackpropEvents.BACKWARD_STARTED)
-    engine.fire_event(BackpropEvents.BACKWARD_COMPLETED)
-    engine.fire_event(BackpropEvents.OPTIM_STEP_COMPLETED)
-    return batch
-
-
-def make():
-    trainer = Engine(step, name="trainer")
-    trainer.register_events(
-        BackpropEvents.BACKWARD_STARTED, BackpropEvents.BACKWARD_COMPLETED, BackpropEvents.OPTIM_STEP_COMPLETED
-    )
-    return trainer
-
-
-def log(engine):
-    """A handler."""
-
-
-def words(diagram):
-    """All texts of a picture."""
-    return [element.text for element in ET.fromstring(diagram.svg()).iter("{http://www.w3.org/2000/svg}text")]
-
-
-# -- formats ----------------------------------------------------------------------------------------------------------
+# -- formats -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", WRITERS)
@@ -121,15 +98,7 @@ def test_any_text_is_shown_as_text(page, mermaid, graphviz, level, control):
     assert f"│ {shown}" in diagram.text()
 
 
-# -- what is shown ----------------------------------------------------------------------------------------------------
-
-
-def test_the_overview_has_the_states_that_everyone_knows():
-    shown = words(make().diagram())
-    known = ["STARTED", "EPOCH", "ITERATION", "BACKWARD", "OPTIM_STEP", "COMPLETED"]
-    assert set(known) <= set(shown)
-    assert "GET_BATCH" not in shown
-    assert "GET_BATCH" in words(make().diagram("full"))
+# -- what is shown -----------------------------------------------------------------------------------------------------
 
 
 def test_each_repetition_tells_its_counter_and_condition():
@@ -192,24 +161,6 @@ def test_where_the_engine_stands_is_marked():
 
 def marked(diagram):
     return [element.label for element in diagram.chart.elements() if element.is_current]
-
-
-def test_two_hundred_states_are_folded():
-    loop = Loop("EPOCH", Loop("ITERATION", *[Phase(f"P{number}") for number in range(200)], over=DATA))
-    shown = words(loop.diagram())
-    assert {"P0", "P199", "189 more", "P8 … P196"} <= set(shown)
-    assert "P100" not in shown
-    assert "P100" in words(loop.diagram("full"))
-
-
-def test_a_deep_nesting_is_folded():
-    loop = Loop("L12", Phase("A"), times=2)
-    for depth in range(11, -1, -1):
-        loop = Loop(f"L{depth}", loop, times=2)
-    shown = words(loop.diagram())
-    assert "L5" in shown
-    assert "L8" not in shown
-    assert any("states" in word for word in shown)
 
 
 # -- readable anywhere -------------------------------------------------------------------------------------------------

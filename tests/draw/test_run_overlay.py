@@ -11,43 +11,9 @@ from hypothesis import strategies as st
 from camshaft import BackpropEvents, Engine, Events, Phase, Trace, record
 from camshaft.testing import loops, scenarios
 from support.drawn import check_readable
+from support.overlays import fired, make, noop, shares, step, visits
 
 few = settings(max_examples=settings.default.max_examples // 10)
-CUSTOM = (BackpropEvents.BACKWARD_STARTED, BackpropEvents.BACKWARD_COMPLETED, BackpropEvents.OPTIM_STEP_COMPLETED)
-
-
-def step(engine, batch):
-    for event in CUSTOM:
-        engine.fire_event(event)
-    return batch
-
-
-def noop(engine, batch):
-    """A step that does nothing."""
-
-
-def make(name="trainer"):
-    trainer = Engine(step, name=name)
-    trainer.register_events(*CUSTOM)
-    return trainer
-
-
-def visits(diagram):
-    return {element.label: element.visits for element in diagram.chart.elements() if element.visits is not None}
-
-
-def shares(diagram):
-    return {element.label: element.share for element in diagram.chart.elements() if element.share is not None}
-
-
-def fired(diagram):
-    """How often each event was fired, by the edges that carry it."""
-    found = {}
-    for edge in diagram.chart.edges:
-        for event in edge.fired:
-            number = edge.counts.get(event, 0) if edge.events else edge.count
-            found[event] = found.get(event, 0) + number
-    return found
 
 
 def test_a_trace_gives_counts_and_shares():
@@ -83,52 +49,6 @@ def test_a_trace_gives_counts_and_shares():
     assert trace.diagram("evaluator").chart.name == "evaluator"
 
 
-def test_the_order_of_an_opaque_step_is_observed():
-    trainer = make()
-    with record() as trace:
-        trainer.run([1, 2])
-    chart = trace.diagram().chart
-    observed = [(edge.source, edge.event, edge.target, edge.count) for edge in chart.edges if edge.kind == "observed"]
-    assert observed == [
-        ("begin of custom states in ITERATION", "backward_started", "in BACKWARD", 2),
-        ("in BACKWARD", "backward_completed", "after BACKWARD", 2),
-        ("after BACKWARD", "optim_step_completed", "in OPTIM_STEP", 2),
-        ("in OPTIM_STEP", None, "end of custom states in ITERATION", 2),
-    ]
-    assert 'class="wire observed"' in trace.diagram().svg()
-    assert 'class="wire observed"' not in trainer.diagram().svg()
-
-
-def test_an_order_that_varies_is_counted_way_by_way():
-    def vary(engine, batch):
-        if engine.state.iteration % 2:
-            engine.fire_event("a")
-        if engine.state.iteration % 4:
-            engine.fire_event("b")
-
-    trainer = Engine(vary, name="trainer")
-    trainer.register_events("a", "b")
-    with record() as trace:
-        trainer.run(range(8))
-    chart = trace.diagram().chart
-    begin, end = (f"{part} of custom states in ITERATION" for part in ("begin", "end"))
-    ways = {}
-    for edge in chart.edges:
-        source = edge.source.partition(", choice")[0]
-        if edge.kind == "observed" and ", choice" not in edge.target:
-            ways[source, edge.target] = edge.count
-    assert ways == {(begin, "in A"): 4, ("in A", "in B"): 4, ("in B", end): 6, (begin, "in B"): 2, (begin, end): 2}
-
-
-def test_an_engine_that_a_handler_runs_is_observed():
-    trainer, evaluator = make(), Engine(lambda engine, batch: batch, name="evaluator")
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([1]))
-    with record() as trace:
-        trainer.run([1, 2], max_epochs=3)
-    node = next(node for node in trace.diagram().chart.nodes if node.kind == "nested")
-    assert (node.label, node.visits, node.is_observed) == ("evaluator", 3, True)
-
-
 def test_an_engine_that_was_not_recorded_is_refused():
     with record() as trace:
         make().run([1])
@@ -140,7 +60,7 @@ def test_an_engine_that_was_not_recorded_is_refused():
         trace.diagram()
 
 
-# -- any run ----------------------------------------------------------------------------------------------------------
+# -- any run -----------------------------------------------------------------------------------------------------------
 
 
 @few
@@ -187,64 +107,7 @@ def test_handlers_and_engines_at_any_event_can_be_read_by_name(*_):
     """A handler."""
 
 
-# -- engines that run inside ------------------------------------------------------------------------------------------
-
-
-def test_one_engine_nested_several_times_at_one_event():
-    trainer, inner = make(), Engine(noop, name="evaluator")
-    for data in ([1], [1, 2], [1, 2, 3]):
-        trainer.nest(inner, on=Events.EPOCH_COMPLETED, data=data)
-    with record() as trace:
-        trainer.run([1], max_epochs=2)
-    nodes = [node for node in trace.diagram().chart.nodes if node.runs]
-    assert [node.visits for node in nodes] == [2, 2, 2]
-
-
-def test_each_filter_has_its_own_count():
-    trainer, inner = make(), Engine(noop, name="evaluator")
-    for n in (2, 3):
-        trainer.nest(inner, on=Events.EPOCH_COMPLETED(every=n), data=[1])
-    with record() as trace:
-        trainer.run([1], max_epochs=6)
-    assert visits(trace.diagram())["evaluator(every=2)"] == 3
-    assert visits(trace.diagram())["evaluator(every=3)"] == 2
-
-
-def test_what_a_handler_runs_beside_a_declared_engine_is_told_apart():
-    trainer, inner = make(), Engine(noop, name="evaluator")
-    trainer.nest(inner, on=Events.EPOCH_COMPLETED(once=1), data=[1])
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: inner.run([1]))
-    with record() as trace:
-        trainer.run([1], max_epochs=3)
-    nodes = [(node.label, node.visits, node.is_observed) for node in trace.diagram().chart.nodes if node.runs]
-    assert nodes == [("evaluator(once=1)", 1, False), ("evaluator", 3, True)]
-
-
-@pytest.mark.parametrize("event", CUSTOM)
-def test_engines_at_custom_events_are_counted_in_the_observed_order(event):
-    trainer, declared, by_hand = make(), Engine(noop, name="declared"), Engine(noop, name="by hand")
-    trainer.nest(declared, on=event, data=[1])
-    trainer.add_event_handler(event, lambda: by_hand.run([1]))
-    with record() as trace:
-        trainer.run([1, 2, 3])
-    chart = trace.diagram().chart
-    assert [(node.label, node.visits) for node in chart.nodes if node.runs] == [("declared", 3), ("by hand", 3)]
-    assert fired(trace.diagram())[event.value] == 3
-    assert visits(trace.diagram())["BACKWARD"] == 3
-    reached = {edge.target for edge in chart.edges}
-    assert all(node.id in reached for node in chart.nodes if node.runs)
-
-
-@pytest.mark.parametrize("event", list(Events))
-def test_an_engine_at_any_event_is_shown_or_mentioned(event):
-    for level in ("overview", "full"):
-        for control in (False, True):
-            trainer = make()
-            trainer.nest(Engine(noop, name="evaluator"), on=event, data=[1])
-            assert "▸ evaluator" in trainer.diagram(level, control=control).text()
-
-
-# -- time -------------------------------------------------------------------------------------------------------------
+# -- time --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_pause_is_nobodys_time():
@@ -285,7 +148,7 @@ def test_a_custom_state_that_stays_open_has_the_time():
     assert shares(trace.diagram())["A"] > 0.5
 
 
-# -- control ----------------------------------------------------------------------------------------------------------
+# -- control -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_collapsed_edge_tells_its_events_apart():

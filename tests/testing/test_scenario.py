@@ -1,4 +1,4 @@
-"""Random loops, scenarios and traces are what they are said to be, and print as programs that do the same."""
+"""Scenarios: they play the same each time, and print as programs that do the same."""
 
 from __future__ import annotations
 
@@ -6,34 +6,11 @@ import re
 import warnings
 
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import given
 
-import camshaft
-import camshaft.testing
-from camshaft import DATA, Engine, EventOrderError, Loop, Phase, Step, event, every
-from camshaft.testing import (
-    Call,
-    Data,
-    Fires,
-    Nth,
-    PlantedError,
-    Scenario,
-    gives,
-    illegal_traces,
-    loops,
-    nothing,
-    scenarios,
-    traces,
-)
-
-NAMES = {name: getattr(camshaft, name) for name in camshaft.__all__}
-NAMES |= {name: getattr(camshaft.testing, name) for name in camshaft.testing.__all__}
-STANDARD = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", gives), Phase("OPTIM_STEP", when=every(2)), over=DATA))
-
-
-@given(loops())
-def test_a_loop_is_shown_as_the_python_that_declares_it(loop):
-    assert eval(repr(loop), NAMES) == loop
+from camshaft import DATA, Engine, Loop, Phase, Step, event
+from camshaft.testing import Call, Data, Fires, Nth, PlantedError, Scenario, gives, loops, nothing, scenarios
+from support.declared import NAMES, STANDARD
 
 
 @given(scenarios(loops(), max_calls=3, evaluators=loops()))
@@ -63,42 +40,6 @@ def test_a_scenario_plays_the_same_each_time(scenario):
     first, second = scenario.play(), scenario.play()
     assert first.trace == second.trace
     assert (first.heard, first.worked, repr(first.error)) == (second.heard, second.worked, repr(second.error))
-
-
-@given(traces(loops()))
-def test_random_traces_are_legal(trace):
-    trace.assert_legal()
-
-
-@given(illegal_traces(loops()))
-def test_illegal_traces_are_not_legal(trace):
-    with pytest.raises(EventOrderError):
-        trace.assert_legal()
-
-
-@pytest.mark.parametrize("event", ["optim_step_completed", "terminate", "exception_raised", "iteration_skipped"])
-def test_random_traces_reach_whatever_a_loop_can_fire(event):
-    find(traces(STANDARD), lambda trace: any(one.event == event for one in trace), settings=settings(max_examples=3000))
-
-
-def test_a_found_failure_shrinks_to_a_few_lines():
-    """A loop whose output is wrong from the third iteration on, as soon as anything is skipped."""
-    loop = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
-
-    @settings(max_examples=2000, database=None, derandomize=True, report_multiple_bugs=False)
-    @given(scenarios(loop))
-    def few_iterations(scenario):
-        assert scenario.play().engine.state.iteration < 3
-
-    with pytest.raises(AssertionError) as caught:
-        few_iterations()
-    program = caught.value.__notes__[0]
-    assert program.splitlines()[-4:] == [
-        'trainer = Engine(Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA)), \'trainer\')',
-        "with record() as trace:",
-        "    trainer.run([0, 1, 2])",
-        "trace.assert_legal()",
-    ]
 
 
 def test_a_fault_inside_a_phase_is_part_of_the_program():

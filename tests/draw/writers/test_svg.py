@@ -1,14 +1,12 @@
-"""The drawn pictures, as a browser, Mermaid and Graphviz show them: they say what the machine says, and can be read."""
+"""The drawn pictures, as a browser shows them: they say what the machine says, and can be read."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
 
-from browser import overlaps
 from camshaft.testing import loops
 from support.drawn import check_readable, seen_in
-from support.drawn_elsewhere import seen_by_graphviz, seen_by_mermaid
 from support.loops import LOOPS
 from support.picture import differences, frees, frees_of
 
@@ -37,32 +35,3 @@ def test_the_picture_of_any_loop_is_its_machine(page, loop):
 def test_the_overview_of_any_loop_can_be_read(page, loop):
     page.show(loop.diagram().svg(), width=1400)
     check_readable(page)
-
-
-@pytest.mark.parametrize("name", LOOPS)
-def test_mermaid_reads_the_machine(page, mermaid, name):
-    text = LOOPS[name].diagram("full", control=True).mermaid()
-    seen = seen_by_mermaid(mermaid.read(text))
-    assert not differences(seen, LOOPS[name])
-    assert frees(seen) == frees_of(LOOPS[name])
-    page.show(f"<body>{mermaid.render(LOOPS[name].diagram('full').mermaid())}</body>", width=1400)
-    assert not page.errors
-    assert not overlaps(page.geometry().texts)
-
-
-@few
-@given(loop=loops())
-def test_mermaid_reads_the_machine_of_any_loop(mermaid, loop):
-    text = loop.diagram("full", control=True).mermaid()
-    seen = seen_by_mermaid(mermaid.read(text))
-    assert not differences(seen, loop)
-    assert frees(seen) == frees_of(loop)
-    mermaid.render(text)
-
-
-@few
-@given(loop=loops())
-def test_graphviz_reads_the_machine_of_any_loop(graphviz, loop):
-    seen = seen_by_graphviz(graphviz(loop.diagram("full", control=True).dot()))
-    assert not differences(seen, loop)
-    assert frees(seen) == frees_of(loop)
