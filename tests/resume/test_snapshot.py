@@ -1,6 +1,5 @@
 """Resumed equals uninterrupted: weights, states, metrics, batches and events, whatever was going on, bit for bit."""
 
-import copy
 import random
 from typing import NamedTuple
 
@@ -10,205 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from camshaft import (
-    BackpropEvents,
-    Engine,
-    Events,
-    Loop,
-    Phase,
-    Snapshot,
-    create_supervised_evaluator,
-    create_supervised_trainer,
-    event,
-    record,
-    supervised_loop,
-)
-from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
-from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
-from camshaft.storage import StorageError, load
-from support.learning import Unsized, batches, classifier, dataset, same, sgd
-
-criterion = nn.CrossEntropyLoss()
-
-
-class Noisy(Dataset):
-    """Adds noise of every process-wide generator to what it gives."""
-
-    def __init__(self, inner):
-        self.inner = inner
-
-    def __len__(self):
-        return len(self.inner)
-
-    def __getitem__(self, index):
-        x, y = self.inner[index]
-        return x + torch.rand(()) + random.random() + float(np.random.rand()), y
-
-
-class Stream(IterableDataset):
-    """The samples one by one, noisy, in shares of the workers."""
-
-    def __init__(self, inner):
-        self.inner = Noisy(inner)
-
-    def __iter__(self):
-        info = torch.utils.data.get_worker_info()
-        first, step = (0, 1) if info is None else (info.id, info.num_workers)
-        for index in range(first, len(self.inner), step):
-            yield self.inner[index]
-
-
-class Batched(torch.utils.data.Sampler):
-    """Gives the indices of whole batches, so that the loader makes none."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def __iter__(self):
-        yield from torch.randperm(len(self.data)).split(8)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-LOADERS = {
-    "in order": lambda: DataLoader(dataset(), batch_size=8),
-    "shuffled": lambda: DataLoader(dataset(), batch_size=8, shuffle=True),
-    "generator": lambda: DataLoader(dataset(), batch_size=8, shuffle=True, generator=generator()),
-    "with replacement": lambda: DataLoader(
-        dataset(), 8, sampler=torch.utils.data.RandomSampler(dataset(), replacement=True, generator=generator())
-    ),
-    "batches are samples": lambda: DataLoader(dataset(), batch_size=None, sampler=Batched(dataset())),
-    "noisy": lambda: DataLoader(Noisy(dataset()), batch_size=8, shuffle=True),
-    "list": lambda: list(DataLoader(dataset(), batch_size=8)),
-    "unknown length": lambda: Unsized(DataLoader(dataset(), batch_size=8, shuffle=True)),
-    "stream": lambda: DataLoader(Stream(dataset()), batch_size=8),
-}
-WITH_WORKERS = {
-    "two workers": lambda: DataLoader(dataset(), batch_size=8, shuffle=True, num_workers=2),
-    "two workers, noisy": lambda: DataLoader(Noisy(dataset()), batch_size=8, shuffle=True, num_workers=2),
-    "two workers, generator": lambda: DataLoader(
-        Noisy(dataset()), batch_size=8, shuffle=True, num_workers=2, generator=generator()
-    ),
-    "two workers, stream": lambda: DataLoader(Stream(dataset()), batch_size=5, num_workers=2),
-}
-
-
-class Training:
-    """A training with everything that has a state, and what it did."""
-
-    def __init__(self, folder, load=LOADERS["shuffled"], steps=2, **options):
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)
-        self.model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
-        self.scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3)
-        self.trainer = create_supervised_trainer(
-            self.model, self.optimizer, criterion, gradient_accumulation_steps=steps, scaler=self.scaler, **options
-        )
-        self.ema = EMA(self.model, 0.9)
-        self.data = load()
-        trainer = self.trainer
-        self.schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 30))
-        trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, self.ema)
-        trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, self.schedule)
-        RunningAverage().attach(trainer, "loss")
-        Loss(lambda a, b: a).attach(trainer, "mean", lambda loss: (torch.tensor(loss), [0]), RUNNING_EPOCH)
-        self.evaluator = create_supervised_evaluator(self.ema.model, {"accuracy": Accuracy(), "loss": Loss(criterion)})
-        validation = DataLoader(dataset(), batch_size=16, shuffle=True, generator=generator(7))
-        trainer.nest(self.evaluator, on=Events.EPOCH_COMPLETED, data=validation)
-        self.stopping = EarlyStopping(50, lambda engine: -engine.state.metrics["loss"], trainer)
-        self.evaluator.add_event_handler(Events.COMPLETED, self.stopping)
-        self.period = CustomPeriodicEvent(n_iterations=5)
-        self.period.attach(trainer)
-        self.seen = []
-        trainer.add_event_handler(event("optim_step_completed", every=3), self.note, "third step")
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.note, "iteration")
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.note, "epoch")
-        self.snapshot = Snapshot(trainer, folder, model=self.model, optimizer=self.optimizer, scaler=self.scaler)
-
-    def note(self, engine, what):
-        state = engine.state
-        metrics = {
-            f"{inner.name} {name}": value
-            for inner in (engine, self.evaluator)
-            for name, value in inner.state.metrics.items()
-        }
-        self.seen.append(
-            (what, state.epoch, state.iteration, state.iterations_5, state.output, torch.rand(()).item(), metrics)
-        )
-
-    def run(self, **limits):
-        with record() as trace:
-            self.trainer.run(self.data, **{"max_epochs": 3} | limits)
-        trace.assert_legal()
-        return self
-
-    def states(self):
-        objects = (self.model, self.optimizer, self.scaler, self.ema, self.schedule, self.stopping)
-        return [copy.deepcopy(obj.state_dict()) for obj in objects] + [
-            random.random(),
-            np.random.rand(),
-            torch.rand(()),
-        ]
-
-
-def equal(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
-
-
-def left_at(training, moment, at):
-    """Run until a snapshot was asked for at that moment, and leave."""
-    trainer = training.trainer
-
-    class Left(Exception):
-        pass
-
-    def leave():
-        raise Left
-
-    def ask():
-        training.snapshot()
-        write = training.snapshot._write
-
-        def write_and_leave(engine):
-            write(engine)
-            leave()
-
-        training.snapshot._write = write_and_leave
-
-    trainer.add_event_handler(event(moment, event_filter=lambda engine, count: count == at), ask)
-    with pytest.raises(Left):
-        training.run()
-    return len(training.seen)
-
-
-def check(folder, load, moment, at, **options):
-    whole = Training(folder / "whole", load, **options).run()
-    expected = whole.states()
-    left = Training(folder / "left", load, **options)
-    had = left_at(left, moment, at)
-    assert left.seen == whole.seen[:had]
-
-    torch.manual_seed(99)
-    random.seed(99)
-    resumed = Training(folder / "left", load, **options)
-    torch.manual_seed(123)
-    next(resumed.model.parameters()).data.zero_()
-    assert resumed.trainer.resume() is not None
-    resumed.run()
-    assert resumed.seen == whole.seen[had:]
-    assert equal(resumed.states(), expected)
+from camshaft import Engine, Events, Loop, Phase, Snapshot, event, record, supervised_loop
+from camshaft.storage import load
+from support.learning import Unsized, batches, classifier, same, sgd
+from support.snapshots import LOADERS, WITH_WORKERS, Training, check, criterion, generator, left_at, snapshots
 
 
 @pytest.mark.parametrize("load", LOADERS)
@@ -224,9 +29,6 @@ def test_resumed_equals_uninterrupted(tmp_path, load, moment, at):
 @pytest.mark.parametrize("at", [10, 14])
 def test_resumed_equals_uninterrupted_with_workers(tmp_path, load, at):
     check(tmp_path, WITH_WORKERS[load], "iteration_completed", at)
-
-
-# -- each part of a file is needed ------------------------------------------------------------------------------------
 
 
 def without(*path):
@@ -265,6 +67,9 @@ PARTS = {
 }
 
 
+# -- each part of a file is needed -------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_without_any_part_of_the_file_the_resumed_run_is_another_one(tmp_path, monkeypatch, part):
     load, moment, at, change = PARTS[part]
@@ -292,7 +97,7 @@ def test_every_handler_with_a_state_is_in_the_file(tmp_path, name):
     assert sorted(handlers) == sorted(training.snapshot._handlers())
 
 
-# -- where it is asked for --------------------------------------------------------------------------------------------
+# -- where it is asked for ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -349,18 +154,7 @@ def test_at_exception_raised_it_is_refused(tmp_path):
         engine.run([1])
 
 
-def test_the_newest_files_are_kept_over_restarts_too(tmp_path):
-    for restart in range(2):
-        engine = Engine(lambda engine, batch: None)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, Snapshot(engine, tmp_path, n_saved=3))
-        engine.run(range(4))
-        last = 4 * (restart + 1)
-        assert sorted(path.name for path in tmp_path.iterdir()) == [
-            f"snapshot_{number:06}_iteration_{number - 4 * restart}.pt" for number in range(last - 2, last + 1)
-        ]
-
-
-# -- loops and data of every kind -------------------------------------------------------------------------------------
+# -- loops and data of every kind --------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60)
@@ -600,248 +394,3 @@ def test_a_first_run_has_nothing_to_resume(tmp_path):
     Snapshot(engine, tmp_path / "not there yet")
     assert engine.resume() is None
     assert engine.run([1, 2], resume="latest").iteration == 2
-
-
-@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("at", [10, 14])
-def test_a_stateful_data_loader_keeps_its_own_position(tmp_path, workers, at):
-    stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
-    check(
-        tmp_path,
-        lambda: stateful(dataset(), batch_size=8, shuffle=True, num_workers=workers, generator=generator()),
-        "iteration_completed",
-        at,
-    )
-
-
-def pairs(folder, samples, moment=None):
-    """Batches of two, two epochs; with a moment, a snapshot is written there and the run left after the first epoch."""
-    loader = DataLoader(torch.arange(samples), batch_size=2, shuffle=True, generator=generator())
-    trainer = Engine(lambda engine, batch: batch.tolist())
-    seen = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(trainer.state.output))
-    snapshot = Snapshot(trainer, folder)
-    if moment is not None:
-        trainer.add_event_handler(moment, snapshot)
-
-        @trainer.on(Events.EPOCH_STARTED(once=2))
-        def leave():
-            raise KeyboardInterrupt
-
-    return trainer, loader, seen
-
-
-def left(folder, samples, moment):
-    trainer, loader, _ = pairs(folder, samples, moment)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run(loader, max_epochs=2, resume="latest")
-
-
-def second_epoch(folder, samples):
-    whole, loader, seen = pairs(folder / "whole", samples)
-    whole.run(loader, max_epochs=2)
-    trainer, loader, rest = pairs(folder, samples)
-    trainer.run(loader, max_epochs=2, resume="latest")
-    return rest, seen[len(seen) // 2 :]
-
-
-def test_a_snapshot_that_is_written_before_a_resumed_run_reads_has_where_reading_stands(tmp_path):
-    left(tmp_path, 5, Events.ITERATION_COMPLETED(once=3))
-    left(tmp_path, 5, Events.EPOCH_COMPLETED(once=1))  # resumed behind the last batch, so that it has read nothing yet
-    rest, expected = second_epoch(tmp_path, 5)
-    assert rest == expected
-
-
-def test_what_a_sampler_draws_when_it_is_exhausted_is_drawn_by_a_run_that_resumes_behind_the_last_batch(tmp_path):
-    left(tmp_path, 4, Events.ITERATION_COMPLETED(once=2))  # the last batch is a full one: nobody has asked for more yet
-    rest, expected = second_epoch(tmp_path, 4)
-    assert rest == expected
-
-
-def test_batches_are_passed_over_without_loading_them(tmp_path):
-    loaded = []
-
-    class Told(Dataset):
-        def __len__(self):
-            return 50
-
-        def __getitem__(self, index):
-            loaded.append(index)
-            return index
-
-    def build():
-        engine = Engine(lambda engine, batch: None)
-        engine.add_event_handler(Events.ITERATION_COMPLETED(once=8), Snapshot(engine, tmp_path))
-        return engine
-
-    build().run(DataLoader(Told(), batch_size=5, shuffle=True, generator=generator()))
-    whole, loaded[:] = loaded[:], []
-    build().run(DataLoader(Told(), batch_size=5, shuffle=True, generator=generator()), resume="latest")
-    assert loaded == whole[40:]
-
-
-@pytest.mark.parametrize(
-    ("data", "why"),
-    [
-        (lambda: iter([1, 2, 3]), "can be read once; give data that can be iterated again"),
-        (lambda: DataLoader([1, 2, 3], num_workers=1, persistent_workers=True), "persistent_workers=True"),
-        (lambda: DataLoader([1, 2, 3], num_workers=1, in_order=False), "in_order=False"),
-    ],
-)
-def test_where_it_cannot_be_exact_a_warning_says_why_once(tmp_path, data, why):
-    engine = Engine(lambda engine, batch: None)
-    Snapshot(engine, tmp_path)
-    with pytest.warns(
-        UserWarning, match=f"a run that is resumed in the middle of its data may go on with others: .*{why}"
-    ) as told:
-        engine.run(data(), max_epochs=1)
-    assert len(told) == 1
-
-
-# -- files that cannot be gone on with --------------------------------------------------------------------------------
-
-
-def snapshots(folder, iterations=3, model=None):
-    model = classifier() if model is None else model
-    trainer = create_supervised_trainer(model, sgd(model), criterion)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, Snapshot(trainer, folder, model=model))
-    trainer.run(batches(), max_iters=iterations)
-    return trainer, sorted(folder.iterdir())
-
-
-def resume(folder, path="latest", **objects):
-    model = classifier()
-    trainer = create_supervised_trainer(model, sgd(model), criterion)
-    Snapshot(trainer, folder, **{"model": model} | objects)
-    return trainer.resume(path), trainer
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-@pytest.mark.parametrize("damage", [truncate, flip, empty])
-def test_a_damaged_newest_file_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
-    _, (older, newest) = snapshots(tmp_path)
-    damage(newest)
-    with pytest.warns(UserWarning) as told:
-        path, trainer = resume(tmp_path)
-    assert path == older
-    assert trainer.state.iteration == 2
-    (message,) = (str(one.message) for one in told)
-    assert newest.name in message
-    assert older.name in message
-    with pytest.raises(StorageError, match="is damaged, cut short, or was not written"):
-        resume(tmp_path, newest)
-    damage(older)
-    with pytest.raises(StorageError, match=f"{newest.name} is damaged"):
-        resume(tmp_path)
-
-
-@settings(max_examples=40)
-@given(data=st.data())
-def test_any_flipped_byte_is_noticed_or_does_not_matter(tmp_path_factory, data):
-    folder = tmp_path_factory.mktemp("flipped")
-    _, (_, newest) = snapshots(folder, model=nn.Linear(6, 3))
-    content = bytearray(newest.read_bytes())
-    whole = torch.load(newest, weights_only=True)
-    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    newest.write_bytes(content)
-    try:
-        loaded = load(newest)
-    except StorageError:
-        return
-    assert equal(loaded, whole)
-
-
-def test_a_pickle_that_would_run_code_is_refused(tmp_path):
-    class Runs:
-        def __reduce__(self):
-            return (print, ("it ran",))
-
-    torch.save({"camshaft snapshot": 1, "cursor": Runs()}, tmp_path / "snapshot_000001_iteration_1.pt")
-    with pytest.raises(StorageError, match="holds .*print, and loading that could run code"):
-        resume(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"camshaft snapshot": 2}, "is of version 2 of snapshots, and this camshaft reads 1: update it"),
-        ({"camshaft snapshot": None}, "is no snapshot: give a file that a Snapshot has written"),
-        ({"objects": {}}, "has no state of model: it was written with none"),
-    ],
-)
-def test_files_of_another_kind_give_one_clear_error(tmp_path, change, says):
-    _, (_, newest) = snapshots(tmp_path)
-    torch.save(torch.load(newest, weights_only=True) | change, newest)
-    with pytest.raises(ValueError, match=f"{newest.name} {says}"):
-        resume(tmp_path)
-
-
-def test_a_file_of_another_model_gives_one_clear_error(tmp_path):
-    snapshots(tmp_path, model=nn.Linear(6, 3))
-    with pytest.raises(ValueError, match=r"snapshot_000003_iteration_3.pt: the state of model does not fit: Error"):
-        resume(tmp_path)
-
-
-def test_a_file_of_a_program_with_other_handlers_says_so(tmp_path):
-    snapshots(tmp_path)
-    model = classifier()
-    trainer = create_supervised_trainer(model, sgd(model), criterion)
-    Snapshot(trainer, tmp_path, model=model)
-    trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, EMA(model))
-    message = "is of a program with other handlers: trainer: EMA is not in the file"
-    with pytest.warns(UserWarning, match=message) as told:
-        trainer.resume()
-        trainer.run(batches(), max_iters=4)
-    assert len(told) == 1
-
-
-@pytest.mark.parametrize(
-    ("wrong", "error", "says"),
-    [
-        (lambda engine, folder: Snapshot("trainer", folder), TypeError, "'trainer' is no Engine"),
-        (lambda engine, folder: Snapshot(engine, folder, 0), ValueError, "n_saved=0 is no whole number of 1 or more"),
-        (
-            lambda engine, folder: Snapshot(engine, folder, lr=0.1),
-            TypeError,
-            r"lr=0.1 has no state_dict\(\) and load_state",
-        ),
-        (lambda engine, folder: [Snapshot(engine, folder) for _ in range(2)], ValueError, "has one already"),
-        (lambda engine, folder: engine.resume(), RuntimeError, "has nothing to resume with: make a Snapshot"),
-        (
-            lambda engine, folder: Snapshot(engine, folder) and engine.resume(folder / "x.pt"),
-            StorageError,
-            "does not exist",
-        ),
-    ],
-)
-def test_wrong_calls_are_refused(tmp_path, wrong, error, says):
-    with pytest.raises(error, match=says):
-        wrong(Engine(lambda engine, batch: None), tmp_path)
-
-
-def test_a_folder_that_cannot_be_made_says_so(tmp_path):
-    (tmp_path / "file").touch()
-    engine = Engine(lambda engine, batch: None)
-    with pytest.raises(StorageError, match="file/snapshots cannot be made: .*; choose another"):
-        Snapshot(engine, tmp_path / "file" / "snapshots")()
-
-
-def test_resuming_a_run_that_is_under_way_is_refused(tmp_path):
-    engine = Engine(lambda engine, batch: engine.resume())
-    Snapshot(engine, tmp_path)
-    with pytest.raises(RuntimeError, match="has a run that is not over: resume before"):
-        engine.run([1])

@@ -7,7 +7,7 @@ import numpy
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from camshaft import (
     BackpropEvents,
@@ -20,37 +20,17 @@ from camshaft import (
     record,
     supervised_loop,
 )
-from camshaft.training import Forward, convert_tensor
-
-SAMPLES, FEATURES, CLASSES = 50, 6, 3
-
-
-@pytest.fixture
-def dataset():
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(SAMPLES, FEATURES, generator=generator)
-    y = (x @ torch.randn(FEATURES, CLASSES, generator=generator)).argmax(dim=1)
-    return TensorDataset(x, y)
+from camshaft.training import Forward
+from support.learning import CLASSES, FEATURES, classifier, sgd, weights
 
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, CLASSES)
-    )
+    return classifier()
 
 
 def loader(dataset, seed=0, **options):
     return DataLoader(dataset, batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(seed), **options)
-
-
-def sgd(model, lr=0.1):
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-
-
-def weights(model):
-    return [value.clone() for value in model.state_dict().values()]
 
 
 def same(first, second):
@@ -72,11 +52,11 @@ def trained_by_hand(model, optimizer, data, epochs, clip=None):
     return losses
 
 
-# -- the trainer ----------------------------------------------------------------------------------------------------
-
-
 def adamw(model):
     return torch.optim.AdamW(model.parameters(), lr=0.01)
+
+
+# -- the trainer -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("make", "workers"), [(sgd, 0), (adamw, 0), (sgd, 2)])
@@ -235,9 +215,6 @@ def test_modes_of_the_model_while_a_trainer_evaluates_in_between(model, dataset)
     assert modes == [("trainer", True), ("evaluator", False)] * 3
 
 
-# -- arguments ------------------------------------------------------------------------------------------------------
-
-
 def engines(model, **arguments):
     """Both kinds of engine with the same arguments, under their names."""
     trainer = create_supervised_trainer(model, sgd(model), nn.CrossEntropyLoss(), **arguments)
@@ -245,6 +222,9 @@ def engines(model, **arguments):
 
 
 KINDS = pytest.mark.parametrize("kind", ["trainer", "evaluator"])
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
 
 
 @KINDS
@@ -372,7 +352,7 @@ def test_a_batch_that_is_no_pair_says_what_to_give(model, kind, batch):
         engines(model)[kind].run([batch])
 
 
-# -- the loop as data -----------------------------------------------------------------------------------------------
+# -- the loop as data --------------------------------------------------------------------------------------------------
 
 
 def test_supervised_loop_is_declared_as_three_phases(model):
@@ -423,7 +403,7 @@ def test_one_loop_serves_two_engines(model, dataset):
     assert heard == ["first", "first"]
 
 
-# -- the evaluator --------------------------------------------------------------------------------------------------
+# -- the evaluator -----------------------------------------------------------------------------------------------------
 
 
 def test_evaluation_makes_no_graph_and_changes_nothing(model, dataset):
@@ -450,19 +430,7 @@ def test_gradients_are_only_off_within_forward(model, dataset):
     assert enabled == [True] * 3
 
 
-# -- moving batches -------------------------------------------------------------------------------------------------
-
-
-def test_convert_tensor_moves_every_tensor_of_a_nest():
-    pair = namedtuple("pair", "left right")
-    one = torch.ones(2)
-    nest = {"list": [one, 1], "tuple": (one, "text"), "pair": pair(one, b"raw"), "none": None}
-    moved = convert_tensor(nest, torch.device("meta"))
-    devices = [moved["list"][0], moved["tuple"][0], moved["pair"].left]
-    assert [tensor.device.type for tensor in devices] == ["meta"] * 3
-    assert (moved["list"][1], moved["tuple"][1], moved["pair"].right, moved["none"]) == (1, "text", b"raw", None)
-    assert isinstance(moved["pair"], pair)
-    assert convert_tensor(one) is one
+# -- moving batches ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
