@@ -18,7 +18,7 @@ class Plain(enum.Enum):
     CLIPPED = "grads_clipped"
 
 
-def test_an_event_is_identified_by_its_value_and_members_and_strings_are_handles_for_it():
+def test_an_event_is_identified_by_its_value():
     engine = Engine(fires(Plain.CLIPPED, "grads_clipped", ClipEvents.GRADS_CLIPPED))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
     heard = [watch(engine, handle) for handle in (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)]
@@ -27,7 +27,7 @@ def test_an_event_is_identified_by_its_value_and_members_and_strings_are_handles
     assert all(map(engine.has_registered_events, (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)))
 
 
-def test_an_event_with_a_value_that_is_no_string_is_identified_by_class_and_name():
+def test_a_value_that_is_no_string_goes_by_class_and_name():
     engine = Engine(fires("Numbers.ONE", Numbers.ONE))
     engine.register_events(Numbers.ONE)
     assert legal(engine, [1]).count(Numbers.ONE) == 2
@@ -69,7 +69,7 @@ def test_registering_the_value_of_a_built_in_event_is_an_error(event):
         Engine(echo).register_events(event)
 
 
-def test_started_and_completed_default_each_by_itself_and_are_reachable_as_loop_events():
+def test_started_and_completed_default_each_by_itself():
     loop = Loop(
         "EPOCH", Loop("ITERATION", Phase("CLIP", nothing), Phase("STEP_DOWN", nothing, started="going_down"), over=DATA)
     )
@@ -82,7 +82,7 @@ def test_started_and_completed_default_each_by_itself_and_are_reachable_as_loop_
     assert names(legal(engine, [1]))[5:9] == ["clip_started", "clip_completed", "going_down", "step_down_completed"]
 
 
-def test_backprop_events_has_forward_backward_and_optim_step_each_started_and_completed():
+def test_backprop_events_has_forward_backward_and_optim_step():
     states = ("FORWARD", "BACKWARD", "OPTIM_STEP")
     assert {member.name: member.value for member in BackpropEvents} == {
         f"{state}_{end}": f"{state}_{end}".lower() for state in states for end in ("STARTED", "COMPLETED")

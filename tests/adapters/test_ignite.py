@@ -98,7 +98,7 @@ def test_it_can_be_saved_and_judged_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("iteration", range(7))
-def test_a_run_that_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(iteration):
+def test_a_run_resumed_from_a_checkpoint_in_mid_epoch(iteration):
     trainer = make_trainer()
     trainer.load_state_dict({"iteration": iteration, "epoch_length": 3, "max_epochs": 2})
     with record(trainer) as trace:

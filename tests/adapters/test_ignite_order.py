@@ -70,7 +70,7 @@ def test_max_iters_that_is_not_reached():
     assert "COMPLETED is illegal after EPOCH 2: [epoch == max_epochs] does not hold" in verdict(theirs.runs[0].trace)
 
 
-def test_an_event_fired_by_hand_at_dataloader_stop_iteration_disturbs_the_order():
+def test_an_event_fired_by_hand_while_data_restarts():
     trainer = ignite.engine.Engine(nothing)
     trainer.register_events("restarting")
     trainer.add_event_handler(

@@ -143,17 +143,17 @@ def test_runs_within_limits_that_are_known(limits, events):
         ({"max_iters": 3}, run(epoch(2)), "COMPLETED is illegal after EPOCH 1"),
     ],
 )
-def test_a_pass_too_few_or_too_many_is_illegal_where_limits_are_known(limits, events, wrong):
+def test_a_pass_too_few_or_too_many_is_illegal(limits, events, wrong):
     assert wrong in verdict(recorded(events, **limits))
 
 
-def test_the_length_of_an_epoch_is_learned_where_fetching_is_reported():
+def test_the_length_of_an_epoch_is_learned_from_fetches():
     first = epoch(2, FETCH, after=["get_batch_started"])
     assert verdict(recorded(run(first, epoch(2, FETCH)))) is None
     assert "[batch] does not hold" in verdict(recorded(run(first, epoch(3, FETCH))))
 
 
-def test_a_loop_may_look_for_a_batch_where_it_has_had_all_and_gets_none():
+def test_a_loop_may_look_for_a_batch_and_get_none():
     natural = epoch(2, FETCH, after=["get_batch_started"])
     assert verdict(recorded(run(natural, natural), max_epochs=2, epoch_length=2)) is None
     too_many = epoch(3, FETCH, after=["get_batch_started"])
@@ -162,7 +162,7 @@ def test_a_loop_may_look_for_a_batch_where_it_has_had_all_and_gets_none():
     assert "[epoch_length unknown] does not hold" in verdict(recorded(run(natural, too_few), epoch_length=2))
 
 
-def test_a_condition_by_count_is_judged_and_one_that_only_the_loop_knows_is_not_asked():
+def test_only_a_condition_by_count_is_judged():
     def asked(engine):
         raise AssertionError("it was asked")
 
@@ -207,7 +207,7 @@ def replayed(trace):
 
 @settings(max_examples=100)
 @given(traces(loops()))
-def test_any_legal_run_is_recorded_with_the_same_counts_and_is_legal(trace):
+def test_any_legal_run_is_recorded_with_the_same_counts(trace):
     """For any loop and any run that its machine allows."""
     again = replayed(trace)
     assert again == trace
@@ -217,7 +217,7 @@ def test_any_legal_run_is_recorded_with_the_same_counts_and_is_legal(trace):
 
 @settings(max_examples=100)
 @given(illegal_traces(loops()))
-def test_any_other_order_is_illegal_exactly_where_the_machine_says_so(trace):
+def test_any_other_order_is_illegal_where_the_machine_says_so(trace):
     """For any loop and any order of events that is next to a legal one."""
     (ran,) = trace.runs
     context = Context(has_data=None, **{name: getattr(ran.context, name) for name in LIMITS})
@@ -330,7 +330,7 @@ class Numbered(enum.Enum):
     TICK = 1
 
 
-def test_members_of_enums_and_custom_states_are_events_like_all_others():
+def test_members_of_enums_and_custom_states_are_events():
     free = (
         Free("SAVE", "save_started", "save_completed", "EPOCH"),
         Free("TICK", "Numbered.TICK", None, "ITERATION"),

@@ -44,7 +44,7 @@ def test_reporters_fire_what_engines_fire():
 
 
 @pytest.mark.parametrize("first", ["trainer", "evaluator"])
-def test_an_exception_ends_all_that_it_passes_innermost_first_in_whatever_order_they_were_entered(pair, first):
+def test_an_exception_ends_what_it_passes_innermost_first(pair, first):
     trainer, evaluator = pair
     blocks = pair if first == "trainer" else pair[::-1]
     with record() as trace, pytest.raises(ArithmeticError), blocks[0], blocks[1]:
@@ -96,7 +96,7 @@ def test_an_evaluator_without_an_end_in_a_trainer_without_an_end(pair):
     assert " stops with event #" in verdict(trace)
 
 
-def test_events_of_the_evaluator_after_the_trainer_went_on_begin_a_run_that_is_illegal(pair):
+def test_a_late_event_of_the_evaluator_begins_an_illegal_run(pair):
     trainer, evaluator = pair
     with record() as trace, trainer, evaluator:
         tell(trainer, "started", *epoch(1))
@@ -153,7 +153,7 @@ def test_an_engine_that_fails_inside_of_a_reported_run():
     ]
 
 
-def test_an_engine_that_pauses_inside_of_a_reported_run_may_go_on_later_inside_of_it():
+def test_an_engine_may_pause_and_resume_inside_a_reported_run():
     engine, report = make_engine(), Reporter(LOOP, "by hand")
     engine.add_event_handler(Events.ITERATION_STARTED(once=1), engine.interrupt)
     with record() as trace, report:
@@ -184,7 +184,7 @@ def test_a_reporter_inside_of_a_handler_is_nested_there(on):
     assert engine.parent is None
 
 
-def test_a_reporter_that_is_left_in_a_handler_does_not_stay_around_the_engine():
+def test_a_reporter_left_in_a_handler_does_not_stay_around():
     engine, report = make_engine(), Reporter(EVALUATION, "by hand")
 
     @engine.on(Events.EPOCH_COMPLETED)
@@ -200,7 +200,7 @@ def test_a_reporter_that_is_left_in_a_handler_does_not_stay_around_the_engine():
     assert after.runs[0].parent is None
 
 
-def test_a_reported_run_that_lasts_longer_than_the_handler_it_began_in_is_illegal():
+def test_a_reported_run_must_end_in_the_handler_it_began_in():
     engine, report = make_engine(), Reporter(EVALUATION, "by hand")
     engine.add_event_handler(Events.EPOCH_STARTED, lambda: tell(report, *EVALUATED[:2]))
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: tell(report, *EVALUATED[2:]))

@@ -64,7 +64,7 @@ def test_recording_a_reporter_is_a_block_of_it():
         report("started")
 
 
-def test_a_block_inside_of_another_ends_what_began_in_it_and_nothing_else():
+def test_an_inner_block_ends_only_what_began_in_it():
     report = Reporter(LOOP, "by hand")
     with record() as whole, report:
         tell(report, "started", "epoch_started")
@@ -79,7 +79,7 @@ def test_a_block_inside_of_another_ends_what_began_in_it_and_nothing_else():
     assert verdict(whole) == verdict(left).replace("event #1,", "event #9,")
 
 
-def test_an_exception_that_leaves_an_inner_block_is_no_event_of_the_run_around_it():
+def test_an_exception_leaving_an_inner_block_is_no_outer_event():
     with record() as trace, Reporter(LOOP) as report:
         tell(report, "started", "epoch_started")
         with contextlib.suppress(ArithmeticError), report:
@@ -103,7 +103,7 @@ def test_recorders_that_begin_between_two_runs_hear_the_second():
     ("rest", "wrong"),
     [(REST, None), (REST[1:], "by hand event #1 ITERATION_COMPLETED is illegal in EPOCH 1 / ITERATION 1")],
 )
-def test_a_run_that_was_interrupted_before_the_recording_is_judged_from_there(rest, wrong):
+def test_a_run_interrupted_before_recording_is_judged_from_there(rest, wrong):
     report = Reporter(LOOP, "by hand")
     with report:
         tell(report, *PAUSED)

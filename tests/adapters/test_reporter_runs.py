@@ -67,7 +67,7 @@ def test_an_exception_that_leaves_the_block_is_the_last_event(error):
     again.assert_legal()
 
 
-def test_an_exception_that_the_loop_reports_itself_is_reported_once():
+def test_an_exception_reported_by_the_loop_is_reported_once():
     with record() as trace, pytest.raises(ArithmeticError), Reporter(LOOP) as report:
         try:
             tell(report, "started", "epoch_started")
@@ -125,7 +125,7 @@ def test_an_interrupted_run_may_go_on_in_the_same_block_too():
     assert verdict(recorded(PAUSED + REST)) is None
 
 
-def test_an_interrupted_run_that_goes_on_at_the_wrong_place_is_illegal():
+def test_resuming_at_the_wrong_place_is_illegal():
     report = Reporter(LOOP, "by hand")
     with record() as trace:
         with report:

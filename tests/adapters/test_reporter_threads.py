@@ -25,7 +25,7 @@ def in_thread(call, *args):
     assert not errors
 
 
-def test_a_loop_in_another_thread_is_heard_if_it_takes_the_context_along():
+def test_a_loop_in_a_thread_is_heard_with_the_context():
     report = Reporter(LOOP, "by hand")
     events = run(epoch(2))
     with record() as alone, report:
@@ -37,7 +37,7 @@ def test_a_loop_in_another_thread_is_heard_if_it_takes_the_context_along():
     trace.assert_legal()
 
 
-def test_events_from_another_thread_belong_to_the_run_that_has_begun():
+def test_events_from_another_thread_belong_to_the_open_run():
     report = Reporter(LOOP, "by hand")
     with record() as trace, report:
         tell(report, "started", "epoch_started")
@@ -72,7 +72,7 @@ def test_two_loops_in_two_threads_are_not_nested_in_each_other(pair):
     other.assert_legal()
 
 
-def test_a_loop_that_is_a_generator_reports_as_it_is_asked_for_more():
+def test_a_generator_reports_as_it_is_asked_for_more():
     def batches(report):
         with report:
             tell(report, "started", "epoch_started")

@@ -17,7 +17,7 @@ def step(engine, batch):
     return batch
 
 
-def test_loops_of_one_structure_share_their_program_and_nothing_else():
+def test_loops_of_one_structure_share_only_their_program():
     first, second = Engine([Phase("A", step)]), Engine([Phase("A", lambda engine, batch: -batch)])
     assert first.program is second.program
     assert first.namespace is not second.namespace
@@ -35,7 +35,7 @@ def test_a_traceback_shows_the_lines_of_the_loop():
     assert "in trainer: EPOCH 1 / ITERATION 1 / BACKWARD" in text
 
 
-def test_a_traceback_that_nobody_catches_shows_the_lines_of_the_loop(tmp_path):
+def test_an_uncaught_traceback_shows_the_lines_of_the_loop(tmp_path):
     script = tmp_path / "train.py"
     script.write_text("from camshaft import Engine\nEngine(lambda engine, batch: 1 / 0, name='trainer').run([1])\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)

@@ -135,7 +135,7 @@ def test_a_nested_engine_stands_at_its_event():
     assert re.search(r"EPOCH_COMPLETED.*\n.*▸ evaluator\(every=2\)  EPOCH › ITERATION", text)
 
 
-def test_two_engines_at_one_event_stand_in_the_order_of_their_calls():
+def test_two_engines_at_one_event_stand_in_call_order():
     trainer = make()
     for name in ("first", "second", "third"):
         trainer.nest(Engine(step, name=name), on=Events.EPOCH_COMPLETED, data=[1])

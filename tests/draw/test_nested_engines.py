@@ -37,7 +37,7 @@ def test_each_filter_has_its_own_count():
     assert visits(trace.diagram())["evaluator(every=3)"] == 2
 
 
-def test_what_a_handler_runs_beside_a_declared_engine_is_told_apart():
+def test_engines_run_by_handlers_and_declared_are_told_apart():
     trainer, inner = make(), Engine(noop, name="evaluator")
     trainer.nest(inner, on=Events.EPOCH_COMPLETED(once=1), data=[1])
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: inner.run([1]))
@@ -48,7 +48,7 @@ def test_what_a_handler_runs_beside_a_declared_engine_is_told_apart():
 
 
 @pytest.mark.parametrize("event", CUSTOM)
-def test_engines_at_custom_events_are_counted_in_the_observed_order(event):
+def test_engines_at_custom_events_are_counted_as_observed(event):
     trainer, declared, by_hand = make(), Engine(noop, name="declared"), Engine(noop, name="by hand")
     trainer.nest(declared, on=event, data=[1])
     trainer.add_event_handler(event, lambda: by_hand.run([1]))

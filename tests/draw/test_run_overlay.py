@@ -65,7 +65,7 @@ def test_an_engine_that_was_not_recorded_is_refused():
 
 @few
 @given(scenario=loops().flatmap(scenarios), level=st.sampled_from(["overview", "full"]), control=st.booleans())
-def test_every_event_that_is_drawn_is_counted_wherever_it_came_from(page, mermaid, graphviz, scenario, level, control):
+def test_every_drawn_event_is_counted_wherever_it_came_from(page, mermaid, graphviz, scenario, level, control):
     trace = scenario.play().trace
     diagram = trace.diagram(level=level, control=control)
     record, name = trace.runs[0], trace.runs[0].engine

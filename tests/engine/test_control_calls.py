@@ -24,7 +24,7 @@ def test_terminate_fires_terminate_then_completed_unless_skipped(moment, skip_co
     assert legal(engine, [1], max_epochs=2) == one_epoch[: one_epoch.index(moment) + 1] + ends
 
 
-def test_terminate_epoch_fires_terminate_single_epoch_then_epoch_completed_then_the_next_epoch():
+def test_terminate_epoch_completes_the_epoch_and_starts_the_next():
     engine = Engine(echo)
     engine.add_event_handler(E.ITERATION_STARTED(once=1), lambda engine: engine.terminate_epoch())
     first = [E.EPOCH_STARTED, *ITERATION[:3], E.TERMINATE_SINGLE_EPOCH, E.EPOCH_COMPLETED]
@@ -44,9 +44,7 @@ def test_terminate_epoch_may_skip_epoch_completed():
 
 @pytest.mark.parametrize("moment", [E.GET_BATCH_COMPLETED, E.ITERATION_STARTED])
 @pytest.mark.parametrize("process", [echo, [Phase("FORWARD", echo)]])
-def test_skip_iteration_fires_iteration_skipped_in_place_of_phases_and_iteration_completed_and_the_iteration_counts(
-    moment, process
-):
+def test_skip_iteration_replaces_the_phases_and_counts(moment, process):
     engine = Engine(process)
     engine.add_event_handler(moment, lambda engine: engine.skip_iteration())
     outputs = watch(engine, E.ITERATION_SKIPPED, lambda engine: engine.state.output)
@@ -65,7 +63,7 @@ def test_skip_iteration_anywhere_else_is_an_error(moment):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("strict", [False, True])
-def test_interrupt_fires_interrupt_and_the_next_run_goes_on_at_that_very_point(moment, strict):
+def test_interrupt_pauses_and_the_next_run_resumes_there(moment, strict):
     engine, stepped = Engine(lambda engine, batch: stepped.append(batch), strict=strict), []
     handle = engine.add_event_handler(moment, lambda engine: engine.interrupt() or handle.remove())
     with record() as trace:
@@ -94,7 +92,7 @@ def eventful(stepped):
     return engine
 
 
-def test_interrupt_after_any_event_goes_on_so_that_nothing_is_lost_or_repeated():
+def test_interrupt_after_any_event_loses_and_repeats_nothing():
     limits, whole = {"max_epochs": 4, "epoch_length": 4}, []
     expected = names(legal(eventful(whole), Closing(3), **limits))
     controlled = {"iteration_skipped", "terminate_single_epoch", "terminate", "completed"}
@@ -185,12 +183,12 @@ def effects(*calls, apart=False):
 @pytest.mark.parametrize(
     ("lower", "higher"), [(low, high) for index, high in enumerate(CALLS) for low in list(CALLS)[index + 1 :]]
 )
-def test_of_several_control_calls_the_higher_goes_first_and_the_lower_ones_are_dropped(lower, higher, apart):
+def test_of_several_control_calls_the_highest_wins(lower, higher, apart):
     assert effects(lower, higher, apart=apart) == effects(higher, lower, apart=apart) == effects(higher)
 
 
 @pytest.mark.parametrize("call", [name for name in CALLS if name != "set_data"])
-def test_a_control_call_takes_effect_when_the_firing_in_which_it_was_made_is_over(call):
+def test_a_control_call_in_a_handler_acts_after_the_firing(call):
     engine = Engine(echo)
     engine.add_event_handler(E.ITERATION_STARTED(once=2), CALLS[call])
     rest = watch(engine, E.ITERATION_STARTED)
@@ -200,7 +198,7 @@ def test_a_control_call_takes_effect_when_the_firing_in_which_it_was_made_is_ove
 
 
 @pytest.mark.parametrize("call", ["terminate", "terminate_epoch", "interrupt"])
-def test_a_control_call_takes_effect_when_the_step_in_which_it_was_made_is_over(call):
+def test_a_control_call_in_a_step_acts_after_the_step(call):
     ended = []
     engine = Engine(lambda engine, batch: CALLS[call](engine) or ended.append(batch))
     taken = {"terminate": E.TERMINATE, "terminate_epoch": E.TERMINATE_SINGLE_EPOCH, "interrupt": E.INTERRUPT}[call]
@@ -210,7 +208,7 @@ def test_a_control_call_takes_effect_when_the_step_in_which_it_was_made_is_over(
 
 
 @pytest.mark.parametrize("call", ["terminate", "terminate_epoch"])
-def test_a_control_call_takes_effect_when_the_phase_in_which_it_was_made_is_over(call):
+def test_a_control_call_in_a_phase_acts_after_the_phase(call):
     ended = []
     first = Phase("FIRST", lambda engine, batch: CALLS[call](engine) or ended.append("first"))
     trace = legal(Engine([first, Phase("SECOND", lambda engine, batch: ended.append("second"))]), [1, 2])

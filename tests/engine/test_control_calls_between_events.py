@@ -39,7 +39,7 @@ def events_of(engine, *args, **limits):
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_call_in_until_of_the_outermost_loop_acts_before_the_next_pass_is_counted(call, at):
+def test_a_call_in_until_acts_before_the_next_pass_is_counted(call, at):
     until = once(CALLS[call], lambda asked: asked == 3, at)
     engine = Engine(Loop("ROUND", Phase("PLAY", nothing), until=until))
     events_of(engine)
@@ -47,14 +47,14 @@ def test_a_call_in_until_of_the_outermost_loop_acts_before_the_next_pass_is_coun
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_in_until_as_the_loop_ends_is_dropped_or_pauses_before_completed(call):
+def test_a_call_in_until_as_the_loop_ends(call):
     engine = Engine(Loop("ROUND", Phase("PLAY", nothing), until=once(CALLS[call], lambda asked: True)))
     assert events_of(engine)[-2:] == ["round_completed", "completed"]
 
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_a_call_in_the_elements_of_the_outermost_loop_acts_before_the_pass_is_counted(call, at):
+def test_a_call_in_elements_acts_before_the_pass_is_counted(call, at):
     def elements(engine):
         for number in range(3):
             if number == at:
@@ -84,7 +84,7 @@ def test_a_pause_before_a_pass_goes_on_in_a_trace_of_its_own(place):
 
 
 @pytest.mark.parametrize("inner", [{"times": 2}, {"over": range(2)}])
-def test_a_pause_before_the_first_pass_of_an_inner_loop_goes_on_in_a_trace_of_its_own(inner):
+def test_a_pause_before_the_first_inner_pass_resumes_legally(inner):
     engine = Engine(
         Loop("EPOCH", Phase("ASK", lambda engine, batch: engine.interrupt()), Loop("TIMESTEP", Phase("ACT"), **inner))
     )
@@ -101,7 +101,7 @@ def test_a_pause_before_the_first_pass_of_an_inner_loop_goes_on_in_a_trace_of_it
     "last",
     [[Phase("LAST")], [Phase("STEP", nothing), Phase("LAST")], [Loop("INNER", Phase("ACT"), times=1), Phase("LAST")]],
 )
-def test_an_epoch_that_is_ended_in_the_condition_of_its_last_phase_has_no_completion(last, holds):
+def test_an_epoch_ended_in_its_last_condition_is_not_completed(last, holds):
     def when(engine):
         if engine.state.epoch == 1:
             engine.terminate_epoch(skip_epoch_completed=True)
@@ -115,7 +115,7 @@ def test_an_epoch_that_is_ended_in_the_condition_of_its_last_phase_has_no_comple
     assert engine.state.epoch == 2
 
 
-def test_an_epoch_that_is_ended_in_a_phase_before_one_that_is_left_out_has_no_completion():
+def test_an_epoch_ended_before_a_phase_left_out_is_not_completed():
     def act(engine, batch):
         engine.terminate_epoch(skip_epoch_completed=True)
 
@@ -171,7 +171,7 @@ def counted_as_fired(engine, fired):
 @pytest.mark.parametrize("call", INNER_CALLS)
 @pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_call_in_until_of_an_inner_loop_acts_before_the_next_pass_is_counted(call, at, strict):
+def test_a_call_in_inner_until_acts_before_the_next_pass(call, at, strict):
     until = once(INNER_CALLS[call], lambda asked: asked % 2 == 0, at)
     engine = Engine(Loop("EPOCH", Loop("TIMESTEP", Phase("ACT"), until=until)), strict=strict)
     assert counted_as_fired(engine, events_of(engine, max_epochs=2))
@@ -179,7 +179,7 @@ def test_a_call_in_until_of_an_inner_loop_acts_before_the_next_pass_is_counted(c
 
 @pytest.mark.parametrize("call", INNER_CALLS)
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_a_call_in_the_elements_of_an_inner_loop_acts_before_the_pass_is_counted(call, at):
+def test_a_call_in_inner_elements_acts_before_the_pass(call, at):
     def elements(engine):
         for number in range(3):
             if engine.state.epoch == 1 and number == at:
@@ -200,7 +200,7 @@ BEFORE = {
 @pytest.mark.parametrize("call", INNER_CALLS)
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("behind", [{"times": 2}, {"over": range(2)}, {"over": DATA}])
-def test_a_call_right_before_an_inner_loop_acts_before_its_first_pass_is_counted(call, before, behind):
+def test_a_call_before_an_inner_loop_acts_before_its_first_pass(call, before, behind):
     called = []
 
     def calls(engine):
@@ -222,7 +222,7 @@ def test_a_call_right_before_an_inner_loop_acts_before_its_first_pass_is_counted
 
 
 @pytest.mark.parametrize("kind", ["until", "over", "when"])
-def test_a_pause_behind_the_loop_over_data_goes_on_in_a_trace_of_its_own(kind):
+def test_a_pause_after_the_loop_over_data_resumes_legally(kind):
     def asks(engine):
         if engine.state.epoch == 1:
             engine.interrupt()
@@ -248,7 +248,7 @@ def test_a_pause_behind_the_loop_over_data_goes_on_in_a_trace_of_its_own(kind):
         assert events_of(engine)[-1] == "completed"
 
 
-def test_a_call_that_comes_between_a_count_and_its_event_goes_on_with_the_pass_that_was_counted():
+def test_a_pause_between_count_and_event_keeps_the_count():
     class Interrupting(State):
         def __setattr__(self, name, value):
             super().__setattr__(name, value)
@@ -276,7 +276,7 @@ def test_an_epoch_can_be_terminated_in_a_state_with_any_name(strict):
     assert events_of(engine, max_epochs=2).count("terminate_single_epoch") == 1
 
 
-def test_a_run_that_ends_behind_data_whose_length_it_has_just_learned_is_legal():
+def test_a_run_that_ends_as_it_learns_the_length_is_legal():
     def asks(engine):
         engine.terminate()
         return False

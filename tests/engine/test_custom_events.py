@@ -35,7 +35,7 @@ def test_order_between_such_states_is_free(fired, strict):
 
 
 @pytest.mark.parametrize("case", list(WITHIN))
-def test_order_within_such_a_state_is_not_free_and_is_judged_afterwards(case):
+def test_order_within_such_a_state_is_judged_afterwards(case):
     engine = Engine(fires(*WITHIN[case]), "trainer")
     engine.register_events("clip_started", "clip_completed")
     trace = traced(engine, [1, 2])
@@ -55,7 +55,7 @@ def test_a_custom_event_outside_its_loop_is_illegal(strict):
 
 
 @pytest.mark.parametrize("left", ["terminate", "terminate_epoch", "failure"])
-def test_a_state_that_was_entered_may_be_left_by_a_terminate_or_a_failure(left):
+def test_a_terminate_or_a_failure_may_leave_an_entered_state(left):
     engine = Engine([Phase("FORWARD", fires("clip_started")), Phase("BACKWARD", fires("clip_completed"))])
     engine.register_events("clip_started", "clip_completed")
     engine.add_event_handler("forward_completed", fail if left == "failure" else CALLS[left])
@@ -73,7 +73,7 @@ def test_firing_a_placed_event_by_hand_is_an_error(heard):
         engine.run([1])
 
 
-def test_the_order_in_which_an_opaque_step_fires_free_events_is_observed():
+def test_the_order_of_free_events_in_a_step_is_observed():
     fired = [["first", "second"], ["second", "first"], ["second"]]
 
     def step(engine, batch):

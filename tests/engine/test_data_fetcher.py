@@ -47,14 +47,14 @@ def test_the_data_iterator_is_kept_across_epochs():
     assert stepped == [0, 1, 2, 3, 4, 5]
 
 
-def test_data_shorter_than_the_epoch_fires_dataloader_stop_iteration_and_is_restarted():
+def test_data_shorter_than_the_epoch_is_restarted():
     engine, stepped = Engine(lambda engine, batch: stepped.append(batch)), []
     trace = legal(engine, [1, 2], epoch_length=3)
     assert trace == [E.STARTED, E.EPOCH_STARTED, *ITERATION * 2, *RESTARTED, E.EPOCH_COMPLETED, E.COMPLETED]
     assert stepped == [1, 2, 1]
 
 
-def test_data_is_restarted_after_dataloader_stop_iteration_not_before():
+def test_data_is_restarted_after_dataloader_stop_iteration():
     engine, data = Engine(echo), Closing(2)
     opened = watch(engine, E.DATALOADER_STOP_ITERATION, lambda engine: data.opened)
     engine.run(data, epoch_length=5)
@@ -62,7 +62,7 @@ def test_data_is_restarted_after_dataloader_stop_iteration_not_before():
     assert data.opened == 3
 
 
-def test_an_exhausted_iterator_at_the_start_of_the_next_epoch_fires_dataloader_stop_iteration():
+def test_an_exhausted_iterator_is_restarted_in_the_next_epoch():
     trace = legal(Engine(echo), Closing(2), max_epochs=2, epoch_length=2)
     first, second = (
         [E.EPOCH_STARTED, *ITERATION * 2, E.EPOCH_COMPLETED],
@@ -71,14 +71,14 @@ def test_an_exhausted_iterator_at_the_start_of_the_next_epoch_fires_dataloader_s
     assert trace == [E.STARTED, *first, *second, E.COMPLETED]
 
 
-def test_a_handler_at_dataloader_stop_iteration_may_replace_the_data():
+def test_data_may_be_replaced_at_dataloader_stop_iteration():
     engine, stepped = Engine(lambda engine, batch: stepped.append(batch)), []
     engine.add_event_handler(E.DATALOADER_STOP_ITERATION, lambda engine: engine.set_data([7, 8, 9]))
     legal(engine, iter([1, 2]), epoch_length=4)
     assert stepped == [1, 2, 7, 8]
 
 
-def test_data_that_cannot_be_restarted_ends_the_run_like_terminate_with_a_warning_that_gives_both_counts():
+def test_data_that_cannot_be_restarted_ends_the_run():
     engine = Engine(echo)
     with record() as trace, pytest.warns(UserWarning, match=r"\b2\b.*\b5\b"):
         engine.run(iter([1, 2]), epoch_length=5)
@@ -123,14 +123,14 @@ def test_set_data_at_epoch_completed_acts_in_the_next_epoch():
     assert stepped == [1, 2, 10, 20]
 
 
-def test_data_that_was_used_up_by_an_earlier_run_is_not_called_empty():
+def test_data_used_up_by_an_earlier_run_is_not_called_empty():
     engine, data = Engine(nothing), (number for number in range(3))
     engine.run(data, max_epochs=1)
     with pytest.warns(UserWarning, match="cannot be restarted"):
         engine.run(max_epochs=2)
 
 
-def test_data_that_was_used_up_can_be_replaced_in_an_epoch_that_follows_a_terminated_one():
+def test_used_up_data_can_be_replaced_after_a_terminated_epoch():
     engine = Engine(nothing)
     call_at(engine, Events.GET_BATCH_STARTED, engine.terminate_epoch, n=4)
     engine.add_event_handler(Events.DATALOADER_STOP_ITERATION, lambda: engine.set_data([7, 8]))

@@ -17,7 +17,7 @@ def test_handlers_run_by_priority_then_in_the_order_of_attachment():
 
 
 @pytest.mark.parametrize("filter", [{}, {"before": 100}])
-def test_a_handler_added_during_a_firing_runs_from_the_next_firing_on(filter):
+def test_a_handler_added_during_a_firing_runs_from_the_next(filter):
     engine, heard = Engine(echo), []
     add = lambda engine: engine.add_event_handler(
         E.ITERATION_STARTED(**filter), lambda engine: heard.append(engine.state.iteration)
@@ -56,7 +56,7 @@ def test_a_handler_may_remove_itself():
 
 
 @pytest.mark.parametrize("later", ["forward_completed", "backward_started", E.ITERATION_COMPLETED, "grads_clipped"])
-def test_a_handler_added_at_one_event_for_a_later_event_of_the_same_iteration_runs_in_that_iteration(later):
+def test_a_handler_added_for_a_later_event_runs_this_iteration(later):
     engine, heard = Engine([Phase("FORWARD", nothing), Phase("BACKWARD", fires("grads_clipped"))]), []
     engine.register_events("grads_clipped")
     add = lambda engine: engine.add_event_handler(later, lambda engine: heard.append(engine.state.iteration))

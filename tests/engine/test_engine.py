@@ -17,7 +17,7 @@ def test_the_standard_loop_fires_its_events_in_this_order():
     assert legal(Engine(echo), [1, 2], max_epochs=2) == standard(2, 2)
 
 
-def test_epoch_is_counted_before_epoch_started_and_iteration_before_iteration_started():
+def test_epochs_and_iterations_are_counted_before_they_start():
     engine = Engine(echo)
     epochs = watch(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
     fetched = watch(engine, E.GET_BATCH_COMPLETED)
@@ -46,7 +46,7 @@ def test_output_is_set_at_iteration_completed_and_not_before():
     assert (engine.run([1, 2]).output, before, after) == (2, [None, None], [1, 2])
 
 
-def test_phases_and_custom_events_fire_between_iteration_started_and_iteration_completed():
+def test_phases_and_custom_events_fire_inside_an_iteration():
     engine = Engine([Phase("FORWARD", fires("grads_clipped")), Phase("BACKWARD", nothing)])
     engine.register_events("grads_clipped")
     inside = ["forward_started", "grads_clipped", "forward_completed", "backward_started", "backward_completed"]
@@ -69,7 +69,7 @@ def test_run_returns_the_state():
     assert (state.epoch, state.iteration, state.epoch_length, state.max_epochs) == (1, 2, 2, 1)
 
 
-def test_run_takes_max_epochs_or_max_iters_and_does_one_epoch_with_neither():
+def test_run_takes_one_limit_and_does_one_epoch_without():
     assert Engine(echo).run([1, 2, 3]).iteration == 3
     assert Engine(echo).run([1, 2, 3], max_epochs=3).iteration == 9
     assert Engine(echo).run([1, 2, 3], max_iters=7).iteration == 7
@@ -77,7 +77,7 @@ def test_run_takes_max_epochs_or_max_iters_and_does_one_epoch_with_neither():
         Engine(echo).run([1], max_epochs=1, max_iters=1)
 
 
-def test_a_phase_takes_engine_and_batch_and_what_it_returns_becomes_output_unless_none():
+def test_what_a_phase_returns_becomes_output_unless_none():
     calls = []
     first = Phase("FIRST", lambda engine, batch: calls.append((engine, batch)) or "first")
     second = Phase("SECOND", nothing)

@@ -17,7 +17,7 @@ from support.steps import echo, fires, nothing
 
 
 @pytest.mark.parametrize("place", ["step", "data", "event_filter", *MOMENTS, E.COMPLETED])
-def test_an_exception_anywhere_fires_exception_raised_once_and_leaves_run(place):
+def test_an_exception_fires_exception_raised_once_and_leaves(place):
     engine = Engine(fail if place == "step" else echo)
     if isinstance(place, Events):
         engine.add_event_handler(place, fail)
@@ -34,7 +34,7 @@ def test_an_exception_anywhere_fires_exception_raised_once_and_leaves_run(place)
 
 
 @pytest.mark.parametrize("filter", [{}, {"event_filter": lambda engine, count: True}])
-def test_an_exception_is_swallowed_when_a_handler_returned_true_and_completed_does_not_fire(filter):
+def test_an_exception_is_swallowed_when_a_handler_returned_true(filter):
     engine = Engine(fail)
     for answer in (None, True, "noted"):
         engine.add_event_handler(E.EXCEPTION_RAISED(**filter), lambda error, answer: answer, answer)
@@ -44,7 +44,7 @@ def test_an_exception_is_swallowed_when_a_handler_returned_true_and_completed_do
     assert trace == [E.STARTED, E.EPOCH_STARTED, *ITERATION[:3], E.EXCEPTION_RAISED]
 
 
-def test_a_handler_of_exception_raised_that_raises_the_new_error_leaves_with_the_first_as_its_context():
+def test_the_error_of_a_handler_of_exception_raised_leaves():
     engine = Engine(fail)
 
     @engine.on(E.EXCEPTION_RAISED)
@@ -73,7 +73,7 @@ def test_keyboard_interrupt_and_its_kind_always_leave(kind):
     assert len(raised) == 1
 
 
-def test_an_exception_in_a_nested_engine_fails_both_unless_swallowed_inside():
+def test_an_exception_in_a_nested_engine_fails_both():
     trainer, evaluator = Engine(echo, "trainer"), Engine(fail, "evaluator")
     trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1])
     with record() as trace, pytest.raises(ValueError, match="broken"):
@@ -100,7 +100,7 @@ def test_control_calls_in_failed_do_nothing(call):
     assert names(legal(engine, [1, 1]))[-1] == "completed"
 
 
-def test_wrong_calls_raise_where_they_are_made_and_pass_through_failed():
+def test_wrong_calls_raise_where_they_are_made():
     engine, caught = Engine(fires("not_there")), []
     engine.add_event_handler(E.EXCEPTION_RAISED, caught.append)
     with pytest.raises(ValueError, match="NOT_THERE") as error:
@@ -150,7 +150,7 @@ def test_the_last_event_in_a_handler_of_exception_raised():
     assert seen == [Events.EXCEPTION_RAISED]
 
 
-def test_keyboard_interrupts_at_any_moment_leave_an_engine_that_can_run():
+def test_an_engine_can_run_again_after_any_keyboard_interrupt():
     trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=range(20))
     for one in (Events.ITERATION_COMPLETED, Events.EXCEPTION_RAISED):

@@ -28,7 +28,7 @@ def test_filters(filter, expected):
     assert heard == expected
 
 
-def test_every_with_after_takes_the_first_count_after_it_then_every_nth():
+def test_every_with_after_counts_from_the_first_after_it():
     engine = Engine(echo)
     heard = watch(engine, E.ITERATION_COMPLETED(every=5, after=8, before=25))
     engine.run(range(40))
@@ -53,7 +53,7 @@ def test_unions_attach_one_handler_to_each_of_their_events():
     assert heard == [("started", 0), ("epoch_completed", 2), ("completed", 3)]
 
 
-def test_a_custom_event_counts_its_own_firings_with_no_extra_mapping():
+def test_a_filter_counts_firings_of_custom_events():
     engine = Engine(fires("grads_clipped", "grads_clipped"))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
     heard = watch(engine, ClipEvents.GRADS_CLIPPED(every=3))

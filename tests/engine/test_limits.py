@@ -15,7 +15,7 @@ def test_max_iters_reached_inside_an_epoch_ends_as_terminate_does():
     assert trace == [E.STARTED, *first, E.EPOCH_STARTED, *RESTARTED, E.TERMINATE, E.COMPLETED]
 
 
-def test_max_iters_reached_at_the_end_of_an_epoch_completes_the_run():
+def test_max_iters_reached_with_an_epoch_completes_the_run():
     assert names(legal(Engine(echo), [1, 2, 3], max_iters=6))[-2:] == ["epoch_completed", "completed"]
 
 
@@ -53,7 +53,7 @@ def test_run_again_after_terminate_goes_on_with_the_next_epoch():
     assert (epochs, engine.state.iteration) == ([2, 3], 8)
 
 
-def test_run_again_after_data_that_could_not_be_restarted_goes_on_with_the_next_epoch():
+def test_run_again_after_data_ran_out_begins_the_next_epoch():
     engine = Engine(echo)
     with pytest.warns(UserWarning, match="restarted"):
         engine.run(iter([1, 2]), max_epochs=2, epoch_length=3)
@@ -70,7 +70,7 @@ def test_run_again_after_a_failure_goes_on_with_the_next_epoch():
 
 
 @pytest.mark.parametrize("limits", [{"max_epochs": 1}, {"max_iters": 3}])
-def test_limits_below_what_is_done_are_an_error_that_says_how_to_start_over(limits):
+def test_limits_below_what_is_done_are_an_error(limits):
     engine = Engine(echo)
     engine.run([1, 2], **{name: limit + 1 for name, limit in limits.items()})
     before = engine.state_dict()
@@ -83,7 +83,7 @@ def test_limits_below_what_is_done_are_an_error_that_says_how_to_start_over(limi
 
 @pytest.mark.parametrize("stop", [Engine.interrupt, Engine.terminate])
 @pytest.mark.parametrize(("first", "then"), [("max_epochs", "max_iters"), ("max_iters", "max_epochs")])
-def test_a_change_between_max_epochs_and_max_iters_half_way_is_an_error_that_says_how_to_start_over(first, then, stop):
+def test_changing_the_kind_of_limit_half_way_is_an_error(first, then, stop):
     engine, data = Engine(echo), [1, 2]
     with engine.add_event_handler(E.ITERATION_COMPLETED(once=1), stop):
         engine.run(data, **{first: 10})
@@ -121,7 +121,7 @@ def test_a_run_that_goes_on_is_checked_like_a_new_one():
         engine.run([1], max_epochs=2)
 
 
-def test_a_run_that_failed_before_its_first_epoch_goes_on_with_its_limits():
+def test_a_run_that_failed_early_goes_on_with_its_limits():
     engine = Engine(nothing)
     with engine.add_event_handler(Events.STARTED, lambda: 1 / 0), pytest.raises(ZeroDivisionError):
         engine.run([1], max_epochs=2)

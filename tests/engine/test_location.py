@@ -36,7 +36,7 @@ def test_the_note_names_each_kind_of_place(place, note):
     assert caught.value.__notes__ == [note]
 
 
-def test_the_notes_of_nested_engines_go_from_the_inner_to_the_outer():
+def test_notes_of_nested_engines_go_from_inner_to_outer():
     trainer, evaluator = Engine(echo, "trainer"), Engine(fail, "evaluator")
     trainer.nest(evaluator, on=E.ITERATION_COMPLETED, data=[1])
     with pytest.raises(ValueError, match="broken") as caught:

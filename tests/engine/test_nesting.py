@@ -13,7 +13,7 @@ from support.steps import echo, nothing
 
 
 @pytest.mark.parametrize("declared", [False, True], ids=["called", "nested"])
-def test_terminate_from_the_evaluators_handler_lets_the_evaluator_finish_then_stops_the_trainer(declared):
+def test_the_evaluator_finishes_before_the_trainer_terminates(declared):
     trainer, evaluator = pair()
     if declared:
         trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1, 2])
@@ -23,7 +23,7 @@ def test_terminate_from_the_evaluators_handler_lets_the_evaluator_finish_then_st
     assert legal(trainer, [1], max_epochs=3) == [*standard(1, 1)[:-1], *standard(1, 2), E.TERMINATE, E.COMPLETED]
 
 
-def test_a_running_engine_cannot_be_started_again_from_inside_itself():
+def test_a_running_engine_cannot_be_started_inside_itself():
     engine = Engine(echo, "trainer")
 
     @engine.on(E.ITERATION_STARTED)
@@ -35,7 +35,7 @@ def test_a_running_engine_cannot_be_started_again_from_inside_itself():
     assert legal(engine, [1, 2]) == standard(1, 2)
 
 
-def test_a_running_engine_cannot_be_started_again_from_an_engine_inside_it():
+def test_a_running_engine_cannot_be_started_by_one_inside_it():
     trainer, evaluator = pair()
     trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1])
     evaluator.add_event_handler(E.STARTED, lambda: trainer.run([1]) and None)
@@ -43,7 +43,7 @@ def test_a_running_engine_cannot_be_started_again_from_an_engine_inside_it():
         trainer.run([1])
 
 
-def test_engines_run_inside_handlers_to_any_depth_and_know_the_one_around_them():
+def test_engines_run_inside_handlers_to_any_depth():
     engines = [Engine(echo, f"level {depth}") for depth in range(5)]
     for outer, inner in pairwise(engines):
         outer.add_event_handler(E.ITERATION_STARTED, lambda inner: inner.run([1]) and None, inner)
@@ -54,7 +54,7 @@ def test_engines_run_inside_handlers_to_any_depth_and_know_the_one_around_them()
     assert all(engine.parent is None for engine in engines)
 
 
-def test_parent_is_set_only_while_a_transition_of_the_outer_engine_executes():
+def test_parent_is_set_only_while_the_outer_engine_executes():
     trainer, evaluator = pair()
     seen = watch(evaluator, E.STARTED, lambda engine: engine.parent)
     for _ in trainer.steps([1]):
@@ -68,7 +68,7 @@ def test_parent_is_set_only_while_a_transition_of_the_outer_engine_executes():
 
 
 @pytest.mark.parametrize("ending", list(ENDINGS))
-def test_whatever_ends_a_run_closes_nested_engines_that_are_paused_in_it(ending):
+def test_nested_engines_close_whatever_ends_the_run_around_them(ending):
     trainer, evaluator = pair()
     data = Closing(3)
     trainer.add_event_handler(E.ITERATION_STARTED(once=1), lambda: evaluator.run(data, epoch_length=3) and None)
@@ -99,7 +99,7 @@ def test_data_that_can_be_read_once_cannot_be_nested():
         trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=iter([1]))
 
 
-def test_engines_that_pause_inside_each_other_can_be_gone_on_with_in_any_order():
+def test_engines_paused_in_each_other_resume_in_any_order():
     first, second = Engine(nothing, name="first"), Engine(nothing, name="second")
     first.add_event_handler(Events.ITERATION_STARTED(once=1), first.interrupt)
     second.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: first.run([1, 2]))

@@ -9,7 +9,7 @@ from support.engines import E, legal
 from support.steps import echo, nothing
 
 
-def test_a_state_saved_at_epoch_started_of_a_restored_run_has_its_position():
+def test_a_state_saved_as_a_restored_run_begins_has_its_position():
     saved = []
     first = Engine(echo)
     first.add_event_handler(E.ITERATION_COMPLETED(once=7), lambda engine: saved.append(engine.state_dict()))
@@ -40,7 +40,7 @@ def test_a_state_dict_of_another_loop_is_refused():
         Engine(echo).load_state_dict(saved)
 
 
-def test_an_epoch_that_is_terminated_where_a_restored_run_begins_is_followed_by_the_next():
+def test_a_restored_epoch_that_is_terminated_has_a_successor():
     saved = []
     first = Engine(echo)
     first.add_event_handler(E.ITERATION_COMPLETED(once=2), lambda engine: saved.append(engine.state_dict()))

@@ -71,7 +71,7 @@ def test_stepping_left_at_the_last_event_ends_the_run():
     assert engine.state.iteration == 4
 
 
-def test_a_kept_iterator_over_steps_that_are_all_taken_does_not_hinder_the_next_run():
+def test_a_used_up_iterator_of_steps_does_not_hinder_a_run():
     engine = Engine(nothing)
     steps = engine.steps([1])
     for fired in steps:

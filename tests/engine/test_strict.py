@@ -66,7 +66,7 @@ def test_a_declared_order_is_enforced_as_it_happens(fired, heard):
         engine.run([1])
 
 
-def test_a_declared_order_holds_in_each_pass_of_the_loop_it_is_within():
+def test_a_declared_order_holds_in_each_pass_of_its_loop():
     engine = Engine(fires("first", "second"))
     engine.register_events("first", "second", within="EPOCH", order="declared")
     with pytest.raises(EventOrderError, match=r"(?s)FIRST.*EPOCH 1 / ITERATION 2.*expected: "):

@@ -30,7 +30,7 @@ evaluator.add_event_handler(Events.COMPLETED, best_model_saver, {'mymodel': mode
 # -- programs ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_fragment_of_the_faq_stops_early_and_keeps_the_best_model(dataset, tmp_path):
+def test_the_program_of_the_faq_keeps_the_best_model(dataset, tmp_path):
     model = new_model()
     trainer, _ = new_trainer(model)
     evaluator = create_supervised_evaluator(model, {"accuracy": Accuracy()})
@@ -70,7 +70,7 @@ def test_the_fragment_of_the_faq_stops_early_and_keeps_the_best_model(dataset, t
 @pytest.mark.parametrize(
     "at", [Events.ITERATION_COMPLETED(once=9), Events.ITERATION_COMPLETED(once=14), Events.EPOCH_COMPLETED(once=2)]
 )
-def test_a_training_restored_from_a_checkpoint_ends_with_the_same_weights_bit_for_bit(dataset, tmp_path, at):
+def test_a_restored_training_ends_with_the_same_weights(dataset, tmp_path, at):
     data = DataLoader(dataset, batch_size=8)  # 7 iterations
 
     def training(folder):
@@ -101,7 +101,7 @@ def test_a_training_restored_from_a_checkpoint_ends_with_the_same_weights_bit_fo
         assert same(mine, theirs)
 
 
-def test_a_checkpoint_at_exception_raised_has_the_state_at_the_failure(tmp_path):
+def test_a_checkpoint_at_exception_raised_has_that_state(tmp_path):
     trainer = Engine(lambda engine, batch: 1 / batch, "trainer")
     handler = Checkpoint({"trainer": trainer}, tmp_path, "failed")
     trainer.add_event_handler(Events.EXCEPTION_RAISED, handler)
@@ -111,7 +111,7 @@ def test_a_checkpoint_at_exception_raised_has_the_state_at_the_failure(tmp_path)
     assert load(handler.last_checkpoint)["iteration"] == 3
 
 
-def test_model_checkpoint_at_exception_raised_says_what_to_use_instead(tmp_path):
+def test_model_checkpoint_at_exception_raised_is_refused(tmp_path):
     trainer = Engine(lambda engine, batch: 1 / batch)
     trainer.add_event_handler(Events.EXCEPTION_RAISED, ModelCheckpoint(tmp_path), {"model": nn.Linear(1, 1)})
     with pytest.raises(TypeError, match="ModelCheckpoint cannot be called at EXCEPTION_RAISED: use Checkpoint"):
@@ -193,7 +193,7 @@ def test_a_metric_that_is_not_there_is_named(tmp_path):
         engine.run([0])
 
 
-def test_the_step_is_the_count_of_the_data_loop_or_else_of_the_outermost(tmp_path):
+def test_the_step_counts_the_data_loop_or_else_the_outermost(tmp_path):
     model = {"model": nn.Linear(1, 1)}
     steps = Engine(Loop("EPISODE", Loop("TIMESTEP", Phase("ACT", lambda engine, batch: None), over=DATA)))
     steps.add_event_handler(Events.COMPLETED, Checkpoint(model, tmp_path / "steps"))
@@ -220,7 +220,7 @@ def test_the_step_transform_gets_the_engine_and_the_event(tmp_path):
     assert seen == [(engine, Events.EPOCH_COMPLETED)] and names(tmp_path) == ["trainer_7.pt"]
 
 
-def test_names_that_cannot_be_files_and_steps_that_are_none_are_refused(tmp_path):
+def test_impossible_names_and_steps_are_refused(tmp_path):
     engine = counting()
     engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {"a/b": nn.Linear(1, 1)})
     with pytest.raises(ValueError, match="'a/b_1.pt' is no name of a file: leave slashes out"):
@@ -264,7 +264,7 @@ def test_the_last_and_the_best_are_told_apart(tmp_path):
     assert load(handler.best_checkpoint)["weight"].item() == 2
 
 
-def test_a_superseded_file_is_still_there_when_the_new_one_is_written(tmp_path):
+def test_an_old_file_stays_until_the_new_one_is_written(tmp_path):
     there = []
 
     class Watching:
@@ -341,7 +341,7 @@ def test_a_score_that_is_no_number_is_an_error(tmp_path, score):
         engine.run([0])
 
 
-def test_a_failed_save_leaves_the_files_and_the_ranking_as_they_were(tmp_path):
+def test_a_failed_save_leaves_files_and_ranking_alone(tmp_path):
     class Failing:
         fails = False
 
@@ -378,7 +378,7 @@ def test_a_state_that_could_not_be_loaded_again_is_refused_at_once(tmp_path):
 # -- folders and arguments ---------------------------------------------------------------------------------------------
 
 
-def test_a_folder_with_files_of_the_prefix_is_refused_unless_allowed(tmp_path):
+def test_a_folder_with_files_of_the_prefix_is_refused(tmp_path):
     save(tmp_path / "best_model_1.pt", 1)
     with pytest.raises(ValueError, match=r"ModelCheckpoint: .* has best_model_1.pt already: .* require_empty=False"):
         ModelCheckpoint(tmp_path, "best")
@@ -424,7 +424,7 @@ def test_wrong_arguments_are_named(tmp_path, argument, message):
         Checkpoint(**({"to_save": {"model": nn.Linear(1, 1)}, "dirname": tmp_path} | argument))
 
 
-def test_what_model_checkpoint_is_attached_without_or_with_the_wrong_things_is_named(tmp_path):
+def test_wrong_attachments_of_model_checkpoint_are_named(tmp_path):
     engine = counting()
     with pytest.raises(TypeError, match=r"handler .* does not fit COMPLETED"):
         engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path))

@@ -147,9 +147,7 @@ def check(folder, reported):
     return steps
 
 
-def test_a_training_that_is_killed_again_and_again_has_only_whole_files_and_ends_as_if_it_never_was(
-    trainings, uninterrupted, tmp_path
-):
+def test_killed_trainings_leave_whole_files_and_end_the_same(trainings, uninterrupted, tmp_path):
     chance = random.Random(5)
 
     def wait_for(is_so):

@@ -32,7 +32,7 @@ def test_the_ranking_goes_on_after_a_restart(tmp_path):
     assert restored.state_dict() == reference.state_dict()
 
 
-def test_a_handler_that_is_among_what_it_saves_finds_that_file_in_its_ranking(tmp_path):
+def test_a_handler_that_saves_itself_ranks_that_file(tmp_path):
     engine = counting()
     parts = {"trainer": engine}
     handler = Checkpoint(parts, tmp_path, n_saved=2)
@@ -86,7 +86,7 @@ def test_a_state_that_is_no_ranking_is_refused(tmp_path, state):
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 
-def test_objects_are_loaded_from_a_path_a_string_and_a_loaded_checkpoint(tmp_path):
+def test_objects_are_loaded_from_paths_and_checkpoints(tmp_path):
     source, other = new_model(), nn.Linear(2, 2)
     save(tmp_path / "both.pt", {"model": source.state_dict(), "other": other.state_dict()})
     for checkpoint in (tmp_path / "both.pt", str(tmp_path / "both.pt"), load(tmp_path / "both.pt")):
@@ -96,7 +96,7 @@ def test_objects_are_loaded_from_a_path_a_string_and_a_loaded_checkpoint(tmp_pat
         assert same(model.state_dict(), source.state_dict())
 
 
-def test_a_single_object_may_have_its_bare_state_dict_under_any_name(tmp_path):
+def test_one_object_may_have_its_state_under_any_name(tmp_path):
     source = nn.Linear(2, 2)
     save(tmp_path / "best_mymodel_0.9.pt", source.state_dict())
     model = nn.Linear(2, 2)

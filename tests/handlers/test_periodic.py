@@ -78,7 +78,7 @@ def test_epochs_too():
 
 
 @given(n=st.integers(1, 7), length=st.integers(1, 6), epochs=st.integers(1, 4))
-def test_it_is_entered_at_every_nth_beginning_and_left_at_every_nth_end(n, length, epochs):
+def test_it_is_entered_and_left_at_every_nth_pass(n, length, epochs):
     total = length * epochs
     found = firings(*attached(n_iterations=n), data=range(length), max_epochs=epochs)
     assert [fired[1:] for fired in found if fired[0] == "S"] == [((k + 1), k // n + 1) for k in range(0, total, n)]
@@ -112,7 +112,7 @@ def test_what_is_skipped_or_cut_short_leaves_it_in_time():
     ]
 
 
-def test_an_epoch_whose_completion_is_skipped_leaves_it_when_the_next_begins():
+def test_an_epoch_without_completion_leaves_it_with_the_next():
     engine, cpe = attached(n_epochs=1)
     engine.add_event_handler(
         Events.ITERATION_STARTED(once=2), lambda: engine.terminate_epoch(skip_epoch_completed=True)
@@ -178,7 +178,7 @@ def test_a_loop_without_iterations_is_refused_and_left_as_it_is():
 
 
 @pytest.mark.parametrize("is_same", [True, False])
-def test_a_second_one_of_a_length_is_refused_and_the_first_works_on(is_same):
+def test_a_second_one_of_a_length_is_refused(is_same):
     engine, cpe = attached(n_iterations=2)
     loop, handlers = engine.loop, [engine.handlers(key) for key in engine.loop.event_keys]
     with pytest.raises(LoopError, match="trainer has a state ITERATIONS_2 already: use the events of that one"):

@@ -39,7 +39,7 @@ def epochs_until_stop(scores, **options):
 # -- EarlyStopping ----------------------------------------------------------------------------------------------------
 
 
-def test_training_ends_when_the_score_has_not_improved_for_as_many_epochs_as_the_patience():
+def test_training_ends_after_patience_epochs_without_improvement():
     assert epochs_until_stop([1, 2, 2, 3, 3, 2, 3, 9], patience=3) == 7
     assert epochs_until_stop([1, 2, 2, 3, 3, 2, 4, 9], patience=3) == 8
 
@@ -130,7 +130,7 @@ def test_a_score_of_nan_is_no_improvement_and_no_best_score():
     assert (handler.counter, handler.best_score) == (1, 2)
 
 
-def test_scores_may_be_tensors_of_one_element_and_are_kept_as_plain_numbers():
+def test_scores_of_one_element_are_kept_as_plain_numbers():
     trainer, handler = trainer_and_evaluator([torch.tensor(1.5), torch.tensor([2.5])], patience=2)
     trainer.run([0], max_epochs=2)
     assert handler.state_dict() == {"counter": 0, "best_score": 2.5}
@@ -170,7 +170,7 @@ def test_wrong_arguments_of_early_stopping_are_named(argument, message):
     data=st.data(),
 )
 @settings(deadline=None)
-def test_a_restarted_training_stops_where_the_uninterrupted_one_does(scores, patience, cumulative, data):
+def test_a_restarted_training_stops_at_the_same_epoch(scores, patience, cumulative, data):
     options = {"patience": patience, "min_delta": 0.25, "cumulative": cumulative}
     whole, reference = trainer_and_evaluator(scores, **options)
     whole.run([0, 1], max_epochs=len(scores))
@@ -227,7 +227,7 @@ Output = namedtuple("Output", "loss y_pred")
         (Output(0.5, torch.tensor([1.0, NAN])), r"output\[1\] has 1 of 2 values"),
     ],
 )
-def test_a_run_ends_at_the_first_output_with_nan_or_infinity_and_says_where(caplog, output, found):
+def test_a_run_ends_at_the_first_nan_or_infinity(caplog, output, found):
     outputs = [1.0, 2.0, output, 3.0, 4.0]
     trainer = Engine(lambda engine, batch: outputs[batch], "trainer")
     trainer.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan())
@@ -333,7 +333,7 @@ def test_it_ends_the_run_at_the_event_that_it_is_attached_to():
         TimeLimit(1).attach(trainer, "nonsense_completed")
 
 
-def test_attached_as_a_plain_handler_it_counts_from_when_it_was_made():
+def test_as_a_plain_handler_it_counts_from_when_it_was_made():
     limit = TimeLimit(0.02)
     time.sleep(0.03)
     trainer = endless()
@@ -402,7 +402,7 @@ def test_a_pause_does_not_count_and_the_clock_goes_on_with_the_run(event):
     assert left == attached - len(trainer.loop.event_keys)
 
 
-def test_a_paused_run_that_is_dropped_gives_the_next_one_the_whole_time():
+def test_after_a_dropped_pause_the_next_run_has_the_whole_time():
     trainer = endless()
     limit = TimeLimit(3600)
     limit.attach(trainer)
@@ -416,7 +416,7 @@ def test_a_paused_run_that_is_dropped_gives_the_next_one_the_whole_time():
 
 
 @pytest.mark.parametrize("at", [Events.ITERATION_COMPLETED(once=2), Events.EPOCH_COMPLETED(once=1)])
-def test_time_spent_before_a_restart_counts_in_the_run_that_goes_on_and_in_no_later_one(at):
+def test_time_before_a_restart_counts_in_the_resumed_run_alone(at):
     first = endless()
     TimeLimit(3600).attach(first)
     saved = []
@@ -438,7 +438,7 @@ def test_time_spent_before_a_restart_counts_in_the_run_that_goes_on_and_in_no_la
     assert limit.elapsed < 3000
 
 
-def test_time_that_was_used_up_before_a_restart_ends_the_run_at_once():
+def test_time_used_up_before_a_restart_ends_the_run():
     trainer = endless()
     limit = TimeLimit(100)
     limit.attach(trainer)

@@ -92,7 +92,7 @@ def test_a_training_is_in_the_file_with_its_tags_steps_and_values(training, tmp_
     assert values_of(found["sgd/momentum/group_1"]) == [single(0.9)] * 4
 
 
-def test_an_evaluator_logs_at_the_iteration_where_it_runs_at_iterations(training, tmp_path):
+def test_an_evaluator_logs_at_the_iteration_of_its_trainer(training, tmp_path):
     trainer, evaluator, _, loader = training
     trainer.nest(evaluator, on=Events.ITERATION_COMPLETED(once=2), data=loader)
     with TensorBoardLogger(tmp_path) as logger:
@@ -185,7 +185,7 @@ def test_what_was_logged_before_a_run_ended_is_in_the_file(tmp_path, how):
         assert steps_of(scalars(tmp_path)["step/output"]) == [1, 2, 3]
 
 
-def test_closing_twice_does_nothing_and_a_closed_logger_writes_no_more(tmp_path):
+def test_a_closed_logger_writes_no_more(tmp_path):
     engine = Engine(lambda engine, batch: batch)
     logger = TensorBoardLogger(tmp_path)
     removed = logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "gone")
@@ -202,7 +202,7 @@ def test_closing_twice_does_nothing_and_a_closed_logger_writes_no_more(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_training_that_goes_on_purges_what_came_after_it_was_saved(tmp_path):
+def test_a_resumed_training_purges_what_came_after_its_state(tmp_path):
     def trained(engine, **options):
         with TensorBoardLogger(tmp_path, **options) as logger:
             logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "step")
@@ -289,7 +289,7 @@ except ModuleNotFoundError as error:
     assert ran.stdout.strip() == "TensorBoardLogger needs the package tensorboard: pip install tensorboard"
 
 
-def test_handlers_can_be_imported_without_tensorboard_rich_or_torchmetrics_being_loaded():
+def test_importing_handlers_loads_no_optional_library():
     program = """
 import sys
 import camshaft.handlers

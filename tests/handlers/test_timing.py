@@ -75,7 +75,7 @@ def test_attached_without_more_it_measures_the_run():
     assert (value, timer.total, timer.step_count, timer.running) == (3 * 7, 3 * 7, 0, False)
 
 
-def test_attached_to_the_events_of_an_iteration_it_measures_the_mean_step():
+def test_attached_to_iterations_it_measures_the_mean_step():
     events = {"resume": Events.ITERATION_STARTED, "pause": Events.ITERATION_COMPLETED}
     timer, value = timed_run({**events, "step": Events.ITERATION_COMPLETED})
     assert timer.step_count == 3
@@ -88,7 +88,7 @@ def test_events_may_be_filtered_and_joined():
     assert not timer.running
 
 
-def test_a_run_that_fails_leaves_it_running_unless_it_is_paused_there():
+def test_a_failed_run_leaves_it_running():
     def fail(engine, batch):
         raise ZeroDivisionError
 
@@ -109,7 +109,7 @@ def test_real_time_passes():
     assert timer.value() == value
 
 
-def test_what_cannot_be_attached_is_refused_and_nothing_stays_attached():
+def test_what_cannot_be_attached_is_refused():
     engine = Engine(lambda engine, batch: None)
     with pytest.raises(TypeError, match="Timer: 3 is no Engine"):
         Timer().attach(3)

@@ -43,7 +43,7 @@ def test_an_opaque_step_and_phases_can_stand_together():
     assert log == [1, "log", 2, "log"]
 
 
-def test_a_loop_that_nobody_refers_to_is_freed_without_the_garbage_collector():
+def test_a_loop_is_freed_without_the_garbage_collector():
     class Function:
         def __call__(self, engine, batch):
             return None

@@ -14,7 +14,7 @@ def states_of(engine):
 
 
 @pytest.mark.parametrize("place", [{}, {"within": "EPOCH"}, {"order": "declared"}])
-def test_before_registration_the_state_is_not_there_after_it_it_is_in_loop_and_machine(place):
+def test_registration_puts_a_state_into_loop_and_machine(place):
     engine = Engine(echo)
     assert not {"BACKWARD", "OPTIM_STEP"} & states_of(engine)
     assert "BACKWARD" not in str(engine.loop)
@@ -26,7 +26,7 @@ def test_before_registration_the_state_is_not_there_after_it_it_is_in_loop_and_m
     assert all(each.value in engine.loop.event_keys for each in BackpropEvents)
 
 
-def test_a_placed_event_is_not_there_before_registration_and_is_after_it():
+def test_registration_puts_a_placed_event_into_the_loop():
     engine = Engine([Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)])
     assert engine.loop.find("GRADS_CLIPPED") is None
     assert "GRADS_CLIPPED" not in states_of(engine)
@@ -47,7 +47,7 @@ def test_x_started_and_x_completed_put_the_state_x_into_iteration():
 
 
 @pytest.mark.parametrize("lone", ["clip_completed", "grads_clipped"])
-def test_a_lone_x_completed_or_an_event_without_either_ending_is_a_state_entered_and_left_at_once(lone):
+def test_a_lone_event_is_a_state_entered_and_left_at_once(lone):
     engine = Engine(fires(lone, lone))
     engine.register_events(lone)
     inside = watch(engine, lone, lambda engine: engine.where[2:])
@@ -94,7 +94,7 @@ def test_within_run_puts_the_state_around_the_outermost_loop():
     ],
 )
 @pytest.mark.parametrize("strict", [False, True])
-def test_after_or_before_gives_an_event_a_place_where_the_engine_fires_it(where, expected, strict):
+def test_after_or_before_gives_an_event_a_place(where, expected, strict):
     engine = Engine([Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)], strict=strict)
     engine.register_events(ClipEvents.GRADS_CLIPPED, **where)
     heard = watch(engine, ClipEvents.GRADS_CLIPPED)
@@ -103,7 +103,7 @@ def test_after_or_before_gives_an_event_a_place_where_the_engine_fires_it(where,
     assert heard == [1, 2]
 
 
-def test_after_takes_several_events_in_the_order_given_and_pairs_as_one_state():
+def test_after_takes_events_in_order_and_pairs_as_one_state():
     engine = Engine([Phase("BACKWARD", nothing)])
     engine.register_events("grads_clipped", "clip_started", "clip_completed", after="BACKWARD")
     assert names(legal(engine, [1]))[7:10] == ["grads_clipped", "clip_started", "clip_completed"]

@@ -61,7 +61,7 @@ def test_they_are_illegal_outside_of_it(place):
         engine.run([1])
 
 
-def test_registration_puts_them_there_and_a_declared_order_begins_anew_with_each_phase():
+def test_a_declared_order_begins_anew_with_each_phase():
     fired = []
     engine = Engine([Phase("OPTIM_STEP", lambda engine, batch: [engine.fire_event(event) for event in fired])])
     engine.register_events("direction_found", "length_found", within="OPTIM_STEP", order="declared")
@@ -128,7 +128,7 @@ def test_what_belongs_to_the_run_may_come_at_its_very_end_too(place, strict):
     assert not trace.violations()
 
 
-def test_behind_the_end_of_a_run_a_state_of_it_is_not_left_unentered():
+def test_after_a_run_a_state_of_it_is_not_left_unentered():
     engine = Engine(lambda engine, batch: None)
     engine.register_events("backup_started", "backup_completed", within="RUN")
     engine.add_event_handler("completed", lambda: engine.fire_event("backup_completed"))

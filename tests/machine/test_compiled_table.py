@@ -16,7 +16,7 @@ def recorded(draw: st.DrawFn) -> Trace:
 
 
 @given(recorded(), st.booleans())
-def test_each_event_is_refused_where_a_guard_denies_it_and_changes_the_context_as_its_row_does(trace, is_known):
+def test_each_event_is_judged_as_the_row_of_the_table_says(trace, is_known):
     for number, record in enumerate(trace.runs):
         machine, context = LoopMachine(record.loop), record.context.copy()
         if not is_known:

@@ -9,7 +9,7 @@ from camshaft.context import Context, Guard, function
 
 
 @pytest.mark.parametrize(("held", "opposite"), [(True, False), (False, True), (None, None)])
-def test_a_negated_guard_gives_the_opposite_and_what_is_not_known_stays_so(held, opposite):
+def test_a_negated_guard_gives_the_opposite_or_stays_unknown(held, opposite):
     guard = Guard("data", "context.has_data")
     assert guard.test(Context(has_data=held)) is held
     assert guard.negated("no data").test(Context(has_data=held)) is opposite

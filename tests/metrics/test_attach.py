@@ -68,7 +68,7 @@ def test_a_metric_of_many_values_stays_a_tensor(model, data):
     ],
     ids=["tuple", "list", "mapping"],
 )
-def test_output_transform_gives_arguments_as_a_sequence_or_by_keyword(transform):
+def test_output_transform_gives_arguments(transform):
     batch = {"pair": (torch.eye(3), torch.tensor([0, 1, 0])), "other": None}
     engine = echo()
     Accuracy().attach(engine, "accuracy", output_transform=transform)
@@ -124,7 +124,7 @@ def test_results_are_there_before_handlers_at_the_same_event(model, data):
     assert seen == [metrics, metrics]
 
 
-def test_an_iteration_is_counted_before_handlers_at_iteration_completed():
+def test_an_iteration_is_counted_before_handlers_at_its_end():
     engine, metric, seen = echo(), torchmetrics.SumMetric(), []
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(metric.compute().item()))
     attach(metric, engine, "sum")
@@ -161,7 +161,7 @@ def test_what_is_no_metric_is_refused():
         create_supervised_evaluator(nn.Linear(1, 1), {"accuracy": lambda y_pred, y: 0})
 
 
-def test_a_second_metric_of_one_name_is_refused_and_the_first_works_on():
+def test_a_second_metric_of_one_name_is_refused():
     engine = Engine(lambda engine, batch: batch, name="mine")
     attach(torchmetrics.SumMetric(), engine, "m")
     with pytest.raises(ValueError, match=r"mine has a metric named 'm' already: give another name"):
@@ -180,7 +180,7 @@ def test_a_second_metric_of_one_name_is_refused_and_the_first_works_on():
         (Accuracy(), [1, 2, 3], r"list of 3"),
     ],
 )
-def test_arguments_that_do_not_fit_are_told_with_the_metric_and_the_output(metric, output, kind):
+def test_arguments_that_do_not_fit_name_metric_and_output(metric, output, kind):
     engine = Engine(lambda engine, batch: output, "trainer")
     attach(metric, engine, "acc")
     says = (
@@ -243,7 +243,7 @@ def own(metric, batches):
 
 
 @pytest.mark.parametrize("metric", [MulticlassAccuracy(CLASSES), MulticlassF1Score(CLASSES), Accuracy()])
-def test_each_usage_equals_torchmetrics_on_the_batches_that_it_covers(model, data, metric):
+def test_each_usage_equals_torchmetrics_on_its_batches(model, data, metric):
     batches = scored(model, data)
     covered = {
         BATCH_WISE: [batches[n : n + 1] for n in range(len(batches))] * 2,
@@ -282,7 +282,7 @@ def test_custom_events_and_filters_say_when(model, data):
     assert seen == pytest.approx([sum(part) / len(part) for part in parts])  # anew at the second, fourth, sixth
 
 
-def test_what_is_detached_changes_no_more_and_its_name_is_free_again(model, data):
+def test_a_detached_metric_stays_and_its_name_is_free(model, data):
     engine = echo()
     handle = attach(MulticlassAccuracy(CLASSES), engine, "metric", usage=BATCH_WISE)
     batches = scored(model, data)

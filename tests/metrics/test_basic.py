@@ -23,7 +23,7 @@ def everything(model, data):
     return model(x).detach(), y
 
 
-def test_accuracy_and_loss_equal_plain_computation_torchmetrics_and_ignite(model, data):
+def test_accuracy_and_loss_equal_torchmetrics_and_ignite(model, data):
     criterion = nn.CrossEntropyLoss()
     own = {"accuracy": Accuracy(), "loss": Loss(criterion), "theirs": MulticlassAccuracy(CLASSES, average="micro")}
     metrics = create_supervised_evaluator(model, own).run(data).metrics
@@ -130,7 +130,7 @@ def test_a_loss_that_is_no_scalar_is_refused():
         engine.run([(torch.zeros(4), torch.zeros(4))])
 
 
-def test_importing_camshaft_imports_no_metrics_vision_or_test_library():
+def test_importing_camshaft_imports_no_optional_library():
     code = "import sys, camshaft; print([m for m in ('torchmetrics', 'torchvision', 'hypothesis') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -166,7 +166,7 @@ def test_running_average_equals_ignite_of_outputs_and_of_a_metric(model, data, o
         assert [each[name] for each in seen] == pytest.approx([each[name] for each in expected], rel=1e-12)
 
 
-def test_running_average_goes_over_the_run_unless_it_is_said_otherwise():
+def test_running_average_goes_over_the_run_by_default():
     engine = echo()
     RunningAverage(alpha=0.5).attach(engine, "metric")
     assert seen_after_each_batch(engine, [1.0, 3.0], max_epochs=2) == [1.0, 2.0, 1.5, 2.25]

@@ -78,14 +78,14 @@ def refused(engine, error, match):
         lambda engine: engine.nest(Engine(echo), on="grad_clipped", data=[1]),
     ],
 )
-def test_an_unregistered_event_is_an_error_with_the_nearest_registered_name(use):
+def test_an_unregistered_event_is_an_error_with_the_nearest_name(use):
     engine = trainer()
     engine.register_events(ClipEvents.GRADS_CLIPPED)
     with refused(engine, ValueError, r"GRAD_CLIPPED is not registered in trainer.*GRADS_CLIPPED.*register_events"):
         use(engine)
 
 
-def test_an_event_that_this_loop_can_never_fire_is_an_error_that_says_what_it_fires():
+def test_an_event_that_the_loop_can_never_fire_is_an_error():
     engine = Engine(Loop("EPISODE", Phase("ACT", nothing)), "trainer")
     with refused(engine, ValueError, r"GET_BATCH_STARTED can never fire in the loop EPISODE.*EPISODE_STARTED"):
         engine.add_event_handler(E.GET_BATCH_STARTED, print)
@@ -116,15 +116,13 @@ def named(*, rate):
         (named, (), {"speed": 1}, r"named\(engine, speed=1\) or named\(speed=1\)"),
     ],
 )
-def test_a_handler_whose_signature_does_not_fit_is_an_error_that_says_what_it_will_be_called_with(
-    handler, args, kwargs, message
-):
+def test_a_handler_that_cannot_be_called_is_an_error(handler, args, kwargs, message):
     engine = trainer()
     with refused(engine, TypeError, message):
         engine.add_event_handler(E.STARTED, handler, *args, **kwargs)
 
 
-def test_a_handler_of_exception_raised_whose_signature_does_not_fit_is_told_of_the_exception():
+def test_a_handler_of_exception_raised_needs_the_exception():
     engine = trainer()
     with refused(
         engine,
@@ -334,7 +332,7 @@ def test_registering_a_second_state_of_one_name_is_an_error(place):
 
 
 @pytest.mark.parametrize("place", ["after", "before", "within"])
-def test_a_place_at_a_state_that_does_not_exist_is_an_error_that_names_those_that_do(place):
+def test_a_place_at_an_unknown_state_is_an_error_with_the_known(place):
     engine = phases()
     with refused(engine, LoopError, "BACKWARDS.*BACKWARD|BACKWARDS.*ITERATION"):
         engine.register_events(ClipEvents.GRADS_CLIPPED, **{place: "BACKWARDS"})
@@ -382,7 +380,7 @@ def test_firing_a_placed_event_by_hand_is_an_error():
             engine.fire_event(handle)
 
 
-def test_firing_a_declared_event_out_of_order_is_an_error_that_says_what_was_expected():
+def test_firing_a_declared_event_out_of_order_is_an_error():
     engine, heard = trainer(lambda engine, batch: engine.fire_event("second") or engine.fire_event("first")), []
     engine.register_events("first", "second", "third", order="declared")
     engine.add_event_handler("first", lambda: heard.append("first"))
@@ -450,7 +448,7 @@ def saved(**changes):
         ({"epoch": 3}, "epoch=3.*max_epochs=2|max_epochs=2.*epoch=3"),
     ],
 )
-def test_a_state_dict_with_missing_or_contradicting_keys_is_an_error(changes, message):
+def test_a_state_dict_with_missing_or_wrong_keys_is_an_error(changes, message):
     engine = trainer()
     with refused(engine, ValueError, message):
         engine.load_state_dict(saved(**changes))

@@ -7,7 +7,7 @@ from support import tables
 from support.box import table
 
 
-def test_the_table_of_the_readme_has_every_public_name_with_what_its_docstring_says():
+def test_the_table_of_the_readme_has_every_public_name():
     assert tables.written("box") == table(), tables.how_to_write("box")
 
 

@@ -11,7 +11,7 @@ from chaos.harness import chaos
 from chaos.training import PLACES
 
 
-def test_a_training_that_is_killed_at_each_place_ends_as_if_it_had_not_been(tmp_path):
+def test_a_training_killed_at_each_place_ends_the_same(tmp_path):
     found = chaos(10, 0, tmp_path)
     assert found.differences == []
     assert found.is_good and found.kills == dict.fromkeys(PLACES, 1)

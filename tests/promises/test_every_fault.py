@@ -282,7 +282,7 @@ def ends_as_it_should(training, case):
 
 
 @pytest.mark.parametrize(("name", "one"), CASES, ids=lambda part: part)
-def test_a_fault_in_a_handler_of_any_event_ends_every_run_that_it_passes_through(name, one):
+def test_a_fault_in_any_handler_ends_each_run_that_it_passes(name, one):
     training = Training()
     with record() as trace:
         failed = sum(ends_as_it_should(training, case) for case in CASES[name, one])
@@ -364,7 +364,7 @@ def broken(*_, **__):
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_that_dies_or_raises_fails_the_run_and_none_is_left(harm, kind, message, workers):
+def test_a_worker_that_dies_fails_the_run_and_none_is_left(harm, kind, message, workers):
     loader = DataLoader(Dataset(harm), num_workers=workers, prefetch_factor=1, multiprocessing_context="fork")
     engine = Engine(nothing, "trainer")
     fails(lambda: engine.run(loader), kind, "in trainer: EPOCH 1 / GET_BATCH", message)
@@ -423,7 +423,7 @@ def test_a_full_disk_fails_the_run_and_leaves_whole_checkpoints(small_disk):
     assert whole(small_disk) == [4]
 
 
-def test_a_disk_that_turns_read_only_fails_the_run_and_leaves_whole_checkpoints(small_disk):
+def test_a_disk_that_turns_read_only_leaves_whole_checkpoints(small_disk):
     trainer, _ = growing_trainer(small_disk)
 
     def remount(how):
@@ -437,7 +437,7 @@ def test_a_disk_that_turns_read_only_fails_the_run_and_leaves_whole_checkpoints(
     assert whole(small_disk) == [1, 3]
 
 
-def test_a_file_that_may_grow_no_further_fails_the_run_and_leaves_whole_checkpoints(tmp_path):
+def test_a_file_that_cannot_grow_leaves_whole_checkpoints(tmp_path):
     trainer, _ = growing_trainer(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
@@ -460,7 +460,7 @@ def test_a_folder_that_becomes_a_file_fails_the_run(tmp_path):
     fails(lambda: trainer.run([1]), StorageError, "in trainer: EPOCH 1", "Not a directory; see to it")
 
 
-def test_a_loss_that_is_no_number_any_more_ends_the_run_in_good_order(tmp_path, caplog):
+def test_a_loss_of_nan_ends_the_run_in_good_order(tmp_path, caplog):
     model = nn.Linear(2, 1)
     trainer = create_supervised_trainer(model, torch.optim.SGD(model.parameters(), lr=1e30), nn.functional.mse_loss)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan())
@@ -500,14 +500,14 @@ def test_data_that_fails_in_the_middle_of_an_epoch_fails_the_run():
     assert engine.run().iteration == 2 + 4
 
 
-def test_data_that_fails_to_close_fails_a_run_that_would_have_ended_well():
+def test_data_that_fails_to_close_fails_the_run():
     engine = Engine(nothing, "trainer")
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.terminate)
     fails(lambda: engine.run(Stream(closing=True)), OSError, "in trainer: COMPLETED", "cannot close")
     assert engine.run([1], max_epochs=2).epoch == 2
 
 
-def test_data_that_fails_to_close_does_not_replace_the_error_that_ends_the_run():
+def test_data_that_fails_to_close_replaces_no_earlier_error():
     engine = Engine(broken, "trainer")
     notes = [
         "in trainer: EPOCH 1 / ITERATION 1",
@@ -516,7 +516,7 @@ def test_data_that_fails_to_close_does_not_replace_the_error_that_ends_the_run()
     fails(lambda: engine.run(Stream(closing=True)), ValueError, notes, "broken")
 
 
-def test_data_that_fails_to_close_fails_a_nested_run_and_the_one_around_it():
+def test_data_that_fails_to_close_fails_nested_and_outer_run():
     trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=Stream(closing=True), epoch_length=2)
     notes = ["in evaluator: COMPLETED", "in trainer: EPOCH 1"]
@@ -533,7 +533,7 @@ class BadLength:
         return iter([1, 2])
 
 
-def test_data_that_fails_to_tell_its_length_is_refused_before_anything_begins():
+def test_data_that_fails_to_tell_its_length_is_refused():
     engine, heard = Engine(nothing, "trainer"), []
     engine.add_event_handler(Events.STARTED | Events.EXCEPTION_RAISED, lambda *_: heard.append(1))
     with record() as trace, pytest.raises(ValueError, match="broken"):
@@ -572,7 +572,7 @@ class Uncomputable(Accuracy):
         raise ValueError("broken")
 
 
-def test_a_metric_that_fails_to_compute_fails_the_evaluation_and_the_training():
+def test_a_metric_that_fails_to_compute_fails_both_runs():
     model = nn.Linear(2, 1)
     trainer = create_supervised_trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.functional.mse_loss)
     transform = lambda x, y, y_pred: (y_pred > 0, y > 0)

@@ -32,7 +32,7 @@ def example():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_importing_and_building_an_example_prints_nothing_and_runs_nothing(name, capsys):
+def test_building_an_example_prints_and_runs_nothing(name, capsys):
     with record() as trace:
         load(name).build()
     assert len(trace) == 0
@@ -56,7 +56,7 @@ def test_running_an_example_shows_its_loop_and_what_came_of_it(example, name, ca
 
 
 @seeds
-def test_a_generator_comes_five_times_nearer_to_the_data_than_the_best_gaussian(example, seed):
+def test_a_generator_is_five_times_nearer_than_the_best_gaussian(example, seed):
     gan = example["gan"]
     program = gan.build(seed)
     held_out = gan.ring(1000)
@@ -66,7 +66,7 @@ def test_a_generator_comes_five_times_nearer_to_the_data_than_the_best_gaussian(
     assert gan.mmd2(program.sample(1000), held_out) < baseline / 5
 
 
-def test_the_discrepancy_is_nothing_within_one_density_and_something_between_two(example):
+def test_the_discrepancy_tells_two_densities_apart(example):
     gan = example["gan"]
     assert abs(gan.mmd2(gan.ring(1000), gan.ring(1000))) < 0.01
     assert gan.mmd2(gan.gaussian(1000), gan.ring(1000)) > 0.03
@@ -100,7 +100,7 @@ def test_each_network_of_a_gan_changes_in_its_own_step_only(example):
 
 
 @seeds
-def test_a_policy_keeps_the_pole_up_four_times_as_long_as_untrained_or_at_random(example, seed):
+def test_a_policy_keeps_the_pole_up_four_times_as_long(example, seed):
     rl = example["reinforcement_learning"]
     program = rl.build(seed)
     untrained, at_random = rl.mean_length(program.evaluator), rl.mean_length(program.random_player)
@@ -108,7 +108,7 @@ def test_a_policy_keeps_the_pole_up_four_times_as_long_as_untrained_or_at_random
     assert rl.mean_length(program.evaluator) > 4 * max(untrained, at_random)
 
 
-def test_a_short_run_of_episodes_is_legal_and_judging_a_policy_does_not_update_it(example):
+def test_episodes_are_legal_and_judging_updates_no_policy(example):
     program = example["reinforcement_learning"].build()
     with record() as trace:
         program.trainer.run(max_epochs=2)
@@ -136,7 +136,7 @@ def test_a_pole_that_is_always_pushed_one_way_falls_to_the_other(example):
 
 
 @seeds
-def test_cross_validation_finds_a_network_better_than_the_nearest_centroid(example, seed):
+def test_cross_validation_beats_the_nearest_centroid(example, seed):
     k_fold = example["k_fold"]
     program = k_fold.build(seed)
     untrained = program.evaluator.run(DataLoader(program.digits, batch_size=500)).metrics["accuracy"]
@@ -171,7 +171,7 @@ def test_each_fold_trains_anew_on_what_it_does_not_validate_on(example):
 
 
 @seeds
-def test_a_student_learns_more_from_soft_targets_than_from_labels_alone(example, seed):
+def test_a_student_learns_more_from_soft_targets(example, seed):
     program = example["knowledge_distillation"].build(seed)
     untrained = program.accuracies()
     for trainer in (program.student_trainer, program.lone_trainer):

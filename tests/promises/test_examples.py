@@ -62,7 +62,7 @@ def test_resnet18_builds_without_training(resnet):
     assert (x.shape, y.shape) == ((64, 1, 28, 28), (64,))
 
 
-def test_the_digits_are_split_the_same_way_each_time_and_without_overlap(resnet):
+def test_the_digits_are_split_the_same_way_without_overlap(resnet):
     (train, validation), (again, _) = resnet.load_digits(), resnet.load_digits()
     assert train.indices == again.indices
     assert sorted([*train.indices, *validation.indices]) == list(range(1797))
@@ -71,7 +71,7 @@ def test_the_digits_are_split_the_same_way_each_time_and_without_overlap(resnet)
     assert abs(x.std().item() - 1) < 0.05
 
 
-def test_resnet18_prints_loop_machine_metrics_and_verdict_in_this_order(resnet, capsys):
+def test_resnet18_prints_loop_machine_metrics_and_verdict(resnet, capsys):
     assert resnet.main(QUICK) == 0
     out = capsys.readouterr().out
     trainer = resnet.build(device="cpu").trainer
@@ -182,7 +182,7 @@ def test_trainer_and_evaluator_builds_without_running(faq, tmp_path):
     assert program.trainer.state.epoch == program.evaluator.state.epoch == 0
 
 
-def test_trainer_and_evaluator_shows_that_the_evaluator_completes_once_in_every_run(faq, capsys):
+def test_trainer_and_evaluator_completes_once_in_every_run(faq, capsys):
     faq.main(max_epochs=2)
     said, tree = capsys.readouterr().out.split("\n\n", 1)
     assert [tuple(line.split()[:2]) for line in said.splitlines()] == [
@@ -197,7 +197,7 @@ def test_trainer_and_evaluator_shows_that_the_evaluator_completes_once_in_every_
     assert f"best_mymodel_{best}.pt loaded back: validation accuracy {best}\n" in tree
 
 
-def test_trainer_and_evaluator_stops_when_nothing_improves_and_keeps_the_best(faq, tmp_path):
+def test_trainer_and_evaluator_stops_and_keeps_the_best(faq, tmp_path):
     program = faq.build(tmp_path)
     scores = []
     program.evaluator.add_event_handler(
@@ -255,7 +255,7 @@ def suite(plain, pytester):  # a session in this process drops again what it imp
     return run
 
 
-def test_the_suite_for_a_plain_loop_passes_by_itself_as_its_readme_says():
+def test_the_suite_for_a_plain_loop_passes_by_itself():
     assert "\npytest examples/testing_event_order\n" in SUITE_README
     command = [sys.executable, "-m", "pytest", *ALONE, "examples/testing_event_order"]
     done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=300)
@@ -271,7 +271,7 @@ def test_the_plain_loop_learns_and_does_not_know_camshaft(plain):
     assert not any(name.startswith("camshaft") for name in imported)
 
 
-def test_two_lines_swapped_in_the_plain_loop_fail_with_the_message_that_its_readme_shows(suite):
+def test_two_swapped_lines_fail_with_the_message_of_its_readme(suite):
     shown = re.search(r"^```text\n(.*?)^```$", SUITE_README, re.MULTILINE | re.DOTALL)[1]
     assert "OPTIM_STEP_STARTED is illegal in EPOCH 1 / ITERATION 2 / after ZERO_GRAD" in shown
     assert "  expected: ITERATION_COMPLETED | " in shown
@@ -306,7 +306,7 @@ def test_two_lines_swapped_in_the_plain_loop_fail_with_the_message_that_its_read
     ],
     ids=["window", "place", "end", "mode"],
 )
-def test_every_way_to_break_the_plain_loop_is_noticed_by_the_test_that_its_readme_names(suite, how, edits, says):
+def test_each_break_is_noticed_by_the_test_that_its_readme_names(suite, how, edits, says):
     (row,) = (line for line in SUITE_README.splitlines() if line.startswith(f"| {how} | `test_"))
     result = suite(*edits)
     assert result.ret == 1

@@ -113,7 +113,7 @@ def test_what_must_not_be_is_named_and_makes_the_command_fail(
 
 
 @pytest.mark.parametrize("case", traced(), ids=str)
-def test_whether_a_loop_can_do_what_a_trace_says_is_found_out_by_letting_it(case: Any) -> None:
+def test_a_trace_is_possible_if_a_loop_can_do_it(case: Any) -> None:
     trace = original(case).trace
     assert is_possible(trace)
     every = [*range(len(trace))]

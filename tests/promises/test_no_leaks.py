@@ -216,7 +216,7 @@ def console():
     os.close(master)
 
 
-def test_files_threads_processes_and_memory_are_back_after_200_runs_of_every_ending(tmp_path, console):
+def test_nothing_is_left_open_after_200_runs_of_every_ending(tmp_path, console):
     for number in range(22):
         run_once(number, tmp_path, console)
     gc.collect()
@@ -287,14 +287,14 @@ def gone_after(ending):
 
 
 @pytest.mark.parametrize("ending", [ending for ending in ENDINGS if ending not in PAUSED])
-def test_an_engine_is_freed_without_the_garbage_collector_however_its_run_ended(ending):
+def test_an_engine_is_freed_at_once_however_its_run_ended(ending):
     gone_after(ending)
     with without_gc():
         assert gone_after(ending)() is None
 
 
 @pytest.mark.parametrize("ending", sorted(PAUSED))
-def test_an_engine_that_is_dropped_in_a_pause_is_freed_by_the_garbage_collector(ending):
+def test_an_engine_dropped_in_a_pause_is_collected(ending):
     with without_gc():
         gone = gone_after(ending)
         gc.collect()
@@ -384,7 +384,7 @@ def test_no_handler_that_is_not_told_to_keeps_an_engine_alive(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_an_engine_that_its_handler_refers_to_is_freed_by_the_garbage_collector(name, tmp_path):
+def test_an_engine_that_its_handler_refers_to_is_collected(name, tmp_path):
     with without_gc():
         gone = gone_after_a_run(HELD[name], tmp_path)
         assert gone() is not None
@@ -422,7 +422,7 @@ def beside(work):
     assert errors == []
 
 
-def test_handlers_that_come_and_go_in_another_thread_disturb_nothing_and_stay_away_once_removed():
+def test_handlers_may_come_and_go_in_another_thread():
     engine, stayed, seen, going = Engine(nothing), Counter(), [], threading.Event()
     for one in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED(every=1)):
         engine.add_event_handler(one, lambda engine, one: stayed.update([str(one)]), one)
@@ -546,7 +546,7 @@ def test_control_calls_from_another_thread_raise_nothing(often):
         assert trace.count(Events.TERMINATE) == 1
 
 
-def test_ten_thousand_interrupts_and_then_a_terminate_from_another_thread(often):
+def test_interrupts_and_a_terminate_from_another_thread(often):
     engine, done = Engine(lambda engine, batch: None), []
 
     def ask():
@@ -580,7 +580,7 @@ def test_ten_thousand_interrupts_and_then_a_terminate_from_another_thread(often)
     assert trace.count(Events.INTERRUPT) >= pauses - 1 > 10
 
 
-def test_terminate_is_not_lost_while_a_lower_control_call_takes_effect(often):
+def test_terminate_is_not_lost_during_a_lower_control_call(often):
     for number in range(400):
         engine = Engine(lambda engine, batch: None)
 

@@ -53,14 +53,14 @@ def second_epoch(folder, samples):
     return rest, seen[len(seen) // 2 :]
 
 
-def test_a_snapshot_that_is_written_before_a_resumed_run_reads_has_where_reading_stands(tmp_path):
+def test_a_snapshot_before_the_first_read_keeps_the_position(tmp_path):
     left(tmp_path, 5, Events.ITERATION_COMPLETED(once=3))
     left(tmp_path, 5, Events.EPOCH_COMPLETED(once=1))  # resumed behind the last batch, so that it has read nothing yet
     rest, expected = second_epoch(tmp_path, 5)
     assert rest == expected
 
 
-def test_what_a_sampler_draws_when_it_is_exhausted_is_drawn_by_a_run_that_resumes_behind_the_last_batch(tmp_path):
+def test_a_run_resumed_after_the_last_batch_exhausts_its_sampler(tmp_path):
     left(tmp_path, 4, Events.ITERATION_COMPLETED(once=2))  # the last batch is a full one: nobody has asked for more yet
     rest, expected = second_epoch(tmp_path, 4)
     assert rest == expected

@@ -60,7 +60,7 @@ def fired(trace):
 
 
 @pytest.mark.parametrize(("number", "code"), [(SIGTERM, 143), (SIGINT, 130)])
-def test_a_signal_pauses_the_run_at_the_end_of_the_iteration_and_the_block_leaves_with_its_exit_code(number, code):
+def test_a_signal_pauses_the_run_after_the_iteration(number, code):
     trainer = Engine(idle, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=5), raiser(number))
     with record() as trace:
@@ -145,7 +145,7 @@ def left_behind(whole, trainer, at):
 
 @given(kind=st.sampled_from(sorted(BUILT)), where=st.floats(0, 1, exclude_max=True), number=st.sampled_from(SIGNALS))
 @settings(max_examples=100)
-def test_wherever_the_signal_comes_the_run_is_left_at_the_next_boundary_and_can_be_gone_on_with(kind, where, number):
+def test_a_run_stops_at_the_next_boundary_and_can_be_resumed(kind, where, number):
     whole, expected = WHOLE[kind]
     build, arguments = BUILT[kind]
     trainer, model = build()
@@ -173,7 +173,7 @@ def test_wherever_the_signal_comes_the_run_is_left_at_the_next_boundary_and_can_
     assert model is None or same(model, expected)
 
 
-def test_a_nested_evaluator_finishes_first_and_what_it_measured_is_there():
+def test_a_nested_evaluator_finishes_before_the_block_leaves():
     trainer, _ = supervised()
     evaluator = trainer.loop.nested[0].engine
     evaluator.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
@@ -190,7 +190,7 @@ def test_a_nested_evaluator_finishes_first_and_what_it_measured_is_there():
     assert len(seen) == 1
 
 
-def test_a_run_that_ends_by_itself_or_is_terminated_does_so_and_then_the_block_leaves():
+def test_a_run_that_ends_anyway_ends_before_the_block_leaves():
     trainer = Engine(idle)
     trainer.add_event_handler(Events.COMPLETED, raiser())
     assert leaves(trainer, range(3)) == 143
@@ -209,7 +209,7 @@ def test_a_run_that_ends_by_itself_or_is_terminated_does_so_and_then_the_block_l
     trace.assert_legal()
 
 
-def test_new_data_given_at_the_boundary_goes_first_and_the_run_is_paused_at_the_next_one():
+def test_new_data_at_the_boundary_delays_the_pause_to_the_next():
     trainer = Engine(idle)
 
     @trainer.on(Events.ITERATION_COMPLETED(once=2))
@@ -244,7 +244,7 @@ def training(folder):
 
 
 @pytest.mark.parametrize("iteration", [1, 6, 7, 11])
-def test_a_snapshot_is_written_from_which_new_objects_go_on_exactly(tmp_path, iteration):
+def test_new_objects_resume_exactly_from_the_snapshot(tmp_path, iteration):
     torch.manual_seed(3)
     whole, expected = training(tmp_path / "whole")
     whole.run(batches(), max_epochs=2)
@@ -268,7 +268,7 @@ def test_a_snapshot_is_written_from_which_new_objects_go_on_exactly(tmp_path, it
 # -- no run, failures --------------------------------------------------------------------------------------------------
 
 
-def test_a_signal_behind_what_writes_the_snapshot_waits_for_the_next_boundary(tmp_path):
+def test_a_signal_after_the_snapshot_waits_for_the_next_boundary(tmp_path):
     trainer = Engine(lambda engine, batch: None, "trainer")
     Snapshot(trainer, tmp_path)
     between = event(Events.ITERATION_COMPLETED, once=2, priority=-1_500_000_000)
@@ -319,7 +319,7 @@ def test_an_exception_that_leaves_the_block_leaves_as_it_is():
         raise ZeroDivisionError
 
 
-def test_a_run_that_fails_behind_the_signal_leaves_with_its_own_error_unless_a_handler_takes_it():
+def test_a_run_that_fails_after_the_signal_leaves_with_its_error():
     def step(engine, batch):
         signal.raise_signal(SIGTERM)
         raise ZeroDivisionError
@@ -372,7 +372,7 @@ def test_a_second_ctrl_c_ends_at_once():
     assert raised.value.__notes__ == ["in trainer: EPOCH 1 / ITERATION 1"]
 
 
-def test_sigterm_again_changes_nothing_and_the_exit_code_tells_of_the_first_signal():
+def test_sigterm_again_changes_nothing():
     def step(engine, batch):
         for number in (SIGTERM, SIGTERM, SIGINT, SIGTERM):
             signal.raise_signal(number)
@@ -405,7 +405,7 @@ def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
 # -- stepping, threads -------------------------------------------------------------------------------------------------
 
 
-def test_steps_end_in_the_same_way_whether_the_signal_comes_in_a_step_or_between_two():
+def test_steps_end_alike_for_a_signal_in_or_between_them():
     for between in (False, True):
         trainer, seen = Engine(idle), []
         if not between:
@@ -495,7 +495,7 @@ def test_blocks_of_the_same_engine_are_one(caplog):
     trace.assert_legal()
 
 
-def test_a_block_that_was_left_before_the_signal_does_not_answer_it(caplog):
+def test_a_block_left_before_the_signal_does_not_answer(caplog):
     first, second = Engine(idle, "first"), Engine(idle, "second")
     first.add_event_handler(Events.EPOCH_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(second):
@@ -507,7 +507,7 @@ def test_a_block_that_was_left_before_the_signal_does_not_answer_it(caplog):
 
 
 @pytest.mark.parametrize("turned_round", [False, True])
-def test_of_two_engines_that_run_in_turn_the_first_is_paused_and_the_second_does_not_train(turned_round):
+def test_of_two_engines_in_turn_the_second_does_not_train(turned_round):
     first, second = Engine(idle, "first"), Engine(idle, "second")
     first.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     outer, inner = (second, first) if turned_round else (first, second)
@@ -519,7 +519,7 @@ def test_of_two_engines_that_run_in_turn_the_first_is_paused_and_the_second_does
 
 
 @pytest.mark.parametrize("turned_round", [False, True])
-def test_of_two_engines_of_which_one_runs_inside_the_other_the_outer_one_is_paused(turned_round, caplog):
+def test_of_two_nested_engines_the_outer_one_is_paused(turned_round, caplog):
     trainer, evaluator = Engine(idle, "trainer"), Engine(idle, "evaluator")
     trainer.nest(evaluator, on=Events.ITERATION_COMPLETED, data=range(3))
     evaluator.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
@@ -531,7 +531,7 @@ def test_of_two_engines_of_which_one_runs_inside_the_other_the_outer_one_is_paus
     trace.assert_legal()
 
 
-def test_a_block_inside_a_run_of_another_engine_stops_its_own_and_ends_the_run_around_it():
+def test_a_block_inside_another_run_ends_the_run_around_it():
     inner = Engine(idle, "inner")
     inner.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
 

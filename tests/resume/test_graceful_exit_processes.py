@@ -78,7 +78,7 @@ with record() as trace:
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are those of POSIX")
 @pytest.mark.parametrize(("iteration", "persistent"), [(1, False), (20, True)])
-def test_ctrl_c_to_the_process_group_ends_training_with_workers_gracefully(iteration, persistent):
+def test_ctrl_c_to_the_group_ends_training_with_workers(iteration, persistent):
     child = Child(WITH_WORKERS.replace("ITERATION)", f"{iteration})").replace("PERSISTENT", str(persistent)))
     child.is_ready()
     os.killpg(child.pid, SIGINT)
@@ -89,7 +89,7 @@ def test_ctrl_c_to_the_process_group_ends_training_with_workers_gracefully(itera
     ]
 
 
-def test_sigterm_to_the_process_ends_training_with_workers_gracefully():
+def test_sigterm_ends_training_with_workers():
     child = Child(WITH_WORKERS.replace("ITERATION)", "3)").replace("PERSISTENT", "False"))
     child.is_ready()
     os.kill(child.pid, SIGTERM)
@@ -98,7 +98,7 @@ def test_sigterm_to_the_process_ends_training_with_workers_gracefully():
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are those of POSIX")
-def test_a_second_ctrl_c_to_the_process_group_ends_a_step_that_hangs_and_its_workers():
+def test_a_second_ctrl_c_ends_a_hanging_step_and_its_workers():
     child = Child("""
         loader = DataLoader(TensorDataset(torch.randn(64, 4)), batch_size=4, num_workers=2)
 
@@ -146,7 +146,7 @@ def test_without_the_block_signals_do_what_they_always_did():
     assert child.ends()[0] == -SIGTERM
 
 
-def test_a_signal_in_the_middle_of_a_write_to_the_stream_of_the_log_does_not_fail_the_run():
+def test_a_signal_in_the_middle_of_a_log_write_fails_no_run():
     child = Child("""
         def step(engine, batch):
             ready(engine)
@@ -165,7 +165,7 @@ def test_a_signal_in_the_middle_of_a_write_to_the_stream_of_the_log_does_not_fai
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked on POSIX")
-def test_a_process_forked_in_the_block_passes_over_ctrl_c_and_is_ended_by_sigterm():
+def test_a_forked_process_ignores_ctrl_c_and_ends_on_sigterm():
     child = Child("""
         import multiprocessing
         context = multiprocessing.get_context("fork")
@@ -210,7 +210,7 @@ def test_a_process_forked_in_the_block_has_blocks_of_its_own():
     assert (code, out) == (0, ["143"])
 
 
-def test_a_handler_that_python_did_not_set_stays_and_a_line_says_so():
+def test_a_handler_that_python_did_not_set_stays():
     child = Child("""
         import _imp
         from importlib.machinery import BuiltinImporter, ModuleSpec

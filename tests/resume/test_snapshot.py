@@ -71,7 +71,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_without_any_part_of_the_file_the_resumed_run_is_another_one(tmp_path, monkeypatch, part):
+def test_without_any_part_of_the_file_the_run_differs(tmp_path, monkeypatch, part):
     load, moment, at, change = PARTS[part]
     whole = Snapshot._state
 
@@ -103,7 +103,7 @@ def test_every_handler_with_a_state_is_in_the_file(tmp_path, name):
 @pytest.mark.parametrize(
     "moment", ["forward_started", "backward_completed", "get_batch_completed", "iterations_5_started"]
 )
-def test_asked_for_in_the_middle_of_an_iteration_it_is_written_when_that_is_over(tmp_path, moment):
+def test_asked_for_in_an_iteration_it_is_written_after_it(tmp_path, moment):
     training = Training(tmp_path)
     training.trainer.add_event_handler(event(moment, once=2), training.snapshot)
     training.run(max_epochs=2)
@@ -112,7 +112,7 @@ def test_asked_for_in_the_middle_of_an_iteration_it_is_written_when_that_is_over
     assert path.name == f"snapshot_000001_iteration_{iteration}.pt"
 
 
-def test_asked_for_by_a_nested_evaluator_it_is_written_when_the_epoch_is_over(tmp_path):
+def test_asked_for_by_an_evaluator_it_is_written_after_the_epoch(tmp_path):
     training = Training(tmp_path)
     training.evaluator.add_event_handler(Events.ITERATION_COMPLETED(once=1), training.snapshot)
     training.run(max_epochs=1)
@@ -247,7 +247,7 @@ def test_a_loop_of_episodes_goes_on_with_the_next(tmp_path):
 
 
 @pytest.mark.parametrize("iteration", range(1, 8))
-def test_a_window_of_accumulation_goes_on_in_any_engine_of_that_loop(tmp_path, iteration):
+def test_a_window_of_accumulation_is_resumed(tmp_path, iteration):
     def build():
         model = classifier()
         optimizer = sgd(model)
@@ -290,7 +290,7 @@ def test_generators_of_a_users_own_are_saved_when_they_are_named(tmp_path):
     assert resumed == drawn[3:]
 
 
-def test_handlers_that_set_up_know_that_the_run_is_resumed_and_leave_no_trace(tmp_path):
+def test_handlers_that_set_up_know_that_the_run_is_resumed(tmp_path):
     def build():
         model = nn.Linear(1, 1)
         engine, told = Engine(lambda engine, batch: None), []
@@ -344,7 +344,7 @@ def test_an_evaluator_that_is_named_begins_its_next_run_anew(tmp_path):
 
 
 @pytest.mark.parametrize(("call", "iterations"), [("terminate", 4), ("terminate_epoch", 9)])
-def test_a_control_call_at_the_event_of_the_snapshot_is_gone_on_with(tmp_path, call, iterations):
+def test_a_control_call_at_the_event_of_the_snapshot_is_kept(tmp_path, call, iterations):
     def build():
         engine = Engine(lambda engine, batch: None)
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=4), getattr(engine, call))
@@ -376,7 +376,7 @@ def test_an_output_or_metric_that_cannot_be_saved_is_left_out(tmp_path, output):
 
 
 @pytest.mark.parametrize(("moment", "position"), [(Events.EPOCH_COMPLETED, None), (Events.EPOCH_STARTED, 0)])
-def test_a_state_dict_taken_at_started_of_a_resumed_run_says_where_it_goes_on(tmp_path, moment, position):
+def test_a_state_dict_at_started_says_where_the_run_resumes(tmp_path, moment, position):
     def build():
         engine = Engine(lambda engine, batch: None)
         engine.add_event_handler(moment(once=1), Snapshot(engine, tmp_path))

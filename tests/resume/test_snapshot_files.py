@@ -46,7 +46,7 @@ def empty(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty])
-def test_a_damaged_newest_file_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
+def test_a_snapshot_is_checked_when_it_is_read(tmp_path, damage):
     _, (older, newest) = snapshots(tmp_path)
     damage(newest)
     with pytest.warns(UserWarning) as told:

@@ -50,7 +50,7 @@ def in_another_process(script, *args):
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_saved_is_loaded_again_and_nothing_else_is_left_in_the_folder(tmp_path):
+def test_what_was_saved_is_loaded_again(tmp_path):
     save(tmp_path / "state.pt", PLAIN)
     assert same(load(tmp_path / "state.pt"), PLAIN)
     assert names(tmp_path) == ["state.pt"]
@@ -112,7 +112,7 @@ def test_a_failure_leaves_the_file_before_and_nothing_else(tmp_path, error):
     assert names(tmp_path) == ["words"] and path.read_bytes() == b"old"
 
 
-def test_an_object_that_fails_while_it_is_pickled_leaves_the_file_before(tmp_path):
+def test_an_object_that_fails_to_pickle_leaves_the_file_before(tmp_path):
     class Failing:
         def __reduce__(self):
             raise RuntimeError("no state today")
@@ -124,7 +124,7 @@ def test_an_object_that_fails_while_it_is_pickled_leaves_the_file_before(tmp_pat
     assert names(tmp_path) == ["state.pt"]
 
 
-def test_what_could_not_be_loaded_again_is_refused_when_it_is_saved(tmp_path):
+def test_what_could_not_be_loaded_is_refused_when_saved(tmp_path):
     save(tmp_path / "state.pt", PLAIN)
     with pytest.raises(StorageError, match=r"state.pt was not written: .* holds torch.nn.modules.linear.Linear.* save"):
         save(tmp_path / "state.pt", {"model": nn.Linear(1, 1)})
@@ -212,7 +212,7 @@ print(load(path).sum().item())
 """
 
 
-def test_a_write_that_stops_half_way_says_why_and_leaves_the_file_before(tmp_path):
+def test_a_write_that_stops_half_way_leaves_the_file_before(tmp_path):
     status, printed = in_another_process(TOO_BIG, tmp_path / "state.pt")
     assert status == 0, printed
     assert f"StorageError {tmp_path}/state.pt cannot be written: File too large" in printed
@@ -265,7 +265,7 @@ write_atomically(sys.argv[1], write)
 """
 
 
-def test_what_a_killed_writer_left_is_never_loaded_and_goes_with_the_next_write(tmp_path):
+def test_what_a_killed_writer_left_is_never_loaded(tmp_path):
     path = tmp_path / "state.pt"
     save(path, PLAIN)
     for _ in range(2):
@@ -295,7 +295,7 @@ write_atomically(sys.argv[1], write)
 """
 
 
-def test_the_temporary_file_of_a_writer_that_is_at_work_is_left_to_it(tmp_path):
+def test_the_temporary_file_of_a_writer_at_work_stays(tmp_path):
     command = [sys.executable, "-c", AT_WORK, str(tmp_path / "slow")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout.readline() == "writing\n"
@@ -342,7 +342,7 @@ def test_a_file_that_is_not_there_and_a_folder_are_named(tmp_path):
         load(tmp_path)
 
 
-def test_tensors_for_a_device_that_is_not_there_are_not_called_damaged(tmp_path):
+def test_tensors_for_a_missing_device_are_not_called_damaged(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     save(tmp_path / "state.pt", PLAIN)
@@ -371,7 +371,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path, whole, data):
 
 @given(st.data())
 @on_one_folder
-def test_a_file_damaged_anywhere_is_refused_or_the_damage_is_outside_what_it_holds(tmp_path, whole, data):
+def test_a_file_whose_content_is_damaged_is_refused(tmp_path, whole, data):
     position, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
     damaged = bytearray(whole)
     damaged[position] ^= 1 << bit

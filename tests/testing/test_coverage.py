@@ -184,7 +184,7 @@ def test_equal_loops_are_one_machine_and_others_are_not():
     assert lines[-1] == f"total: {coverage.taken}/{coverage.total} transitions taken, {lines[-1].split()[-1]}"
 
 
-def test_free_states_count_as_their_events_whatever_is_entered_meanwhile():
+def test_free_states_count_as_their_events():
     loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing), over=DATA))
     names = [f"{state}_{end}" for state in "xyz" for end in ("started", "completed")]
     engine = Engine(loop)
@@ -215,7 +215,7 @@ def test_free_states_count_as_their_events_whatever_is_entered_meanwhile():
     }
 
 
-def test_a_run_that_pauses_is_followed_on_and_one_met_in_the_middle_too():
+def test_a_paused_run_and_one_met_midway_are_followed():
     engine, other = Engine(nothing), Engine(nothing)
     for one in (engine, other):
         one.add_event_handler(Events.GET_BATCH_COMPLETED(once=1), one.interrupt)

@@ -36,7 +36,7 @@ def test_a_control_call_is_made_at_the_nth_firing(library):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_it_happens_once_and_firings_are_counted_from_the_planting_over_all_runs(library):
+def test_it_happens_once_and_counts_firings_over_all_runs(library):
     trainer, heard = library.Engine(nothing), []
     trainer.run([1, 2], max_epochs=1)
     with call_at(trainer, library.Events.ITERATION_STARTED, lambda: heard.append(trainer.state.iteration), n=3):
@@ -125,20 +125,20 @@ def test_a_call_at_exception_raised_copes_with_the_exception(library):
     assert heard == [1]
 
 
-def test_a_call_at_exception_raised_takes_no_exception_whatever_it_returns():
+def test_a_call_at_exception_raised_swallows_nothing():
     trainer = Engine(lambda engine, batch: 1 / 0)
     with call_at(trainer, Events.EXCEPTION_RAISED, lambda: True), pytest.raises(ZeroDivisionError):
         trainer.run([1])
 
 
-def test_a_fault_at_exception_raised_leaves_with_the_first_error_as_its_context():
+def test_a_fault_at_exception_raised_has_the_first_as_context():
     trainer = Engine(lambda engine, batch: 1 / 0)
     with raise_at(trainer, Events.EXCEPTION_RAISED), pytest.raises(PlantedError) as caught:
         trainer.run([1])
     assert isinstance(caught.value.__context__, ZeroDivisionError)
 
 
-def test_the_nth_due_firing_of_a_filtered_event_counts_and_all_of_a_union():
+def test_due_firings_of_filters_and_all_of_a_union_count():
     trainer, heard = Engine(nothing), []
     with call_at(trainer, Events.ITERATION_STARTED(every=2), lambda: heard.append(trainer.state.iteration), n=2):
         trainer.run(range(5))
@@ -207,7 +207,7 @@ def test_what_is_no_callable_is_refused():
         call_at(trainer, Events.STARTED, trainer.terminate())
 
 
-def test_an_event_that_the_engine_does_not_know_is_refused_by_the_engine():
+def test_an_event_unknown_to_the_engine_is_refused():
     with pytest.raises(ValueError, match="BACKWARD_STARTED is not registered in engine"):
         raise_at(Engine(nothing), BackpropEvents.BACKWARD_STARTED)
 

@@ -32,7 +32,7 @@ def test_a_golden_trace_is_written_and_equal_from_then_on(sessions):
     assert "golden traces" not in sessions.output(GOLDEN, passed=1), "git may have changed the ends of lines"
 
 
-def test_a_golden_trace_that_is_missing_is_a_failure_that_says_how_to_write_it(sessions):
+def test_a_missing_golden_trace_says_how_to_write_it(sessions):
     output = sessions.output(GOLDEN, failed=1)
     assert errors(output) == [
         "AssertionError: traces/two_epochs.txt does not exist: run pytest with --update-traces to write it"
@@ -105,7 +105,7 @@ def test_bytes_that_are_no_text_are_a_difference(sessions):
     assert "at event 2" in errors(sessions.output(GOLDEN, failed=1))[0]
 
 
-def test_golden_traces_of_named_engines_in_folders_and_of_several_tests(sessions):
+def test_golden_traces_of_named_engines_in_folders(sessions):
     output = sessions.output(
         """
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -207,7 +207,7 @@ LINES = st.lists(st.sampled_from("abc"), max_size=12)
 
 
 @given(LINES, LINES)
-def test_a_difference_names_the_first_line_that_differs_and_shows_it(one, other):
+def test_a_difference_shows_the_first_line_that_differs(one, other):
     if one == other:
         return
     number, diff = difference(one, other)

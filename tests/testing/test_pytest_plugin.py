@@ -15,7 +15,7 @@ pytest_plugins = ["pytester"]
 # -- nothing is imported unasked ---------------------------------------------------------------------------------------
 
 
-def test_a_session_that_uses_nothing_of_it_imports_neither_torch_nor_the_package(sessions):
+def test_an_unused_plugin_imports_neither_torch_nor_camshaft(sessions):
     sessions.pytester.makeconftest(
         """
         import sys
@@ -45,7 +45,7 @@ def test_options_and_marker_are_documented(sessions):
 # -- legal_events ------------------------------------------------------------------------------------------------------
 
 
-def test_a_marked_test_whose_engine_breaks_its_order_fails_with_the_whole_text_and_nothing_else(sessions):
+def test_a_marked_test_fails_where_an_engine_breaks_its_order(sessions):
     output = sessions.output(
         """
 @pytest.mark.legal_events
@@ -122,7 +122,7 @@ def test_not_marked():
     assert "inner event #8 BACKWARD_COMPLETED is illegal" in output
 
 
-def test_a_failure_of_its_own_stays_and_a_section_says_what_was_illegal(sessions):
+def test_a_failure_of_its_own_stays_beside_illegal_order(sessions):
     output = sessions.output(
         """
 @pytest.mark.legal_events
@@ -234,7 +234,7 @@ def test_trace(event_trace):
     assert shown[-2:] == ["46    evaluator COMPLETED 1", "47  trainer COMPLETED 2"]
 
 
-def test_only_the_engines_that_are_named_are_recorded_and_each_block_is_shown(sessions):
+def test_only_named_engines_are_recorded_and_shown(sessions):
     output = sessions.output(
         """
 def test_traces(event_trace):

@@ -69,7 +69,7 @@ def test_it_passes_on_engines_of_a_users_own(machine: type[EngineStateMachine]) 
     run_state_machine_as_test(machine, settings=settings(small, max_examples=20))
 
 
-def test_what_an_engine_of_a_users_own_remembers_is_seen_by_its_twin() -> None:
+def test_what_a_custom_engine_remembers_is_seen_by_its_twin() -> None:
     class Forgetful(Counting):
         def make_twin(self) -> Engine | None:
             return self.make_engine()

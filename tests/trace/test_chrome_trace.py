@@ -54,7 +54,7 @@ def recorded(engine: Engine, data: Any = (1,), **limits: Any) -> Trace:
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def test_runs_and_states_are_slices_and_a_nested_run_lies_inside_the_state_that_called_it():
+def test_runs_and_states_are_slices_and_nested_ones_lie_inside():
     trainer, evaluator = Engine([Phase("A", nothing)], name="trainer"), Engine(nothing, name="evaluator")
     trainer.nest(evaluator, on="a_started", data=[1])
     assert shown(exported(recorded(trainer))) == [
@@ -70,7 +70,7 @@ def test_runs_and_states_are_slices_and_a_nested_run_lies_inside_the_state_that_
     ]
 
 
-def test_a_slice_says_when_it_began_how_long_it_lasted_and_what_was_counted():
+def test_a_slice_says_when_how_long_and_what_was_counted():
     trace = recorded(Engine(nothing, name="trainer"), [1, 2])
     events = exported(trace)
     run, epoch = (one for one in events if one["name"] in ("trainer", "EPOCH"))
@@ -154,7 +154,7 @@ def test_what_a_failure_cut_short_ends_with_its_run():
 # -- tracks -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_custom_state_that_overlaps_others_has_a_track_of_its_own():
+def test_an_overlapping_custom_state_has_a_track_of_its_own():
     step = fires("a_started", "c_started", "b", "a_completed", "c_completed")
     engine = Engine(step, name="trainer")
     engine.register_events("a_started", "a_completed", "c_started", "c_completed", "b")

@@ -11,7 +11,7 @@ from support.steps import nothing
 from support.traces import record_pair
 
 
-def test_a_trace_survives_a_file_and_is_judged_by_the_loop_it_carries(tmp_path):
+def test_a_trace_in_a_file_is_judged_by_the_loop_it_carries(tmp_path):
     loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing, when=every(2)), Mark("marked"), over=DATA))
     engine = Engine(loop, name="trainer")
     engine.register_events("x_started", "x_completed")
@@ -55,6 +55,6 @@ def broken(tmp_path, change):
         (lambda text: text.replace('"run": {', '"run": {"unknown": 1, ', 1), "is damaged or cut short"),
     ],
 )
-def test_a_file_that_is_no_whole_trace_of_this_version_is_one_clear_error(tmp_path, change, message):
+def test_a_file_that_is_no_whole_trace_is_one_clear_error(tmp_path, change, message):
     with pytest.raises(TraceError, match=message):
         Trace.load(broken(tmp_path, change))

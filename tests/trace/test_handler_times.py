@@ -40,7 +40,7 @@ def check_sums(trace):
 # -- what is measured --------------------------------------------------------------------------------------------------
 
 
-def test_calls_are_counted_by_engine_event_and_handler_in_the_order_of_the_first_call():
+def test_calls_are_counted_by_engine_event_and_handler():
     trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
     trainer.add_event_handler(Events.ITERATION_COMPLETED(every=2), log)
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2, 3])
@@ -73,7 +73,7 @@ def test_a_handler_that_sleeps_takes_at_least_that_long():
     check_sums(trace)
 
 
-def test_a_nested_run_counts_under_the_handler_that_made_it_declared_or_not():
+def test_a_nested_run_counts_under_the_handler_that_made_it():
     trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: time.sleep(0.02))
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2])
@@ -114,7 +114,7 @@ def test_each_attachment_is_an_entry_of_its_own_over_all_runs():
     assert [(one.handler, one.count) for one in trace.handler_times] == [("log", 2), ("log", 2)]
 
 
-def test_what_is_fired_by_hand_and_what_fires_itself_again_is_measured():
+def test_events_fired_by_hand_or_again_are_measured():
     engine = Engine(lambda engine, batch: engine.fire_event("ping"))
     engine.register_events("ping")
     depth = 0
@@ -283,7 +283,7 @@ def test_handlers_of_exception_raised_get_the_exception_and_decide(event, answer
 
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("event", [Events.ITERATION_COMPLETED, Events.EXCEPTION_RAISED])
-def test_a_handler_that_is_removed_in_the_firing_neither_runs_nor_counts(filtered, event):
+def test_a_handler_removed_in_the_firing_does_not_count(filtered, event):
     engine = Engine(lambda engine, batch: 1 / 0 if event is Events.EXCEPTION_RAISED else None)
     ran = []
     when = event(event_filter=lambda *_: True) if filtered else event
@@ -297,7 +297,7 @@ def test_a_handler_that_is_removed_in_the_firing_neither_runs_nor_counts(filtere
 
 
 @pytest.mark.parametrize("event", [Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED(every=1)])
-def test_a_handler_that_is_attached_during_the_run_is_measured_from_the_next_firing_on(event):
+def test_a_handler_attached_midway_is_measured_from_then_on(event):
     engine = Engine(nothing)
 
     @engine.on(Events.ITERATION_COMPLETED(once=2))
@@ -328,7 +328,7 @@ def test_a_run_that_pauses_goes_on_being_measured():
 # -- when it is measured -----------------------------------------------------------------------------------------------
 
 
-def test_without_the_option_nothing_is_measured_and_handlers_are_called_as_ever():
+def test_without_the_option_nothing_is_measured():
     engine = Engine(nothing)
     seen = []
     engine.add_event_handler(Events.ITERATION_STARTED, log)
@@ -403,7 +403,7 @@ def test_of_two_recorders_either_may_end_first(first, is_stepped):
         assert trace.count(Events.ITERATION_COMPLETED) == trace.handler_times[0].count
 
 
-def test_a_recorder_that_begins_inside_of_a_handler_measures_what_begins_there():
+def test_a_recorder_begun_in_a_handler_measures_from_there():
     trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, log)
     inner = []
@@ -420,7 +420,7 @@ def test_a_recorder_that_begins_inside_of_a_handler_measures_what_begins_there()
     assert [one.count for one in outer.handler_times] == [2, 4]
 
 
-def test_an_engine_that_was_measured_is_freed_without_the_garbage_collector():
+def test_a_measured_engine_is_freed_at_once():
     engine = Engine(nothing)
     engine.add_event_handler(Events.ITERATION_COMPLETED, log)
     with record(handler_times=True) as trace:
@@ -435,7 +435,7 @@ def test_an_engine_that_was_measured_is_freed_without_the_garbage_collector():
     assert len(trace.handler_times) == 1
 
 
-def test_a_handler_that_was_removed_is_freed_while_the_recording_goes_on():
+def test_a_removed_handler_is_freed_during_the_recording():
     engine = Engine(nothing)
     gone = []
 
@@ -469,7 +469,7 @@ def test_times_and_call_sites_are_recorded_together():
     assert len(timed.handler_times) == 2
 
 
-def test_loops_that_camshaft_does_not_run_call_their_handlers_themselves():
+def test_handlers_of_reported_loops_are_not_measured():
     report = Reporter(Engine(nothing).loop)
     with record(handler_times=True) as trace, report:
         report("started")
@@ -592,7 +592,7 @@ def told(trace):
 
 
 @given(plans)
-def test_counts_are_those_of_the_handlers_themselves_and_nothing_else_changes(planned):
+def test_counts_are_those_of_the_handlers_themselves(planned):
     (plain,), *expected = played(planned, [{}])
     (timed, silent, second), *found = played(planned, [{"handler_times": True}, {}, {"handler_times": True}])
     assert found == expected

@@ -62,7 +62,7 @@ def test_the_nearest_legal_order_may_be_far():
     assert first_lines(len(trace) - 1) == "  expected: COMPLETED | TERMINATE | INTERRUPT | EXCEPTION_RAISED"
 
 
-def test_the_events_before_an_illegal_one_are_shown_behind_a_long_nested_run():
+def test_the_events_before_a_long_nested_run_are_shown():
     trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[0] * 30)
     with record() as trace:

@@ -26,14 +26,14 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", list(EDITS))
-def test_a_trace_is_legal_when_it_is_a_complete_path_and_its_counters_satisfy_every_guard(edit, tmp_path):
+def test_a_legal_trace_is_complete_and_its_counters_fit(edit, tmp_path):
     trace = legal(Engine(echo, "trainer"), [1, 2, 3], max_epochs=2)
     doctored(trace, tmp_path / "trace", list).assert_legal()
     with pytest.raises(EventOrderError, match="trainer"):
         doctored(trace, tmp_path / "trace", EDITS[edit]).assert_legal()
 
 
-def test_a_legal_trace_ends_with_completed_terminate_interrupt_or_failed():
+def test_a_legal_trace_ends_in_one_of_four_ways():
     endings = {
         "completed": lambda engine: None,
         "terminate": lambda engine: engine.terminate(skip_completed=True),

@@ -13,7 +13,7 @@ from support.steps import echo, fires, nothing
 from support.traces import doctored, make_pair, record_pair
 
 
-def test_nested_engines_are_each_legal_and_lie_wholly_inside_one_event_of_the_outer_engine():
+def test_nested_engines_are_legal_and_lie_inside_one_event():
     trainer, evaluator = pair()
     trainer.nest(evaluator, on=E.EPOCH_STARTED | E.EPOCH_COMPLETED, data=[1, 2])
     trace = legal(trainer, [1], max_epochs=2)
@@ -23,7 +23,7 @@ def test_nested_engines_are_each_legal_and_lie_wholly_inside_one_event_of_the_ou
     assert [(run.engine, run.parent) for run in trace.runs] == [("trainer", None), *[("evaluator", 0)] * 4]
 
 
-def test_a_nested_engine_runs_at_its_place_among_the_handlers_of_the_event():
+def test_a_nested_engine_runs_at_its_place_among_handlers():
     trainer, evaluator = pair()
     order = []
     trainer.add_event_handler(E.EPOCH_COMPLETED, lambda: order.append("before"))
@@ -42,7 +42,7 @@ def test_an_illegal_nested_engine_makes_the_trace_illegal():
         traced(trainer, [1]).assert_legal()
 
 
-def test_no_event_of_the_outer_engine_falls_between_those_of_a_nested_one(tmp_path):
+def test_no_outer_event_falls_between_those_of_a_nested_run(tmp_path):
     trainer, evaluator = pair()
     trainer.nest(evaluator, on=E.EPOCH_COMPLETED, data=[1])
     trace = legal(trainer, [1])
@@ -50,7 +50,7 @@ def test_no_event_of_the_outer_engine_falls_between_those_of_a_nested_one(tmp_pa
         doctored(trace, tmp_path / "trace", lambda events: [*events[:-2], events[-1], events[-2]]).assert_legal()
 
 
-def test_a_nested_engine_that_goes_on_in_another_event_of_the_outer_one_is_illegal():
+def test_a_nested_run_resumed_in_another_event_is_illegal():
     trainer, evaluator = pair()
     steps = []
     trainer.add_event_handler(E.ITERATION_STARTED, lambda: next(steps.append(evaluator.steps([1, 2])) or steps[0]))
@@ -73,7 +73,7 @@ def first_order():
     return list(Engine(nothing).steps([1, 2]))
 
 
-def test_an_evaluator_that_two_trainers_share_and_one_that_is_nested_twice():
+def test_a_shared_evaluator_and_one_nested_twice():
     evaluator = Engine(nothing, name="evaluator")
     trainers = [Engine(nothing, name="one"), Engine(nothing, name="other")]
     for trainer in trainers:
@@ -86,7 +86,7 @@ def test_an_evaluator_that_two_trainers_share_and_one_that_is_nested_twice():
 
 
 @pytest.mark.parametrize("end", ["terminate", "interrupt", "raise"])
-def test_an_evaluator_that_ends_its_trainer_or_fails_leaves_a_legal_trace(end):
+def test_an_evaluator_that_ends_its_trainer_or_fails_is_legal(end):
     trainer, evaluator = make_pair()
     stop = (lambda: 1 / 0) if end == "raise" else getattr(trainer, end)
     evaluator.add_event_handler(Events.ITERATION_STARTED, stop)
@@ -100,7 +100,7 @@ def test_an_evaluator_that_ends_its_trainer_or_fails_leaves_a_legal_trace(end):
     }[end]
 
 
-def test_an_event_of_the_outer_engine_between_those_of_the_inner_one_is_not_legal():
+def test_an_outer_event_inside_an_inner_run_is_illegal():
     trace = record_pair(epochs=1)
     inner = next(index for index in range(len(trace)) if trace[index].engine == "evaluator")
     trace._run[inner + 2] = 0
@@ -131,7 +131,7 @@ def test_engines_may_be_nested_to_any_depth(tmp_path):
         trace.rearranged(order).assert_legal()
 
 
-def test_no_nested_run_comes_before_the_first_event_of_the_run_around_it():
+def test_no_nested_run_precedes_the_first_event_around_it():
     trainer, _ = make_pair()
     with record() as trace:
         trainer.run([1])
@@ -143,7 +143,7 @@ def test_no_nested_run_comes_before_the_first_event_of_the_run_around_it():
         moved.assert_legal()
 
 
-def test_a_run_inside_one_that_is_not_recorded_belongs_to_the_recorded_one_around_both():
+def test_a_run_belongs_to_the_nearest_recorded_one_around_it():
     trainer, evaluator = make_pair()
     inner = Engine(nothing, name="inner")
     evaluator.nest(inner, on=Events.ITERATION_COMPLETED, data=[1])

@@ -22,7 +22,7 @@ def test_events_are_selected_by_engine_event_and_state():
     assert both.count(Events.COMPLETED, engine="trainer") == 1
 
 
-def test_what_is_inside_a_state_lies_between_its_two_events_nested_engines_too():
+def test_what_is_inside_a_state_lies_between_its_two_events():
     trainer, evaluator = Engine([Phase("FORWARD", nothing), Phase("BACKWARD")], "trainer"), Engine(nothing, "evaluator")
     trainer.add_event_handler("forward_completed", lambda: evaluator.run([1]))
     with record() as trace:

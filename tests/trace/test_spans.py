@@ -29,7 +29,7 @@ def in_words(trace, found=None):
     ]
 
 
-def test_the_spans_of_a_standard_run_are_in_the_order_in_which_they_were_entered():
+def test_spans_are_in_the_order_in_which_they_were_entered():
     trace = record_run(Engine([Phase("A", nothing)], name="t"), max_epochs=1)
     assert spans(trace)[0] == Span(run=0, state="EPOCH", first=1, last=14, past=15)
     assert in_words(trace) == [
@@ -70,7 +70,7 @@ def test_restarting_the_data_is_part_of_getting_a_batch():
     assert all(span.last == span.past - 1 for span in fetched)
 
 
-def test_a_phase_after_the_data_that_ran_out_is_not_inside_the_getting_of_a_batch():
+def test_a_phase_after_data_ran_out_is_not_inside_get_batch():
     loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing), over=DATA), Phase("B", nothing))
     with record() as trace:
         Engine(loop, name="t").run(iter([1]))
@@ -114,7 +114,7 @@ def test_a_terminated_epoch_is_cut_short_inside_and_then_left():
     assert in_words(trace) == ["t EPOCH 2..7", "t GET_BATCH 3..4", "t ITERATION 5..- past 5"]
 
 
-def test_an_epoch_whose_end_was_left_out_is_cut_by_the_next_and_by_the_end():
+def test_an_epoch_without_its_end_is_cut_by_what_follows():
     engine = Engine(nothing, name="t")
     engine.add_event_handler(Events.ITERATION_STARTED, lambda: engine.terminate_epoch(skip_epoch_completed=True))
     trace = record_run(engine, data=[1], max_epochs=2)
@@ -157,7 +157,7 @@ def test_a_run_that_never_went_on_is_cut_after_its_own_last_event():
     assert trace[5].event == "interrupt"
 
 
-def test_a_record_that_begins_in_the_middle_has_the_spans_that_were_entered_in_it():
+def test_a_record_begun_midway_has_the_spans_entered_in_it():
     engine = Engine([Phase("A", nothing)], name="t")
     engine.add_event_handler("a_started", event_once(engine.interrupt))
     engine.run([1, 2])
@@ -220,7 +220,7 @@ def test_custom_states_overlap_phases():
     assert in_words(record_run(engine, data=[1]))[2:] == ["t ITERATION 5..12", "t X 6..8", "t A 7..10", "t Y 9..11"]
 
 
-def test_a_custom_state_ends_with_the_loop_that_it_was_registered_in():
+def test_a_custom_state_ends_with_its_loop():
     engine = Engine(fires("a_started", "c_started"), name="t")
     engine.register_events("a_started", "a_completed", within="EPOCH")
     engine.register_events("c_started", "c_completed")
@@ -263,7 +263,7 @@ def test_a_leaving_event_without_an_entering_one_is_no_span():
 # -- other loops ------------------------------------------------------------------------------------------------------
 
 
-def test_an_event_that_several_states_share_enters_the_next_one_in_order():
+def test_a_shared_event_enters_the_next_state_in_order():
     loop = Loop(
         "EPISODE",
         Loop("TURN", Phase("ACT", nothing, completed="acted"), Phase("LEARN", nothing, started="acted"), times=2),
@@ -309,7 +309,7 @@ def test_a_shared_event_leaves_a_loop_and_enters_a_state_in_it():
     ]
 
 
-def test_a_shared_event_enters_a_loop_again_before_what_comes_behind_it():
+def test_a_shared_event_enters_a_loop_again_before_what_follows():
     turn = Loop("TURN", Phase("A", nothing), times=2, started="x")
     with record() as trace:
         Engine(Loop("EPISODE", turn, Mark("m"), Phase("B", nothing, started="x")), name="t").run()
@@ -335,7 +335,7 @@ def test_the_events_of_the_states_of_a_loop():
     }
 
 
-def test_an_event_that_is_missing_leaves_no_phase_open_beside_the_next():
+def test_a_missing_event_leaves_no_phase_open():
     whole = record_run(Engine([Phase("A", nothing), Phase("B", nothing)], name="t"), data=[1])
     made = Trace()
     made.runs = whole.runs

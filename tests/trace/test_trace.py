@@ -28,7 +28,7 @@ def test_a_trace_equals_the_list_of_what_fired():
     assert trace[-1].engine == "engine"
 
 
-def test_nested_runs_are_children_inside_the_event_that_called_them():
+def test_nested_runs_are_children_of_the_event_that_called_them():
     trace = record_pair()
     assert [(run.engine, run.parent) for run in trace.runs] == [("trainer", None), ("evaluator", 0), ("evaluator", 0)]
     depths = {one.engine: one.depth for one in trace}

@@ -53,7 +53,7 @@ def test_a_legal_trace_has_none():
     assert Trace().violations() == []
 
 
-def test_a_violation_says_which_event_of_which_run_stood_where_and_what_the_error_says():
+def test_a_violation_says_event_run_place_and_error():
     trace = trained()
     lost = next(index for index, one in enumerate(trace) if one.event == "backward_started" and one.count == 2)
     edited = without(trace, lost)
@@ -79,14 +79,14 @@ def test_an_end_that_is_missing_is_a_violation_of_the_last_event():
     )
 
 
-def test_a_run_that_should_have_ended_and_has_no_event_has_a_violation_without_one():
+def test_a_run_without_events_has_a_violation_without_event():
     trace = recorded(Engine(nothing, name="trainer"))
     (violation,) = without(trace, *range(len(trace))).violations()
     assert (violation.engine, violation.run, violation.number, violation.event) == ("trainer", 0, 0, "")
     assert violation.where == "READY"
 
 
-def test_an_event_of_no_transition_is_a_violation_and_the_run_stays_where_it_was():
+def test_an_event_of_no_transition_leaves_the_run_where_it_was():
     trace = trained()
     made = Trace()
     made.runs = trace.runs
@@ -201,7 +201,7 @@ def test_an_event_that_came_twice_is_one_violation(make):
 
 
 @pytest.mark.parametrize("make", MADE)
-def test_two_events_that_changed_places_are_three_violations_at_most(make):
+def test_two_swapped_events_are_three_violations_at_most(make):
     trace = make()
     for index in range(len(trace) - 1):
         edited = swapped(trace, index)
@@ -219,7 +219,7 @@ def test_an_iteration_or_an_epoch_that_is_lost_is_one_violation():
             assert len(found) == 1
 
 
-def test_a_count_that_events_have_told_since_a_violation_is_believed_again():
+def test_a_count_told_since_a_violation_is_believed_again():
     trace = trained(4)
     lost = next(index for index, one in enumerate(trace) if one.event == "forward_completed")
     third = next(span for span in spans(trace) if span.state == "EPOCH" and trace[span.first].count == 3)
@@ -231,7 +231,7 @@ def test_a_count_that_events_have_told_since_a_violation_is_believed_again():
     assert "expected: EPOCH 3, not 4" in found[1].message
 
 
-def test_a_count_that_is_wrong_is_one_violation_although_the_next_count_is_another():
+def test_one_wrong_count_is_one_violation():
     trace = trained()
     made = Trace()
     made.runs = trace.runs
@@ -245,7 +245,7 @@ def test_a_count_that_is_wrong_is_one_violation_although_the_next_count_is_anoth
 # -- runs inside each other -------------------------------------------------------------------------------------------
 
 
-def test_an_event_that_fell_inside_a_nested_run_is_listed_beside_what_it_broke():
+def test_an_event_inside_a_nested_run_is_listed():
     trace = nested()
     inner = [index for index in range(len(trace)) if trace.run_of(index) == 1]
     moved = trace.rearranged(
@@ -311,7 +311,7 @@ def check(trace: Trace) -> list[Violation]:
 
 
 @given(illegal_traces(loops()))
-def test_an_illegal_trace_has_few_and_the_first_error_is_one_of_them(trace):
+def test_an_illegal_trace_has_few_with_the_first_error(trace):
     found = check(trace)
     assert 1 <= len(found) <= 6, [one.message for one in found]
 

@@ -69,7 +69,7 @@ def test_weights_losses_and_steps_equal_a_loop_written_by_hand(steps, epochs, si
 
 @settings(max_examples=10)
 @given(steps=st.integers(2, 5), max_iters=st.integers(1, 14))
-def test_a_window_that_max_iters_cuts_is_stepped_too(steps, max_iters):
+def test_the_last_window_that_max_iters_cuts_is_stepped_too(steps, max_iters):
     model = classifier()
     twin = copy.deepcopy(model)
     torch.manual_seed(5)
@@ -114,7 +114,7 @@ def stepped_at(trainer, data, **limits):
     return found
 
 
-def test_a_skipped_batch_is_not_counted_and_what_is_left_is_stepped_behind_the_epoch():
+def test_a_skipped_batch_leaves_a_step_after_the_epoch():
     trainer, _ = accumulating()
     trainer.add_event_handler(Events.ITERATION_STARTED(event_filter=lambda _, n: n in (3, 7)), trainer.skip_iteration)
     assert stepped_at(trainer, batches()) == [4, 7]  # 1 2 4, and 5 6
@@ -181,7 +181,7 @@ def test_what_is_no_number_of_batches_is_refused(steps):
         create_supervised_trainer(model, sgd(model), criterion, gradient_accumulation_steps=steps)
 
 
-def test_a_saved_run_goes_on_in_the_middle_of_an_epoch_as_if_it_had_not_been_left():
+def test_a_saved_run_resumes_in_the_middle_of_an_epoch():
     def build():
         model = classifier()
         optimizer = sgd(model)
@@ -225,7 +225,7 @@ def test_a_window_that_max_iters_ends_has_its_own_length():
 # -- the example ------------------------------------------------------------------------------------------------------
 
 
-def test_the_example_shows_both_ways_to_be_the_same_where_the_window_divides(capsys):
+def test_the_example_shows_both_ways_to_be_the_same(capsys):
     example = runpy.run_path(str(ROOT / "examples" / "gradient_accumulation.py"))
     assert example["main"]() == 0
     out = capsys.readouterr().out

@@ -35,7 +35,7 @@ def by_hand(model, optimizer, data):
     return losses, evaluations
 
 
-def test_weights_losses_and_evaluations_equal_a_loop_written_by_hand():
+def test_weights_and_evaluations_equal_a_loop_written_by_hand():
     model = classifier()
     twin = copy.deepcopy(model)
     torch.manual_seed(5)
@@ -54,7 +54,7 @@ def test_weights_losses_and_evaluations_equal_a_loop_written_by_hand():
     assert trace.count("optim_step_completed") == 7
 
 
-def test_each_evaluation_stands_inside_of_the_step_in_trace_and_loop():
+def test_each_evaluation_is_inside_the_step():
     model = classifier()
     trainer = create_supervised_trainer(model, lbfgs(model, max_iter=2, line_search_fn=None), criterion)
     where = []
@@ -128,7 +128,7 @@ def test_what_a_closure_rules_out_is_refused(extra, named):
         supervised_loop(model, lbfgs(model), criterion, **extra)
 
 
-def test_a_scheduler_on_the_optimizer_does_not_hide_what_its_step_takes():
+def test_a_scheduler_does_not_hide_what_the_step_takes():
     model, plain = classifier(), classifier()
     optimizer, other = lbfgs(model), sgd(plain)
     for each in (optimizer, other):

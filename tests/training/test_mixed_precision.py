@@ -81,7 +81,7 @@ def test_bfloat16_equals_a_loop_written_by_hand():
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_a_scaler_with_clipping_at_unscale_completed_equals_a_loop_written_by_hand(steps):
+def test_clipping_after_unscaling_equals_a_loop_written_by_hand(steps):
     model = classifier()
     twin = copy.deepcopy(model)
     torch.manual_seed(5)
@@ -97,7 +97,7 @@ def test_a_scaler_with_clipping_at_unscale_completed_equals_a_loop_written_by_ha
     assert scaling.get_scale() != 1024.0
 
 
-def test_gradients_are_scaled_at_backward_completed_and_not_at_unscale_completed():
+def test_gradients_are_scaled_until_unscale_completed():
     model = classifier(dropout=0)
     norms = []
 
@@ -111,7 +111,7 @@ def test_gradients_are_scaled_at_backward_completed_and_not_at_unscale_completed
     assert norms[0] == pytest.approx(1024 * norms[1], rel=1e-5)
 
 
-def test_a_step_with_infinite_gradients_is_left_out_and_the_scale_backs_off():
+def test_a_step_with_infinite_gradients_is_left_out():
     model = classifier(dropout=0)
     scaling = scaler()
     trainer = create_supervised_trainer(model, sgd(model), criterion, scaler=scaling)
@@ -128,7 +128,7 @@ def test_a_step_with_infinite_gradients_is_left_out_and_the_scale_backs_off():
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("call", ["terminate_epoch", "terminate"])
-def test_a_control_call_between_unscale_and_the_step_leaves_no_trace_in_the_scaler(call, steps):
+def test_a_control_call_after_unscale_leaves_the_scaler_alone(call, steps):
     model = classifier()
     trainer = create_supervised_trainer(
         model, sgd(model), criterion, scaler=scaler(), gradient_accumulation_steps=steps

@@ -60,7 +60,7 @@ def adamw(model):
 
 
 @pytest.mark.parametrize(("make", "workers"), [(sgd, 0), (adamw, 0), (sgd, 2)])
-def test_weights_and_losses_equal_a_loop_written_by_hand_bit_for_bit(model, dataset, make, workers):
+def test_weights_and_losses_equal_a_loop_written_by_hand(model, dataset, make, workers):
     twin = copy.deepcopy(model)
     torch.manual_seed(5)
     expected = trained_by_hand(twin, make(twin), loader(dataset, num_workers=workers), epochs=3)
@@ -78,7 +78,7 @@ def test_weights_and_losses_equal_a_loop_written_by_hand_bit_for_bit(model, data
     trace.assert_legal()
 
 
-def test_clipping_at_backward_completed_changes_the_step_as_by_hand(model, dataset):
+def test_clipping_at_backward_completed_is_as_by_hand(model, dataset):
     plain, twin = copy.deepcopy(model), copy.deepcopy(model)
     torch.manual_seed(5)
     trained_by_hand(plain, sgd(plain), loader(dataset), epochs=1)
@@ -96,7 +96,7 @@ def test_clipping_at_backward_completed_changes_the_step_as_by_hand(model, datas
     assert not same(weights(model), weights(plain))
 
 
-def test_a_phase_inserted_after_backward_clips_and_fires_events_of_its_own(model, dataset):
+def test_a_phase_inserted_after_backward_has_its_own_events(model, dataset):
     twin = copy.deepcopy(model)
     torch.manual_seed(5)
     trained_by_hand(twin, sgd(twin), loader(dataset), epochs=2, clip=0.01)
@@ -137,7 +137,7 @@ def test_phases_fire_backprop_events_in_order(model, dataset):
     ]
 
 
-def test_gradients_are_there_at_backward_completed_and_weights_move_in_the_step(model, dataset):
+def test_gradients_come_in_backward_and_weights_move_in_the_step(model, dataset):
     trainer = create_supervised_trainer(model, sgd(model), nn.CrossEntropyLoss())
     first = next(model.parameters())
     seen = {}

@@ -83,7 +83,7 @@ def trained(trainer, data, batch=Events.ITERATION_COMPLETED, chunk=TbpttEvents.T
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize("size", [1, 4, 10, 99])
-def test_weights_and_losses_equal_a_loop_written_by_hand_and_ignite(cell, dim, size):
+def test_weights_and_losses_equal_a_loop_by_hand_and_ignite(cell, dim, size):
     data = sequences(dim)
     model = recurrent(cell, dim)
     twin, foreign = copy.deepcopy(model), copy.deepcopy(model)
@@ -99,7 +99,7 @@ def test_weights_and_losses_equal_a_loop_written_by_hand_and_ignite(cell, dim, s
     assert same(foreign, twin)
 
 
-def test_time_is_a_loop_inside_of_iteration_with_events_and_a_counter_of_its_own():
+def test_time_is_a_loop_with_events_and_a_counter_of_its_own():
     model = recurrent()
     trainer = create_supervised_tbptt_trainer(model, sgd(model), criterion, 4)
     assert str(trainer.loop).splitlines()[2:7] == [
@@ -133,7 +133,7 @@ def test_events_of_ignite_are_handles_of_the_same_events():
     assert counts == [2]
 
 
-def test_gradients_do_not_flow_from_chunk_to_chunk_but_the_hidden_state_does():
+def test_gradients_do_not_flow_but_the_hidden_state_does():
     data = sequences(number=1)
     losses = {}
     for size in (5, 10):

@@ -224,7 +224,7 @@ def test_keys_rows_and_columns_are_those_of_ignite(tmp_path):
     ]
 
 
-def test_custom_events_and_phases_count_and_what_causes_them_is_not_charged_twice(clock):
+def test_custom_events_and_phases_are_not_charged_twice(clock):
     def step(engine, batch):
         clock.now += 4
         engine.fire_event("ping")
@@ -258,7 +258,7 @@ def test_metrics_are_measured_though_they_run_first(clock):
     }
 
 
-def test_loops_of_other_names_without_data_have_a_row_for_each_outer_pass(clock, tmp_path):
+def test_loops_without_data_have_a_row_for_each_outer_pass(clock, tmp_path):
     loop = Loop("EPISODE", Phase("RESET", clock.waiter(1)), Loop("TIMESTEP", Phase("ACT", clock.waiter(2)), times=3))
     engine = Engine(loop)
     basic, handlers = profiled(engine)
@@ -444,7 +444,7 @@ def test_a_failure_is_measured_up_to_where_it_came(clock, swallow):
     assert calls_of(handlers) == {}
 
 
-def test_handlers_that_come_and_go_during_the_run_are_measured_while_they_are_there(clock):
+def test_handlers_are_measured_while_they_are_attached(clock):
     engine = Engine(clock.waiter(1))
     _, handlers = profiled(engine)
     handles = []
@@ -461,7 +461,7 @@ def test_handlers_that_come_and_go_during_the_run_are_measured_while_they_are_th
     assert rows_of(handlers)["guest", "ITERATION_COMPLETED"] == 8
 
 
-def test_a_nested_engine_is_in_the_time_of_the_handler_that_runs_it(clock):
+def test_a_nested_engine_is_in_the_time_of_its_handler(clock):
     trainer, evaluator = Engine(clock.waiter(1), name="trainer"), Engine(clock.waiter(2), name="evaluator")
     outer, _ = profiled(trainer)
     inner, handlers = profiled(evaluator)
@@ -529,7 +529,7 @@ def test_statistics_are_those_of_the_standard_library(numbers):
 
 @settings(max_examples=settings().max_examples // 3)
 @given(scenarios(loops(), max_calls=3, depth=2, evaluators=loops()))
-def test_whatever_runs_runs_the_same_when_it_is_profiled_and_every_call_is_counted(scenario):
+def test_profiling_changes_nothing_and_counts_every_call(scenario):
     made = {}
 
     def make(loop, name):
@@ -574,7 +574,7 @@ def trained(profile):
     return [value.clone() for value in model.state_dict().values()], trace, profilers
 
 
-def test_training_gives_the_same_weights_bit_for_bit_and_the_same_trace():
+def test_training_gives_the_same_weights_and_trace():
     plain, expected, _ = trained(profile=False)
     weights, trace, (basic, handlers) = trained(profile=True)
     assert all(map(torch.equal, weights, plain))
@@ -585,7 +585,7 @@ def test_training_gives_the_same_weights_bit_for_bit_and_the_same_trace():
     assert calls_of(handlers)["iteration_completed", "accuracy.update"] == 15
 
 
-def test_a_profiled_engine_does_not_keep_its_profiler_from_going_on_with_a_saved_state(clock):
+def test_a_profiled_engine_resumes_with_its_profiler(clock):
     engine = Engine(clock.waiter(1))
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), engine.interrupt)
     engine.run([1, 2, 3, 4], max_epochs=2)

@@ -70,7 +70,7 @@ def names(tree):
 # -- what is there -----------------------------------------------------------------------------------------------------
 
 
-def test_ranges_of_a_training_run_contain_what_the_states_do_and_are_as_many_as_the_trace_says():
+def test_ranges_are_those_of_the_trace_and_contain_the_work():
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
     data = TensorDataset(torch.randn(12, 4), torch.randint(2, (12,)))
@@ -115,7 +115,7 @@ def test_training_with_ranges_gives_the_same_weights_and_trace():
     assert trace == list(expected)
 
 
-def test_the_step_of_a_profile_with_a_schedule_lies_between_iterations():
+def test_the_step_of_a_schedule_lies_between_iterations():
     engine = Engine(work)
     ProfilerRanges().attach(engine)
     ready = []
@@ -130,7 +130,7 @@ def test_the_step_of_a_profile_with_a_schedule_lies_between_iterations():
     assert all(outer[0] <= inner[0] <= inner[1] <= outer[1] for outer, inner in zip(steps, found, strict=True))
 
 
-def test_engines_are_told_apart_by_name_and_a_nested_one_lies_inside(tmp_path):
+def test_engines_are_told_apart_and_nested_ones_lie_inside(tmp_path):
     trainer, evaluator = Engine(work, name="trainer"), Engine(work, name="evaluator")
     for engine in (trainer, evaluator):
         ProfilerRanges().attach(engine)
@@ -165,7 +165,7 @@ class Stream:
         return iter(self.batches)
 
 
-def test_states_that_share_events_are_told_apart_by_where_the_engine_stands():
+def test_states_that_share_events_are_told_apart():
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = create_supervised_trainer(model, optimizer, nn.CrossEntropyLoss(), gradient_accumulation_steps=2)
@@ -225,7 +225,7 @@ def test_custom_states_may_overlap_and_their_ranges_are_nested(order, expected):
         assert count(tree, state) == trace.count(f"{state.lower()}_started")
 
 
-def test_a_custom_state_around_iterations_contains_them_and_one_that_begins_inside_of_one_ends_with_it():
+def test_custom_states_contain_iterations_or_end_with_them():
     engine = Engine(work)
     engine.register_events("warm_started", "warm_completed", "mid_started", "mid_completed", within="EPOCH")
     engine.add_event_handler(Events.EPOCH_STARTED, lambda: engine.fire_event("warm_started"))
@@ -315,7 +315,7 @@ def test_the_range_of_an_iteration_that_is_skipped_ends_with_it(at):
     ("call", "event"),
     [("skip_iteration", Events.ITERATION_SKIPPED), ("terminate_epoch", Events.TERMINATE_SINGLE_EPOCH)],
 )
-def test_what_ends_an_iteration_early_is_outside_of_it_and_inside_of_the_epoch(call, event):
+def test_what_ends_an_iteration_early_is_in_the_epoch_alone(call, event):
     engine = Engine([Phase("FORWARD", work)])
     ProfilerRanges().attach(engine)
     engine.add_event_handler(Events.ITERATION_STARTED(once=2), lambda: getattr(engine, call)())
@@ -352,7 +352,7 @@ def test_a_pause_ends_all_ranges_and_those_around_begin_again(at):
     assert all(name in ("GET_BATCH", "ITERATION") for _, inside in tree for name, _ in inside)
 
 
-def test_a_second_run_begins_with_nothing_open_though_the_first_was_left_while_it_was_stepped():
+def test_a_run_after_one_left_midway_begins_with_nothing_open():
     engine = Engine(work)
     ranges = ProfilerRanges()
     ranges.attach(engine)
@@ -368,7 +368,7 @@ def test_a_second_run_begins_with_nothing_open_though_the_first_was_left_while_i
 
 @settings(max_examples=settings().max_examples // 10)
 @given(scenarios(loops(), max_calls=3))
-def test_whatever_runs_the_ranges_are_nested_and_as_many_as_the_trace_says(scenario):
+def test_ranges_of_any_run_are_nested_and_those_of_the_trace(scenario):
     made = []
 
     def make(loop, name):

@@ -7,7 +7,7 @@ from support.steps import echo
 from support.terminal import in_pipe
 
 
-def test_a_log_file_gets_one_plain_line_when_a_bar_closes_even_with_colours_forced():
+def test_a_log_file_gets_one_plain_line_when_a_bar_closes():
     done = in_pipe(
         """
         trainer = Engine(lambda engine, batch: 0.25, name="trainer")

@@ -9,7 +9,7 @@ from camshaft import DATA, Engine, Events, Loop, Phase
 from support.steps import echo
 
 
-def test_data_of_unknown_length_is_counted_until_the_first_epoch_tells(log):
+def test_data_of_unknown_length_is_counted_for_one_epoch(log):
     seen = []
     engine = Engine(echo, name="trainer")
     log.bar.attach(engine)
@@ -103,7 +103,7 @@ def test_a_loop_over_data_alone_has_a_bar(log):
     assert log.lines == ["reader iteration  5/5  100%"]
 
 
-def test_a_run_that_is_restored_in_mid_epoch_shows_the_position_it_was_saved_at(log):
+def test_a_restored_run_shows_the_position_it_was_saved_at(log):
     saved = []
     first = Engine(echo)
     first.add_event_handler(Events.ITERATION_COMPLETED(once=7), lambda e: saved.append(e.state_dict()) or e.terminate())
@@ -152,7 +152,7 @@ def fails(engine):
     ("event", "done"),
     [(Events.ITERATION_STARTED, 3), ("whole_started", 3), ("whole_completed", 3), (Events.ITERATION_COMPLETED, 4)],
 )
-def test_the_last_line_of_a_bar_that_closes_early_has_what_is_over_and_its_values(log, event, done, call):
+def test_a_bar_that_closes_early_ends_with_what_is_over(log, event, done, call):
     engine = act_at(event, call)
     computing = camshaft.event(Events.ITERATION_COMPLETED, priority=1)
     engine.add_event_handler(computing, lambda e: e.state.metrics.update(seen=e.state.iteration))
@@ -175,7 +175,7 @@ def test_an_epoch_that_was_not_completed_does_not_count(log, how):
         assert log.lines[1:] == ["trainer epoch  3/3  100%"]
 
 
-def test_neither_does_one_in_which_a_run_was_restored_and_ended_again(log):
+def test_neither_does_a_restored_one_that_ended_again(log):
     saved = []
     first = Engine(echo)
     first.add_event_handler(Events.ITERATION_COMPLETED(once=7), lambda e: saved.append(e.state_dict()))
@@ -196,7 +196,7 @@ def test_a_bar_that_moves_at_a_phase_counts_the_passes_that_had_it(log):
     assert log.lines == ["trainer  4/10  40%  output=half"]
 
 
-def test_a_value_that_cannot_be_read_does_not_hide_what_ended_the_run(log):
+def test_an_unreadable_value_does_not_hide_what_ended_the_run(log):
     def transform(output):
         if output == "d":
             raise TypeError

@@ -45,7 +45,7 @@ TALK = [
 ]
 
 
-def test_bars_of_trainer_and_evaluator_stand_below_what_is_printed_and_logged_and_leave_nothing():
+def test_bars_stand_below_what_is_printed_and_leave_nothing():
     seen = in_terminal(NESTED, "{}")
     trainer, evaluator = (
         r"trainer epoch 2/2 ━+ 10/10 100% 0:\d\d +\d+\.\d/s loss=0.05",
@@ -230,7 +230,7 @@ def test_what_is_redirected_to_a_file_stays_out_of_the_terminal(tmp_path):
     assert seen.during("begun, and ended", r"trainer epoch 2/2 .*")
 
 
-def test_a_bar_on_standard_error_leaves_standard_output_to_its_file(tmp_path):
+def test_a_bar_on_standard_error_leaves_standard_output_alone(tmp_path):
     seen = in_terminal(
         """
         from rich.console import Console

@@ -40,7 +40,7 @@ def test_values_are_brief(log, value, shown):
     assert log.lines == ["engine  1/1  100%" + (f"  output={shown}" if shown is not None else "")]
 
 
-def test_metrics_output_and_attributes_of_a_real_training_stand_beside_the_bar(log):
+def test_metrics_output_and_attributes_stand_beside_the_bar(log):
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
     data = [(torch.randn(8, 4), torch.randint(2, (8,))) for _ in range(3)]
@@ -60,7 +60,7 @@ def test_metrics_output_and_attributes_of_a_real_training_stand_beside_the_bar(l
     ]
 
 
-def test_a_name_that_is_not_there_is_one_warning_at_the_end_of_the_first_epoch(log):
+def test_an_unknown_name_is_one_warning_after_the_first_epoch(log):
     engine = Engine(echo, name="trainer")
     log.bar.attach(engine, metric_names=["los"], state_attributes=["rate"])
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(loss=1))
@@ -71,7 +71,7 @@ def test_a_name_that_is_not_there_is_one_warning_at_the_end_of_the_first_epoch(l
     ]
 
 
-def test_values_are_read_when_the_bar_is_drawn_and_not_at_each_iteration(log):
+def test_values_are_read_only_when_the_bar_is_drawn(log):
     reads = []
     engine = Engine(echo)
     log.bar.attach(engine, output_transform=reads.append)

@@ -7,7 +7,7 @@ from support.patterns import failure
 from support.steps import nothing
 
 
-def test_the_furthest_event_is_shown_with_the_two_before_it_that_are_named(plain):
+def test_the_furthest_event_is_shown_with_two_named_before_it(plain):
     assert failure(plain, "STARTED (EPOCH_STARTED ITERATION{3} EPOCH_COMPLETED){2} COMPLETED") == [
         "trace does not match: STARTED (EPOCH_STARTED ITERATION{3} EPOCH_COMPLETED){2} COMPLETED",
         "    13  trainer ITERATION_STARTED 2",
@@ -17,7 +17,7 @@ def test_the_furthest_event_is_shown_with_the_two_before_it_that_are_named(plain
     ]
 
 
-def test_all_that_was_expected_is_shown_once_in_the_order_of_the_pattern(plain):
+def test_what_was_expected_is_shown_in_the_order_of_the_pattern(plain):
     assert failure(plain, "EPOCH (TERMINATE | ITERATION* | (COMPLETED TERMINATE | 'TERMINATE' | ITERATION)+)") == [
         "trace does not match: EPOCH (TERMINATE | ITERATION* | (COMPLETED TERMINATE | 'TERMINATE' | ITERATION)+)",
         "    18  trainer ITERATION_COMPLETED 2",

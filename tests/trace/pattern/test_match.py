@@ -31,7 +31,7 @@ def test_an_event_alone_must_come_once(plain):
     assert not matches(plain, "TERMINATE")
 
 
-def test_a_state_is_all_from_the_event_that_enters_it_to_the_one_that_leaves_it(plain):
+def test_a_state_is_all_from_entering_to_leaving_event(plain):
     check(plain, "EPOCH EPOCH")
     check(plain, "STARTED EPOCH EPOCH COMPLETED", strict=True)
     check(plain, "ITERATION ITERATION ITERATION ITERATION")
@@ -182,7 +182,7 @@ def test_negation(plain):
     assert not matches(plain, "(!(TERMINATE | EPOCH))*", strict=True)
 
 
-def test_negation_of_a_state_that_is_cut_short_takes_the_event_that_enters_it():
+def test_negation_of_a_state_cut_short_takes_its_entering_event():
     engine = Engine(nothing, name="t")
     engine.add_event_handler(Events.ITERATION_STARTED(once=2), engine.skip_iteration)
     with record() as trace:

@@ -15,7 +15,7 @@ from support.steps import nothing
 # -- engines -----------------------------------------------------------------------------------------------------------
 
 
-def test_names_mean_the_outermost_engine_and_the_others_are_passed_over(nested):
+def test_names_mean_the_outermost_engine(nested):
     check(nested, "STARTED (EPOCH_STARTED ITERATION EPOCH_COMPLETED){2} COMPLETED")
     check(nested, "STARTED EPOCH EPOCH COMPLETED")
 
@@ -59,7 +59,7 @@ def test_what_is_nested_in_a_state_is_inside_of_it():
     assert not matches(trace, "ITERATION[A[A{0}]]{2}", strict=True)
 
 
-def test_any_event_is_one_of_a_nested_engine_only_where_that_is_not_passed_over(nested):
+def test_any_event_may_be_of_a_nested_engine_that_is_named(nested):
     assert not matches(nested, "STARTED EPOCH . EPOCH COMPLETED")
     check(nested, "STARTED EPOCH .{16} EPOCH .{16} COMPLETED", strict=True)
     check(nested, "STARTED .* evaluator COMPLETED")
@@ -112,7 +112,7 @@ def test_an_engine_that_did_not_come_to_run_can_be_named():
     assert not matches(trace, "EPOCH evaluator COMPLETED")
 
 
-def test_an_engine_that_did_not_come_to_run_in_a_trace_that_was_read(tmp_path):
+def test_an_engine_that_never_ran_in_a_trace_that_was_read(tmp_path):
     trainer = Engine(nothing, name="trainer")
     trainer.nest(Engine(nothing, name="evaluator"), on=Events.EPOCH_COMPLETED(every=5), data=[1])
     with record() as trace:
