@@ -11,14 +11,11 @@ import weakref
 import pytest
 
 from camshaft import Engine, Events, Phase, every
-
-
-def step(engine, batch):
-    return batch
+from support.steps import echo
 
 
 def test_loops_of_one_structure_share_only_their_program():
-    first, second = Engine([Phase("A", step)]), Engine([Phase("A", lambda engine, batch: -batch)])
+    first, second = Engine([Phase("A", echo)]), Engine([Phase("A", lambda engine, batch: -batch)])
     assert first.program is second.program
     assert first.namespace is not second.namespace
     assert (first.run([3]).output, second.run([3]).output) == (3, -3)
@@ -49,7 +46,7 @@ def test_a_breakpoint_in_the_loop_works_in_pdb(tmp_path):
     script.write_text(
         "from camshaft import Engine\ntrainer = Engine(lambda engine, batch: batch + 1)\ntrainer.run([41])\n"
     )
-    number = 1 + Engine(step).source().splitlines().index(" " * 28 + "state.output = step(engine, state.batch)")
+    number = 1 + Engine(echo).source().splitlines().index(" " * 28 + "state.output = step(engine, state.batch)")
     stop_inside = "b train.py:3\nc\nb trainer.namespace['epoch_loop']\nc\n"
     commands = f"{stop_inside}b {number}\nc\np state.batch\nn\np state.output\nq\n"
     done = subprocess.run(
@@ -71,7 +68,7 @@ def test_a_step_that_raises_stop_iteration_leaves_as_runtime_error():
 
 def test_a_finished_engine_is_freed_without_the_garbage_collector():
     def evaluate():
-        engine = Engine([Phase("A", step, when=every(2))], name="trainer")
+        engine = Engine([Phase("A", echo, when=every(2))], name="trainer")
         engine.register_events("marked", after="A")
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=2), lambda engine: None)
         engine.add_event_handler("marked", lambda: None)

@@ -7,14 +7,11 @@ import textwrap
 
 from camshaft import DATA, Engine, Loop, Phase, every
 from camshaft.codegen import generate
-
-
-def step(engine, batch):
-    return batch
+from support.steps import echo
 
 
 def test_the_source_of_the_standard_loop():
-    engine = Engine([Phase("FORWARD", step), Phase("OPTIM_STEP", step, when=every(4))])
+    engine = Engine([Phase("FORWARD", echo), Phase("OPTIM_STEP", echo, when=every(4))])
     assert engine.source() == textwrap.dedent('''\
         def epoch_loop(engine, state, feed):
             """The loop EPOCH. A name in capitals is an event, False while nobody hears it."""
@@ -69,26 +66,26 @@ def test_the_source_of_the_standard_loop():
 
 
 def test_what_is_printed_is_what_runs():
-    engine = Engine(step)
+    engine = Engine(echo)
     loop = engine.namespace[engine.program.entry]
     assert inspect.getsource(loop) == engine.source()
 
 
 def test_every_1_and_a_condition_are_told_apart():
-    engine = Engine([Phase("A", step, when=lambda engine: False)])
+    engine = Engine([Phase("A", echo, when=lambda engine: False)])
     assert engine.run([3]).output is None
-    assert Engine([Phase("A", step, when=every(1))]).run([3]).output == 3
+    assert Engine([Phase("A", echo, when=every(1))]).run([3]).output == 3
 
 
 def test_names_that_python_or_the_loop_need_are_left_alone():
     names = ("IMPORT", "STATE", "OUTPUT", "ENGINE", "FEED", "RANGE", "PRINT", "ENDED", "INNER", "PENDING")
-    body = [Phase(name, step) for name in names if name != "OUTPUT"]
-    inner = Loop("LOOP", Phase("IF", step), times=2)
+    body = [Phase(name, echo) for name in names if name != "OUTPUT"]
+    inner = Loop("LOOP", Phase("IF", echo), times=2)
     assert Engine(Loop("EPISODE", inner, *body)).run(max_epochs=2).episode == 2
 
 
 def test_event_names_that_are_no_identifiers():
-    engine = Engine([Phase("A", step, started="a begins!", completed="Terminate")])
+    engine = Engine([Phase("A", echo, started="a begins!", completed="Terminate")])
     log = []
     engine.add_event_handler("a begins!", lambda: log.append(1))
     engine.add_event_handler("Terminate", lambda: log.append(2))
@@ -98,16 +95,16 @@ def test_event_names_that_are_no_identifiers():
 
 def test_generation_is_linear_in_the_number_of_states():
     lines = [
-        generate(Loop("A", *[Phase(f"P{n}", step) for n in range(size)], times=1)).source.count("\n")
+        generate(Loop("A", *[Phase(f"P{n}", echo) for n in range(size)], times=1)).source.count("\n")
         for size in (10, 20)
     ]
     per_state = (lines[1] - lines[0]) / 10
     assert (
-        generate(Loop("A", *[Phase(f"P{n}", step) for n in range(100)], times=1)).source.count("\n")
+        generate(Loop("A", *[Phase(f"P{n}", echo) for n in range(100)], times=1)).source.count("\n")
         == lines[1] + 80 * per_state
     )
 
 
 def test_at_most_one_try_for_each_loop():
-    loop = Loop("FOLD", Loop("EPOCH", Loop("ITERATION", Loop("TIME", Phase("A", step), times=2), over=DATA), times=2))
+    loop = Loop("FOLD", Loop("EPOCH", Loop("ITERATION", Loop("TIME", Phase("A", echo), times=2), over=DATA), times=2))
     assert generate(loop).source.count("try:") <= 4

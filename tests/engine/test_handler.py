@@ -6,7 +6,7 @@ import pytest
 
 from camshaft import Engine, Events
 from support.engines import E
-from support.steps import echo, nothing
+from support.steps import echo, nothing, nothing_to_do
 
 
 def test_the_engine_argument_goes_only_to_handlers_that_accept_it():
@@ -39,7 +39,3 @@ def test_a_union_with_one_bad_event_changes_nothing():
     with pytest.raises(ValueError, match="not attached to COMPLETED"):
         trainer.remove_event_handler(nothing_to_do, Events.STARTED | Events.COMPLETED)
     assert trainer.has_event_handler(nothing_to_do, Events.STARTED)
-
-
-def nothing_to_do():
-    """A handler that does nothing."""

@@ -11,10 +11,7 @@ import time
 import pytest
 
 from camshaft.storage import is_temporary, load
-from support.checkpoints import names, same
-
-SERIAL = os.environ | {"OMP_NUM_THREADS": "1"}
-
+from support.checkpoints import SERIAL, names, same
 
 # A process that forks a training for each line that it reads, so that torch is imported once for all of them.
 TRAININGS = '''

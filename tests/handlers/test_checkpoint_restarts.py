@@ -1,6 +1,5 @@
 """Checkpoints after a restart: the ranking goes on, and objects are loaded."""
 
-import os
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ from torch import nn
 from camshaft import Events
 from camshaft.handlers import Checkpoint, ModelCheckpoint
 from camshaft.storage import StorageError, load, save
-from support.checkpoints import counting, names, new_model, same, scored
+from support.checkpoints import SERIAL, counting, names, new_model, same, scored
 
 # -- restarts ----------------------------------------------------------------------------------------------------------
 
@@ -202,6 +201,3 @@ def test_in_distributed_training_rank_0_writes_the_inner_module(tmp_path):
     assert names(tmp_path / "0") == ["model_2.pt", "model_3.pt"]
     assert not (tmp_path / "1").exists()
     assert set(load(tmp_path / "0" / "model_3.pt")) == {"weight", "bias"}
-
-
-SERIAL = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -10,8 +10,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from camshaft import BackpropEvents, Events, create_supervised_evaluator
 from camshaft.handlers import EMA
 from camshaft.metrics import Loss
-from support.learning import batches, classifier, same, sgd
-from support.optimization import by_hand, criterion, run, training
+from support.learning import batches, classifier, criterion, same, sgd
+from support.optimization import by_hand, run, training
 
 
 @pytest.mark.parametrize("use_buffers", [False, True])

@@ -8,8 +8,8 @@ from torch import nn
 
 from camshaft import BackpropEvents, Events, event
 from camshaft.handlers import ClipGradNorm, ClipGradValue, GradNorm
-from support.learning import batches, same, sgd
-from support.optimization import by_hand, criterion, run, training
+from support.learning import batches, criterion, same, sgd
+from support.optimization import by_hand, run, training
 
 CLIPPERS = {
     "norm": (lambda p: ClipGradNorm(p, 0.05), lambda p: nn.utils.clip_grad_norm_(p, 0.05)),

@@ -8,8 +8,8 @@ from torch.optim import lr_scheduler
 from camshaft import BackpropEvents, Events, create_supervised_evaluator
 from camshaft.handlers import LRScheduler
 from camshaft.metrics import Loss
-from support.learning import batches, classifier, same, sgd
-from support.optimization import by_hand, criterion, run, training
+from support.learning import batches, classifier, criterion, same, sgd
+from support.optimization import by_hand, run, training
 
 SCHEDULES = {
     "StepLR": lambda optimizer: lr_scheduler.StepLR(optimizer, 3, 0.5),

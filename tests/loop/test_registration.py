@@ -116,10 +116,6 @@ def test_after_a_loop_is_a_place_too():
     assert names(legal(engine, [1, 2]))[-3:] == ["validated", "epoch_completed", "completed"]
 
 
-def nothing_to_do():
-    """A handler that does nothing."""
-
-
 def test_an_event_cannot_be_registered_again_in_another_way():
     engine = Engine([Phase("A", nothing)])
     engine.register_events("x", "y")

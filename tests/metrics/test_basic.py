@@ -15,12 +15,7 @@ from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 from camshaft import Events, create_supervised_evaluator
 from camshaft.metrics import RUNNING, RUNNING_EPOCH, Accuracy, Loss, RunningAverage, attach
 from support.learning import CLASSES
-from support.scored import echo, scored, seen_after_each_batch
-
-
-def everything(model, data):
-    x, y = data.dataset.tensors
-    return model(x).detach(), y
+from support.scored import echo, everything, scored, seen_after_each_batch
 
 
 def test_accuracy_and_loss_equal_torchmetrics_and_ignite(model, data):

@@ -10,9 +10,7 @@ import pytest
 from camshaft import (
     DATA,
     Engine,
-    EventEnum,
     EventOrderError,
-    Events,
     Loop,
     LoopError,
     Phase,
@@ -22,15 +20,8 @@ from camshaft import (
     every,
     record,
 )
+from support.engines import ClipEvents, E
 from support.steps import echo, nothing
-
-E = Events
-
-
-class ClipEvents(EventEnum):
-    CLIP_STARTED = "clip_started"
-    CLIP_COMPLETED = "clip_completed"
-    GRADS_CLIPPED = "grads_clipped"
 
 
 def trainer(process=echo, **options):

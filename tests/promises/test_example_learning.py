@@ -1,26 +1,15 @@
 """The examples learn what they say: on three seeds each, better than untrained and than a baseline, in legal order."""
 
-import importlib.util
 import re
-import sys
 
 import pytest
 from torch.utils.data import DataLoader
 
 from camshaft import record
-from support import ROOT
+from support.examples import EXAMPLES, load
 
-EXAMPLES = ROOT / "examples"
 NAMES = ["gan", "reinforcement_learning", "k_fold", "knowledge_distillation"]
 seeds = pytest.mark.parametrize("seed", [1, 2, 3])
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"examples_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The examples: importing them trains nothing, and what they print when they run."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -11,19 +10,9 @@ import pytest
 import torch
 
 from camshaft import Engine, Events, record
-from support import ROOT
+from support.examples import EXAMPLES, load
 
 pytest_plugins = ["pytester"]
-
-EXAMPLES = ROOT / "examples"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"examples_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,9 @@ from camshaft import (
 from camshaft.cursor import boundaries
 from camshaft.metrics import Accuracy
 from support.learning import batches, classifier, same, sgd
+from support.steps import nothing
 
 SIGNALS = SIGTERM, SIGINT = signal.SIGTERM, signal.SIGINT
-
-
-def idle(engine, batch):
-    """A step that does nothing."""
 
 
 def raiser(number=SIGTERM):
@@ -61,7 +58,7 @@ def fired(trace):
 
 @pytest.mark.parametrize(("number", "code"), [(SIGTERM, 143), (SIGINT, 130)])
 def test_a_signal_pauses_the_run_after_the_iteration(number, code):
-    trainer = Engine(idle, "trainer")
+    trainer = Engine(nothing, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=5), raiser(number))
     with record() as trace:
         assert leaves(trainer, range(4), max_epochs=3) == code
@@ -72,7 +69,7 @@ def test_a_signal_pauses_the_run_after_the_iteration(number, code):
 
 
 def test_the_block_is_left_behind_what_follows_the_run():
-    trainer, after = Engine(idle), []
+    trainer, after = Engine(nothing), []
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(trainer):
         state = trainer.run(range(4))
@@ -81,7 +78,7 @@ def test_the_block_is_left_behind_what_follows_the_run():
 
 
 def test_without_a_signal_nothing_is_changed():
-    trainer = Engine(idle)
+    trainer = Engine(nothing)
     with record() as plain:
         trainer.run(range(3), max_epochs=2)
     trainer.close()
@@ -100,16 +97,18 @@ def supervised():
 
 
 def flat():
-    return Engine(Loop("ITERATION", Phase("LEARN", idle), over=DATA), "trainer"), None
+    return Engine(Loop("ITERATION", Phase("LEARN", nothing), over=DATA), "trainer"), None
 
 
 def without_data():
-    loop = Loop("EPISODE", Phase("RESET", idle), Loop("TIMESTEP", Phase("ACT", idle), times=3), Phase("UPDATE", idle))
+    loop = Loop(
+        "EPISODE", Phase("RESET", nothing), Loop("TIMESTEP", Phase("ACT", nothing), times=3), Phase("UPDATE", nothing)
+    )
     return Engine(loop, "trainer"), None
 
 
 def skipping():
-    trainer = Engine(idle, "trainer")
+    trainer = Engine(nothing, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(every=2), trainer.skip_iteration)
     return trainer, None
 
@@ -191,12 +190,12 @@ def test_a_nested_evaluator_finishes_before_the_block_leaves():
 
 
 def test_a_run_that_ends_anyway_ends_before_the_block_leaves():
-    trainer = Engine(idle)
+    trainer = Engine(nothing)
     trainer.add_event_handler(Events.COMPLETED, raiser())
     assert leaves(trainer, range(3)) == 143
     assert trainer.active is None
 
-    trainer = Engine(idle)
+    trainer = Engine(nothing)
 
     @trainer.on(Events.ITERATION_COMPLETED(once=2))
     def stop(engine):
@@ -210,7 +209,7 @@ def test_a_run_that_ends_anyway_ends_before_the_block_leaves():
 
 
 def test_new_data_at_the_boundary_delays_the_pause_to_the_next():
-    trainer = Engine(idle)
+    trainer = Engine(nothing)
 
     @trainer.on(Events.ITERATION_COMPLETED(once=2))
     def swap(engine):
@@ -222,7 +221,7 @@ def test_new_data_at_the_boundary_delays_the_pause_to_the_next():
 
 
 def test_its_handlers_run_behind_all_others_at_the_boundaries():
-    trainer, order = Engine(idle), []
+    trainer, order = Engine(nothing), []
     with pytest.raises(SystemExit), graceful_exit(trainer):
         trainer.add_event_handler(event(Events.ITERATION_COMPLETED, priority=-1_000_000_000), order.append, "last")
         trainer.add_event_handler(Events.INTERRUPT, lambda: order.append("interrupt"))
@@ -281,7 +280,7 @@ def test_a_signal_after_the_snapshot_waits_for_the_next_boundary(tmp_path):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_while_there_is_no_run_the_block_is_left_at_once(number):
-    trainer, done = Engine(idle), []
+    trainer, done = Engine(nothing), []
     with pytest.raises(SystemExit) as before, graceful_exit(trainer):
         signal.raise_signal(number)
         done.append("before")
@@ -293,7 +292,7 @@ def test_while_there_is_no_run_the_block_is_left_at_once(number):
 
 
 def test_a_paused_run_is_no_run():
-    trainer = Engine(idle)
+    trainer = Engine(nothing)
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), trainer.interrupt)
     with pytest.raises(SystemExit), graceful_exit(trainer):
         trainer.run(range(3))
@@ -302,7 +301,7 @@ def test_a_paused_run_is_no_run():
 
 
 def test_an_evaluator_run_by_itself_is_left_at_once():
-    trainer, evaluator = Engine(idle, "trainer"), Engine(idle, "evaluator")
+    trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
     evaluator.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(trainer):
         evaluator.run(range(4))
@@ -310,7 +309,7 @@ def test_an_evaluator_run_by_itself_is_left_at_once():
 
 
 def test_an_exception_that_leaves_the_block_leaves_as_it_is():
-    trainer = Engine(idle)
+    trainer = Engine(nothing)
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with pytest.raises(ZeroDivisionError), graceful_exit(trainer):
         trainer.run(range(3))
@@ -342,7 +341,7 @@ def test_a_signal_while_the_run_fails_leaves_the_failure_as_it_is():
 
 
 def test_a_later_run_in_the_block_stops_at_its_first_boundary():
-    trainer = Engine(idle)
+    trainer = Engine(nothing)
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(trainer):
         trainer.run(range(9))
@@ -383,7 +382,7 @@ def test_sigterm_again_changes_nothing():
 
 
 def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
-    trainer = Engine(idle, "trainer")
+    trainer = Engine(nothing, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser(SIGINT))
     leaves(trainer, range(3))
     stops = "SIGINT: trainer stops at the next boundary"
@@ -407,7 +406,7 @@ def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
 
 def test_steps_end_alike_for_a_signal_in_or_between_them():
     for between in (False, True):
-        trainer, seen = Engine(idle), []
+        trainer, seen = Engine(nothing), []
         if not between:
             trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
         with pytest.raises(SystemExit) as left, graceful_exit(trainer):
@@ -437,7 +436,7 @@ def test_it_can_be_entered_only_in_the_main_thread():
 
     def enter():
         try:
-            with graceful_exit(Engine(idle)):
+            with graceful_exit(Engine(nothing)):
                 pass
         except RuntimeError as error:
             raised.append(str(error))
@@ -453,9 +452,9 @@ def test_it_can_be_entered_only_in_the_main_thread():
 
 def test_what_is_no_engine_is_refused():
     refused = pytest.raises(
-        TypeError, match=r"^graceful_exit: <function idle.*> is no Engine: give the engine whose run"
+        TypeError, match=r"^graceful_exit: <function nothing.*> is no Engine: give the engine whose run"
     )
-    with refused, graceful_exit(idle):
+    with refused, graceful_exit(nothing):
         pass
 
 
@@ -465,7 +464,7 @@ def test_what_is_no_engine_is_refused():
 @pytest.mark.parametrize("how", ["quietly", "with a signal", "with an error"])
 @pytest.mark.parametrize("previous", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, lambda *_: None])
 def test_handlers_that_were_there_before_are_put_back(previous, how):
-    trainer = Engine(idle)
+    trainer = Engine(nothing)
     before = {number: signal.signal(number, previous) for number in SIGNALS}
     try:
         with contextlib.suppress(SystemExit, ZeroDivisionError), graceful_exit(trainer):
@@ -485,7 +484,7 @@ def test_handlers_that_were_there_before_are_put_back(previous, how):
 
 
 def test_blocks_of_the_same_engine_are_one(caplog):
-    trainer = Engine(idle, "trainer")
+    trainer = Engine(nothing, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with record() as trace, pytest.raises(SystemExit) as outer, graceful_exit(trainer):
         inner = leaves(trainer, range(4))
@@ -496,7 +495,7 @@ def test_blocks_of_the_same_engine_are_one(caplog):
 
 
 def test_a_block_left_before_the_signal_does_not_answer(caplog):
-    first, second = Engine(idle, "first"), Engine(idle, "second")
+    first, second = Engine(nothing, "first"), Engine(nothing, "second")
     first.add_event_handler(Events.EPOCH_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(second):
         with graceful_exit(first):
@@ -508,7 +507,7 @@ def test_a_block_left_before_the_signal_does_not_answer(caplog):
 
 @pytest.mark.parametrize("turned_round", [False, True])
 def test_of_two_engines_in_turn_the_second_does_not_train(turned_round):
-    first, second = Engine(idle, "first"), Engine(idle, "second")
+    first, second = Engine(nothing, "first"), Engine(nothing, "second")
     first.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     outer, inner = (second, first) if turned_round else (first, second)
     with pytest.raises(SystemExit) as left, graceful_exit(outer), graceful_exit(inner):
@@ -520,7 +519,7 @@ def test_of_two_engines_in_turn_the_second_does_not_train(turned_round):
 
 @pytest.mark.parametrize("turned_round", [False, True])
 def test_of_two_nested_engines_the_outer_one_is_paused(turned_round, caplog):
-    trainer, evaluator = Engine(idle, "trainer"), Engine(idle, "evaluator")
+    trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
     trainer.nest(evaluator, on=Events.ITERATION_COMPLETED, data=range(3))
     evaluator.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     outer, inner = (evaluator, trainer) if turned_round else (trainer, evaluator)
@@ -532,7 +531,7 @@ def test_of_two_nested_engines_the_outer_one_is_paused(turned_round, caplog):
 
 
 def test_a_block_inside_another_run_ends_the_run_around_it():
-    inner = Engine(idle, "inner")
+    inner = Engine(nothing, "inner")
     inner.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
 
     def fold(engine, batch):

@@ -12,8 +12,8 @@ from torch import nn
 
 from camshaft import Engine, Events, Loop, Phase, Snapshot, event, record, supervised_loop
 from camshaft.storage import load
-from support.learning import Unsized, batches, classifier, same, sgd
-from support.snapshots import LOADERS, WITH_WORKERS, Training, check, criterion, generator, left_at, snapshots
+from support.learning import Unsized, batches, classifier, criterion, same, sgd
+from support.snapshots import LOADERS, WITH_WORKERS, Training, check, generator, left_at, snapshots
 
 
 @pytest.mark.parametrize("load", LOADERS)

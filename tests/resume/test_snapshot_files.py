@@ -9,8 +9,8 @@ from torch import nn
 from camshaft import BackpropEvents, Engine, Events, Snapshot, create_supervised_trainer
 from camshaft.handlers import EMA
 from camshaft.storage import StorageError, load
-from support.learning import batches, classifier, sgd
-from support.snapshots import criterion, equal, snapshots
+from support.learning import batches, classifier, criterion, sgd
+from support.snapshots import equal, snapshots
 
 
 def test_the_newest_files_are_kept_over_restarts_too(tmp_path):

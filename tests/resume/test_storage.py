@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from camshaft.storage import StorageError, is_temporary, load, save, write_atomically
+from support.checkpoints import names
 
 PLAIN = {
     "weights": torch.arange(12.0).reshape(3, 4),
@@ -23,10 +24,6 @@ PLAIN = {
     "names": ["a", ("b", None)],
     "numbers": (1, 2.5, True, float("inf")),
 }
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def same(first, second):

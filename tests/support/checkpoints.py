@@ -1,11 +1,15 @@
 """Trainings that are saved, and the files that they leave."""
 
+import os
+
 import torch
 from torch import nn
 
 from camshaft import Engine, Events, create_supervised_trainer
 from camshaft.handlers import ModelCheckpoint
 from support.learning import CLASSES, FEATURES
+
+SERIAL = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def new_model():

@@ -5,6 +5,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 SAMPLES, FEATURES, CLASSES = 50, 6, 3
+criterion = nn.CrossEntropyLoss()
 
 
 def dataset():

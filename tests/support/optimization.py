@@ -1,12 +1,9 @@
 """Trainings in which something happens between backward and step, after each step or after each epoch."""
 
 import torch
-from torch import nn
 
 from camshaft import create_supervised_trainer, record
-from support.learning import batches, classifier, sgd
-
-criterion = nn.CrossEntropyLoss()
+from support.learning import batches, classifier, criterion, sgd
 
 
 def training(**options):

@@ -13,10 +13,6 @@ def step(engine, batch):
     return batch
 
 
-def noop(engine, batch):
-    """A step that does nothing."""
-
-
 def make(name="trainer"):
     trainer = Engine(step, name=name)
     trainer.register_events(*CUSTOM)

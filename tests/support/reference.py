@@ -1,7 +1,7 @@
 """A second way to run a loop: by walking its machine.
 
 It is slow and simple, and knows nothing of the generated source or of the engine that drives it. What both make of
-the same program is compared in test_properties.py.
+the same program is compared in test_machine_and_generated_loop.py.
 """
 
 from __future__ import annotations

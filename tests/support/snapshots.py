@@ -20,9 +20,7 @@ from camshaft import (
 )
 from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
 from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
-from support.learning import Unsized, batches, classifier, dataset, sgd
-
-criterion = nn.CrossEntropyLoss()
+from support.learning import Unsized, batches, classifier, criterion, dataset, sgd
 
 
 class Noisy(Dataset):

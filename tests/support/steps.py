@@ -1,4 +1,4 @@
-"""Steps of engines that train nothing."""
+"""Steps and handlers of engines that train nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,3 +21,7 @@ def fires(*events: Any) -> Callable[[Any, Any], None]:
             engine.fire_event(event)
 
     return step
+
+
+def nothing_to_do() -> None:
+    """A handler that does nothing."""

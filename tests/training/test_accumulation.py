@@ -7,13 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from camshaft import BackpropEvents, Engine, Events, create_supervised_trainer, record, supervised_loop
 from support import ROOT
-from support.learning import Unsized, batches, classifier, same, sgd
-
-criterion = nn.CrossEntropyLoss()
+from support.learning import Unsized, batches, classifier, criterion, same, sgd
 
 
 def by_hand(model, optimizer, data, steps, epochs=1, max_iters=None, knows_length=True):

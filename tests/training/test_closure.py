@@ -7,9 +7,7 @@ import torch
 from torch import nn
 
 from camshaft import BackpropEvents, Events, create_supervised_trainer, record, supervised_loop
-from support.learning import batches, classifier, same, sgd
-
-criterion = nn.CrossEntropyLoss()
+from support.learning import batches, classifier, criterion, same, sgd
 
 
 def lbfgs(model, **options):

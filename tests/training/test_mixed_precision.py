@@ -15,9 +15,7 @@ from camshaft import (
     record,
     supervised_loop,
 )
-from support.learning import batches, classifier, same, sgd
-
-criterion = nn.CrossEntropyLoss()
+from support.learning import batches, classifier, criterion, same, sgd
 
 
 def bfloat16():
