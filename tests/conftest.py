@@ -2,13 +2,23 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of one would wait for the other's
 
 from hypothesis import HealthCheck, settings
 
 from browser import browser, graphviz, mermaid, page
+from support import learning
 
-__all__ = ["browser", "graphviz", "mermaid", "page"]
+__all__ = ["browser", "dataset", "graphviz", "mermaid", "page"]
+
+
+@pytest.fixture
+def dataset():
+    """50 samples of three classes."""
+    return learning.dataset()
+
 
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True, suppress_health_check=slow)

@@ -19,7 +19,7 @@ from camshaft.events import event
 from camshaft.testing import PatternError, PlantedError, Play, assert_same_run
 from camshaft.testing.golden import Golden
 from mutants.cases import Case
-from reference import Reference
+from support.reference import Reference
 
 __all__ = ["TOOLS", "TRACE_TOOLS", "EndlessError", "Seen", "catch", "catch_in_trace", "original", "see", "spend"]
 

@@ -1,0 +1,24 @@
+"""What holds for tests of all adapters."""
+
+from __future__ import annotations
+
+import pytest
+
+from camshaft.engine.run import executing
+from camshaft.testing import Reporter
+from support.ignite_engines import quiet_and_clean
+from support.reported import EVALUATION, LOOP
+
+__all__ = ["nothing_is_left_around", "pair", "quiet_and_clean"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_around():
+    """Whatever happens to a reporter, what runs later is not nested in it."""
+    yield
+    assert executing.get() is None
+
+
+@pytest.fixture
+def pair():
+    return Reporter(LOOP, "trainer"), Reporter(EVALUATION, "evaluator")

@@ -1,0 +1,73 @@
+"""The picture as data says what the machine says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from camshaft.draw.chart import Chart
+from camshaft.draw.from_loop import chart_of
+from camshaft.events import event_name
+from camshaft.testing import loops
+from support.loops import LOOPS
+from support.picture import Seen, differences, frees, frees_of
+
+
+def seen_in(chart: Chart) -> Seen:
+    edges = [
+        (edge.source, edge.target, event_name(edge.event) if edge.event else "", frozenset(edge.guards), edge.kind)
+        for edge in chart.edges
+    ]
+    return Seen(
+        labels={node.id: node.label for node in chart.nodes if node.kind == "state"},
+        boxes=chart.around(),
+        titles={box.id: box.label for box in chart.boxes},
+        edges=[edge[:4] for edge in edges if edge[4] != "boundary"],
+        boundary=[edge[:4] for edge in edges if edge[4] == "boundary"],
+        start="READY",
+        history="history",
+        exits={box.id: box.exit for box in chart.boxes if box.exit is not None},
+    )
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_full_chart_is_the_machine(name):
+    seen = seen_in(chart_of(LOOPS[name], level="full", control=True))
+    assert not differences(seen, LOOPS[name])
+    assert frees(seen) == frees_of(LOOPS[name])
+
+
+@given(loops())
+def test_the_full_chart_of_any_loop_is_its_machine(loop):
+    seen = seen_in(chart_of(loop, level="full", control=True))
+    assert not differences(seen, loop)
+    assert frees(seen) == frees_of(loop)
+
+
+def changes(chart):
+    """Every chart that has one edge less, or one edge with another event, condition or goal."""
+    for number in range(len(chart.edges)):
+        for field in ("gone", "event", "guards", "target"):
+            yield number, field
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_picture_that_says_something_else_is_noticed(name):
+    loop = LOOPS[name]
+    for number, field in changes(chart_of(loop, level="full", control=True)):
+        chart = chart_of(loop, level="full", control=True)
+        edge = chart.edges[number]
+        if field == "gone":
+            chart.edges.remove(edge)
+        elif field == "event":
+            edge.event = "other" if edge.event is None else None
+        elif field == "guards":
+            edge.guards = (*edge.guards, "other")
+        else:
+            edge.target = "COMPLETED" if edge.target != "COMPLETED" else "STARTED"
+        try:
+            seen = seen_in(chart)
+            noticed = differences(seen, loop) or frees(seen) != frees_of(loop)
+        except (AssertionError, KeyError):
+            noticed = True
+        assert noticed, (field, edge)

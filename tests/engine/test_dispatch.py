@@ -1,0 +1,56 @@
+"""Dispatch: which handlers run, also when some are added or removed meanwhile."""
+
+import pytest
+
+from camshaft import Engine, Phase
+from support.engines import E, watch
+from support.steps import echo, fires, nothing
+
+
+@pytest.mark.parametrize("filter", [{}, {"before": 100}])
+def test_a_handler_added_during_a_firing_runs_from_the_next(filter):
+    engine, heard = Engine(echo), []
+    add = lambda engine: engine.add_event_handler(
+        E.ITERATION_STARTED(**filter), lambda engine: heard.append(engine.state.iteration)
+    )
+    engine.add_event_handler(E.ITERATION_STARTED(once=2), add)
+    engine.run(range(4))
+    assert heard == [3, 4]
+
+
+@pytest.mark.parametrize("filter", [{}, {"before": 100}])
+def test_a_handler_removed_during_a_firing_does_not_run_again(filter):
+    engine, heard = Engine(echo), []
+
+    @engine.on(E.ITERATION_STARTED(once=2))
+    def remove():
+        handle.remove()
+
+    handle = engine.add_event_handler(
+        E.ITERATION_STARTED(**filter), lambda engine: heard.append(engine.state.iteration)
+    )
+    after = watch(engine, E.ITERATION_STARTED)
+    engine.run(range(4))
+    assert (heard, after) == ([1], [1, 2, 3, 4])
+
+
+def test_a_handler_may_remove_itself():
+    engine, heard = Engine(echo), []
+
+    @engine.on(E.ITERATION_STARTED)
+    def once(engine):
+        heard.append(engine.state.iteration)
+        engine.remove_event_handler(once, E.ITERATION_STARTED)
+
+    engine.run(range(3))
+    assert heard == [1]
+
+
+@pytest.mark.parametrize("later", ["forward_completed", "backward_started", E.ITERATION_COMPLETED, "grads_clipped"])
+def test_a_handler_added_for_a_later_event_runs_this_iteration(later):
+    engine, heard = Engine([Phase("FORWARD", nothing), Phase("BACKWARD", fires("grads_clipped"))]), []
+    engine.register_events("grads_clipped")
+    add = lambda engine: engine.add_event_handler(later, lambda engine: heard.append(engine.state.iteration))
+    engine.add_event_handler(E.ITERATION_STARTED(once=2), add)
+    engine.run(range(3))
+    assert heard == [2, 3]

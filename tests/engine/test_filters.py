@@ -1,0 +1,131 @@
+"""Filters and unions of events: which firings a handler hears, of custom events too."""
+
+import pytest
+
+from camshaft import Engine, Phase, event, every
+from camshaft.events import event_key
+from support.engines import ClipEvents, E, legal, watch
+from support.steps import echo, fires, nothing
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        ({"every": 3}, [3, 6, 9]),
+        ({"once": 4}, [4]),
+        ({"once": [2, 9]}, [2, 9]),
+        ({"before": 4}, [1, 2, 3]),
+        ({"after": 7}, [8, 9, 10]),
+        ({"after": 3, "before": 6}, [4, 5]),
+        ({"every": 4, "before": 8}, [4]),
+        ({"event_filter": lambda engine, count: count in (1, 7)}, [1, 7]),
+    ],
+)
+def test_filters(filter, expected):
+    engine = Engine(echo)
+    heard = watch(engine, E.ITERATION_STARTED(**filter))
+    assert legal(engine, range(5), max_epochs=2).count(E.ITERATION_STARTED) == 10
+    assert heard == expected
+
+
+def test_every_with_after_counts_from_the_first_after_it():
+    engine = Engine(echo)
+    heard = watch(engine, E.ITERATION_COMPLETED(every=5, after=8, before=25))
+    engine.run(range(40))
+    assert heard == [9, 14, 19, 24]
+
+
+def test_a_filter_counts_what_its_event_counts():
+    engine = Engine(echo)
+    epochs = watch(engine, E.EPOCH_COMPLETED(every=2), lambda engine: engine.state.epoch)
+    fetches = watch(engine, E.GET_BATCH_COMPLETED(every=4))
+    skips = watch(engine, E.ITERATION_SKIPPED(once=5))
+    engine.add_event_handler(E.ITERATION_STARTED(every=5), lambda engine: engine.skip_iteration())
+    engine.run([1, 2, 3], max_epochs=4)
+    assert (epochs, fetches, skips) == ([2, 4], [4, 8], [5])
+
+
+def test_unions_attach_one_handler_to_each_of_their_events():
+    engine = Engine(echo)
+    union = E.STARTED | E.EPOCH_COMPLETED(every=2) | E.COMPLETED
+    heard = watch(engine, union, lambda engine: (event_key(engine.last_event_name), engine.state.epoch))
+    engine.run([1], max_epochs=3)
+    assert heard == [("started", 0), ("epoch_completed", 2), ("completed", 3)]
+
+
+def test_a_filter_counts_firings_of_custom_events():
+    engine = Engine(fires("grads_clipped", "grads_clipped"))
+    engine.register_events(ClipEvents.GRADS_CLIPPED)
+    heard = watch(engine, ClipEvents.GRADS_CLIPPED(every=3))
+    legal(engine, range(6))
+    assert heard == [2, 3, 5, 6]
+
+
+def test_an_event_of_a_phase_counts_its_own_firings():
+    engine = Engine([Phase("STEP", nothing, when=every(3))])
+    heard = watch(engine, event("step_completed", every=2))
+    legal(engine, range(12))
+    assert heard == [6, 12]
+
+
+def test_own_firings_are_counted_since_the_attachment():
+    engine, heard = Engine(fires("grads_clipped")), []
+    engine.register_events("grads_clipped")
+    late = event("grads_clipped", every=2)
+    engine.add_event_handler(
+        E.ITERATION_COMPLETED(once=3),
+        lambda engine: engine.add_event_handler(late, lambda engine: heard.append(engine.state.iteration)),
+    )
+    engine.run(range(8))
+    assert heard == [5, 7]
+
+
+def test_own_firings_are_counted_anew_in_each_run():
+    engine = Engine(fires("grads_clipped"))
+    engine.register_events("grads_clipped")
+    heard = watch(engine, event("grads_clipped", every=2))
+    engine.run(range(3))
+    engine.run(range(3))
+    assert heard == [2, 2]
+
+
+def test_own_firings_are_counted_on_in_a_run_that_was_paused():
+    engine = Engine(fires("grads_clipped"))
+    engine.register_events("grads_clipped")
+    heard = watch(engine, event("grads_clipped", every=2))
+    engine.add_event_handler(E.ITERATION_COMPLETED(once=3), lambda engine: engine.interrupt())
+    engine.run(range(6))
+    engine.run()
+    assert heard == [2, 4, 6]
+
+
+def test_own_firings_are_saved_with_the_state():
+    def make():
+        engine = Engine(fires("grads_clipped"))
+        engine.register_events("grads_clipped")
+        return engine, watch(engine, event("grads_clipped", every=2))
+
+    engine, _ = make()
+    engine.run(range(3))
+    resumed, heard = make()
+    resumed.load_state_dict(engine.state_dict())
+    resumed.run(range(3), max_epochs=2)
+    assert heard == [4, 6]
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: E.STARTED(every=2), "STARTED"),
+        (lambda: E.COMPLETED(once=2), "COMPLETED"),
+        (lambda: E.ITERATION_STARTED(every=0), "every=0"),
+        (lambda: E.ITERATION_STARTED(after=5, before=5), "never due"),
+        (lambda: E.ITERATION_STARTED(once=2, every=2), "mixes"),
+        (lambda: E.ITERATION_STARTED(event_filter=lambda engine: True), r"\(engine, count\)"),
+    ],
+)
+def test_a_filter_that_cannot_work_is_refused_when_it_is_attached(make, error):
+    engine = Engine(echo)
+    with pytest.raises((ValueError, TypeError), match=error):
+        engine.add_event_handler(make(), print)
+    assert not engine.has_event_handler(print)

@@ -1,0 +1,27 @@
+"""A log."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from camshaft.handlers import ProgressBar
+
+
+@pytest.fixture
+def log():
+    """A bar that writes to a file, and what it has written, without times."""
+
+    class Log:
+        def __init__(self):
+            self.file = io.StringIO()
+            self.bar = ProgressBar(console=Console(file=self.file))
+
+        @property
+        def lines(self):
+            return [
+                re.sub(r"  \d+:\d\d( < \d+:\d\d)?(  \S+/s)?", "", line) for line in self.file.getvalue().splitlines()
+            ]
+
+    return Log()

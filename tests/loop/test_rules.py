@@ -1,0 +1,91 @@
+"""What may be declared: a loop is checked when it is made."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from camshaft import DATA, Engine, Loop, LoopError, Phase, every
+from camshaft.machine.machine import LoopMachine
+from camshaft.testing import loops
+from support.declared import standard
+from support.steps import nothing
+
+REFUSED = {
+    "two states of one name": (lambda: standard(Phase("A", nothing), Phase("A", nothing)), "two states are named A"),
+    "a name that is not in capitals": (lambda: Phase("forward", nothing), "'forward': name a state in capitals"),
+    "a reserved name": (lambda: Phase("STARTED", nothing), "STARTED: this name is taken"),
+    "a counter that State needs": (
+        lambda: Loop("BATCH", Phase("A", nothing), times=2),
+        "state.batch, which is taken",
+    ),
+    "a phase that is no callable": (lambda: Phase("A", 3), "phase A: what it runs is 3, which is no callable"),
+    "no way out": (lambda: Loop("A", Loop("B", Phase("C", nothing))), "no way out of the inner loop B; give it over="),
+    "an unreachable body": (lambda: Loop("A", Phase("B", nothing), times=0), "times=0 makes its body unreachable"),
+    "a cycle that does nothing": (lambda: Loop("A", until=lambda engine: True), "a cycle that does nothing"),
+    "two ways to end": (lambda: Loop("A", Phase("B"), times=2, over=DATA), "over and times exclude each other"),
+    "what cannot be iterated": (lambda: Loop("A", Phase("B"), over=3), "over=3 is not iterable"),
+    "two loops over the data": (
+        lambda: Loop("A", Loop("B", Phase("C"), over=DATA), Loop("D", Phase("E"), over=DATA)),
+        "B and D both take the data",
+    ),
+    "one event for entering and leaving": (lambda: Phase("A", started="x", completed="x"), "fire the same event 'x'"),
+    "a built-in event": (lambda: Phase("A", started="terminate"), "'terminate' is a built-in event"),
+    "one event that leads two ways": (
+        lambda: standard(Phase("A", started="s", when=every(2)), Phase("B", started="s")),
+        "S would lead two ways before A",
+    ),
+    "a function where a state should be": (lambda: standard(nothing), r"wrap it: Phase\('NOTHING', nothing\)"),
+    "every=0": (lambda: Phase("A", nothing, when=every(0)), r"every\(0\) never holds"),
+    "an unknown neighbour": (lambda: standard(Phase("A")).insert(Phase("B"), after="C"), "there is no state C; it has"),
+    "a place beside the whole": (lambda: standard(Phase("A")).insert(Phase("B"), after="EPOCH"), "outermost state"),
+    "two places": (lambda: standard(Phase("A")).insert(Phase("B"), after="A", before="A"), "exclude each other"),
+    "a neighbour elsewhere": (
+        lambda: standard(Phase("A")).insert(Phase("B"), after="A", within="EPOCH"),
+        "A is in ITERATION, not in EPOCH",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_lint_refuses(what):
+    make, message = REFUSED[what]
+    with pytest.raises(LoopError, match=message):
+        make()
+
+
+def test_lint_states_how_deep_loops_may_be_nested():
+    loop = Loop("L0", Phase("P", nothing), times=1)
+    with pytest.raises(LoopError, match="deep; the limit is 40"):
+        for depth in range(1, 60):
+            loop = Loop(f"L{depth}", loop, times=1)
+
+
+def test_a_wide_and_a_deep_loop_run():
+    wide = Engine([Phase(f"P{number}", lambda engine, batch: batch) for number in range(1000)])
+    assert wide.run([1, 2]).iteration == 2
+    deep = Loop("L0", Phase("P", lambda engine, batch: engine.where), times=2)
+    for depth in range(1, 38):
+        deep = Loop(f"L{depth}", deep, times=1)
+    engine = Engine(deep)
+    state = engine.run()
+    assert state.l0 == 2
+    assert state.output == (*(f"L{depth}" for depth in range(37, -1, -1)), "P")
+
+
+@given(loops())
+def test_every_place_is_reachable_and_has_a_way_out(loop):
+    machine = LoopMachine(loop)
+    edges = {place: {row.dest for row in rows.values()} for place, rows in machine.table.items()}
+    assert reachable(edges, "READY") == set(edges)
+    backwards = {place: {source for source, dests in edges.items() if place in dests} for place in edges}
+    assert reachable(backwards, "COMPLETED") >= set(edges) - {"FAILED"}
+
+
+def reachable(edges, start):
+    found, open_ = {start}, [start]
+    while open_:
+        new = edges[open_.pop()] - found
+        found |= new
+        open_ += new
+    return found

@@ -1,0 +1,28 @@
+"""A declaration survives being written down."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+
+from camshaft import Engine, Loop, Phase
+from camshaft.loop.serialize import from_dict, to_dict
+from camshaft.machine.machine import LoopMachine
+from camshaft.testing import loops
+
+
+@given(loops())
+def test_a_declaration_survives_being_written_down(loop):
+    written = to_dict(loop)
+    read = from_dict(json.loads(json.dumps(written)))
+    assert to_dict(read) == written
+    assert str(LoopMachine(read)).count("->") == str(LoopMachine(loop)).count("->")
+    assert LoopMachine(read).table.keys() == LoopMachine(loop).table.keys()
+
+
+def test_a_loop_that_was_read_from_a_file_says_that_it_cannot_run():
+    loop = from_dict(to_dict(Loop("A", Loop("B", Phase("C"), until=lambda engine: True))))
+    with pytest.raises(RuntimeError, match="read from a file"):
+        Engine(loop).run()

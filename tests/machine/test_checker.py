@@ -1,0 +1,31 @@
+"""The order checker: asks whoever can answer, and leaves both ways open where nobody can."""
+
+from __future__ import annotations
+
+import pytest
+
+from camshaft import DATA, EventOrderError, Loop, Phase, every
+from camshaft.machine.checker import OrderChecker
+from camshaft.machine.context import Context
+from camshaft.machine.machine import LoopMachine
+
+
+def test_a_run_with_somebody_to_ask_is_judged_by_the_answers():
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("RARE", when=lambda engine: True), over=DATA))
+    answers = {"when": False, "batch": True}
+    context = Context(max_epochs=1, ask=lambda question, item: answers[question])
+    checker = OrderChecker(LoopMachine(loop), "engine", context)
+    for event in ("started", "epoch_started", "get_batch_started", "get_batch_completed", "iteration_started"):
+        checker.advance(event)
+    with pytest.raises(EventOrderError, match="RARE_STARTED is illegal"):
+        checker.advance("rare_started")
+    checker.advance("iteration_completed")
+
+
+def test_nobody_to_ask_leaves_both_ways_open():
+    loop = Loop(
+        "EPOCH", Loop("ITERATION", Phase("RARE", when=lambda engine: True), Phase("ODD", when=every(2)), over=DATA)
+    )
+    machine = LoopMachine(loop)
+    ways = machine.expected("EPOCH/ITERATION", Context(counts={"ITERATION": 1}))
+    assert ways[:2] == ["rare_started", "iteration_completed"]

@@ -1,0 +1,205 @@
+"""Events, filters and handlers: what pytorch-ignite does, and what camshaft does."""
+
+from __future__ import annotations
+
+import ignite.engine
+import pytest
+
+import camshaft
+from camshaft import Engine, event
+from camshaft.testing import Call, Data
+from support.ignite_differences import (
+    a_filter_on_an_event_without_counter,
+    a_filtered_event_that_fires_twice_at_one_count,
+    differing,
+    every_where_nothing_is_counted_yet,
+    every_with_before_alone,
+)
+from support.ignite_engines import run_out
+from support.ignite_parity import Ignite, Side, make_ours, program
+from support.steps import nothing
+
+# -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_every_where_nothing_is_counted_yet(every):
+    listener = event("get_batch_started", every=every)
+    ours, theirs = differing(every_where_nothing_is_counted_yet, program(data=Data(4), handlers=[listener]))
+    assert theirs.heard == [0, 3] if every == 3 else [0, 1, 2, 3]
+    assert ours.heard == [3] if every == 3 else [1, 2, 3]
+
+
+def test_every_with_before_alone():
+    listener = event("iteration_started", every=2, before=6)
+    ours, theirs = differing(every_with_before_alone, program(data=Data(7), handlers=[listener]))
+    assert theirs.heard == [1, 3, 5]
+    assert ours.heard == [2, 4]
+
+
+def test_every_with_after_is_the_same():
+    listener = event("iteration_started", every=5, after=8, before=25)
+    sides = [Side(program(data=Data(30), handlers=[listener]), make) for make in (make_ours, Ignite)]
+    assert [side.heard for side in sides] == [[9, 14, 19, 24]] * 2
+
+
+@pytest.mark.parametrize("filter", [{"every": 1, "after": 0}, {"once": [1, 2]}, {"before": 3}])
+def test_a_filtered_event_that_fires_twice_at_one_count(filter):
+    by_hand = program(data=Data(2), fires=["y", "y"], handlers=[event("y", **filter)])
+    ours, theirs = differing(a_filtered_event_that_fires_twice_at_one_count, by_hand)
+    assert theirs.heard == [1, 1, 2, 2]
+    assert ours.heard == [1, 2]
+    call, listener = Call("get_batch_started", 2, "terminate_epoch", False), event("get_batch_started", **filter)
+    again = program(call, data=Data(1), handlers=[listener], max_epochs=2, epoch_length=2)
+    ours, theirs = differing(a_filtered_event_that_fires_twice_at_one_count, again)
+    assert theirs.heard == [1, 1, 2]
+    assert ours.heard == [1, 2]
+
+
+def test_a_filter_on_an_event_without_counter():
+    listener = event("x_started", every=2)
+    program_ = program(fires=["x_started", "x_completed"], handlers=[listener])
+    ours, theirs = differing(a_filter_on_an_event_without_counter, program_)
+    assert isinstance(theirs.runs[0].error, RuntimeError)
+    assert str(theirs.runs[0].error).startswith("Unknown event name")
+    assert ours.heard == [2]
+
+
+# -- differences that no random program comes upon ---------------------------------------------------------------------
+
+
+def test_a_handler_that_is_added_while_its_event_fires():
+    def heard(library):
+        trainer, iterations = library.Engine(nothing), []
+
+        @trainer.on(library.Events.ITERATION_STARTED(once=1))
+        def add():
+            listen = lambda engine: iterations.append(engine.state.iteration)
+            trainer.add_event_handler(library.Events.ITERATION_STARTED, listen)
+
+        trainer.run([1, 2])
+        return iterations
+
+    assert heard(ignite.engine) == [1, 2]
+    assert heard(camshaft) == [2]
+
+
+def test_a_handler_that_is_removed_while_its_event_fires():
+    def heard(library):
+        trainer, iterations = library.Engine(nothing), []
+        trainer.add_event_handler(library.Events.ITERATION_STARTED, lambda: handle.remove())
+        listen = lambda engine: iterations.append(engine.state.iteration)
+        handle = trainer.add_event_handler(library.Events.ITERATION_STARTED, listen)
+        trainer.run([1, 2])
+        return iterations
+
+    assert heard(ignite.engine) == [1]
+    assert heard(camshaft) == []
+
+
+def test_members_of_one_name_or_of_one_value():
+    def heard(library, attached, fired):
+        one = library.EventEnum("One", {"X": "x"})
+        other = library.EventEnum("Other", {"X": "another", "Y": "x"})
+        trainer, called = library.Engine(lambda engine, batch: engine.fire_event(other[fired])), []
+        trainer.register_events(one.X, other[fired])
+        trainer.add_event_handler(one[attached], lambda: called.append(fired))
+        trainer.run([1])
+        return called
+
+    assert heard(ignite.engine, "X", "X") == ["X"], "of one name: the same event on ignite"
+    assert heard(camshaft, "X", "X") == []
+    assert heard(ignite.engine, "X", "Y") == []
+    assert heard(camshaft, "X", "Y") == ["Y"], "of one value: the same event on camshaft"
+
+
+def test_the_string_that_names_a_built_in_event():
+    assert ignite.engine.Engine(nothing).has_registered_events("EPOCH_STARTED")
+    assert not ignite.engine.Engine(nothing).has_registered_events("epoch_started")
+    assert not Engine(nothing).has_registered_events("EPOCH_STARTED")
+    assert Engine(nothing).has_registered_events("epoch_started")
+
+
+def test_a_built_in_event_fired_by_hand():
+    trainer = ignite.engine.Engine(lambda engine, batch: engine.fire_event(ignite.engine.Events.EPOCH_COMPLETED))
+    epochs = []
+    trainer.add_event_handler(ignite.engine.Events.EPOCH_COMPLETED, lambda: epochs.append("completed"))
+    trainer.run([1])
+    assert epochs == ["completed", "completed"]
+    error = run_out(Engine(lambda engine, batch: engine.fire_event(camshaft.Events.EPOCH_COMPLETED)), [1])
+    assert "fires EPOCH_COMPLETED itself" in str(error)
+
+
+def test_an_attribute_for_filters_is_there_on_every_engine():
+    def leaks(library):
+        trainer = library.Engine(nothing)
+        trainer.register_events("counted", event_to_attr={"counted": "times_counted"})
+        return hasattr(library.Engine(nothing).state, "times_counted")
+
+    assert leaks(ignite.engine)
+    assert not leaks(camshaft)
+
+
+def test_handlers_of_terminate_single_epoch():
+    def run(library, handler):
+        trainer = library.Engine(nothing)
+        trainer.add_event_handler(library.Events.TERMINATE_SINGLE_EPOCH, handler)
+        trainer.add_event_handler(library.Events.ITERATION_STARTED(once=2), lambda engine: engine.terminate_epoch())
+        trainer.run([1, 2, 3])
+
+    counts, heard = [], []
+    run(ignite.engine, lambda engine, iter_counter: counts.append(iter_counter))
+    assert counts == [2], "ignite passes the batches of the epoch, by name"
+    with pytest.raises(TypeError, match="iter_counter"):
+        run(ignite.engine, lambda engine: None)
+    with pytest.raises(TypeError, match="does not fit TERMINATE_SINGLE_EPOCH"):
+        run(camshaft, lambda engine, iter_counter: None)
+    run(camshaft, lambda engine: heard.append(engine.state.iteration))
+    assert heard == [2]
+
+
+def test_a_handler_whose_signature_does_not_fit():
+    with pytest.raises(ValueError, match="Error adding"):
+        ignite.engine.Engine(nothing).add_event_handler(ignite.engine.Events.STARTED, lambda one, two, three: None)
+    with pytest.raises(TypeError, match="does not fit STARTED"):
+        Engine(nothing).add_event_handler(camshaft.Events.STARTED, lambda one, two, three: None)
+
+
+def test_what_ignite_does_not_have():
+    assert not hasattr(ignite.engine.Engine(nothing), "skip_iteration")
+    assert not hasattr(ignite.engine.Engine(nothing), "parent")
+    with pytest.raises(TypeError):
+        ignite.engine.Events.STARTED(priority=1)
+    heard = []
+    trainer = Engine(nothing)
+    trainer.add_event_handler(camshaft.Events.GET_BATCH_COMPLETED(once=1), lambda engine: engine.skip_iteration())
+    trainer.add_event_handler(camshaft.Events.ITERATION_SKIPPED, lambda engine: heard.append("later"))
+    trainer.add_event_handler(camshaft.Events.ITERATION_SKIPPED(priority=1), lambda engine: heard.append("first"))
+    trainer.run([1, 2])
+    assert heard == ["first", "later"]
+
+
+def test_filters_that_are_never_due():
+    assert ignite.engine.Engine(nothing).add_event_handler(ignite.engine.Events.STARTED(once=2), lambda: None)
+    assert ignite.engine.Events.ITERATION_STARTED(before=0)
+    with pytest.raises(ValueError, match="can never be due"):
+        Engine(nothing).add_event_handler(camshaft.Events.STARTED(once=2), nothing)
+    with pytest.raises(ValueError, match="is never due"):
+        camshaft.Events.ITERATION_STARTED(before=0)
+
+
+def test_last_event_name_when_an_event_fired_by_hand_is_over():
+    def last(library):
+        names = []
+
+        def step(engine, batch):
+            engine.fire_event("by_hand")
+            names.append(engine.last_event_name)
+
+        trainer = library.Engine(step)
+        trainer.register_events("by_hand")
+        trainer.run([1])
+        return names
+
+    assert last(ignite.engine) == ["by_hand"]
+    assert last(camshaft) == [camshaft.Events.ITERATION_STARTED]

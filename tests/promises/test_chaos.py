@@ -1,0 +1,52 @@
+"""Trainings that are killed, wherever that may be, end as if nobody had: ``make chaos`` kills more of them."""
+
+import random
+
+import pytest
+import torch
+from rich.console import Console
+
+from chaos.__main__ import report
+from chaos.harness import chaos
+from chaos.training import PLACES
+
+
+def test_a_training_killed_at_each_place_ends_the_same(tmp_path):
+    found = chaos(10, 0, tmp_path)
+    assert found.differences == []
+    assert found.is_good and found.kills == dict.fromkeys(PLACES, 1)
+    assert found.resumes >= 5 and found.damaged == 0
+    assert len(found.unfinished) == found.kills["write"] + found.kills["rename"]
+
+    console = Console(record=True, width=120)
+    report(console, found)
+    assert "differences from a training that nobody killed: 0" in console.export_text()
+
+
+def begins_anew(library):
+    fresh = {"python": random.Random(1).getstate(), "torch": torch.Generator().manual_seed(1).get_state()}
+    return lambda state: state["random"].update({library: fresh[library]})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        begins_anew("python"),
+        begins_anew("torch"),
+        lambda state: state["random"].pop("numpy", None),
+        lambda state: state["generators"].pop("data: loader", None),
+        lambda state: state["gradients"]["model"].clear(),
+        lambda state: state["handlers"].pop("trainer: EMA", None),
+    ],
+    ids=["python's generator", "torch's generator", "numpy's generator", "the loader's generator", "gradients", "ema"],
+)
+def test_a_state_that_is_left_out_of_snapshots_is_missed(tmp_path, spoil):
+    found = chaos(2, 0, tmp_path, spoil)
+    assert found.kills == found.asked and not found.is_good
+    assert found.differences and not any("ended with" in one for one in found.differences)
+
+
+def test_a_training_that_fails_is_reported_with_what_it_printed(tmp_path):
+    found = chaos(2, 0, tmp_path, lambda state: state["objects"].pop("optimizer", None))
+    assert not found.is_good
+    assert "has no state of optimizer: it was written with model" in found.differences[0]

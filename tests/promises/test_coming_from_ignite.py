@@ -1,0 +1,217 @@
+"""What the README tells those who come from pytorch-ignite: every public name that is installed has its place there,
+every counterpart exists, and every difference has its test.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ignite.engine
+import ignite.handlers
+import ignite.metrics
+import pytest
+import torch
+from torch import nn
+
+import camshaft
+import camshaft.compat
+import camshaft.handlers
+import camshaft.metrics
+from support import ROOT, names_of_tests
+
+SECTION = (
+    (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Coming from pytorch-ignite\n")[1].split("\n## ")[0]
+)
+
+
+def rows(subsection: str) -> Iterator[list[str]]:
+    """The cells of each row of the table of a subsection."""
+    text = SECTION.split(f"\n### {subsection}\n")[1].split("\n### ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    for line in lines[2:]:
+        yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def step(engine: Any, batch: Any) -> None:
+    """A step that does nothing."""
+
+
+THEIRS = {"Engine": ignite.engine.Engine(step), "State": ignite.engine.State(), "Events": ignite.engine.Events.STARTED}
+OURS = {"Engine": camshaft.Engine(step), "State": camshaft.State(), "Events": camshaft.Events.STARTED}
+NAMES = {name: here for names, here in rows("Every public name") for name in quoted(names)}
+SAME = "the same"
+
+
+def public_names() -> set[str]:
+    """Public attributes of the classes and of their instances, members of Events, and what the package exports."""
+    names = set(ignite.engine.__all__)
+    for owner, instance in THEIRS.items():
+        names |= {f"{owner}.{name}" for name in dir(instance) if not name.startswith("_")}
+    return names | {f"Events.{event.name}" for event in ignite.engine.Events}
+
+
+def find(name: str, owners: dict[str, Any], module: Any) -> Any:
+    """A class or function of the package, or what an instance of one of its classes has under that name."""
+    owner, _, attribute = name.partition(".")
+    if not attribute:
+        return getattr(module, owner)
+    return getattr(owners[owner], attribute)
+
+
+def test_every_public_name_has_its_place():
+    listed = [name for names, _ in rows("Every public name") for name in quoted(names)]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == public_names() | {"Events.__call__"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, here in NAMES.items() if here.startswith(SAME)))
+def test_what_is_called_the_same_is_there(name):
+    theirs, ours = find(name, THEIRS, ignite.engine), find(name, OURS, camshaft)
+    if isinstance(theirs, ignite.engine.Events):
+        assert ours.value == theirs.value
+    elif name == "Engine" or inspect.isroutine(theirs):
+        compare_parameters(theirs, ours, NAMES[name])
+    else:
+        assert callable(ours) == callable(theirs)
+
+
+def compare_parameters(theirs: Callable[..., Any], ours: Callable[..., Any], here: str) -> None:
+    """Whatever differs in the parameters is said in the row."""
+    expected, found = (inspect.signature(function).parameters for function in (theirs, ours))
+    for name, parameter in expected.items():
+        if name not in found:
+            assert name in quoted(here), f"{name} has another name here"
+        elif found[name].kind is not parameter.kind:
+            assert name in quoted(here), f"{name} is passed in another way here"
+            assert "by name" in here
+        elif not callable(parameter.default):
+            assert found[name].default == parameter.default, name
+    by_place = [name for name in expected if name in found and found[name].kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert by_place == [name for name in found if name in by_place], "in another order here"
+    if here == SAME:
+        assert list(expected) == list(found)
+
+
+def test_a_difference_of_parameters_that_is_not_said_is_noticed():
+    with pytest.raises(AssertionError, match="event_name has another name here"):
+        compare_parameters(THEIRS["Engine"].on, OURS["Engine"].on, SAME)
+    with pytest.raises(AssertionError, match="skip_completed is passed in another way here"):
+        compare_parameters(THEIRS["Engine"].terminate, OURS["Engine"].terminate, SAME)
+
+
+ROOTS = {"camshaft": camshaft, "engine": OURS["Engine"], "state": OURS["State"], "Events": camshaft.Events}
+COUNTERPARTS = sorted(
+    {
+        expression
+        for expression in quoted(SECTION)
+        if re.match(r"(camshaft|engine|state|Events)\.", expression) and expression not in NAMES
+    }
+)
+
+
+@pytest.mark.parametrize("expression", COUNTERPARTS)
+def test_what_stands_in_for_it_exists(expression):
+    root, *names = re.match(r"\w+(\.\w+)*", expression).group().split(".")
+    found = ROOTS[root]
+    for name in names:
+        found = getattr(found, name)
+
+
+def imported(line: str) -> list[tuple[str, str]]:
+    module, names = re.fullmatch(r"from (\S+) import (.+)", line).groups()
+    return [(module, name) for name in names.split(", ")]
+
+
+IMPORTS = [
+    (number, pair)
+    for number, row in enumerate(rows("Import lines"))
+    for cell in row
+    for line in quoted(cell)
+    if line.startswith("from ")
+    for pair in imported(line)
+]
+
+
+@pytest.mark.parametrize(("module", "name"), [pair for _, pair in IMPORTS])
+def test_what_is_imported_is_there(module, name):
+    assert hasattr(importlib.import_module(module), name)
+
+
+def test_each_import_line_is_replaced_by_one_of_the_same_names():
+    lines: dict[int, dict[str, set[str]]] = {}
+    for number, (module, name) in IMPORTS:
+        lines.setdefault(number, {}).setdefault(module.partition(".")[0], set()).add(name)
+    assert all(line["ignite"] == line["camshaft"] for line in lines.values())
+    assert len(lines) == len(list(rows("Import lines")))
+
+
+# -- arguments of metrics and handlers ---------------------------------------------------------------------------------
+
+ARGUMENTS = {name: there for names, there in rows("Arguments of metrics and handlers") for name in quoted(names)}
+IN_BOTH = {
+    name: (getattr(theirs, name), getattr(ours, name))
+    for theirs, ours in ((ignite.metrics, camshaft.metrics), (ignite.handlers, camshaft.handlers))
+    for name in sorted(set(dir(theirs)) & set(ours.__all__))
+}
+
+
+def unsaid(theirs: Callable[..., Any], ours: Callable[..., Any], row: str) -> set[str]:
+    """What is in the first signature, not in the second, and not in the row; a method attach() counts too."""
+    expected, found = (set(inspect.signature(function).parameters) for function in (theirs, ours))
+    if hasattr(theirs, "attach"):
+        expected.add("attach")
+    if hasattr(ours, "attach"):
+        found.add("attach")
+    return expected - found - {re.match(r"\w+", name).group() for name in quoted(row)}
+
+
+def test_every_metric_and_handler_of_both_has_its_row():
+    assert set(ARGUMENTS) == set(IN_BOTH)
+
+
+@pytest.mark.parametrize("name", IN_BOTH)
+def test_every_argument_is_the_same_or_named(name):
+    theirs, ours = IN_BOTH[name]
+    assert unsaid(theirs, ours, ARGUMENTS[name]) == set()
+    if ARGUMENTS[name] == SAME:
+        assert list(inspect.signature(theirs).parameters) == list(inspect.signature(ours).parameters)
+
+
+def test_an_argument_that_is_not_named_is_noticed():
+    assert unsaid(*IN_BOTH["EarlyStopping"], "`threshold`: `min_delta`. `attach`: none") == {
+        "cumulative_delta",
+        "min_delta_mode",
+        "mode",
+        "threshold_mode",
+    }
+
+
+def test_a_metric_of_ignite_attaches_itself():
+    evaluator = camshaft.create_supervised_evaluator(nn.Identity())
+    ignite.metrics.MeanSquaredError().attach(evaluator, "error")
+    data = [(torch.ones(2), torch.zeros(2))]
+    assert evaluator.run(data).metrics == {"error": 1.0}
+    with pytest.raises(TypeError, match="is no torchmetrics metric"):
+        camshaft.create_supervised_evaluator(nn.Identity(), metrics={"error": ignite.metrics.MeanSquaredError()})
+
+
+# -- differences ------------------------------------------------------------------------------------------------------
+
+
+def test_every_difference_has_its_test_and_is_told():
+    folder = ROOT / "tests" / "promises" / "parity_with_ignite"
+    tests = names_of_tests(set(folder.glob("test_*.py")) - {folder / "test_random_programs.py"})
+    no_differences = {"every_with_after_is_the_same"}
+    told = [name for *_, cell in rows("What differs, and why") for name in quoted(cell)]
+    assert sorted(told) == sorted(tests - no_differences)

@@ -1,0 +1,5 @@
+"""Every public metric and handler of pytorch-ignite, and how far each works on an engine of camshaft."""
+
+from support.ignite_box import handlers, metrics
+
+__all__ = ["handlers", "metrics"]  # importing them registers their cases

@@ -1,0 +1,40 @@
+"""Engines of pytorch-ignite."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import ignite.engine
+import pytest
+
+from support.steps import nothing
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet_and_clean():
+    """Its engines log each exception as an error, and share what they register with ``event_to_attr``."""
+    logger, state = logging.getLogger("ignite"), ignite.engine.State
+    level, counted = logger.level, state.event_to_attr
+    logger.setLevel(logging.CRITICAL + 1)
+    state.event_to_attr = dict(counted)
+    yield
+    logger.setLevel(level)
+    state.event_to_attr = counted
+
+
+def run_out(engine: Any, *args: Any, **limits: Any) -> BaseException:
+    """What leaves a run."""
+    with pytest.raises(BaseException) as caught:
+        engine.run(*args, **limits)
+    return caught.value
+
+
+THEIR = ignite.engine.Events
+
+
+def make_trainer(step: Any = nothing, *events: Any) -> ignite.engine.Engine:
+    trainer = ignite.engine.Engine(step)
+    if events:
+        trainer.register_events(*events)
+    return trainer

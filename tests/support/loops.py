@@ -1,0 +1,17 @@
+"""Loops of every shape, which pictures of them must show."""
+
+from camshaft import DATA, Free, Loop, Mark, Phase, Step, every
+
+LOOPS = {
+    "standard": Loop("EPOCH", Loop("ITERATION", Step(), over=DATA)),
+    "phases": Loop(
+        "EPOCH", Loop("ITERATION", Phase("A"), Phase("B", when=every(2)), Phase("C", when=every(3)), over=DATA)
+    ),
+    "inner": Loop("EPOCH", Phase("A"), Loop("TIME", Phase("B"), times=3), Loop("DATA_LOOP", over=DATA), Phase("C")),
+    "free": Loop(
+        "EPOCH",
+        Loop("ITERATION", Phase("A"), over=DATA),
+        free=(Free("F", "f_started", "f_completed", "ITERATION"), Free("G", "g", None, "RUN")),
+    ),
+    "root": Loop("STEPS", Phase("A"), Mark("m"), over=DATA),
+}

@@ -1,0 +1,55 @@
+"""Traces of a trainer and the evaluator that is nested in it."""
+
+from __future__ import annotations
+
+import json
+
+from camshaft import Engine, Events, Trace, record
+from support.steps import nothing
+
+
+def doctored(trace, path, edit):
+    """The trace with its events edited, as ``[run, event, count, time]``, on their way through a file."""
+    trace.save(path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    head, events = (
+        [line for line in lines[:-1] if isinstance(line, dict)],
+        [line for line in lines if isinstance(line, list)],
+    )
+    edited = edit(events)
+    for line in head:
+        if "segment" in line:
+            line["segment"][2] += len(edited) - len(events)
+    path.write_text("\n".join(json.dumps(line) for line in [*head, *edited, {"end": len(edited)}]) + "\n")
+    return Trace.load(path)
+
+
+def renumbered(events, lost):
+    """Without the events ``lost`` of one iteration, the later ones counted as if it had not been."""
+    kept = [list(each) for index, each in enumerate(events) if index not in lost]
+    for each in kept[min(lost) :]:
+        each[2] -= "epoch" not in each[1] and each[1] != "completed"
+    return kept
+
+
+def make_pair():
+    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1])
+    return trainer, evaluator
+
+
+def record_pair(epochs=2):
+    trainer, _ = make_pair()
+    with record() as trace:
+        trainer.run([1, 2], max_epochs=epochs)
+    return trace
+
+
+def without(trace, lost):
+    made = Trace()
+    made.runs = trace.runs
+    for index, one in enumerate(trace):
+        if index not in lost:
+            made.append(0, one.event, one.count, one.time, one.site)
+    made.segments = [[0, 0, len(made)]]
+    return made

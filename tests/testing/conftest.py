@@ -1,0 +1,12 @@
+"""Sessions of pytest of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.sessions import Sessions
+
+
+@pytest.fixture
+def sessions(pytester):
+    return Sessions(pytester)

@@ -1,0 +1,348 @@
+"""The state machine passes on the engine as it is, and finds what is wrong with engines that are broken."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as HypothesisPhase
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
+
+import camshaft.engine.engine
+from camshaft import Engine, EventOrderError, Events, Phase, every
+from camshaft.control import Interrupt, Terminate
+from camshaft.engine.dispatch import Firing, _Gate
+from camshaft.engine.handler import Handler
+from camshaft.engine.run import Run
+from camshaft.testing import gives, nothing
+from camshaft.testing.stateful import LOOPS, EngineStateMachine
+from support.edits import mutate, replace
+
+small = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+TestEngine = EngineStateMachine.TestCase
+TestEngine.settings = small
+
+
+class Declared(EngineStateMachine):
+    """An engine of a user's own, with a rule and an invariant beside those that there are."""
+
+    def make_engine(self) -> Engine:
+        engine = Engine([Phase("FORWARD", gives), Phase("OPTIM_STEP", nothing, every(2))], "mine", strict=True)
+        self.heard: list[int] = []
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.heard.append(engine.state.iteration))
+        return engine
+
+    def make_data(self) -> Any:
+        return "ab"
+
+    @precondition(lambda self: self.is_idle)
+    @rule()
+    def run_twice(self) -> None:
+        self.close()
+        self.run({"max_epochs": 1})
+        if self.is_idle:
+            self.run({"max_epochs": 2})
+
+    @invariant()
+    def the_output_is_a_batch(self) -> None:
+        assert self.engine.state.output in (None, "a", "b")
+
+
+class Counting(EngineStateMachine):
+    """An engine that no new one equals: it ends its own runs after five iterations of its life."""
+
+    def make_engine(self) -> Engine:
+        engine, seen = Engine(self.loop), itertools.count()
+        engine.add_event_handler(self.loop.started, lambda: engine.terminate() if next(seen) == 5 else None)
+        return engine
+
+    def make_twin(self) -> Engine | None:
+        return None
+
+
+@pytest.mark.parametrize("machine", [Declared, Counting])
+def test_it_passes_on_engines_of_a_users_own(machine: type[EngineStateMachine]) -> None:
+    run_state_machine_as_test(machine, settings=settings(small, max_examples=20))
+
+
+def test_what_a_custom_engine_remembers_is_seen_by_its_twin() -> None:
+    class Forgetful(Counting):
+        def make_twin(self) -> Engine | None:
+            return self.make_engine()
+
+    with pytest.raises(AssertionError, match="a twin fires"):
+        run_state_machine_as_test(Forgetful, settings=hunting)
+
+
+# -- broken engines ---------------------------------------------------------------------------------------------------
+
+hunting = settings(
+    small,
+    max_examples=400,
+    phases=[HypothesisPhase.generate],
+    database=None,
+    derandomize=True,
+    report_multiple_bugs=False,
+)
+
+ONLY_HANDLERS = dict.fromkeys(
+    ["plant", "call", "run_in_steps", "step", "leave_steps", "go_on", "go_on_with_other_data"]
+)
+"""The rules that are left out where only runs and handlers matter."""
+
+Breaks = Callable[[pytest.MonkeyPatch], None]
+BROKEN: dict[str, tuple[str, dict[str, Any], Breaks]] = {}
+
+
+def broken(found: str, **narrowed: Any) -> Callable[[Breaks], Breaks]:
+    """A way to break engines: what the machine says of it, and what it is narrowed to where it would take long."""
+
+    def note(breaks: Breaks) -> Breaks:
+        BROKEN[breaks.__name__.replace("_", " ")] = found, {"loop": LOOPS[0]} | narrowed, breaks
+        return breaks
+
+    return note
+
+
+@broken("called were")
+def a_removed_handler_is_still_called(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Firing, "detach", lambda self, handler: None)
+
+
+@broken("called were", events=["iteration_started"], **ONLY_HANDLERS)
+def a_handler_that_was_removed_in_a_firing_is_called_in_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Handler, "remove", lambda self: None)
+
+
+@broken("called were")
+def a_handler_that_was_added_in_a_firing_is_called_in_it(patch: pytest.MonkeyPatch) -> None:
+    arrange, live = Firing._arrange, {}
+
+    def arrange_in_place(self: Firing) -> None:
+        calls = live.setdefault(id(self), [])
+        arrange(self)
+        calls[:] = self.handlers
+        self.handlers = calls
+
+    patch.setattr(Firing, "_arrange", arrange_in_place)
+
+
+@broken("called were")
+def removing_a_handler_removes_the_last_one(patch: pytest.MonkeyPatch) -> None:
+    detach = Firing.detach
+    patch.setattr(Firing, "detach", lambda self, handler: detach(self, self.attached[-1]))
+
+
+@broken("called were")
+def priorities_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    attach = Firing.attach
+
+    def attach_last(self: Firing, handler: Handler) -> None:
+        handler.priority = 0
+        attach(self, handler)
+
+    patch.setattr(Firing, "attach", attach_last)
+
+
+@broken("called were")
+def filters_are_off_by_one(patch: pytest.MonkeyPatch) -> None:
+    is_due = _Gate._is_due
+    patch.setattr(_Gate, "_is_due", staticmethod(lambda handler, engine, count: is_due(handler, engine, count + 1)))
+
+
+@broken("called were", events=["x_started"], loop=LOOPS[2])
+def own_firings_are_counted_over_all_runs(patch: pytest.MonkeyPatch) -> None:
+    begin_run = Firing.begin_run
+    patch.setattr(Firing, "begin_run", lambda self, count: begin_run(self, None))
+
+
+@broken("is illegal|is pass|stands in|stops with", events=["iteration_started"])
+def interrupt_loses_an_event(patch: pytest.MonkeyPatch) -> None:
+    interrupt = Run._interrupt
+
+    def lose(self: Run, firing: Firing, fired: bool) -> None:
+        interrupt(self, firing, fired)
+        next(self._generator, None)
+
+    patch.setattr(Run, "_interrupt", lose)
+
+
+@broken("interrupt was asked for")
+def interrupt_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Engine, "interrupt", lambda self: None)
+
+
+@broken("terminate was asked for")
+def terminate_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Engine, "terminate", lambda self: None)
+
+
+@broken("was asked for, and interrupt fired", events=["epoch_started"])
+def interrupt_goes_before_everything(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Interrupt, "rank", Terminate.rank + 1)
+
+
+@broken("terminate_epoch was asked for")
+def terminate_epoch_terminates(patch: pytest.MonkeyPatch) -> None:
+    terminate_epoch = Engine.terminate_epoch
+
+    def terminate(self: Engine) -> None:
+        terminate_epoch(self)
+        self.terminate()
+
+    patch.setattr(Engine, "terminate_epoch", terminate)
+
+
+@broken("terminate_epoch was not refused")
+def terminate_epoch_is_never_refused(patch: pytest.MonkeyPatch) -> None:
+    terminate_epoch = Engine.terminate_epoch
+
+    def forgive(self: Engine) -> None:
+        with contextlib.suppress(RuntimeError):
+            terminate_epoch(self)
+
+    patch.setattr(Engine, "terminate_epoch", forgive)
+
+
+@broken("skip_iteration was asked for")
+def no_iteration_is_skipped(patch: pytest.MonkeyPatch) -> None:
+    skip_iteration = Engine.skip_iteration
+
+    def skip(self: Engine) -> None:
+        skip_iteration(self)
+        self.active.control = None
+
+    patch.setattr(Engine, "skip_iteration", skip)
+
+
+@broken("is pass|are done|was begun with|the state counts|a twin fires")
+def close_does_not_start_over(patch: pytest.MonkeyPatch) -> None:
+    close = Engine.close
+
+    def keep(self: Engine) -> None:
+        state, begun = self.state, self._begun
+        epoch, iteration = state.epoch, state.iteration
+        close(self)
+        state.epoch, state.iteration, self._begun = epoch, iteration, begun
+
+    patch.setattr(Engine, "close", keep)
+
+
+@broken("is pass|was not refused|the state counts", events=["epoch_started"])
+def an_engine_that_was_terminated_starts_over(patch: pytest.MonkeyPatch) -> None:
+    ended = Engine.ended
+    patch.setattr(Engine, "ended", lambda self, outcome, _: ended(self, outcome, outcome == "completed"))
+
+
+@broken("is pass|was not refused|the state counts")
+def an_engine_that_failed_starts_over(patch: pytest.MonkeyPatch) -> None:
+    ended = Engine.ended
+
+    def forget(self: Engine, outcome: str, finished: bool) -> None:
+        ended(self, outcome, finished)
+        self._begun = outcome != "failed"
+
+    patch.setattr(Engine, "ended", forget)
+
+
+@broken("is pass")
+def a_counter_is_counted_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(camshaft.engine.engine, "generate", mutate(replace("state.iteration += 1", "state.iteration += 2")))
+
+
+@broken("other data was not refused")
+def a_paused_engine_takes_other_data(patch: pytest.MonkeyPatch) -> None:
+    go_on = Engine._go_on
+    patch.setattr(Engine, "_go_on", lambda self, run, data, limits: go_on(self, run, None, limits))
+
+
+@broken("is illegal|a twin fires", events=["iteration_completed"])
+def a_pause_ends_the_epoch(patch: pytest.MonkeyPatch) -> None:
+    go_on = Engine._go_on
+
+    def restart(self: Engine, run: Run, data: Any, limits: Any) -> Run:
+        run.feed.restart()
+        return go_on(self, run, data, limits)
+
+    patch.setattr(Engine, "_go_on", restart)
+
+
+@broken("did not leave")
+def an_error_does_not_leave(patch: pytest.MonkeyPatch) -> None:
+    fail = Run._fail
+    patch.setattr(Run, "_fail", lambda self, error: fail(self, error) or True)
+
+
+@broken("lacks 'in trainer")
+def an_error_does_not_say_where(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Engine, "place_of", lambda self, error: "somewhere")
+
+
+@broken("is illegal in FAILED")
+def exception_raised_fires_twice(patch: pytest.MonkeyPatch) -> None:
+    fire_aside = Engine.fire_aside
+
+    def fire(self: Engine, firing: Firing, *error: BaseException) -> list[Any]:
+        if error:
+            fire_aside(self, firing, *error)
+        return fire_aside(self, firing, *error)
+
+    patch.setattr(Engine, "fire_aside", fire)
+
+
+@broken("a step gave")
+def steps_are_handed_out_in_pairs(patch: pytest.MonkeyPatch) -> None:
+    steps = Engine.steps
+    patch.setattr(
+        Engine, "steps", lambda self, data=None, **limits: itertools.islice(steps(self, data, **limits), 1, None, 2)
+    )
+
+
+@broken("idle in")
+def where_is_never_empty(patch: pytest.MonkeyPatch) -> None:
+    where = Engine.where
+    patch.setattr(Engine, "where", property(lambda self: where.fget(self) or ("EPOCH",)))
+
+
+@broken("close was not refused")
+def an_engine_that_runs_can_be_closed(patch: pytest.MonkeyPatch) -> None:
+    close = Engine.close
+
+    def forgive(self: Engine) -> None:
+        with contextlib.suppress(RuntimeError):
+            close(self)
+
+    patch.setattr(Engine, "close", forgive)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_it_finds_that(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, narrowed, breaks = BROKEN[name]
+    breaks(monkeypatch)
+    machine = type("Narrowed", (EngineStateMachine,), narrowed)
+    with pytest.raises((AssertionError, EventOrderError, ValueError), match=found):
+        run_state_machine_as_test(machine, settings=hunting)
+
+
+def test_a_failure_is_shown_as_the_few_rules_that_bring_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_removed_handler_is_still_called(monkeypatch)
+    narrowed = ONLY_HANDLERS | {"loop": LOOPS[0], "events": ["epoch_started"], "make_data": lambda self: [1]}
+    machine = type("Narrowed", (EngineStateMachine,), narrowed)
+    shrinking = settings(hunting, stateful_step_count=10, phases=[HypothesisPhase.generate, HypothesisPhase.shrink])
+    with pytest.raises(AssertionError, match="called were .* and not") as caught:
+        run_state_machine_as_test(machine, settings=shrinking)
+    lines = "\n".join(caught.value.__notes__).splitlines()
+    shown = [line for line in lines if line.startswith(("state", "handlers")) and line != "state.check()"]
+    assert shown == [
+        "state = Narrowed()",
+        "state.create(source=data(...))",
+        "handlers_0 = state.add_handler(on=('epoch_started', {}), when=None)",
+        "state.remove_handler(handler=handlers_0, when=None)",
+        "state.run(limits={})",
+        "state.teardown()",
+    ]

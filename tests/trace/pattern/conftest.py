@@ -1,0 +1,27 @@
+"""Traces that patterns are matched with."""
+
+from __future__ import annotations
+
+import pytest
+
+from camshaft import Engine, Phase, record
+from support.patterns import make_nested
+from support.steps import nothing
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Two epochs of two iterations of the phases A and B."""
+    engine = Engine([Phase("A", nothing), Phase("B", nothing)], name="trainer")
+    with record() as trace:
+        engine.run([1, 2], max_epochs=2)
+    assert len(trace) == 39
+    return trace
+
+
+@pytest.fixture(scope="module")
+def nested():
+    """Two epochs of one iteration, and an evaluator after each."""
+    with record() as trace:
+        make_nested()[0].run([1], max_epochs=2)
+    return trace
