@@ -116,12 +116,12 @@ def golden_trace(request: pytest.FixtureRequest) -> Callable[..., AbstractContex
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Judge the events of a test that is marked ``legal_events``."""
-    marker = item.get_closest_marker("legal_events")
-    if marker is None:
+    event_writer = item.get_closest_marker("legal_events")
+    if event_writer is None:
         return (yield)
     from camshaft import record
 
-    with record(*marker.args, **marker.kwargs) as trace:
+    with record(*event_writer.args, **event_writer.kwargs) as trace:
         try:
             result = yield
         except BaseException:
@@ -166,9 +166,9 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
     """Say where two traces, or a trace and a list of events, part: few enough lines to be shown whole."""
     if op != "==" or "camshaft.trace" not in sys.modules:
         return None
-    from camshaft.testing.golden import parting
+    from camshaft.testing.golden import first_difference
 
-    return parting(left, right)
+    return first_difference(left, right)
 
 
 # -- the session ------------------------------------------------------------------------------------------------------

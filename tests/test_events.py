@@ -6,8 +6,8 @@ import pytest
 
 from camshaft import DATA, BackpropEvents, Engine, Loop, Phase
 from camshaft.events import event_key
-from support.engines import ClipEvents, E, legal, names, watch
-from support.steps import echo, fires, nothing
+from support.engines import ClipEvents, E, legal, names, on_run_start
+from support.steps import echo, fires, no_op
 
 
 class Numbers(enum.Enum):
@@ -21,7 +21,7 @@ class Plain(enum.Enum):
 def test_an_event_is_identified_by_its_value():
     engine = Engine(fires(Plain.CLIPPED, "grads_clipped", ClipEvents.GRADS_CLIPPED))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
-    heard = [watch(engine, handle) for handle in (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)]
+    heard = [on_run_start(engine, handle) for handle in (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)]
     assert legal(engine, [1]).count("grads_clipped") == 3
     assert heard == [[1, 1, 1]] * 3
     assert all(map(engine.has_registered_events, (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)))
@@ -36,7 +36,7 @@ def test_a_value_that_is_no_string_goes_by_class_and_name():
 def test_another_librarys_members_of_a_value_are_handles_for_it():
     ignite = pytest.importorskip("ignite.engine")
     engine = Engine(echo)
-    heard = watch(engine, ignite.Events.ITERATION_COMPLETED)
+    heard = on_run_start(engine, ignite.Events.ITERATION_COMPLETED)
     engine.add_event_handler(ignite.Events.EPOCH_COMPLETED | ignite.Events.COMPLETED, lambda: heard.append("end"))
     assert "iteration_completed" in names(legal(engine, [1, 2]))
     assert heard == [1, 2, "end", "end"]
@@ -45,7 +45,7 @@ def test_another_librarys_members_of_a_value_are_handles_for_it():
 def test_another_librarys_filters_work():
     ignite = pytest.importorskip("ignite.engine")
     engine = Engine(echo)
-    heard = watch(engine, ignite.Events.ITERATION_COMPLETED(every=2))
+    heard = on_run_start(engine, ignite.Events.ITERATION_COMPLETED(every=2))
     engine.run(range(5))
     assert heard == [2, 4]
 
@@ -54,10 +54,10 @@ def test_registering_a_value_that_a_phase_has_adds_a_handle():
     class Mine(enum.Enum):
         AFTER_BACKWARD = "backward_completed"
 
-    engine = Engine([Phase("BACKWARD", nothing)])
+    engine = Engine([Phase("BACKWARD", no_op)])
     loop = engine.loop
     engine.register_events(Mine.AFTER_BACKWARD)
-    heard = watch(engine, Mine.AFTER_BACKWARD)
+    heard = on_run_start(engine, Mine.AFTER_BACKWARD)
     legal(engine, [1, 2])
     assert engine.loop == loop
     assert heard == [1, 2]
@@ -71,14 +71,14 @@ def test_registering_the_value_of_a_built_in_event_is_an_error(event):
 
 def test_started_and_completed_default_each_by_itself():
     loop = Loop(
-        "EPOCH", Loop("ITERATION", Phase("CLIP", nothing), Phase("STEP_DOWN", nothing, started="going_down"), over=DATA)
+        "EPOCH", Loop("ITERATION", Phase("CLIP", no_op), Phase("STEP_DOWN", no_op, started="going_down"), over=DATA)
     )
     assert (loop.find("CLIP").started, loop.find("CLIP").completed) == ("clip_started", "clip_completed")
     assert (loop.find("STEP_DOWN").started, loop.find("STEP_DOWN").completed) == ("going_down", "step_down_completed")
     assert event_key(loop.events.CLIP_COMPLETED) == "clip_completed"
-    assert Loop("FOLD", Phase("FIT", nothing), completed="fold_done").started == "fold_started"
+    assert Loop("FOLD", Phase("FIT", no_op), completed="fold_done").started == "fold_started"
     engine = Engine(loop)
-    assert watch(engine, loop.events.STEP_DOWN_COMPLETED) == []
+    assert on_run_start(engine, loop.events.STEP_DOWN_COMPLETED) == []
     assert names(legal(engine, [1]))[5:9] == ["clip_started", "clip_completed", "going_down", "step_down_completed"]
 
 

@@ -7,7 +7,18 @@ from camshaft.engine.state import State
 from camshaft.events import BackpropEvents, EventEnum, Events, EventUnion, FilteredEvent, event
 from camshaft.exceptions import CamshaftError, EventOrderError, LoopError, TraceError
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Free, Mark, Nested, Phase, Step, every
+from camshaft.loop.states import (
+    DATA,
+    CustomState,
+    EventPoint,
+    Free,
+    Mark,
+    Nested,
+    OpaqueStep,
+    Phase,
+    Step,
+    every,
+)
 from camshaft.machine.machine import LoopMachine
 from camshaft.resume.exit_signals import graceful_exit
 from camshaft.resume.snapshot import Snapshot
@@ -37,10 +48,12 @@ provide(
 __all__ = [
     "BackpropEvents",
     "CamshaftError",
+    "CustomState",
     "DATA",
     "Engine",
     "EventEnum",
     "EventOrderError",
+    "EventPoint",
     "EventUnion",
     "Events",
     "FilteredEvent",
@@ -51,6 +64,7 @@ __all__ = [
     "LoopMachine",
     "Mark",
     "Nested",
+    "OpaqueStep",
     "Phase",
     "RemovableEventHandle",
     "Selection",

@@ -1,4 +1,4 @@
-"""Kept under this name: what lets handlers of pytorch-ignite take a camshaft engine."""
+"""KeptDiagram under this name: what lets handlers of pytorch-ignite take a camshaft engine."""
 
 from camshaft.adapters.as_ignite import as_ignite
 

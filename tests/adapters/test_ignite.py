@@ -19,12 +19,12 @@ from camshaft import Engine, Phase, record
 from camshaft.exceptions import EventOrderError
 from camshaft.loop.loop import Loop
 from camshaft.loop.registration import register
-from camshaft.loop.states import DATA, Step
+from camshaft.loop.states import DATA, OpaqueStep
 from camshaft.testing import Call, Data, PlantedError, reporting
 from camshaft.trace.trace import Trace
 from support.ignite_engines import THEIR, make_trainer, run_out
 from support.ignite_parity import CUSTOM, Ignite, Side, program, verdict
-from support.steps import fires, nothing
+from support.steps import fires, no_op
 
 LEGAL = {
     "a list": program(max_epochs=2),
@@ -124,7 +124,7 @@ def test_without_interrupts_its_runs_are_legal_as_before(monkeypatch, outcome):
 
 
 def test_an_engine_of_a_subclass():
-    trainer = ignite.engine.DeterministicEngine(nothing)
+    trainer = ignite.engine.DeterministicEngine(no_op)
     with record(trainer) as trace:
         trainer.run([1, 2, 3], max_epochs=2)
     trace.assert_legal()
@@ -164,7 +164,7 @@ def test_custom_events_by_whatever_they_are_called():
 
 
 def test_an_event_of_its_own_is_fired_anywhere():
-    trainer = make_trainer(nothing, "saved")
+    trainer = make_trainer(no_op, "saved")
     anywhere = THEIR.STARTED | THEIR.EPOCH_STARTED | THEIR.ITERATION_COMPLETED | THEIR.EPOCH_COMPLETED
     trainer.add_event_handler(anywhere, lambda engine: engine.fire_event("saved"))
     with record(trainer) as trace:
@@ -203,7 +203,7 @@ def test_an_event_that_is_registered_while_it_runs_inside_another():
 
 
 def test_an_event_fired_outside_of_a_run_is_part_of_none():
-    trainer, heard = make_trainer(nothing, "by_hand"), []
+    trainer, heard = make_trainer(no_op, "by_hand"), []
     trainer.add_event_handler("by_hand", lambda: heard.append("by hand"))
     with record(trainer) as trace:
         trainer.fire_event("by_hand")
@@ -213,7 +213,7 @@ def test_an_event_fired_outside_of_a_run_is_part_of_none():
     assert heard == ["by hand", "by hand"]
     assert trace.count("by_hand") == 0
     with record() as after:
-        Engine(nothing).run([1])
+        Engine(no_op).run([1])
     assert after.runs[0].parent is None
 
 
@@ -249,7 +249,7 @@ def test_a_declared_loop_judges_an_engine_of_ignite(fired, message):
 
 def test_a_declared_order_judges_an_engine_of_ignite():
     events = ("x_started", "x_completed", "z_started", "z_completed")
-    loop = register(Loop("EPOCH", Loop("ITERATION", Step(), over=DATA)), events, order="declared")
+    loop = register(Loop("EPOCH", Loop("ITERATION", OpaqueStep(), over=DATA)), events, order="declared")
     for fired, is_legal in [(events, True), (events[2:], True), ((*events[2:], *events[:2]), False)]:
         trainer = make_trainer(fires(*fired), *events)
         with reporting(trainer, loop=loop), record() as trace:
@@ -269,7 +269,7 @@ def test_an_event_that_the_declared_loop_does_not_have():
 
 
 # -- what recording leaves alone
-def watched(watch: Callable[[Any], Any]) -> list[Any]:
+def watched(on_run_start: Callable[[Any], Any]) -> list[Any]:
     """What handlers see of a run with a bit of everything, and what is left of it."""
     seen: list[Any] = []
 
@@ -289,7 +289,7 @@ def watched(watch: Callable[[Any], Any]) -> list[Any]:
     trainer.add_event_handler(THEIR.TERMINATE_SINGLE_EPOCH, lambda engine, iter_counter: note(iter_counter, engine))
     trainer.add_event_handler(THEIR.ITERATION_COMPLETED(once=2), lambda engine: engine.terminate_epoch())
     trainer.add_event_handler(THEIR.ITERATION_COMPLETED(once=4), lambda engine: engine.interrupt())
-    with watch(trainer):
+    with on_run_start(trainer):
         for _ in range(2):
             state = trainer.run([1, 2, 3], max_epochs=2, epoch_length=3)
             seen.append((state is trainer.state, state.epoch, state.iteration, state.output))
@@ -336,7 +336,7 @@ def test_two_traces_of_one_engine_at_once():
     assert [len(trace.runs) for trace in (outer, inner)] == [1, 2]
     assert vars(trainer).keys().isdisjoint({"run", "_fire_event"})
     with record() as after:
-        Engine(nothing).run([1])
+        Engine(no_op).run([1])
     assert after.runs[0].parent is None
 
 

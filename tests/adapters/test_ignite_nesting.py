@@ -8,7 +8,7 @@ import camshaft
 from camshaft import Engine, record
 from camshaft.testing import reporting
 from support.ignite_engines import THEIR, make_trainer, run_out
-from support.steps import nothing
+from support.steps import no_op
 
 
 # -- nesting
@@ -38,7 +38,7 @@ def test_an_evaluator_that_runs_when_its_trainer_fails():
 
 @pytest.mark.parametrize("outer", ["ignite", "camshaft"])
 def test_an_engine_of_one_library_inside_one_of_the_other(outer):
-    theirs, ours = make_trainer(), Engine(nothing, "ours")
+    theirs, ours = make_trainer(), Engine(no_op, "ours")
     trainer, evaluator = (theirs, ours) if outer == "ignite" else (ours, theirs)
     events = THEIR if outer == "ignite" else camshaft.Events
     trainer.add_event_handler(events.EPOCH_COMPLETED, lambda: evaluator.run([1]))

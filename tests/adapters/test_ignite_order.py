@@ -20,7 +20,7 @@ from support.ignite_disorders import (
 )
 from support.ignite_parity import ORDERLY, Ignite, Program, Side, program, verdict
 from support.ignite_programs import programs
-from support.steps import nothing
+from support.steps import no_op
 
 
 @given(programs(st.sampled_from(ORDERLY)))
@@ -71,7 +71,7 @@ def test_max_iters_that_is_not_reached():
 
 
 def test_an_event_fired_by_hand_while_data_restarts():
-    trainer = ignite.engine.Engine(nothing)
+    trainer = ignite.engine.Engine(no_op)
     trainer.register_events("restarting")
     trainer.add_event_handler(
         ignite.engine.Events.DATALOADER_STOP_ITERATION, lambda engine: engine.fire_event("restarting")

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camshaft import DATA, BackpropEvents, EventEnum, EventOrderError, Events, Free, Loop, Mark, Phase, every, record
+from camshaft import (
+    DATA,
+    BackpropEvents,
+    CustomState,
+    EventEnum,
+    EventOrderError,
+    EventPoint,
+    Events,
+    Loop,
+    Phase,
+    every,
+    record,
+)
 from camshaft.machine.checker import OrderChecker
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
@@ -333,10 +345,10 @@ class Numbered(enum.Enum):
 
 def test_members_of_enums_and_custom_states_are_events():
     free = (
-        Free("SAVE", "save_started", "save_completed", "EPOCH"),
-        Free("TICK", "Numbered.TICK", None, "ITERATION"),
+        CustomState("SAVE", "save_started", "save_completed", "EPOCH"),
+        CustomState("TICK", "Numbered.TICK", None, "ITERATION"),
     )
-    loop = Loop("EPOCH", Loop("ITERATION", Phase("BACKWARD"), Mark("clipped"), over=DATA), free=free)
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("BACKWARD"), EventPoint("clipped"), over=DATA), custom_states=free)
     iteration = [
         Events.ITERATION_STARTED,
         Numbered.TICK,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from benchmarks.iterations import by_engine, nothing
+from benchmarks.iterations import by_engine, no_op
 from benchmarks.timing import measure
 from camshaft import DATA, Engine, Events, Loop, Phase, Trace, record
 from camshaft.compiler.writer import _program
@@ -54,7 +54,7 @@ def _grown(name: str, of: str, sizes: tuple[int, ...], make: Callable[[int], Wor
 
 
 def _handlers(size: int) -> Work:
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     for _ in range(size):
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: None)
     run = by_engine(engine)
@@ -77,10 +77,10 @@ def _events(size: int) -> Work:
 
 def _recorded(size: int) -> Trace:
     with record() as trace:
-        Engine(nothing).run(range(size // 4 - 1))  # four events an iteration, and four around them
+        Engine(no_op).run(range(size // 4 - 1))  # four events an iteration, and four around them
     return trace
 
 
 def _iterations(size: int) -> Work:
-    run = by_engine(Engine(nothing))
+    run = by_engine(Engine(no_op))
     return lambda n: run(size)

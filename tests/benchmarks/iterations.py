@@ -27,7 +27,7 @@ class HandState:
     __slots__ = ("batch", "epoch", "iteration", "output")
 
 
-def nothing(engine: Any, batch: Any) -> None:
+def no_op(engine: Any, batch: Any) -> None:
     """A step that does nothing."""
 
 
@@ -78,9 +78,9 @@ def figures(rounds: int) -> Iterator[Figure]:
 def _nothing(rounds: int) -> Iterator[Figure]:
     found = measure(
         {
-            "hand": (by_hand(nothing), N),
-            "camshaft": (by_engine(Engine(nothing)), N),
-            "ignite": (by_ignite(ignite.engine.Engine(nothing)), IGNITE),
+            "hand": (by_hand(no_op), N),
+            "camshaft": (by_engine(Engine(no_op)), N),
+            "ignite": (by_ignite(ignite.engine.Engine(no_op)), IGNITE),
         },
         rounds,
     )
@@ -97,10 +97,10 @@ def _handlers(number: int) -> list[Callable[[Any], None]]:
 
 
 def _ten_handlers(rounds: int) -> Iterator[Figure]:
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     for handler in _handlers(10):
         engine.add_event_handler(Events.ITERATION_COMPLETED, handler)
-    found = measure({"hand": (by_hand(nothing, *_handlers(10)), N), "camshaft": (by_engine(engine), N)}, rounds)
+    found = measure({"hand": (by_hand(no_op, *_handlers(10)), N), "camshaft": (by_engine(engine), N)}, rounds)
     yield Figure("ten handlers: of the hand-written loop", "x", found.ratio("camshaft", "hand"), 1.5)
 
 
@@ -108,9 +108,9 @@ def _with_and_without(engine: Engine, other: Any, rounds: int) -> Rounds:
     """An engine and one of pytorch-ignite, each beside one of its kind with nothing attached."""
     return measure(
         {
-            "without": (by_engine(Engine(nothing)), N),
+            "without": (by_engine(Engine(no_op)), N),
             "camshaft": (by_engine(engine), N),
-            "ignite without": (by_ignite(ignite.engine.Engine(nothing)), IGNITE),
+            "ignite without": (by_ignite(ignite.engine.Engine(no_op)), IGNITE),
             "ignite": (by_ignite(other), IGNITE),
         },
         rounds,
@@ -118,7 +118,7 @@ def _with_and_without(engine: Engine, other: Any, rounds: int) -> Rounds:
 
 
 def _ten_rare(rounds: int) -> Iterator[Figure]:
-    engine, other = Engine(nothing), ignite.engine.Engine(nothing)
+    engine, other = Engine(no_op), ignite.engine.Engine(no_op)
     for handler in _handlers(10):
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=1000), handler)
         other.add_event_handler(ignite.engine.Events.ITERATION_COMPLETED(every=1000), handler)
@@ -164,17 +164,17 @@ def _declared(rounds: int) -> Iterator[Figure]:
             state.iteration += 1
             state.batch = batch
             state.output = None
-            output = nothing(None, batch)
+            output = no_op(None, batch)
             if output is not None:
                 state.output = output
-            output = nothing(None, batch)
+            output = no_op(None, batch)
             if output is not None:
                 state.output = output
-            output = nothing(None, batch)
+            output = no_op(None, batch)
             if output is not None:
                 state.output = output
 
-    phases = [Phase("FORWARD", nothing), Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)]
+    phases = [Phase("FORWARD", no_op), Phase("BACKWARD", no_op), Phase("OPTIM_STEP", no_op)]
     found = measure({"hand": (by_hand_in_phases, N), "camshaft": (by_engine(Engine(phases)), N)}, rounds)
     yield Figure(
         "declared step, six events unheard: of the hand-written loop", "x", found.ratio("camshaft", "hand"), 1.2

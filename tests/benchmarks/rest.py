@@ -10,7 +10,7 @@ from typing import Any
 
 import ignite.engine
 
-from benchmarks.iterations import IGNITE, by_engine, nothing
+from benchmarks.iterations import IGNITE, by_engine, no_op
 from benchmarks.timing import Figure, measure
 from camshaft import DATA, Engine, Loop, Phase, record
 from camshaft.compiler.writer import _program
@@ -31,7 +31,7 @@ def figures(rounds: int) -> Iterator[Figure]:
 
 
 def _recording(rounds: int) -> Iterator[Figure]:
-    engine, strict = Engine(nothing), Engine(nothing, strict=True)
+    engine, strict = Engine(no_op), Engine(no_op, strict=True)
     plain = by_engine(engine)
 
     def recorded(n: int) -> None:
@@ -53,7 +53,7 @@ def _recording(rounds: int) -> Iterator[Figure]:
 
 def _checking(rounds: int) -> Iterator[Figure]:
     with record() as trace:
-        Engine(nothing).run(range(250_000))
+        Engine(no_op).run(range(250_000))
     found = measure({"check": (lambda n: trace.assert_legal(), 1)}, rounds)
     seconds = [each * 1_000_000 / len(trace) for each in found.seconds["check"]]
     yield Figure("checking a trace of a million events", "s", seconds, 0.3)
@@ -63,11 +63,11 @@ def _making(rounds: int) -> Iterator[Figure]:
     def first(n: int) -> None:
         for _ in range(n):
             _program.cache_clear()
-            Engine(nothing)
+            Engine(no_op)
 
     def again(n: int) -> None:
         for _ in range(n):
-            Engine(nothing)
+            Engine(no_op)
 
     found = measure({"first": (first, 20), "again": (again, 200)}, rounds)
     yield Figure("Engine(step), the first of its structure", "us", [s * 1e6 for s in found.seconds["first"]], 500)
@@ -75,7 +75,7 @@ def _making(rounds: int) -> Iterator[Figure]:
 
 
 def _short_runs(rounds: int) -> Iterator[Figure]:
-    engine, other = Engine(nothing), ignite.engine.Engine(nothing)
+    engine, other = Engine(no_op), ignite.engine.Engine(no_op)
     batch = [0]
 
     def runs(any_engine: Any) -> Any:
@@ -88,7 +88,7 @@ def _short_runs(rounds: int) -> Iterator[Figure]:
     def bare(n: int) -> None:
         for _ in range(n):
             for one in batch:
-                nothing(None, one)
+                no_op(None, one)
 
     contenders = {"bare": (bare, IGNITE), "camshaft": (runs(engine), IGNITE), "ignite": (runs(other), IGNITE)}
     found = measure(contenders, rounds)
@@ -117,7 +117,7 @@ def _importing(rounds: int) -> Iterator[Figure]:
 
 
 def _memory() -> Iterator[Figure]:
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.run(range(1000))
     tracemalloc.start()
     engine.run(range(100_000))

@@ -34,7 +34,7 @@ from camshaft import (
 from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
 from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
 from camshaft.resume import storage
-from camshaft.resume.rng import random_states
+from camshaft.resume.rng import rng_states
 
 __all__ = ["PLACES", "Stop", "kept", "train", "uninterrupted"]
 
@@ -281,7 +281,7 @@ class Training:
         self.log.trace.assert_legal()
         stateful = ("model", "optimizer", "ema", "schedule", "stopping", "trainer", "log")
         states = {name: getattr(self, name).state_dict() for name in stateful}
-        states |= {"random": random_states(), "loader": self.data.generator.get_state()}
+        states |= {"random": rng_states(), "loader": self.data.generator.get_state()}
         storage.save(self.folder / "end.pt", states)
 
 

@@ -16,8 +16,8 @@ from support.steps import echo
 
 def test_loops_of_one_structure_share_only_their_program():
     first, second = Engine([Phase("A", echo)]), Engine([Phase("A", lambda engine, batch: -batch)])
-    assert first.program is second.program
-    assert first.namespace is not second.namespace
+    assert first._program is second._program
+    assert first._namespace is not second._namespace
     assert (first.run([3]).output, second.run([3]).output) == (3, -3)
 
 

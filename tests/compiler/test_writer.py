@@ -3,71 +3,72 @@
 from __future__ import annotations
 
 import inspect
-import textwrap
 
 from camshaft import DATA, Engine, Loop, Phase, every
 from camshaft.compiler.writer import generate
 from support.steps import echo
 
+STANDARD_SOURCE = '''\
+def epoch_loop(engine, state, fetcher):
+    """The loop EPOCH. A name in capitals is an event: False while it has no handlers."""
+    began = perf_counter()
+    try:
+        if STARTED: yield STARTED
+        while state.within_limits():
+            if not state.resumed: state.epoch += 1
+            began_pass = perf_counter()
+            try:
+                if EPOCH_STARTED: yield EPOCH_STARTED
+                fetcher.begin_epoch()
+                if GET_BATCH_STARTED and state.iteration < fetcher.end_count: yield GET_BATCH_STARTED
+                while fetcher.prepare_batches():
+                    for state.batch in fetcher.batches:
+                        state.output = output = None
+                        try:
+                            if GET_BATCH_COMPLETED: yield GET_BATCH_COMPLETED
+                            state.iteration += 1
+                            if any_handlers:
+                                if ITERATION_STARTED: yield ITERATION_STARTED
+                                if FORWARD_STARTED: yield FORWARD_STARTED
+                            output = forward(engine, state.batch)
+                            if output is not None: state.output = output
+                            if FORWARD_COMPLETED: yield FORWARD_COMPLETED
+                            if state.iteration % 4 == 0:
+                                if OPTIM_STEP_STARTED: yield OPTIM_STEP_STARTED
+                                output = optim_step(engine, state.batch)
+                                if output is not None: state.output = output
+                                if OPTIM_STEP_COMPLETED: yield OPTIM_STEP_COMPLETED
+                            if ITERATION_COMPLETED: yield ITERATION_COMPLETED
+                        except SkipIteration:
+                            if ITERATION_SKIPPED: yield ITERATION_SKIPPED
+                        if GET_BATCH_STARTED and state.iteration < fetcher.end_count:
+                            yield GET_BATCH_STARTED
+                            if fetcher.must_refetch: break
+                    if PENDING_CALL and state.iteration < fetcher.end_count: yield PENDING_CALL
+                    if fetcher.restart_if_exhausted() and DATALOADER_STOP_ITERATION: yield DATALOADER_STOP_ITERATION
+                if PENDING_CALL: yield PENDING_CALL
+            except TerminateEpoch as ended:
+                fetcher.restart()
+                if TERMINATE_SINGLE_EPOCH: yield TERMINATE_SINGLE_EPOCH
+                if ended.skip_epoch_completed: continue
+            state.times["EPOCH_COMPLETED"] = perf_counter() - began_pass
+            if EPOCH_COMPLETED: yield EPOCH_COMPLETED
+    except Terminate as ended:
+        if TERMINATE: yield TERMINATE
+        if ended.skip_completed: return
+    state.times["COMPLETED"] = perf_counter() - began
+    if COMPLETED: yield COMPLETED
+'''
+
 
 def test_the_source_of_the_standard_loop():
     engine = Engine([Phase("FORWARD", echo), Phase("OPTIM_STEP", echo, when=every(4))])
-    assert engine.source() == textwrap.dedent('''\
-        def epoch_loop(engine, state, feed):
-            """The loop EPOCH. A name in capitals is an event, False while nobody hears it."""
-            began = perf_counter()
-            try:
-                if STARTED: yield STARTED
-                while state.within_limits():
-                    if not state.resumed: state.epoch += 1
-                    began_pass = perf_counter()
-                    try:
-                        if EPOCH_STARTED: yield EPOCH_STARTED
-                        feed.begin()
-                        if GET_BATCH_STARTED and state.iteration < feed.target: yield GET_BATCH_STARTED
-                        while feed.more():
-                            for state.batch in feed.batches:
-                                state.output = output = None
-                                try:
-                                    if GET_BATCH_COMPLETED: yield GET_BATCH_COMPLETED
-                                    state.iteration += 1
-                                    if heard:
-                                        if ITERATION_STARTED: yield ITERATION_STARTED
-                                        if FORWARD_STARTED: yield FORWARD_STARTED
-                                    output = forward(engine, state.batch)
-                                    if output is not None: state.output = output
-                                    if FORWARD_COMPLETED: yield FORWARD_COMPLETED
-                                    if state.iteration % 4 == 0:
-                                        if OPTIM_STEP_STARTED: yield OPTIM_STEP_STARTED
-                                        output = optim_step(engine, state.batch)
-                                        if output is not None: state.output = output
-                                        if OPTIM_STEP_COMPLETED: yield OPTIM_STEP_COMPLETED
-                                    if ITERATION_COMPLETED: yield ITERATION_COMPLETED
-                                except SkipIteration:
-                                    if ITERATION_SKIPPED: yield ITERATION_SKIPPED
-                                if GET_BATCH_STARTED and state.iteration < feed.target:
-                                    yield GET_BATCH_STARTED
-                                    if feed.stale: break
-                            if PENDING and state.iteration < feed.target: yield PENDING
-                            if feed.ran_out() and DATALOADER_STOP_ITERATION: yield DATALOADER_STOP_ITERATION
-                        if PENDING: yield PENDING
-                    except TerminateEpoch as ended:
-                        feed.restart()
-                        if TERMINATE_SINGLE_EPOCH: yield TERMINATE_SINGLE_EPOCH
-                        if ended.skip_epoch_completed: continue
-                    state.times["EPOCH_COMPLETED"] = perf_counter() - began_pass
-                    if EPOCH_COMPLETED: yield EPOCH_COMPLETED
-            except Terminate as ended:
-                if TERMINATE: yield TERMINATE
-                if ended.skip_completed: return
-            state.times["COMPLETED"] = perf_counter() - began
-            if COMPLETED: yield COMPLETED
-        ''')
+    assert engine.source() == STANDARD_SOURCE
 
 
 def test_what_is_printed_is_what_runs():
     engine = Engine(echo)
-    loop = engine.namespace[engine.program.entry]
+    loop = engine._namespace[engine._program.entry]
     assert inspect.getsource(loop) == engine.source()
 
 
@@ -78,7 +79,7 @@ def test_every_1_and_a_condition_are_told_apart():
 
 
 def test_names_that_python_or_the_loop_need_are_left_alone():
-    names = ("IMPORT", "STATE", "OUTPUT", "ENGINE", "FEED", "RANGE", "PRINT", "ENDED", "INNER", "PENDING")
+    names = ("IMPORT", "STATE", "OUTPUT", "ENGINE", "FEED", "RANGE", "PRINT", "ENDED", "INNER", "PENDING_CALL")
     body = [Phase(name, echo) for name in names if name != "OUTPUT"]
     inner = Loop("LOOP", Phase("IF", echo), times=2)
     assert Engine(Loop("EPISODE", inner, *body)).run(max_epochs=2).episode == 2

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 
 from camshaft.draw.chart import Chart
-from camshaft.draw.from_loop import chart_of
+from camshaft.draw.from_loop import chart_from_loop
 from camshaft.events import event_name
 from camshaft.testing import loops
 from support.loops import LOOPS
-from support.picture import Seen, differences, frees, frees_of
+from support.picture import Seen, customs, differences, frees_of
 
 
 def seen_in(chart: Chart) -> Seen:
@@ -32,16 +32,16 @@ def seen_in(chart: Chart) -> Seen:
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_full_chart_is_the_machine(name):
-    seen = seen_in(chart_of(LOOPS[name], level="full", control=True))
+    seen = seen_in(chart_from_loop(LOOPS[name], level="full", control=True))
     assert not differences(seen, LOOPS[name])
-    assert frees(seen) == frees_of(LOOPS[name])
+    assert customs(seen) == frees_of(LOOPS[name])
 
 
 @given(loops())
 def test_the_full_chart_of_any_loop_is_its_machine(loop):
-    seen = seen_in(chart_of(loop, level="full", control=True))
+    seen = seen_in(chart_from_loop(loop, level="full", control=True))
     assert not differences(seen, loop)
-    assert frees(seen) == frees_of(loop)
+    assert customs(seen) == frees_of(loop)
 
 
 def changes(chart):
@@ -54,8 +54,8 @@ def changes(chart):
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_picture_that_says_something_else_is_noticed(name):
     loop = LOOPS[name]
-    for number, field in changes(chart_of(loop, level="full", control=True)):
-        chart = chart_of(loop, level="full", control=True)
+    for number, field in changes(chart_from_loop(loop, level="full", control=True)):
+        chart = chart_from_loop(loop, level="full", control=True)
         edge = chart.edges[number]
         if field == "gone":
             chart.edges.remove(edge)
@@ -67,7 +67,7 @@ def test_a_picture_that_says_something_else_is_noticed(name):
             edge.target = "COMPLETED" if edge.target != "COMPLETED" else "STARTED"
         try:
             seen = seen_in(chart)
-            noticed = differences(seen, loop) or frees(seen) != frees_of(loop)
+            noticed = differences(seen, loop) or customs(seen) != frees_of(loop)
         except (AssertionError, KeyError):
             noticed = True
         assert noticed, (field, edge)

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from hypothesis import settings
 
-from camshaft import DATA, BackpropEvents, Engine, Events, Free, Loop, Mark, Phase
+from camshaft import DATA, BackpropEvents, CustomState, Engine, EventPoint, Events, Loop, Phase
 from camshaft.draw.diagram import WRITERS
 from camshaft.draw.writers.svg import DARK, LIGHT
 from support.diagrams import log, make, step, words
@@ -72,8 +72,8 @@ def test_screen_readers_are_told():
 def nasty_loop():
     return Loop(
         "EPOCH",
-        Loop("ITERATION", Phase("A", started=NASTY, completed="<b>'x'</b>"), Mark('"{}"\t'), over=DATA),
-        free=(Free("F", NASTY + "f", '";--', "ITERATION"),),
+        Loop("ITERATION", Phase("A", started=NASTY, completed="<b>'x'</b>"), EventPoint('"{}"\t'), over=DATA),
+        custom_states=(CustomState("F", NASTY + "f", '";--', "ITERATION"),),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from camshaft import Engine, Events, record
 from support.overlays import CUSTOM, fired, make, visits
-from support.steps import nothing
+from support.steps import no_op
 
 
 def test_an_engine_that_a_handler_runs_is_observed():
@@ -19,7 +19,7 @@ def test_an_engine_that_a_handler_runs_is_observed():
 
 
 def test_one_engine_nested_several_times_at_one_event():
-    trainer, inner = make(), Engine(nothing, name="evaluator")
+    trainer, inner = make(), Engine(no_op, name="evaluator")
     for data in ([1], [1, 2], [1, 2, 3]):
         trainer.nest(inner, on=Events.EPOCH_COMPLETED, data=data)
     with record() as trace:
@@ -29,7 +29,7 @@ def test_one_engine_nested_several_times_at_one_event():
 
 
 def test_each_filter_has_its_own_count():
-    trainer, inner = make(), Engine(nothing, name="evaluator")
+    trainer, inner = make(), Engine(no_op, name="evaluator")
     for n in (2, 3):
         trainer.nest(inner, on=Events.EPOCH_COMPLETED(every=n), data=[1])
     with record() as trace:
@@ -39,7 +39,7 @@ def test_each_filter_has_its_own_count():
 
 
 def test_engines_run_by_handlers_and_declared_are_told_apart():
-    trainer, inner = make(), Engine(nothing, name="evaluator")
+    trainer, inner = make(), Engine(no_op, name="evaluator")
     trainer.nest(inner, on=Events.EPOCH_COMPLETED(once=1), data=[1])
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: inner.run([1]))
     with record() as trace:
@@ -50,7 +50,7 @@ def test_engines_run_by_handlers_and_declared_are_told_apart():
 
 @pytest.mark.parametrize("event", CUSTOM)
 def test_engines_at_custom_events_are_counted_as_observed(event):
-    trainer, declared, by_hand = make(), Engine(nothing, name="declared"), Engine(nothing, name="by hand")
+    trainer, declared, by_hand = make(), Engine(no_op, name="declared"), Engine(no_op, name="by hand")
     trainer.nest(declared, on=event, data=[1])
     trainer.add_event_handler(event, lambda: by_hand.run([1]))
     with record() as trace:
@@ -68,5 +68,5 @@ def test_an_engine_at_any_event_is_shown_or_mentioned(event):
     for level in ("overview", "full"):
         for control in (False, True):
             trainer = make()
-            trainer.nest(Engine(nothing, name="evaluator"), on=event, data=[1])
+            trainer.nest(Engine(no_op, name="evaluator"), on=event, data=[1])
             assert "▸ evaluator" in trainer.diagram(level, control=control).text()

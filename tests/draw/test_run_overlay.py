@@ -12,7 +12,7 @@ from camshaft import BackpropEvents, Engine, Events, Phase, Trace, record
 from camshaft.testing import loops, scenarios
 from support.drawn import check_readable
 from support.overlays import fired, make, shares, step, visits
-from support.steps import nothing
+from support.steps import no_op
 
 few = settings(max_examples=settings.default.max_examples // 10)
 
@@ -90,7 +90,7 @@ def test_handlers_and_engines_at_any_event_can_be_read(page, mermaid, graphviz, 
     engine = Engine(loop, name="trainer")
     for event in data.draw(st.lists(st.sampled_from(loop.event_keys), max_size=6)):
         if data.draw(st.booleans()):
-            engine.nest(Engine(nothing, name="an_evaluator_of_long_name"), on=event, data=[1])
+            engine.nest(Engine(no_op, name="an_evaluator_of_long_name"), on=event, data=[1])
         else:
             engine.add_event_handler(event, test_handlers_and_engines_at_any_event_can_be_read_by_name)
     diagram = engine.diagram(level, handlers=True, control=control)
@@ -124,7 +124,7 @@ def test_a_pause_is_nobodys_time():
 def test_an_engine_that_pauses_inside_takes_no_more_than_its_time():
     trainer, inner = (
         Engine([Phase("A", lambda engine, batch: time.sleep(0.01))], name="trainer"),
-        Engine(nothing, name="v"),
+        Engine(no_op, name="v"),
     )
     inner.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: engine.interrupt())
     trainer.nest(inner, on=Events.ITERATION_COMPLETED, data=range(100))
@@ -135,7 +135,7 @@ def test_an_engine_that_pauses_inside_takes_no_more_than_its_time():
 
 
 def test_a_custom_state_that_stays_open_has_the_time():
-    trainer = Engine(nothing, name="trainer")
+    trainer = Engine(no_op, name="trainer")
     trainer.register_events("a_started", "a_completed", within="EPOCH")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=1), lambda engine: engine.fire_event("a_started"))
 
@@ -173,7 +173,7 @@ def test_a_run_that_was_paused_before_is_counted_from_there():
 
 
 def test_engines_of_one_name_are_not_mixed_up():
-    one, other = Engine(nothing, name="trainer"), Engine([Phase("A", nothing)], name="trainer")
+    one, other = Engine(no_op, name="trainer"), Engine([Phase("A", no_op)], name="trainer")
     with record() as trace:
         one.run([1])
         other.run([1, 2, 3])
@@ -185,7 +185,7 @@ def test_engines_of_one_name_are_not_mixed_up():
 
 
 def test_a_trace_from_a_file_is_drawn_alike(tmp_path):
-    trainer, inner = make(), Engine(nothing, name="evaluator")
+    trainer, inner = make(), Engine(no_op, name="evaluator")
     trainer.register_events("x_started", "x_completed", after="ITERATION")
     trainer.nest(inner, on=Events.EPOCH_COMPLETED(every=2), data=[1])
     with record() as trace:

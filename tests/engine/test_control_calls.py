@@ -3,7 +3,7 @@
 import pytest
 
 from camshaft import Engine, Phase, record
-from support.engines import CALLS, ITERATION, MOMENTS, Closing, E, legal, names, standard, watch
+from support.engines import CALLS, ITERATION, MOMENTS, Closing, E, legal, names, on_run_start, standard
 from support.steps import echo
 
 
@@ -47,7 +47,7 @@ def test_terminate_epoch_may_skip_epoch_completed():
 def test_skip_iteration_replaces_the_phases_and_counts(moment, process):
     engine = Engine(process)
     engine.add_event_handler(moment, lambda engine: engine.skip_iteration())
-    outputs = watch(engine, E.ITERATION_SKIPPED, lambda engine: engine.state.output)
+    outputs = on_run_start(engine, E.ITERATION_SKIPPED, lambda engine: engine.state.output)
     skipped = [*ITERATION[:3], E.ITERATION_SKIPPED]
     assert legal(engine, [1, 2]) == [E.STARTED, E.EPOCH_STARTED, *skipped * 2, E.EPOCH_COMPLETED, E.COMPLETED]
     assert (engine.state.iteration, outputs) == (2, [None, None])
@@ -105,7 +105,7 @@ def test_interrupt_after_any_event_loses_and_repeats_nothing():
             )
         with record() as trace:
             engine.run(Closing(3), **limits)
-            assert engine.active is not None
+            assert engine.current_run is not None
             engine.run()
         trace.assert_legal()
         assert [name for name in names(trace) if name != "interrupt"] == expected
@@ -173,7 +173,7 @@ def effects(*calls, apart=False):
         )
     with record() as trace:
         engine.run([1, 2, 3], max_epochs=2)
-        if engine.active is not None:
+        if engine.current_run is not None:
             engine.run()
     trace.assert_legal()
     return names(trace), stepped
@@ -191,7 +191,7 @@ def test_of_several_control_calls_the_highest_wins(lower, higher, apart):
 def test_a_control_call_in_a_handler_acts_after_the_firing(call):
     engine = Engine(echo)
     engine.add_event_handler(E.ITERATION_STARTED(once=2), CALLS[call])
-    rest = watch(engine, E.ITERATION_STARTED)
+    rest = on_run_start(engine, E.ITERATION_STARTED)
     engine.run([1, 2])
     assert rest == [1, 2]
     engine.close()

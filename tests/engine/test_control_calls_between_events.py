@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from camshaft import DATA, Engine, EventOrderError, Loop, Phase, State, every, record
-from support.steps import nothing
+from support.steps import no_op
 
 CALLS = {
     "terminate": lambda engine: engine.terminate(),
@@ -31,7 +31,7 @@ def events_of(engine, *args, **limits):
     """What fires, judged, in a run that is called again until it is over."""
     with record() as trace:
         engine.run(*args, **limits)
-        while engine.active is not None:
+        while engine.current_run is not None:
             engine.run()
     trace.assert_legal()
     return [event.event for event in trace if event.event != "interrupt"]
@@ -41,14 +41,14 @@ def events_of(engine, *args, **limits):
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_call_in_until_acts_before_the_next_pass_is_counted(call, at):
     until = once(CALLS[call], lambda asked: asked == 3, at)
-    engine = Engine(Loop("ROUND", Phase("PLAY", nothing), until=until))
+    engine = Engine(Loop("ROUND", Phase("PLAY", no_op), until=until))
     events_of(engine)
     assert engine.state.round == (3 if call == "interrupt" else at)
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_in_until_as_the_loop_ends(call):
-    engine = Engine(Loop("ROUND", Phase("PLAY", nothing), until=once(CALLS[call], lambda asked: True)))
+    engine = Engine(Loop("ROUND", Phase("PLAY", no_op), until=once(CALLS[call], lambda asked: True)))
     assert events_of(engine)[-2:] == ["round_completed", "completed"]
 
 
@@ -61,7 +61,7 @@ def test_a_call_in_elements_acts_before_the_pass_is_counted(call, at):
                 CALLS[call](engine)
             yield number
 
-    engine = Engine(Loop("ROUND", Phase("PLAY", nothing), over=elements))
+    engine = Engine(Loop("ROUND", Phase("PLAY", no_op), over=elements))
     fired = events_of(engine)
     assert engine.state.round == fired.count("round_started") == (3 if call == "interrupt" else at)
 
@@ -75,7 +75,7 @@ def test_a_pause_before_a_pass_goes_on_in_a_trace_of_its_own(place):
 
     until = {"until": once(CALLS["interrupt"], lambda asked: asked == 2), "over": None}
     kinds = {"until": {"until": until["until"]}, "elements": {"over": elements}}
-    engine = Engine(Loop("ROUND", Phase("PLAY", nothing), **kinds[place]))
+    engine = Engine(Loop("ROUND", Phase("PLAY", no_op), **kinds[place]))
     engine.run()
     with record() as rest:
         engine.run()
@@ -99,7 +99,7 @@ def test_a_pause_before_the_first_inner_pass_resumes_legally(inner):
 @pytest.mark.parametrize("holds", [False, True])
 @pytest.mark.parametrize(
     "last",
-    [[Phase("LAST")], [Phase("STEP", nothing), Phase("LAST")], [Loop("INNER", Phase("ACT"), times=1), Phase("LAST")]],
+    [[Phase("LAST")], [Phase("STEP", no_op), Phase("LAST")], [Loop("INNER", Phase("ACT"), times=1), Phase("LAST")]],
 )
 def test_an_epoch_ended_in_its_last_condition_is_not_completed(last, holds):
     def when(engine):
@@ -108,7 +108,7 @@ def test_an_epoch_ended_in_its_last_condition_is_not_completed(last, holds):
         return holds
 
     *before, phase = last
-    engine = Engine(Loop("EPOCH", *before, Phase(phase.name, nothing, when=when)))
+    engine = Engine(Loop("EPOCH", *before, Phase(phase.name, no_op, when=when)))
     fired = events_of(engine, max_epochs=2)
     assert fired.count("terminate_single_epoch") == 1
     assert fired.count("epoch_completed") == 1
@@ -119,7 +119,7 @@ def test_an_epoch_ended_before_a_phase_left_out_is_not_completed():
     def act(engine, batch):
         engine.terminate_epoch(skip_epoch_completed=True)
 
-    engine = Engine(Loop("EPOCH", Phase("ACT", act), Phase("RARE", nothing, when=every(5))))
+    engine = Engine(Loop("EPOCH", Phase("ACT", act), Phase("RARE", no_op, when=every(5))))
     fired = events_of(engine, max_epochs=2)
     assert fired.count("terminate_single_epoch") == 2
     assert "epoch_completed" not in fired
@@ -142,7 +142,7 @@ def test_a_call_in_data_of_unknown_length_as_it_first_runs_out(call, has_more):
             if has_more:
                 yield 3
 
-    engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("ACT", nothing), over=DATA)))
+    engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("ACT", no_op), over=DATA)))
     events_of(engine, Ending(), max_epochs=2)
 
 
@@ -151,7 +151,7 @@ def test_data_that_a_call_ended_has_no_length_yet():
         yield 1
         engine.terminate()
 
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     assert events_of(engine, ending())[-2:] == ["terminate", "completed"]
     assert engine.state.epoch_length is None
 
@@ -192,7 +192,7 @@ def test_a_call_in_inner_elements_acts_before_the_pass(call, at):
 
 BEFORE = {
     "until": Loop("WARM_UP", Phase("WARM"), until=lambda engine: engine.calls(engine)),
-    "when": Phase("RARE", nothing, when=lambda engine: not engine.calls(engine)),
+    "when": Phase("RARE", no_op, when=lambda engine: not engine.calls(engine)),
     "step": Loop("WARM_UP", Phase("WARM", lambda engine, batch: engine.calls(engine) and None), times=1),
 }
 
@@ -235,12 +235,12 @@ def test_a_pause_after_the_loop_over_data_resumes_legally(kind):
     behind = {
         "until": Loop("LATE", Phase("ACT"), until=asks),
         "over": Loop("LATE", Phase("ACT"), over=elements),
-        "when": Phase("LATE", nothing, when=asks),
+        "when": Phase("LATE", no_op, when=asks),
     }
     for data in (None, [1, 2]):
-        engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("STEP", nothing), over=DATA), behind[kind]))
+        engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("STEP", no_op), over=DATA), behind[kind]))
         engine.run(data, epoch_length=2, max_epochs=2)
-        assert engine.active is not None
+        assert engine.current_run is not None
         assert counted_as_fired(
             engine, ["epoch_started", *["iteration_started"] * 2, *["late_started"] * (kind == "until")]
         )
@@ -261,7 +261,7 @@ def test_a_pause_between_count_and_event_keeps_the_count():
         engine.state.__class__ = Interrupting
         limits = {"epoch_length": 2} if engine.loop.data_loop else {}
         engine.run(**limits)
-        assert engine.active is not None
+        assert engine.current_run is not None
         engine.strict = True
         assert events_of(engine)[-1] == "completed"
 
@@ -281,7 +281,7 @@ def test_a_run_that_ends_as_it_learns_the_length_is_legal():
         engine.terminate()
         return False
 
-    engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("ACT"), over=DATA), Phase("LATE", nothing, when=asks)))
+    engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("ACT"), over=DATA), Phase("LATE", no_op, when=asks)))
     with record() as trace:
         engine.run(iter([1, 2, 3]))
     trace.assert_legal()
@@ -298,7 +298,7 @@ def test_max_iters_leaves_the_number_of_times_as_it_is():
 
 
 def test_an_interrupt_from_data_as_it_ends_can_be_recorded():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
 
     class Data:
         def __iter__(self):

@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 
 from camshaft import Engine, EventOrderError, Phase, record
-from support.engines import CALLS, ITERATION, WITHIN, E, fail, legal, names, traced, watch
+from support.engines import CALLS, ITERATION, WITHIN, E, fail, legal, names, on_run_start, traced
 from support.steps import echo, fires
 
 
@@ -68,7 +68,7 @@ def test_firing_a_placed_event_by_hand_is_an_error(heard):
     engine = Engine([Phase("BACKWARD", fires("grads_clipped"))], "trainer")
     engine.register_events("grads_clipped", after="BACKWARD")
     if heard:
-        watch(engine, "grads_clipped")
+        on_run_start(engine, "grads_clipped")
     with pytest.raises((ValueError, EventOrderError), match=r"GRADS_CLIPPED.*place"):
         engine.run([1])
 

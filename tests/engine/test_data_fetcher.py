@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 
 from camshaft import Engine, Events, record
 from camshaft.testing import call_at
-from support.engines import ITERATION, RESTARTED, Closing, E, Stream, legal, names, watch
-from support.steps import echo, nothing
+from support.engines import ITERATION, RESTARTED, Closing, E, Stream, legal, names, on_run_start
+from support.steps import echo, no_op
 
 
 def test_data_none_needs_epoch_length():
@@ -56,7 +56,7 @@ def test_data_shorter_than_the_epoch_is_restarted():
 
 def test_data_is_restarted_after_dataloader_stop_iteration():
     engine, data = Engine(echo), Closing(2)
-    opened = watch(engine, E.DATALOADER_STOP_ITERATION, lambda engine: data.opened)
+    opened = on_run_start(engine, E.DATALOADER_STOP_ITERATION, lambda engine: data.opened)
     engine.run(data, epoch_length=5)
     assert opened == [1, 2]
     assert data.opened == 3
@@ -124,14 +124,14 @@ def test_set_data_at_epoch_completed_acts_in_the_next_epoch():
 
 
 def test_data_used_up_by_an_earlier_run_is_not_called_empty():
-    engine, data = Engine(nothing), (number for number in range(3))
+    engine, data = Engine(no_op), (number for number in range(3))
     engine.run(data, max_epochs=1)
     with pytest.warns(UserWarning, match="cannot be restarted"):
         engine.run(max_epochs=2)
 
 
 def test_used_up_data_can_be_replaced_after_a_terminated_epoch():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     call_at(engine, Events.GET_BATCH_STARTED, engine.terminate_epoch, n=4)
     engine.add_event_handler(Events.DATALOADER_STOP_ITERATION, lambda: engine.set_data([7, 8]))
     with record() as trace:

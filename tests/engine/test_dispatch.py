@@ -3,8 +3,8 @@
 import pytest
 
 from camshaft import Engine, Phase
-from support.engines import E, watch
-from support.steps import echo, fires, nothing
+from support.engines import E, on_run_start
+from support.steps import echo, fires, no_op
 
 
 @pytest.mark.parametrize("filter", [{}, {"before": 100}])
@@ -29,7 +29,7 @@ def test_a_handler_removed_during_a_firing_does_not_run_again(filter):
     handle = engine.add_event_handler(
         E.ITERATION_STARTED(**filter), lambda engine: heard.append(engine.state.iteration)
     )
-    after = watch(engine, E.ITERATION_STARTED)
+    after = on_run_start(engine, E.ITERATION_STARTED)
     engine.run(range(4))
     assert (heard, after) == ([1], [1, 2, 3, 4])
 
@@ -48,7 +48,7 @@ def test_a_handler_may_remove_itself():
 
 @pytest.mark.parametrize("later", ["forward_completed", "backward_started", E.ITERATION_COMPLETED, "grads_clipped"])
 def test_a_handler_added_for_a_later_event_runs_this_iteration(later):
-    engine, heard = Engine([Phase("FORWARD", nothing), Phase("BACKWARD", fires("grads_clipped"))]), []
+    engine, heard = Engine([Phase("FORWARD", no_op), Phase("BACKWARD", fires("grads_clipped"))]), []
     engine.register_events("grads_clipped")
     add = lambda engine: engine.add_event_handler(later, lambda engine: heard.append(engine.state.iteration))
     engine.add_event_handler(E.ITERATION_STARTED(once=2), add)

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from camshaft import DATA, Engine, Loop, Phase, State
-from support.engines import ITERATION, ClipEvents, E, legal, standard, watch
-from support.steps import echo, fires, nothing
+from support.engines import ITERATION, ClipEvents, E, legal, on_run_start, standard
+from support.steps import echo, fires, no_op
 
 
 def test_the_standard_loop_fires_its_events_in_this_order():
@@ -19,15 +19,15 @@ def test_the_standard_loop_fires_its_events_in_this_order():
 
 def test_epochs_and_iterations_are_counted_before_they_start():
     engine = Engine(echo)
-    epochs = watch(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
-    fetched = watch(engine, E.GET_BATCH_COMPLETED)
-    iterations = watch(engine, E.ITERATION_STARTED)
+    epochs = on_run_start(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
+    fetched = on_run_start(engine, E.GET_BATCH_COMPLETED)
+    iterations = on_run_start(engine, E.ITERATION_STARTED)
     engine.run([1, 2], max_epochs=2)
     assert (epochs, fetched, iterations) == ([1, 2], [0, 1, 2, 3], [1, 2, 3, 4])
 
 
 def test_get_batch_events_fire_only_when_there_is_data():
-    trace = legal(Engine(nothing), max_epochs=2, epoch_length=2)
+    trace = legal(Engine(no_op), max_epochs=2, epoch_length=2)
     assert trace == [E.STARTED, *[E.EPOCH_STARTED, *ITERATION[2:] * 2, E.EPOCH_COMPLETED] * 2, E.COMPLETED]
 
 
@@ -41,13 +41,13 @@ def test_a_handler_may_replace_the_batch_before_the_step(event):
 
 def test_output_is_set_at_iteration_completed_and_not_before():
     engine = Engine(echo)
-    before = watch(engine, E.ITERATION_STARTED, lambda engine: engine.state.output)
-    after = watch(engine, E.ITERATION_COMPLETED, lambda engine: engine.state.output)
+    before = on_run_start(engine, E.ITERATION_STARTED, lambda engine: engine.state.output)
+    after = on_run_start(engine, E.ITERATION_COMPLETED, lambda engine: engine.state.output)
     assert (engine.run([1, 2]).output, before, after) == (2, [None, None], [1, 2])
 
 
 def test_phases_and_custom_events_fire_inside_an_iteration():
-    engine = Engine([Phase("FORWARD", fires("grads_clipped")), Phase("BACKWARD", nothing)])
+    engine = Engine([Phase("FORWARD", fires("grads_clipped")), Phase("BACKWARD", no_op)])
     engine.register_events("grads_clipped")
     inside = ["forward_started", "grads_clipped", "forward_completed", "backward_started", "backward_completed"]
     assert legal(engine, [1]) == [
@@ -80,7 +80,7 @@ def test_run_takes_one_limit_and_does_one_epoch_without():
 def test_what_a_phase_returns_becomes_output_unless_none():
     calls = []
     first = Phase("FIRST", lambda engine, batch: calls.append((engine, batch)) or "first")
-    second = Phase("SECOND", nothing)
+    second = Phase("SECOND", no_op)
     engine = Engine([first, second])
     assert engine.run([5]).output == "first"
     assert calls == [(engine, 5)]
@@ -100,8 +100,8 @@ def inner_steps(step):
     "process",
     [
         lambda step: step,
-        lambda step: [Phase("FORWARD", step), Phase("BACKWARD", nothing)],
-        lambda step: [Phase("A", nothing), Phase("B", step)],
+        lambda step: [Phase("FORWARD", step), Phase("BACKWARD", no_op)],
+        lambda step: [Phase("A", no_op), Phase("B", step)],
         inner_steps,
     ],
     ids=["opaque", "first phase", "last phase", "inner loop"],
@@ -149,7 +149,7 @@ def test_nothing_about_one_engine_leaks_into_another():
     first, second = Engine(echo, "first"), Engine(echo, "second")
     states = list(second.machine.states)
     first.register_events(*ClipEvents)
-    heard = watch(first, E.ITERATION_COMPLETED)
+    heard = on_run_start(first, E.ITERATION_COMPLETED)
     first.state.mine = 1
     assert not second.has_registered_events(ClipEvents.CLIP_STARTED)
     with pytest.raises(ValueError, match="not registered in second"):
@@ -179,7 +179,7 @@ def test_until_is_asked_after_each_pass_a_skipped_one_too():
         asked.append(engine.state.episode)
         return engine.state.episode == 3
 
-    engine = Engine(Loop("EPISODE", Phase("A", nothing), until=until))
+    engine = Engine(Loop("EPISODE", Phase("A", no_op), until=until))
     engine.add_event_handler("a_started", lambda engine: engine.terminate_epoch(skip_epoch_completed=True))
     engine.run()
     assert asked == [1, 2, 3]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from camshaft import DATA, Engine, Events, Loop, Phase, event, record
 from support.engines import CALLS, ENDINGS, ITERATION, MOMENTS, Breaks, Closing, E, Source, fail, legal, names
-from support.steps import echo, fires, nothing
+from support.steps import echo, fires, no_op
 
 
 @pytest.mark.parametrize("place", ["step", "data", "event_filter", *MOMENTS, E.COMPLETED])
@@ -55,7 +55,7 @@ def test_the_error_of_a_handler_of_exception_raised_leaves():
         engine.run([1])
     assert str(caught.value.__context__) == "broken"
     assert trace.count(E.EXCEPTION_RAISED) == 1
-    assert engine.active is None
+    assert engine.current_run is None
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
@@ -119,7 +119,7 @@ def test_a_step_that_raises_stop_iteration_leaves_as_runtime_error():
 @pytest.mark.parametrize("over", ["data", "inner loop"])
 def test_whatever_ends_a_run_closes_the_iterators_it_opened(ending, over):
     data = Closing(4)
-    inner = Loop("CHUNK", Phase("ACT", nothing, started="act_started"), over=lambda engine: iter(data))
+    inner = Loop("CHUNK", Phase("ACT", no_op, started="act_started"), over=lambda engine: iter(data))
     engine = Engine(echo) if over == "data" else Engine(Loop("EPOCH", Loop("ITERATION", inner, over=DATA)))
     moment, action = ENDINGS[ending]
     if moment is not None:
@@ -151,7 +151,7 @@ def test_the_last_event_in_a_handler_of_exception_raised():
 
 
 def test_an_engine_can_run_again_after_any_keyboard_interrupt():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=range(20))
     for one in (Events.ITERATION_COMPLETED, Events.EXCEPTION_RAISED):
         trainer.add_event_handler(one, lambda *_: None)
@@ -190,8 +190,8 @@ def run_over(engine, data, outer):
 
 
 def test_everything_is_closed_though_something_fails_to():
-    outer = Engine(nothing, name="outer")
-    inner = {name: Engine(nothing, name=name) for name in ("bad", "good")}
+    outer = Engine(no_op, name="outer")
+    inner = {name: Engine(no_op, name=name) for name in ("bad", "good")}
     sources = {"bad": Source(fails=True), "good": Source()}
     for name, engine in inner.items():
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), engine.interrupt)
@@ -203,7 +203,7 @@ def test_everything_is_closed_though_something_fails_to():
 
 
 def test_close_starts_over_though_the_data_fails_to_close():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), engine.interrupt)
     engine.run(Source(fails=True))
     with pytest.raises(OSError, match="cannot close"):

@@ -4,8 +4,8 @@ import pytest
 
 from camshaft import Engine, Phase, event, every
 from camshaft.events import event_key
-from support.engines import ClipEvents, E, legal, watch
-from support.steps import echo, fires, nothing
+from support.engines import ClipEvents, E, legal, on_run_start
+from support.steps import echo, fires, no_op
 
 
 @pytest.mark.parametrize(
@@ -23,23 +23,23 @@ from support.steps import echo, fires, nothing
 )
 def test_filters(filter, expected):
     engine = Engine(echo)
-    heard = watch(engine, E.ITERATION_STARTED(**filter))
+    heard = on_run_start(engine, E.ITERATION_STARTED(**filter))
     assert legal(engine, range(5), max_epochs=2).count(E.ITERATION_STARTED) == 10
     assert heard == expected
 
 
 def test_every_with_after_counts_from_the_first_after_it():
     engine = Engine(echo)
-    heard = watch(engine, E.ITERATION_COMPLETED(every=5, after=8, before=25))
+    heard = on_run_start(engine, E.ITERATION_COMPLETED(every=5, after=8, before=25))
     engine.run(range(40))
     assert heard == [9, 14, 19, 24]
 
 
 def test_a_filter_counts_what_its_event_counts():
     engine = Engine(echo)
-    epochs = watch(engine, E.EPOCH_COMPLETED(every=2), lambda engine: engine.state.epoch)
-    fetches = watch(engine, E.GET_BATCH_COMPLETED(every=4))
-    skips = watch(engine, E.ITERATION_SKIPPED(once=5))
+    epochs = on_run_start(engine, E.EPOCH_COMPLETED(every=2), lambda engine: engine.state.epoch)
+    fetches = on_run_start(engine, E.GET_BATCH_COMPLETED(every=4))
+    skips = on_run_start(engine, E.ITERATION_SKIPPED(once=5))
     engine.add_event_handler(E.ITERATION_STARTED(every=5), lambda engine: engine.skip_iteration())
     engine.run([1, 2, 3], max_epochs=4)
     assert (epochs, fetches, skips) == ([2, 4], [4, 8], [5])
@@ -48,7 +48,7 @@ def test_a_filter_counts_what_its_event_counts():
 def test_unions_attach_one_handler_to_each_of_their_events():
     engine = Engine(echo)
     union = E.STARTED | E.EPOCH_COMPLETED(every=2) | E.COMPLETED
-    heard = watch(engine, union, lambda engine: (event_key(engine.last_event_name), engine.state.epoch))
+    heard = on_run_start(engine, union, lambda engine: (event_key(engine.last_event_name), engine.state.epoch))
     engine.run([1], max_epochs=3)
     assert heard == [("started", 0), ("epoch_completed", 2), ("completed", 3)]
 
@@ -56,14 +56,14 @@ def test_unions_attach_one_handler_to_each_of_their_events():
 def test_a_filter_counts_firings_of_custom_events():
     engine = Engine(fires("grads_clipped", "grads_clipped"))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
-    heard = watch(engine, ClipEvents.GRADS_CLIPPED(every=3))
+    heard = on_run_start(engine, ClipEvents.GRADS_CLIPPED(every=3))
     legal(engine, range(6))
     assert heard == [2, 3, 5, 6]
 
 
 def test_an_event_of_a_phase_counts_its_own_firings():
-    engine = Engine([Phase("STEP", nothing, when=every(3))])
-    heard = watch(engine, event("step_completed", every=2))
+    engine = Engine([Phase("STEP", no_op, when=every(3))])
+    heard = on_run_start(engine, event("step_completed", every=2))
     legal(engine, range(12))
     assert heard == [6, 12]
 
@@ -83,7 +83,7 @@ def test_own_firings_are_counted_since_the_attachment():
 def test_own_firings_are_counted_anew_in_each_run():
     engine = Engine(fires("grads_clipped"))
     engine.register_events("grads_clipped")
-    heard = watch(engine, event("grads_clipped", every=2))
+    heard = on_run_start(engine, event("grads_clipped", every=2))
     engine.run(range(3))
     engine.run(range(3))
     assert heard == [2, 2]
@@ -92,7 +92,7 @@ def test_own_firings_are_counted_anew_in_each_run():
 def test_own_firings_are_counted_on_in_a_run_that_was_paused():
     engine = Engine(fires("grads_clipped"))
     engine.register_events("grads_clipped")
-    heard = watch(engine, event("grads_clipped", every=2))
+    heard = on_run_start(engine, event("grads_clipped", every=2))
     engine.add_event_handler(E.ITERATION_COMPLETED(once=3), lambda engine: engine.interrupt())
     engine.run(range(6))
     engine.run()
@@ -103,7 +103,7 @@ def test_own_firings_are_saved_with_the_state():
     def make():
         engine = Engine(fires("grads_clipped"))
         engine.register_events("grads_clipped")
-        return engine, watch(engine, event("grads_clipped", every=2))
+        return engine, on_run_start(engine, event("grads_clipped", every=2))
 
     engine, _ = make()
     engine.run(range(3))

@@ -6,7 +6,7 @@ import pytest
 
 from camshaft import Engine, Events
 from support.engines import E
-from support.steps import echo, nothing, nothing_to_do
+from support.steps import echo, no_op, nothing_to_do
 
 
 def test_the_engine_argument_goes_only_to_handlers_that_accept_it():
@@ -30,7 +30,7 @@ def test_the_engine_argument_goes_only_to_handlers_that_accept_it():
 
 
 def test_a_union_with_one_bad_event_changes_nothing():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     with pytest.raises(ValueError, match="NOPE is not registered"):
         trainer.nest(evaluator, on=Events.EPOCH_COMPLETED | "nope", data=[1])
     assert trainer.loop.nested == ()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from camshaft import Engine, Events, Loop, Phase, record
-from support.engines import ITERATION, RESTARTED, E, legal, names, standard, watch
-from support.steps import echo, nothing
+from support.engines import ITERATION, RESTARTED, E, legal, names, on_run_start, standard
+from support.steps import echo, no_op
 
 
 def test_max_iters_reached_inside_an_epoch_ends_as_terminate_does():
@@ -22,7 +22,7 @@ def test_max_iters_reached_with_an_epoch_completes_the_run():
 def test_run_again_goes_on_where_the_limits_allow_more():
     engine = Engine(echo)
     engine.run([1, 2], max_epochs=2)
-    epochs = watch(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
+    epochs = on_run_start(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
     assert legal(engine, [1, 2], max_epochs=4) == standard(2, 2)
     assert (epochs, engine.state.iteration) == ([3, 4], 8)
 
@@ -47,7 +47,7 @@ def test_run_again_after_terminate_goes_on_with_the_next_epoch():
     engine.add_event_handler(E.ITERATION_COMPLETED(once=2), lambda engine: engine.terminate())
     engine.run(data, max_epochs=3)
     assert (engine.state.epoch, engine.state.iteration) == (1, 2)
-    epochs = watch(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
+    epochs = on_run_start(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
     trace = legal(engine, data)
     assert trace.count(E.ITERATION_COMPLETED) == 6
     assert (epochs, engine.state.iteration) == ([2, 3], 8)
@@ -98,7 +98,7 @@ def test_changing_the_kind_of_limit_half_way_is_an_error(first, then, stop):
 @pytest.mark.parametrize(("first", "then"), [(3, 6), (7, 4), (7, 7)])
 @pytest.mark.parametrize("data", [range(8), None])
 def test_a_paused_run_keeps_the_limits_that_it_is_given(first, then, data):
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.interrupt)
     with record() as trace:
         engine.run(data, max_iters=first, epoch_length=8)
@@ -108,21 +108,21 @@ def test_a_paused_run_keeps_the_limits_that_it_is_given(first, then, data):
 
 
 def test_times_bounds_a_run_that_goes_on():
-    engine = Engine(Loop("PASS_OVER", Phase("A", nothing), times=3))
+    engine = Engine(Loop("PASS_OVER", Phase("A", no_op), times=3))
     engine.add_event_handler(engine.loop.events.PASS_OVER_COMPLETED(once=1), engine.terminate)
     engine.run()
     assert engine.run(max_epochs=5).pass_over == 3
 
 
 def test_a_run_that_goes_on_is_checked_like_a_new_one():
-    engine = Engine(Loop("ROUND", Phase("A", nothing)))
+    engine = Engine(Loop("ROUND", Phase("A", no_op)))
     engine.run(max_epochs=1)
     with pytest.raises(ValueError, match="takes no data"):
         engine.run([1], max_epochs=2)
 
 
 def test_a_run_that_failed_early_goes_on_with_its_limits():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     with engine.add_event_handler(Events.STARTED, lambda: 1 / 0), pytest.raises(ZeroDivisionError):
         engine.run([1], max_epochs=2)
     assert engine.run().epoch == 2

@@ -6,11 +6,11 @@ import pytest
 
 from camshaft import Engine, EventEnum, Events, Phase
 from support.engines import Breaks, E, fail
-from support.steps import echo, fires, nothing
+from support.steps import echo, fires, no_op
 
 
 def test_what_leaves_carries_a_note_that_says_where_the_loop_was():
-    engine = Engine([Phase("FORWARD", nothing), Phase("BACKWARD", lambda engine, batch: 1 / batch)], "trainer")
+    engine = Engine([Phase("FORWARD", no_op), Phase("BACKWARD", lambda engine, batch: 1 / batch)], "trainer")
     with pytest.raises(ZeroDivisionError) as caught:
         engine.run([1, 1, 1, 1, 0], epoch_length=3, max_epochs=2)
     assert caught.value.__notes__ == ["in trainer: EPOCH 2 / ITERATION 5 / BACKWARD"]

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from camshaft import Engine, Events
-from support.engines import ENDINGS, Closing, E, legal, pair, standard, watch
-from support.steps import echo, nothing
+from support.engines import ENDINGS, Closing, E, legal, on_run_start, pair, standard
+from support.steps import echo, no_op
 
 
 @pytest.mark.parametrize("declared", [False, True], ids=["called", "nested"])
@@ -47,7 +47,7 @@ def test_engines_run_inside_handlers_to_any_depth():
     engines = [Engine(echo, f"level {depth}") for depth in range(5)]
     for outer, inner in pairwise(engines):
         outer.add_event_handler(E.ITERATION_STARTED, lambda inner: inner.run([1]) and None, inner)
-    parents = [watch(engine, E.ITERATION_STARTED, lambda engine: engine.parent) for engine in engines]
+    parents = [on_run_start(engine, E.ITERATION_STARTED, lambda engine: engine.parent) for engine in engines]
     trace = legal(engines[0], [1])
     assert parents == [[None], *[[engine] for engine in engines[:-1]]]
     assert [run.parent for run in trace.runs] == [None, 0, 1, 2, 3]
@@ -56,7 +56,7 @@ def test_engines_run_inside_handlers_to_any_depth():
 
 def test_parent_is_set_only_while_the_outer_engine_executes():
     trainer, evaluator = pair()
-    seen = watch(evaluator, E.STARTED, lambda engine: engine.parent)
+    seen = on_run_start(evaluator, E.STARTED, lambda engine: engine.parent)
     for _ in trainer.steps([1]):
         evaluator.run([1])
     assert set(seen) == {None}
@@ -80,11 +80,11 @@ def test_nested_engines_close_whatever_ends_the_run_around_them(ending):
         trainer.add_event_handler(E.EXCEPTION_RAISED, lambda error: True)
     with suppress(ValueError, KeyboardInterrupt):
         trainer.run([1, 2])
-    assert (data.opened, data.closed, evaluator.active) == (1, 1, None)
+    assert (data.opened, data.closed, evaluator.current_run) == (1, 1, None)
 
 
 def test_each_nested_run_is_one_of_its_own():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2], max_epochs=3)
     evaluator.add_event_handler(Events.EPOCH_COMPLETED(once=1), evaluator.terminate)
     ends = []
@@ -94,13 +94,13 @@ def test_each_nested_run_is_one_of_its_own():
 
 
 def test_data_that_can_be_read_once_cannot_be_nested():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     with pytest.raises(ValueError, match="evaluator would find the data used up at its second run"):
         trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=iter([1]))
 
 
 def test_engines_paused_in_each_other_resume_in_any_order():
-    first, second = Engine(nothing, name="first"), Engine(nothing, name="second")
+    first, second = Engine(no_op, name="first"), Engine(no_op, name="second")
     first.add_event_handler(Events.ITERATION_STARTED(once=1), first.interrupt)
     second.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: first.run([1, 2]))
     second.add_event_handler(Events.ITERATION_COMPLETED(once=1), second.interrupt)
@@ -111,18 +111,18 @@ def test_engines_paused_in_each_other_resume_in_any_order():
 
 
 def test_runs_that_went_on_are_not_kept():
-    outer, inner = Engine(nothing, name="outer"), Engine(nothing, name="inner")
+    outer, inner = Engine(no_op, name="outer"), Engine(no_op, name="inner")
     inner.add_event_handler(Events.ITERATION_COMPLETED(once=1), inner.interrupt)
     outer.add_event_handler(Events.ITERATION_STARTED, lambda: inner.run([1, 2]))
     outer.add_event_handler(Events.ITERATION_COMPLETED, lambda: inner.run())
     kept = []
-    outer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: kept.append(len(engine.active.children)))
+    outer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: kept.append(len(engine.current_run.children)))
     outer.run(range(5))
     assert kept == [0] * 5
 
 
 def test_a_nested_engine_that_paused_goes_on_with_the_data_it_has():
-    outer, inner, seen = Engine(nothing, name="outer"), Engine(lambda engine, batch: seen.append(batch)), []
+    outer, inner, seen = Engine(no_op, name="outer"), Engine(lambda engine, batch: seen.append(batch)), []
     outer.nest(inner, on=Events.ITERATION_COMPLETED, data=[1, 2])
     inner.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda engine: engine.set_data([7, 8]))
     inner.add_event_handler(Events.ITERATION_STARTED(once=2), inner.interrupt)
@@ -135,6 +135,6 @@ def test_nesting_does_not_touch_the_data():
         def __iter__(self):
             raise AssertionError("iterating draws random numbers and starts workers: not before the run")
 
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=Loader())
     assert trainer.loop.nested[0].name == "evaluator"

@@ -6,7 +6,7 @@ import pytest
 
 from camshaft import Engine, Events, Phase, event, record
 from support.engines import E, legal
-from support.steps import echo, nothing
+from support.steps import echo, no_op
 
 
 def test_a_state_saved_as_a_restored_run_begins_has_its_position():
@@ -80,7 +80,7 @@ def test_a_run_saved_at_any_event_goes_on_with_the_iteration_after(index):
 
 
 def test_a_loaded_run_needs_its_data_again():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.load_state_dict({"epoch": 1, "epoch_length": 3, "max_epochs": 2})
     with pytest.raises(ValueError, match="data=None needs epoch_length"):
         engine.run()
@@ -122,10 +122,10 @@ def test_a_run_resumes_in_an_epoch_that_is_longer_than_its_data(position):
 
 def test_a_run_resumes_at_the_end_of_data_of_unknown_length():
     saved = []
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda engine: saved.append(engine.state_dict()))
     engine.run(Unsized(3), max_epochs=2)
-    resumed = Engine(nothing)
+    resumed = Engine(no_op)
     resumed.load_state_dict(saved[0])
     state = resumed.run(Unsized(3))
     assert (state.epoch, state.iteration, state.epoch_length) == (2, 6, 3)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from camshaft import Engine, Events
 from support.engines import Source
-from support.steps import nothing
+from support.steps import no_op
 
 
 def test_run_goes_on_where_stepping_was_left():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     for one in engine.steps([1, 2, 3]):
         if one is Events.ITERATION_COMPLETED:
             break
@@ -17,7 +17,7 @@ def test_run_goes_on_where_stepping_was_left():
 
 
 def test_run_takes_over_from_whoever_steps():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     steps = engine.steps([1, 2, 3])
     next(steps)
     assert engine.run().iteration == 3
@@ -25,13 +25,13 @@ def test_run_takes_over_from_whoever_steps():
 
 
 def test_steps_that_were_never_taken_leave_nothing_behind():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.steps([1, 2])
     assert engine.run([3]).batch == 3
 
 
 def test_a_stepped_run_can_be_closed():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     next(engine.steps([1, 2]))
     engine.close()
     assert engine.where == ()
@@ -39,7 +39,7 @@ def test_a_stepped_run_can_be_closed():
 
 
 def test_terminate_between_two_steps_takes_effect_at_the_next():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     events = []
     for one in engine.steps([1, 2, 3]):
         events.append(one)
@@ -49,7 +49,7 @@ def test_terminate_between_two_steps_takes_effect_at_the_next():
 
 
 def test_steps_left_in_a_handler_are_closed_with_the_engine_around():
-    outer, inner, source = Engine(nothing, name="outer"), Engine(nothing, name="inner"), Source()
+    outer, inner, source = Engine(no_op, name="outer"), Engine(no_op, name="inner"), Source()
 
     @outer.on(Events.ITERATION_STARTED)
     def step_a_little():
@@ -63,7 +63,7 @@ def test_steps_left_in_a_handler_are_closed_with_the_engine_around():
 
 
 def test_stepping_left_at_the_last_event_ends_the_run():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     for one in engine.steps([1, 2], max_epochs=1):
         if one is Events.COMPLETED:
             break
@@ -72,7 +72,7 @@ def test_stepping_left_at_the_last_event_ends_the_run():
 
 
 def test_a_used_up_iterator_of_steps_does_not_hinder_a_run():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     steps = engine.steps([1])
     for fired in steps:
         if fired is Events.COMPLETED:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from camshaft import Engine, EventOrderError, Phase, every, record
-from support.engines import CALLS, WITHIN, Closing, E, legal, watch
-from support.steps import fires, nothing
+from support.engines import CALLS, WITHIN, Closing, E, legal, on_run_start
+from support.steps import fires, no_op
 
 
 @pytest.mark.parametrize("case", list(WITHIN))
@@ -21,7 +21,7 @@ def test_a_strict_engine_enforces_everything_as_it_happens(case):
 def test_a_strict_engine_runs_what_is_legal():
     for call in CALLS.values():
         engine = Engine(
-            [Phase("FORWARD", fires("clip_started", "clip_completed")), Phase("STEP", nothing, when=every(2))],
+            [Phase("FORWARD", fires("clip_started", "clip_completed")), Phase("STEP", no_op, when=every(2))],
             strict=True,
         )
         engine.register_events("clip_started", "clip_completed")
@@ -30,7 +30,7 @@ def test_a_strict_engine_runs_what_is_legal():
         )
         with record() as trace:
             engine.run(Closing(3), max_epochs=3)
-            if engine.active is not None:
+            if engine.current_run is not None:
                 engine.run()
         trace.assert_legal()
 
@@ -59,7 +59,7 @@ def test_a_declared_order_is_enforced_as_it_happens(fired, heard):
     engine = Engine(fires(*fired), "trainer")
     engine.register_events(*DECLARED, order="declared")
     if heard:
-        watch(engine, fired[-1])
+        on_run_start(engine, fired[-1])
     with pytest.raises(
         EventOrderError, match=rf"(?s)trainer event.* {fired[-1].upper()} .*EPOCH 1 / ITERATION 1.*expected: "
     ):

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from camshaft import DATA, Engine, EventEnum, Events, Loop, LoopError, Phase, record
 from camshaft.handlers import CustomPeriodicEvent
-from support.steps import nothing
+from support.steps import no_op
 
 
 def attached(engine=None, **period):
-    engine = Engine(nothing, "trainer") if engine is None else engine
+    engine = Engine(no_op, "trainer") if engine is None else engine
     cpe = CustomPeriodicEvent(**period)
     cpe.attach(engine)
     return engine, cpe
@@ -148,7 +148,7 @@ def test_a_run_that_starts_anew_counts_anew():
 def test_several_in_one_engine_and_one_in_several():
     engine, two = attached(n_iterations=2)
     _, three = attached(engine, n_iterations=3)
-    other = Engine(nothing, "other")
+    other = Engine(no_op, "other")
     two.attach(other)
     assert firings(other, two) == [("S", 1, 1), ("C", 2, 1), ("S", 3, 2), ("C", 4, 2)]
     assert firings(engine, three)[:2] == [("S", 1, 1), ("C", 3, 1)]
@@ -171,10 +171,10 @@ def test_wrong_arguments_are_refused(arguments, says):
 
 
 def test_a_loop_without_iterations_is_refused_and_left_as_it_is():
-    engine = Engine(Loop("EPISODE", Phase("ACT", nothing)))
+    engine = Engine(Loop("EPISODE", Phase("ACT", no_op)))
     with pytest.raises(ValueError, match="ITERATION_STARTED can never fire in the loop EPISODE"):
         CustomPeriodicEvent(n_iterations=2).attach(engine)
-    assert not engine.loop.free
+    assert not engine.loop.custom_states
 
 
 @pytest.mark.parametrize("is_same", [True, False])

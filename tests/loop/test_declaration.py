@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from camshaft import Engine, Events, Mark, Nested, Phase, every
+from camshaft import Engine, EventPoint, Events, Nested, Phase, every
 from support.declared import standard
-from support.steps import nothing
+from support.steps import no_op
 
 
 def test_a_loop_says_what_it_is():
-    loop = standard(Phase("FORWARD", nothing), Phase("OPTIM_STEP", nothing, when=every(4)), Mark("clipped"))
-    evaluator = Engine(nothing, name="evaluator")
+    loop = standard(Phase("FORWARD", no_op), Phase("OPTIM_STEP", no_op, when=every(4)), EventPoint("clipped"))
+    evaluator = Engine(no_op, name="evaluator")
     loop = loop.evolve(nested=(Nested(evaluator, Events.EPOCH_COMPLETED(every=2)),))
     assert str(loop) == "\n".join(
         [

@@ -7,9 +7,9 @@ import gc
 import pickle
 import weakref
 
-from camshaft import DATA, Engine, Loop, Phase, Step
+from camshaft import DATA, Engine, Loop, OpaqueStep, Phase
 from support.declared import standard
-from support.steps import nothing
+from support.steps import no_op
 
 
 def names(loop):
@@ -17,14 +17,14 @@ def names(loop):
 
 
 def test_events_default_each_by_itself_to_the_name_of_the_state():
-    phase = Phase("CLIP", nothing, completed="clipped")
+    phase = Phase("CLIP", no_op, completed="clipped")
     assert (phase.started, phase.completed) == ("clip_started", "clipped")
     assert standard(phase).events.CLIP_STARTED.value == "clip_started"
 
 
 def test_insert_replace_and_remove_return_new_loops():
-    loop = standard(Phase("FORWARD", nothing), Phase("BACKWARD", nothing))
-    clip = Phase("CLIP", nothing)
+    loop = standard(Phase("FORWARD", no_op), Phase("BACKWARD", no_op))
+    clip = Phase("CLIP", no_op)
     assert names(loop.insert(clip, after="FORWARD")) == ["EPOCH", "ITERATION", "FORWARD", "CLIP", "BACKWARD"]
     assert names(loop.insert(clip, before="FORWARD")) == ["EPOCH", "ITERATION", "CLIP", "FORWARD", "BACKWARD"]
     assert names(loop.insert(clip, within="EPOCH"))[-1] == "CLIP"
@@ -37,7 +37,7 @@ def test_insert_replace_and_remove_return_new_loops():
 def test_an_opaque_step_and_phases_can_stand_together():
     log = []
     loop = standard(
-        Step(lambda engine, batch: log.append(batch)), Phase("LOG", lambda engine, batch: log.append("log"))
+        OpaqueStep(lambda engine, batch: log.append(batch)), Phase("LOG", lambda engine, batch: log.append("log"))
     )
     Engine(loop).run([1, 2])
     assert log == [1, "log", 2, "log"]

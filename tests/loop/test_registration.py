@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from camshaft import BackpropEvents, Engine, EventOrderError, Events, LoopError, Phase
-from support.engines import ITERATION, ClipEvents, E, legal, names, traced, watch
-from support.steps import echo, fires, nothing
+from support.engines import ITERATION, ClipEvents, E, legal, names, on_run_start, traced
+from support.steps import echo, fires, no_op
 
 
 def states_of(engine):
@@ -27,7 +27,7 @@ def test_registration_puts_a_state_into_loop_and_machine(place):
 
 
 def test_registration_puts_a_placed_event_into_the_loop():
-    engine = Engine([Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)])
+    engine = Engine([Phase("BACKWARD", no_op), Phase("OPTIM_STEP", no_op)])
     assert engine.loop.find("GRADS_CLIPPED") is None
     assert "GRADS_CLIPPED" not in states_of(engine)
     engine.register_events(ClipEvents.GRADS_CLIPPED, after="BACKWARD")
@@ -40,7 +40,7 @@ def test_registration_puts_a_placed_event_into_the_loop():
 def test_x_started_and_x_completed_put_the_state_x_into_iteration():
     engine = Engine(fires("clip_started", "clip_completed"))
     engine.register_events(ClipEvents.CLIP_STARTED, ClipEvents.CLIP_COMPLETED)
-    inside = watch(engine, ClipEvents.CLIP_STARTED, lambda engine: engine.where)
+    inside = on_run_start(engine, ClipEvents.CLIP_STARTED, lambda engine: engine.where)
     legal(engine, [1])
     assert "EPOCH/ITERATION/CLIP" in engine.machine.states
     assert inside == [("EPOCH", "ITERATION", "CLIP")]
@@ -50,7 +50,7 @@ def test_x_started_and_x_completed_put_the_state_x_into_iteration():
 def test_a_lone_event_is_a_state_entered_and_left_at_once(lone):
     engine = Engine(fires(lone, lone))
     engine.register_events(lone)
-    inside = watch(engine, lone, lambda engine: engine.where[2:])
+    inside = on_run_start(engine, lone, lambda engine: engine.where[2:])
     legal(engine, [1, 2])
     assert inside == [("CLIP" if lone == "clip_completed" else "GRADS_CLIPPED",)] * 4
 
@@ -95,16 +95,16 @@ def test_within_run_puts_the_state_around_the_outermost_loop():
 )
 @pytest.mark.parametrize("strict", [False, True])
 def test_after_or_before_gives_an_event_a_place(where, expected, strict):
-    engine = Engine([Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)], strict=strict)
+    engine = Engine([Phase("BACKWARD", no_op), Phase("OPTIM_STEP", no_op)], strict=strict)
     engine.register_events(ClipEvents.GRADS_CLIPPED, **where)
-    heard = watch(engine, ClipEvents.GRADS_CLIPPED)
+    heard = on_run_start(engine, ClipEvents.GRADS_CLIPPED)
     iteration = [*ITERATION[:3], *expected, E.ITERATION_COMPLETED]
     assert legal(engine, [1, 2]) == [E.STARTED, E.EPOCH_STARTED, *iteration * 2, E.EPOCH_COMPLETED, E.COMPLETED]
     assert heard == [1, 2]
 
 
 def test_after_takes_events_in_order_and_pairs_as_one_state():
-    engine = Engine([Phase("BACKWARD", nothing)])
+    engine = Engine([Phase("BACKWARD", no_op)])
     engine.register_events("grads_clipped", "clip_started", "clip_completed", after="BACKWARD")
     assert names(legal(engine, [1]))[7:10] == ["grads_clipped", "clip_started", "clip_completed"]
     assert isinstance(engine.loop.find("CLIP"), Phase)
@@ -117,7 +117,7 @@ def test_after_a_loop_is_a_place_too():
 
 
 def test_an_event_cannot_be_registered_again_in_another_way():
-    engine = Engine([Phase("A", nothing)])
+    engine = Engine([Phase("A", no_op)])
     engine.register_events("x", "y")
     for options in ({"order": "declared"}, {"within": "EPOCH"}, {"after": "A"}):
         with pytest.raises(ValueError, match="register"):
@@ -128,14 +128,14 @@ def test_an_event_cannot_be_registered_again_in_another_way():
 
 
 def test_states_cannot_take_the_names_of_built_in_places():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     for options in ({}, {"after": "ITERATION"}):
         with pytest.raises(LoopError, match="GET_BATCH is the name of a built-in state"):
             engine.register_events("get_batch", **options)
 
 
 def test_new_states_cannot_be_registered_while_a_run_is_under_way():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_STARTED, lambda engine: engine.register_events("late"))
     with pytest.raises(RuntimeError, match="change its loop before run"):
         engine.run([1])

@@ -9,19 +9,19 @@ from camshaft import DATA, Engine, Loop, LoopError, Phase, every
 from camshaft.machine.machine import LoopMachine
 from camshaft.testing import loops
 from support.declared import standard
-from support.steps import nothing
+from support.steps import no_op
 
 REFUSED = {
-    "two states of one name": (lambda: standard(Phase("A", nothing), Phase("A", nothing)), "two states are named A"),
-    "a name that is not in capitals": (lambda: Phase("forward", nothing), "'forward': name a state in capitals"),
-    "a reserved name": (lambda: Phase("STARTED", nothing), "STARTED: this name is taken"),
+    "two states of one name": (lambda: standard(Phase("A", no_op), Phase("A", no_op)), "two states are named A"),
+    "a name that is not in capitals": (lambda: Phase("forward", no_op), "'forward': name a state in capitals"),
+    "a reserved name": (lambda: Phase("STARTED", no_op), "STARTED: this name is taken"),
     "a counter that State needs": (
-        lambda: Loop("BATCH", Phase("A", nothing), times=2),
+        lambda: Loop("BATCH", Phase("A", no_op), times=2),
         "state.batch, which is taken",
     ),
     "a phase that is no callable": (lambda: Phase("A", 3), "phase A: what it runs is 3, which is no callable"),
-    "no way out": (lambda: Loop("A", Loop("B", Phase("C", nothing))), "no way out of the inner loop B; give it over="),
-    "an unreachable body": (lambda: Loop("A", Phase("B", nothing), times=0), "times=0 makes its body unreachable"),
+    "no way out": (lambda: Loop("A", Loop("B", Phase("C", no_op))), "no way out of the inner loop B; give it over="),
+    "an unreachable body": (lambda: Loop("A", Phase("B", no_op), times=0), "times=0 makes its body unreachable"),
     "a cycle that does nothing": (lambda: Loop("A", until=lambda engine: True), "a cycle that does nothing"),
     "two ways to end": (lambda: Loop("A", Phase("B"), times=2, over=DATA), "over and times exclude each other"),
     "what cannot be iterated": (lambda: Loop("A", Phase("B"), over=3), "over=3 is not iterable"),
@@ -35,8 +35,8 @@ REFUSED = {
         lambda: standard(Phase("A", started="s", when=every(2)), Phase("B", started="s")),
         "S would lead two ways before A",
     ),
-    "a function where a state should be": (lambda: standard(nothing), r"wrap it: Phase\('NOTHING', nothing\)"),
-    "every=0": (lambda: Phase("A", nothing, when=every(0)), r"every\(0\) never holds"),
+    "a function where a state should be": (lambda: standard(no_op), r"wrap it: Phase\('NOTHING', nothing\)"),
+    "every=0": (lambda: Phase("A", no_op, when=every(0)), r"every\(0\) never holds"),
     "an unknown neighbour": (lambda: standard(Phase("A")).insert(Phase("B"), after="C"), "there is no state C; it has"),
     "a place beside the whole": (lambda: standard(Phase("A")).insert(Phase("B"), after="EPOCH"), "outermost state"),
     "two places": (lambda: standard(Phase("A")).insert(Phase("B"), after="A", before="A"), "exclude each other"),
@@ -55,7 +55,7 @@ def test_lint_refuses(what):
 
 
 def test_lint_states_how_deep_loops_may_be_nested():
-    loop = Loop("L0", Phase("P", nothing), times=1)
+    loop = Loop("L0", Phase("P", no_op), times=1)
     with pytest.raises(LoopError, match="deep; the limit is 40"):
         for depth in range(1, 60):
             loop = Loop(f"L{depth}", loop, times=1)

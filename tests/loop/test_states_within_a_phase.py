@@ -3,9 +3,9 @@
 import pytest
 
 from camshaft import DATA, Engine, EventOrderError, Loop, LoopError, Phase, record
-from camshaft.loop.states import Free
+from camshaft.loop.states import CustomState
 
-FORWARD = Free("FORWARD", "forward_started", "forward_completed", "OPTIM_STEP")
+FORWARD = CustomState("FORWARD", "forward_started", "forward_completed", "OPTIM_STEP")
 
 
 def searching(*fired):
@@ -16,7 +16,7 @@ def searching(*fired):
             engine.fire_event(event)
 
     body = Phase("PREPARE"), Phase("OPTIM_STEP", optim_step), Phase("REPORT")
-    return Engine(Loop("EPOCH", Loop("ITERATION", *body, over=DATA), free=(FORWARD,)), "trainer")
+    return Engine(Loop("EPOCH", Loop("ITERATION", *body, over=DATA), custom_states=(FORWARD,)), "trainer")
 
 
 def run(engine, **limits):

@@ -21,20 +21,20 @@ def test_each_event_is_judged_as_the_row_of_the_table_says(trace, is_known):
         machine, context = LoopMachine(record.loop), record.context.copy()
         if not is_known:
             context.has_data = None
-        place, move = record.place, machine.law(context)[record.place]
-        for run, event, _, _ in trace.rows():
+        place, move = record.place, machine.compiled(context)[record.place]
+        for run, event, _, _ in trace.transitions():
             if run != number:
                 continue
-            assert move.then.keys() == machine.table[place].keys()
+            assert move.next_by_event.keys() == machine.table[place].keys()
             for other, row in machine.table[place].items():
                 judged, expected = context.copy(), context.copy()
-                refuse = move.then[other].refuse
+                refuse = move.next_by_event[other].try_take
                 refused = refuse is not None and refuse(judged) is True
                 assert refused == (row.denied_by(expected) is not None)
                 if not refused:
                     row.apply(expected)
                 assert judged == expected
-            move, row = move.then[event], machine.table[place][event]
+            move, row = move.next_by_event[event], machine.table[place][event]
             row.apply(context)
             place = row.dest
             assert move.place == place

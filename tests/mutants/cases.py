@@ -11,18 +11,18 @@ import attrs
 
 from camshaft import DATA, Engine, Loop, Phase, every
 from camshaft.events import event
-from camshaft.loop.states import Free, Mark, Step
+from camshaft.loop.states import CustomState, EventPoint, OpaqueStep
 from camshaft.testing import (
-    Answers,
     Batches,
     Call,
     Data,
-    Elements,
-    Fires,
-    Nth,
+    EveryNthTime,
+    FireEvents,
     PlantedError,
     Scenario,
-    gives,
+    Scripted,
+    ScriptedRange,
+    return_batch,
     transition_paths,
 )
 
@@ -83,7 +83,7 @@ class Gives:
         return f"Gives({', '.join(map(repr, (self.name, *self.none)))})"
 
 
-class Asks(Answers):
+class Asks(Scripted):
     """``Asks(call, n, *answers)``: a condition that gives these answers in turn, and makes a call with the n-th."""
 
     def __call__(self, engine: Any) -> bool:
@@ -95,7 +95,7 @@ class Asks(Answers):
         return bool(answers[min(self.asked, len(answers)) - 1])
 
 
-class Yields(Elements):
+class Yields(ScriptedRange):
     """``Yields(call, n, length)``: so many elements, and a call before the n-th of them, or before their end."""
 
     def __call__(self, engine: Any) -> Iterator[int]:  # type: ignore[override]
@@ -111,18 +111,18 @@ class Yields(Elements):
 
 # -- loops ------------------------------------------------------------------------------------------------------------
 
-OPAQUE = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
-FREES = (Free("X", "x_started", "x_completed", "ITERATION"), Free("Y", "y", None, "ITERATION"))
-STEP = Step(Fires("x_started", "y", "x_completed"))
-FIRING = Loop("EPOCH", Loop("ITERATION", STEP, over=DATA), free=FREES)  # its source is that of OPAQUE
+OPAQUE = Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA))
+FREES = (CustomState("X", "x_started", "x_completed", "ITERATION"), CustomState("Y", "y", None, "ITERATION"))
+STEP = OpaqueStep(FireEvents("x_started", "y", "x_completed"))
+FIRING = Loop("EPOCH", Loop("ITERATION", STEP, over=DATA), custom_states=FREES)  # its source is that of OPAQUE
 DECLARED = Loop(
     "EPOCH",
     Loop(
         "ITERATION",
-        Phase("FORWARD", gives),
+        Phase("FORWARD", return_batch),
         Phase("BACKWARD", Gives("gradients", 3)),
         Phase("OPTIM_STEP", Gives("step", 8), every(2)),
-        Mark("logged"),
+        EventPoint("logged"),
         over=DATA,
     ),
 )
@@ -130,25 +130,25 @@ DECLARED = Loop(
 
 def _folds(over: Any) -> Loop:
     """A loop around the epochs."""
-    epoch = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", gives), over=DATA), times=2)
+    epoch = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", return_batch), over=DATA), times=2)
     return Loop("FOLD", Phase("SPLIT", Gives("parts", 8)), epoch, over=over)
 
 
-FOLDS = _folds(Elements(2))
+FOLDS = _folds(ScriptedRange(2))
 
 
 def _episodes(when: Any, until: Any, inner: Any = None, over: Any = None) -> Loop:
     """A loop without data."""
-    timestep = Loop("TIMESTEP", Phase("ACT", Gives("action", 7)), until=inner or Nth(2))
-    episode = Loop("EPISODE", timestep, over=over or Elements(2, 1))
+    timestep = Loop("TIMESTEP", Phase("ACT", Gives("action", 7)), until=inner or EveryNthTime(2))
+    episode = Loop("EPISODE", timestep, over=over or ScriptedRange(2, 1))
     return Loop(
         "ROLLOUT", Phase("RESET", Gives("start")), episode, Phase("UPDATE", Gives("update", 19), when), until=until
     )
 
 
-EPISODES = _episodes(Nth(2), Nth(4))
-PARTS = Loop("ROUND", Loop("PART", Mark("called"), times=2), Step(Gives("output")))
-EVALUATION = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", gives), over=DATA))
+EPISODES = _episodes(EveryNthTime(2), EveryNthTime(4))
+PARTS = Loop("ROUND", Loop("PART", EventPoint("called"), times=2), OpaqueStep(Gives("output")))
+EVALUATION = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", return_batch), over=DATA))
 
 
 def _deep(levels: int) -> Loop:
@@ -462,18 +462,23 @@ def episodes() -> Iterator[Case]:
     for call in ("terminate()", "terminate(skip_completed=True)", "interrupt()"):
         for n in (1, 2, 3):
             asks = Asks(call, n, False, False, True)
-            yield Case(f"{call} when the condition is asked {n}", Scenario(_episodes(Nth(2), asks)))
+            yield Case(f"{call} when the condition is asked {n}", Scenario(_episodes(EveryNthTime(2), asks)))
     for call in ("terminate_epoch()", "terminate()", "interrupt()"):
         for n in (1, 2):
             inner = Asks(call, n, False, True, True, True)
-            yield Case(f"{call} when the inner condition is asked {n}", Scenario(_episodes(Nth(2), Nth(3), inner)))
+            yield Case(
+                f"{call} when the inner condition is asked {n}",
+                Scenario(_episodes(EveryNthTime(2), EveryNthTime(3), inner)),
+            )
             over = Yields(call, n, 2)
-            yield Case(f"{call} before inner element {n}", Scenario(_episodes(Nth(2), Nth(3), None, over)))
+            yield Case(
+                f"{call} before inner element {n}", Scenario(_episodes(EveryNthTime(2), EveryNthTime(3), None, over))
+            )
     for n in (1, 2):
         for answer in (False, True):
             asks = Asks("terminate_epoch(skip_epoch_completed=True)", n, answer, answer)
             name = f"terminate_epoch in the condition of the last phase, asked {n}, answered {answer}"
-            yield Case(name, Scenario(_episodes(asks, Nth(3))))
+            yield Case(name, Scenario(_episodes(asks, EveryNthTime(3))))
 
 
 def parts() -> Iterator[Case]:

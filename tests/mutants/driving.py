@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from camshaft.engine.data_fetcher import Feed
-from camshaft.engine.dispatch import Firing, Switchboard, _Gate, _Tally
+from camshaft.engine import engine
+from camshaft.engine.data_fetcher import DataFetcher
+from camshaft.engine.dispatch import EngineEvent, EventDispatcher, _FilteredHandlers, _FiringCount
 from camshaft.engine.engine import Engine
 from camshaft.engine.limits import Limits
 from camshaft.engine.run import Run
@@ -24,7 +25,10 @@ from mutants.source import unmutated
 __all__ = ["mutants_of_driving"]
 
 CHANGES = Path(__file__).with_name("driving.txt")
-CHANGED = {kind.__name__: kind for kind in (Engine, Feed, Firing, Limits, Run, State, Switchboard, _Gate, _Tally)}
+CHANGED: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (Engine, DataFetcher, EngineEvent, Limits, Run, State, EventDispatcher, _FilteredHandlers, _FiringCount)
+} | {"engine": engine}
 
 FAMILY = {
     "a call is not pending": "parts",
@@ -35,11 +39,11 @@ FAMILY = {
 HARMLESS = {
     "a call stays pending": "the loop yields once more where no event is, and nobody is called there",
     "a call is done before STARTED": "no code of a user runs before it; another thread or a signal could call there",
-    "an epoch is ended at its end": "behind what runs last in an epoch comes an event or PENDING, where a call is done "
-    "first; only the condition of a last phase could call later, and this loop has none",
-    "calls in FAILED count": "the loop is over by then, so that nothing is left to obey them",
-    "an epoch that was ended goes on": "the next epoch counts from its own begin(), and nobody asks in between",
-    "every event is always yielded": "an event that nobody hears has no handler to call; it only takes longer",
+    "an epoch is ended at its end": "after what runs last in an epoch comes an event or PENDING_CALL, where a call is "
+    "done first; only the condition of a last phase could call later, and this loop has none",
+    "calls in FAILED count": "the loop is over by then, so that nothing is left to apply them to",
+    "an epoch that was ended goes on": "the next epoch counts from its own begin_epoch(), and nobody asks in between",
+    "every event is always yielded": "an event without handlers calls nobody; it only takes longer",
 }
 """By mutant: why nobody can see it."""
 
@@ -54,9 +58,9 @@ def astray(run: Run) -> None:
     """Let the loop of a nested run yield the events of the engine around it."""
     outer = run.parent
     if outer is not None:
-        for key, name in run.engine.program.names.items():
-            if key in outer.program.names:
-                run.engine.namespace[name] = outer.switchboard.firing(key)
+        for key, name in run.engine._program.names.items():
+            if key in outer._program.names:
+                run.engine._namespace[name] = outer._dispatcher.event(key)
 
 
 @cache

@@ -18,10 +18,10 @@ from contextvars import copy_context
 from typing import Any
 
 from camshaft import DATA, Engine, Loop, Phase, Trace
-from camshaft.engine.observing import Watched, observers
-from camshaft.loop.counting import counters
-from camshaft.loop.states import RUN, Every, Step
-from camshaft.testing import PlantedError, nothing
+from camshaft.engine.observing import ObservedRun, observers
+from camshaft.loop.counting import counter_loop_by_event
+from camshaft.loop.states import RUN, Every, OpaqueStep
+from camshaft.testing import PlantedError, no_op
 from camshaft.trace.log import RunRecord
 
 __all__ = ["is_possible"]
@@ -97,7 +97,7 @@ class _Guide:
         engine, runs = self.engines[run], self.engines[run].runs
         try:
             if not begins:
-                if engine.active is None:
+                if engine.current_run is None:
                     raise Strayed
                 with asking(lambda: self.expects(run, "interrupt") and engine.interrupt()):
                     engine.run()
@@ -107,7 +107,7 @@ class _Guide:
                 context = record.context
                 with asking(lambda: self.count(engine, context.counts)):
                     engine.run(self.data(run, record), context.max_epochs, context.max_iters, context.epoch_length)
-            self.outcomes[run] = "interrupted" if engine.active is not None else self.ended(engine)
+            self.outcomes[run] = "interrupted" if engine.current_run is not None else self.ended(engine)
         except PlantedError:
             self.outcomes[run] = "failed"
         self.going.discard(run)
@@ -120,7 +120,7 @@ class _Guide:
     def engine(self, run: int, record: RunRecord) -> Engine:
         """An engine that does nothing but what the trace says."""
         engine = Engine(self.led(run, record.loop), record.engine)
-        counted = counters(record.loop)
+        counted = counter_loop_by_event(record.loop)
         for key in record.loop.event_keys:
             engine.add_event_handler(key, self.hearing(run, key, counted[key].lower()))
         context = record.context
@@ -132,7 +132,7 @@ class _Guide:
 
     def count(self, engine: Engine, counts: dict[str, int]) -> None:
         """Let a run begin with these counts, as one does that goes on with the next epoch."""
-        if engine.active is not None and engine.active.line() is None:
+        if engine.current_run is not None and engine.current_run.line() is None:
             for name, count in counts.items():
                 setattr(engine.state, name.lower(), count)
 
@@ -145,13 +145,13 @@ class _Guide:
 
     def led(self, run: int, item: Any) -> Any:
         """The same state with conditions that answer what the trace says."""
-        if isinstance(item, Step):
-            return Step(nothing)
+        if isinstance(item, OpaqueStep):
+            return OpaqueStep(no_op)
         if isinstance(item, Phase):
             when: Any = item.when
             if when is not None and not isinstance(when, Every):
                 when = lambda engine: self.expects(run, item.started)
-            return Phase(item.name, nothing, when, started=item.started, completed=item.completed)
+            return Phase(item.name, no_op, when, started=item.started, completed=item.completed)
         if not isinstance(item, Loop):
             return item
         made = item.evolve(body=tuple(self.led(run, child) for child in item.body), nested=())
@@ -203,13 +203,13 @@ class _Guide:
     def follow_states(self, run: int, key: str) -> None:
         """Take note of custom states that are entered and left."""
         loop = self.records[run].loop
-        if not loop.free:
+        if not loop.custom_states:
             return
         entered = self.entered.setdefault(run, {RUN})
         passes = {item.name: item for _, item in loop.walk() if isinstance(item, (Loop, Phase))}
         if key in ("terminate", "terminate_single_epoch"):
             entered &= {RUN} if key == "terminate" else {RUN, loop.name}
-        for free in loop.free:
+        for free in loop.custom_states:
             wrong = free.within not in entered or (free.is_pair and (free.name in entered) != (key == free.completed))
             if key in free.events and wrong:
                 raise self.stray()
@@ -243,7 +243,7 @@ class _Guide:
             engine.skip_iteration()
         elif key == "interrupt":
             engine.interrupt()  # at INTERRUPT it has no effect: what comes then is asked for when the run goes on
-        elif any(key in free.events for free in engine.loop.free):
+        elif any(key in free.events for free in engine.loop.custom_states):
             engine.fire_event(key)
 
     def follows(self, run: int, key: str) -> bool:
@@ -266,13 +266,13 @@ class _Asks:
     """Observes that a run goes on."""
 
     def __init__(self, ask: Callable[[], Any]) -> None:
-        self.ask = ask
+        self.request = ask
 
-    def watch(self, run: Watched) -> None:
+    def on_run_start(self, run: ObservedRun) -> None:
         """A run goes on."""
-        self.ask()
+        self.request()
 
-    def release(self, run: Watched, outcome: str) -> None:
+    def release(self, run: ObservedRun, outcome: str) -> None:
         """It ended or paused."""
 
 

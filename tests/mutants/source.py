@@ -22,10 +22,10 @@ from mutants.tools import spend
 
 __all__ = ["ALONE", "mutants_of", "unmutated"]
 
-Row = tuple[str, Line]
+Transition = tuple[str, Line]
 """A line of source, and where the loop stands on it."""
 
-EVENT = re.compile(r"( *)(?:if (?P<tested>\w+)(?P<unless>.*): )?yield (?P<name>(?!PENDING)[A-Z]\w*)$")
+EVENT = re.compile(r"( *)(?:if (?P<tested>\w+)(?P<unless>.*): )?yield (?P<name>(?!PENDING_CALL)[A-Z]\w*)$")
 """A line that fires an event."""
 
 IDEMPOTENT = re.compile(r".*\b(break|continue|return)$|.* = [\w. =]+$| *(began|state\.times|inner)")
@@ -42,9 +42,9 @@ class Edit:
     name: str
     first: int
     past: int
-    rows: tuple[Row, ...]
+    rows: tuple[Transition, ...]
 
-    def __call__(self, rows: list[Row]) -> list[Row]:
+    def __call__(self, rows: list[Transition]) -> list[Transition]:
         return [*rows[: self.first], *self.rows, *rows[self.past :]]
 
 
@@ -56,18 +56,18 @@ def _of(families: str, *edits: str) -> list[str]:
     return [f"{family}: {edit}" for family in families.split() for edit in edits]
 
 
-AT_DATA = "if PENDING and state.iteration < feed.target: yield PENDING"
+AT_DATA = "if PENDING_CALL and state.iteration < fetcher.end_count: yield PENDING_CALL"
 
 HARMLESS = {
     **dict.fromkeys(
-        _of("opaque declared", "without `if PENDING: yield PENDING`")
-        + _of("folds", "without `if PENDING: yield PENDING` (2)"),
+        _of("opaque declared", "without `if PENDING_CALL: yield PENDING_CALL`")
+        + _of("folds", "without `if PENDING_CALL: yield PENDING_CALL` (2)"),
         "behind the last event of an epoch no code of a user runs; another thread could call there",
     ),
     **dict.fromkeys(
-        _of("opaque declared folds episodes parts", "`if PENDING: yield PENDING` twice")
-        + _of("folds", "`if PENDING: yield PENDING` twice (2)")
-        + _of("episodes", *(f"`if PENDING: yield PENDING` twice ({number})" for number in (2, 3, 4)))
+        _of("opaque declared folds episodes parts", "`if PENDING_CALL: yield PENDING_CALL` twice")
+        + _of("folds", "`if PENDING_CALL: yield PENDING_CALL` twice (2)")
+        + _of("episodes", *(f"`if PENDING_CALL: yield PENDING_CALL` twice ({number})" for number in (2, 3, 4)))
         + _of("opaque declared folds", f"`{AT_DATA}` twice"),
         "what it lets take effect has taken effect at the first",
     ),
@@ -76,13 +76,13 @@ HARMLESS = {
             "opaque declared folds",
             f"without `{AT_DATA}`",
             f"DATALOADER_STOP_ITERATION before `{AT_DATA}`",
-            f"`{AT_DATA}` with `PENDING`",
-            f"`{AT_DATA}` with `PENDING and not state.iteration < feed.target`",
+            f"`{AT_DATA}` with `PENDING_CALL`",
+            f"`{AT_DATA}` with `PENDING_CALL and not state.iteration < fetcher.end_count`",
         ),
         "only what data calls as it ends takes effect there, and no case has data that calls the engine",
     ),
     **dict.fromkeys(
-        _of("opaque declared folds", "`feed.restart()` twice"),
+        _of("opaque declared folds", "`fetcher.restart()` twice"),
         "the iterator is closed and the count is taken at the first",
     ),
     **dict.fromkeys(
@@ -90,7 +90,7 @@ HARMLESS = {
         "the `except` is for a skip, and a skip at GET_BATCH_COMPLETED waits for ITERATION_STARTED",
     ),
     **dict.fromkeys(
-        _of("opaque declared folds", "TERMINATE_SINGLE_EPOCH before `feed.restart()`"),
+        _of("opaque declared folds", "TERMINATE_SINGLE_EPOCH before `fetcher.restart()`"),
         "only when the old iterator is closed changes, before or after the handlers; the next one is opened later",
     ),
     **dict.fromkeys(
@@ -100,7 +100,7 @@ HARMLESS = {
         "no phase ran before it in this pass, so that the output is None already",
     ),
     **dict.fromkeys(
-        _of("folds", "`feed.begin()` twice", "EPOCH_STARTED after `feed.begin()`")
+        _of("folds", "`fetcher.begin_epoch()` twice", "EPOCH_STARTED after `fetcher.begin_epoch()`")
         + _of("folds", "`if not state.resumed: state.fold += 1` with `True`")
         + _of("folds", "`if not state.resumed: state.epoch += 1` with `True`"),
         "a loop with states beside the epoch cannot go on in the middle of a pass, so that it is never resumed there",
@@ -117,7 +117,7 @@ HARMLESS = {
 """By mutant: why nobody can see it."""
 
 ALONE = "each event is tested by itself as well"
-UNGROUPED = re.compile(r"(out (before|of) `if heard:`|`if heard:` with `True`)( \(\d+\))?$")
+UNGROUPED = re.compile(r"(out (before|of) `if any_handlers:`|`if any_handlers:` with `True`)( \(\d+\))?$")
 """Mutants that have an event of a group tested without the group's test: each is tested by itself in there as well."""
 
 GAPS = {
@@ -134,23 +134,23 @@ class MutatedProgram(Program):
 
     def namespace(self, loop: Loop) -> dict[str, Any]:
         """A new namespace."""
-        namespace = super().namespace(loop)
+        namespace = super()._namespace(loop)
         namespace["spend"] = spend
         return namespace
 
 
-def rows_of(program: Program) -> list[Row]:
+def rows_of(program: Program) -> list[Transition]:
     """Its lines."""
     return [(text, program.lines[number]) for number, text in enumerate(program.source.splitlines(), 1)]
 
 
-def program_of(program: Program, rows: list[Row]) -> Program:
+def program_of(program: Program, rows: list[Transition]) -> Program:
     """The same program with other lines.
 
     Raises:
         SyntaxError: they do not compile.
     """
-    counted: list[Row] = []
+    counted: list[Transition] = []
     for text, line in rows:
         counted.append((text, line))
         if re.match(r" *(while|for) .*:$", text):
@@ -191,12 +191,12 @@ def mutants_of(family: str, loop: Loop) -> Iterator[Mutant]:
     """All mutants of the source of a loop; one that does not compile has nothing to apply."""
     program = generate(loop)
     rows = rows_of(program)
-    joins = [index for index, (_, line) in enumerate(rows) if line.joins]
+    delegates = [index for index, (_, line) in enumerate(rows) if line.delegates]
     second = max(index for index, (text, _) in enumerate(rows) if text.startswith("def "))
     seen = {program.source}
     names: Counter[str] = Counter()
     for edit in edits(rows):
-        if joins and not (joins[0] - 1 <= edit.first and edit.past <= joins[0] + 1) and edit.first < second:
+        if delegates and not (delegates[0] - 1 <= edit.first and edit.past <= delegates[0] + 1) and edit.first < second:
             continue  # the rest of the outer function is like that of other loops
         names[edit.name] += 1
         name = f"{family}: {edit.name}" + f" ({names[edit.name]})" * (names[edit.name] > 1)
@@ -215,13 +215,13 @@ def mutants_of(family: str, loop: Loop) -> Iterator[Mutant]:
 # -- edits ------------------------------------------------------------------------------------------------------------
 
 
-def edits(rows: list[Row]) -> Iterator[Edit]:
+def edits(rows: list[Transition]) -> Iterator[Edit]:
     """Every small change of some source."""
     for make in (drops, doubles, swaps, moves, conditions, passes, counts, handlers, work):
         yield from make(rows)
 
 
-def drops(rows: list[Row]) -> Iterator[Edit]:
+def drops(rows: list[Transition]) -> Iterator[Edit]:
     """A line does nothing."""
     for index, (text, line) in enumerate(rows):
         if _is_simple(text):
@@ -229,7 +229,7 @@ def drops(rows: list[Row]) -> Iterator[Edit]:
             yield _replace(what, f"without `{text.strip()}`", index, [(f"{_indent(text)}pass", _silent(line))])
 
 
-def doubles(rows: list[Row]) -> Iterator[Edit]:
+def doubles(rows: list[Transition]) -> Iterator[Edit]:
     """A line does what it does twice."""
     for index, (text, line) in enumerate(rows):
         if _is_simple(text) and not IDEMPOTENT.match(text):
@@ -237,7 +237,7 @@ def doubles(rows: list[Row]) -> Iterator[Edit]:
             yield _replace(what, f"`{text.strip()}` twice", index, [(text, line)] * 2)
 
 
-def swaps(rows: list[Row]) -> Iterator[Edit]:
+def swaps(rows: list[Transition]) -> Iterator[Edit]:
     """An event fires in the place of the next one, and that in its place."""
     fires = [index for index, (text, _) in enumerate(rows) if EVENT.match(text)]
     for one, other in pairwise(fires):
@@ -248,7 +248,7 @@ def swaps(rows: list[Row]) -> Iterator[Edit]:
             yield Edit("events swapped", f"{names[0]} and {names[1]} swapped", one, other + 1, swapped)
 
 
-def moves(rows: list[Row]) -> Iterator[Edit]:
+def moves(rows: list[Transition]) -> Iterator[Edit]:
     """An event fires before or after what stands beside it, or out of the block that it begins or ends."""
     for index, (text, _) in enumerate(rows):
         if EVENT.match(text):
@@ -256,11 +256,11 @@ def moves(rows: list[Row]) -> Iterator[Edit]:
                 yield Edit("event moved", f"{_name(text)} {where}", first, past, tuple(moved))
 
 
-Move = tuple[str, int, int, Iterable[Row]]
+CompiledTransition = tuple[str, int, int, Iterable[Transition]]
 """Where to, and what an :class:`Edit` has."""
 
 
-def _moved_beside(rows: list[Row], index: int) -> Iterator[Move]:
+def _moved_beside(rows: list[Transition], index: int) -> Iterator[CompiledTransition]:
     """The moves of a line past the statement before it and the one after it."""
     row, before, after = rows[index], _sibling_before(rows, index), _sibling_after(rows, index)
     if before is not None and not EVENT.match(rows[before][0]):
@@ -269,7 +269,7 @@ def _moved_beside(rows: list[Row], index: int) -> Iterator[Move]:
         yield f"after `{rows[index + 1][0].strip()}`", index, after, (*rows[index + 1 : after], row)
 
 
-def _moved_out(rows: list[Row], index: int) -> Iterator[Move]:
+def _moved_out(rows: list[Transition], index: int) -> Iterator[CompiledTransition]:
     """The move of a line out of the block that it begins, or else of the one that it ends."""
     row, before, after = rows[index], _sibling_before(rows, index), _sibling_after(rows, index)
     opening = _opening(rows, index)
@@ -284,7 +284,7 @@ def _moved_out(rows: list[Row], index: int) -> Iterator[Move]:
         yield f"out of `{header[0].strip()}`", index, end, (*rows[index + 1 : end], _indented(row, width))
 
 
-def conditions(rows: list[Row]) -> Iterator[Edit]:
+def conditions(rows: list[Transition]) -> Iterator[Edit]:
     """A condition is turned around, left out, or never holds."""
     for index, (text, line) in enumerate(rows):
         fires = EVENT.match(text)
@@ -321,7 +321,7 @@ def _changed(condition: str) -> Iterator[str]:
         yield f"{modulus[1]} % {int(modulus[2]) + 1} == 0"
 
 
-def passes(rows: list[Row]) -> Iterator[Edit]:
+def passes(rows: list[Transition]) -> Iterator[Edit]:
     """A loop loses a pass, repeats it, ends early, or goes on."""
     for index, (text, line) in enumerate(rows):
         found = re.match(r"( *)(while|for) (.+):$", text)
@@ -352,7 +352,7 @@ def passes(rows: list[Row]) -> Iterator[Edit]:
                 yield _replace("control changed", f"`{text.strip()}` with {other}", index, [(new, line)])
 
 
-def _lost_passes(rows: list[Row], index: int, end: int, counter: str) -> Iterator[Edit]:
+def _lost_passes(rows: list[Transition], index: int, end: int, counter: str) -> Iterator[Edit]:
     """The second pass is counted but not made; or the first one is made and forgotten, and so made again."""
     text, line = rows[index]
     inner = f"{_indent(text)}    "
@@ -371,7 +371,7 @@ def _lost_passes(rows: list[Row], index: int, end: int, counter: str) -> Iterato
     yield Edit("pass lost or repeated", f"`{text.strip()}` makes pass 1 twice", index, end, (*rows[index:end], *again))
 
 
-def counts(rows: list[Row]) -> Iterator[Edit]:
+def counts(rows: list[Transition]) -> Iterator[Edit]:
     """A counter is changed by another number, or later."""
     for index, (text, line) in enumerate(rows):
         if not text.endswith(" += 1"):
@@ -386,7 +386,7 @@ def counts(rows: list[Row]) -> Iterator[Edit]:
             yield Edit("counter changed", f"`{text.strip()}` after {_name(rows[after][0])}", index, after + 1, moved)
 
 
-def handlers(rows: list[Row]) -> Iterator[Edit]:
+def handlers(rows: list[Transition]) -> Iterator[Edit]:
     """What a control call throws is not caught, or caught where another one is."""
     for index, (text, line) in enumerate(rows):
         found = re.match(r"( *)except (\w+)(.*)$", text)
@@ -398,9 +398,9 @@ def handlers(rows: list[Row]) -> Iterator[Edit]:
             yield _replace("control changed", f"`{text.strip()}` with {other}", index, [(new, line)])
 
 
-def work(rows: list[Row]) -> Iterator[Edit]:
+def work(rows: list[Transition]) -> Iterator[Edit]:
     """A function of the loop gets another batch, or what it gives is lost."""
-    has_data = any("feed.begin()" in text for text, _ in rows)
+    has_data = any("fetcher.begin_epoch()" in text for text, _ in rows)
     for index, (text, line) in enumerate(rows):
         found = re.match(r"( *)(state\.output|output) = (\w+)\(engine, state\.batch\)$", text)
         if found is None:
@@ -415,7 +415,7 @@ def work(rows: list[Row]) -> Iterator[Edit]:
 # -- lines ------------------------------------------------------------------------------------------------------------
 
 
-def _replace(kind: str, name: str, index: int, rows: Iterable[Row]) -> Edit:
+def _replace(kind: str, name: str, index: int, rows: Iterable[Transition]) -> Edit:
     return Edit(kind, name, index, index + 1, tuple(rows))
 
 
@@ -423,7 +423,7 @@ def _indent(text: str) -> str:
     return text[: len(text) - len(text.lstrip())]
 
 
-def _indented(row: Row, width: int) -> Row:
+def _indented(row: Transition, width: int) -> Transition:
     return " " * width + row[0].lstrip(), row[1]
 
 
@@ -443,31 +443,31 @@ def _name(text: str) -> str:
     return found["name"]
 
 
-def _firing(place: Row, event: Row) -> Row:
+def _firing(place: Transition, event: Transition) -> Transition:
     """A line at one place that fires the event of another."""
     old, new = _name(place[0]), _name(event[0])
     return re.sub(rf"\b{old}\b", new, place[0]), attrs.evolve(place[1], event=event[1].event, last=event[1].event)
 
 
-def _function(rows: list[Row], index: int) -> int:
+def _function(rows: list[Transition], index: int) -> int:
     """Where the function begins that a line is in."""
     return max(place for place in range(index + 1) if rows[place][0].startswith("def "))
 
 
-def _block_end(rows: list[Row], header: int) -> int:
+def _block_end(rows: list[Transition], header: int) -> int:
     """Past the block that a header opens."""
     width = len(_indent(rows[header][0]))
     ends = (place for place in range(header + 1, len(rows)) if len(_indent(rows[place][0])) <= width)
     return next(ends, len(rows))
 
 
-def _opening(rows: list[Row], index: int) -> int:
+def _opening(rows: list[Transition], index: int) -> int:
     """The header of the block that a line is in."""
     width = len(_indent(rows[index][0]))
     return max(place for place in range(index) if len(_indent(rows[place][0])) < width and rows[place][0].strip())
 
 
-def _end_of_block(rows: list[Row], index: int) -> int:
+def _end_of_block(rows: list[Transition], index: int) -> int:
     """Past the whole statement whose block a line is in, with all that belongs to it."""
     header = _opening(rows, index)
     end = _block_end(rows, header)
@@ -476,7 +476,7 @@ def _end_of_block(rows: list[Row], index: int) -> int:
     return end
 
 
-def _sibling_before(rows: list[Row], index: int) -> int | None:
+def _sibling_before(rows: list[Transition], index: int) -> int | None:
     """Where the statement before a line begins, in the same block."""
     width = len(_indent(rows[index][0]))
     for place in range(index - 1, -1, -1):
@@ -488,7 +488,7 @@ def _sibling_before(rows: list[Row], index: int) -> int | None:
     return None
 
 
-def _sibling_after(rows: list[Row], index: int) -> int | None:
+def _sibling_after(rows: list[Transition], index: int) -> int | None:
     """Past the statement after a line, in the same block."""
     width = len(_indent(rows[index][0]))
     if index + 1 >= len(rows) or len(_indent(rows[index + 1][0])) != width or not rows[index + 1][0].strip():
@@ -503,7 +503,7 @@ def _sibling_after(rows: list[Row], index: int) -> int | None:
     return end
 
 
-def _counter_in(rows: list[Row], index: int, end: int) -> str | None:
+def _counter_in(rows: list[Transition], index: int, end: int) -> str | None:
     """The counter of the loop that a header opens; None where it counts nothing itself."""
     body = [text for text, _ in rows[index + 1 : end]]
     width = len(_indent(rows[index][0])) + 4

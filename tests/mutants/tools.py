@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from camshaft import Engine, EventOrderError, Loop, Trace, record
-from camshaft.engine.observing import Watched, observers
+from camshaft.engine.observing import ObservedRun, observers
 from camshaft.events import event
 from camshaft.testing import PatternError, PlantedError, Play, assert_same_run
 from camshaft.testing.golden import Golden
@@ -48,7 +48,7 @@ class _Meter:
         if self.spent % MOST == 0:
             raise EndlessError
 
-    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]]:
+    def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]]:
         """Hear the events of a run."""
         names = [*_counters(run.engine.loop), "epoch_length", "resumed", "output", "batch"]
         return lambda key: partial(self._look, run.engine.name, key, names)
@@ -61,7 +61,7 @@ class _Meter:
         worked = len(play.worked) if play is not None else 0
         self.moments.append((name, key, moment, list(state.times), worked))
 
-    def release(self, run: Watched, outcome: str) -> None:
+    def release(self, run: ObservedRun, outcome: str) -> None:
         """Nothing is left to do."""
 
 
@@ -206,7 +206,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 @cache
 def _golden_path(case: Case) -> Path:
     path = Path(_folder().name) / f"{id(case)}.txt"
-    Golden(path.parent, update=True, written={}).settle(path, original(case).trace)
+    Golden(path.parent, update=True, written={}).compare_or_write(path, original(case).trace)
     return path
 
 
@@ -214,7 +214,7 @@ def differs_from_golden(case: Case, trace: Trace) -> bool:
     """A golden trace."""
     path = _golden_path(case)
     try:
-        Golden(path.parent, update=False, written={}).settle(path, trace)
+        Golden(path.parent, update=False, written={}).compare_or_write(path, trace)
     except AssertionError:
         return True
     return False

@@ -25,7 +25,7 @@ HARMLESS: dict[str, str] = {}
 GAPS: dict[str, str] = {}
 """By mutant: what ``assert_legal`` passes there, though the loop cannot do it."""
 
-Row = tuple[int, str, int]
+Transition = tuple[int, str, int]
 """The number of the run, the event, the count."""
 
 
@@ -164,11 +164,11 @@ def outcomes(trace: Trace) -> Iterator[Edited]:
 # -- making traces ----------------------------------------------------------------------------------------------------
 
 
-def _rows(trace: Trace) -> list[Row]:
+def _rows(trace: Trace) -> list[Transition]:
     return [(run, key, count) for run, key, count, _ in trace.rows()]
 
 
-def _made(trace: Trace, rows: Iterable[Row]) -> Trace:
+def _made(trace: Trace, rows: Iterable[Transition]) -> Trace:
     """A trace of the same runs with other events."""
     made = Trace()
     made.runs = trace.runs

@@ -21,7 +21,7 @@ from camshaft import (
     record,
 )
 from support.engines import ClipEvents, E
-from support.steps import echo, nothing
+from support.steps import echo, no_op
 
 
 def trainer(process=echo, **options):
@@ -29,7 +29,7 @@ def trainer(process=echo, **options):
 
 
 def phases():
-    return trainer([Phase("FORWARD", nothing), Phase("BACKWARD", nothing)])
+    return trainer([Phase("FORWARD", no_op), Phase("BACKWARD", no_op)])
 
 
 def snapshot(engine):
@@ -41,7 +41,7 @@ def snapshot(engine):
         engine.state_dict(),
         vars(engine.state).copy(),
         engine.state.dataloader,
-        engine.active,
+        engine.current_run,
     )
 
 
@@ -77,7 +77,7 @@ def test_an_unregistered_event_is_an_error_with_the_nearest_name(use):
 
 
 def test_an_event_that_the_loop_can_never_fire_is_an_error():
-    engine = Engine(Loop("EPISODE", Phase("ACT", nothing)), "trainer")
+    engine = Engine(Loop("EPISODE", Phase("ACT", no_op)), "trainer")
     with refused(engine, ValueError, r"GET_BATCH_STARTED can never fire in the loop EPISODE.*EPISODE_STARTED"):
         engine.add_event_handler(E.GET_BATCH_STARTED, print)
 
@@ -234,7 +234,7 @@ def test_data_that_turns_out_to_be_empty_is_an_error(limits):
     with pytest.raises(ValueError, match="data is empty"):
         engine.run(iter([]), **limits)
     assert engine.state.iteration == 0
-    assert engine.active is None
+    assert engine.current_run is None
 
 
 @pytest.mark.parametrize(
@@ -302,17 +302,15 @@ def test_a_phase_or_a_condition_that_is_no_callable_is_an_error(make, message):
 def test_two_states_of_one_name_are_an_error():
     message = "two states are named FORWARD.*another name"
     with pytest.raises(LoopError, match=message):
-        Engine(
-            [Phase("FORWARD", nothing), Phase("FORWARD", nothing, started="again_started", completed="again_completed")]
-        )
+        Engine([Phase("FORWARD", no_op), Phase("FORWARD", no_op, started="again_started", completed="again_completed")])
     with pytest.raises(LoopError, match=message):
         Loop(
             "EPOCH",
-            Phase("FORWARD", nothing),
-            Loop("ITERATION", Phase("FORWARD", nothing, started="a", completed="b"), over=DATA),
+            Phase("FORWARD", no_op),
+            Loop("ITERATION", Phase("FORWARD", no_op, started="a", completed="b"), over=DATA),
         )
     with pytest.raises(LoopError, match=message):
-        phases().loop.insert(Phase("FORWARD", nothing, started="a", completed="b"), after="BACKWARD")
+        phases().loop.insert(Phase("FORWARD", no_op, started="a", completed="b"), after="BACKWARD")
 
 
 @pytest.mark.parametrize("place", [{}, {"after": "BACKWARD"}, {"within": "EPOCH"}])
@@ -328,7 +326,7 @@ def test_a_place_at_an_unknown_state_is_an_error_with_the_known(place):
     with refused(engine, LoopError, "BACKWARDS.*BACKWARD|BACKWARDS.*ITERATION"):
         engine.register_events(ClipEvents.GRADS_CLIPPED, **{place: "BACKWARDS"})
     with pytest.raises(LoopError, match=r"EPOCH.*BACKWARDS.*FORWARD"):
-        engine.loop.insert(Phase("CLIP", nothing), **{place: "BACKWARDS"})
+        engine.loop.insert(Phase("CLIP", no_op), **{place: "BACKWARDS"})
 
 
 def test_after_and_before_together_are_an_error():

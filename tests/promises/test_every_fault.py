@@ -25,7 +25,7 @@ from camshaft.handlers import Checkpoint, TerminateOnNan
 from camshaft.metrics import Accuracy
 from camshaft.resume.storage import load
 from camshaft.testing import PlantedError, call_at, raise_at
-from support.steps import nothing
+from support.steps import no_op
 
 # -- a training in which everything happens ---------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class Training:
     def run(self):
         """All of it, over the pause to the end."""
         self.trainer.run([BATCH, BATCH, BATCH], max_epochs=3, epoch_length=LENGTH)
-        while self.trainer.active is not None:
+        while self.trainer.current_run is not None:
             self.trainer.run()
 
 
@@ -154,7 +154,7 @@ CAUSE = Events.ITERATION_COMPLETED
 """Where the error is raised that makes EXCEPTION_RAISED fire, for a fault there."""
 
 
-class Position(NamedTuple):
+class RunPosition(NamedTuple):
     """Where among two other handlers of the event a fault is attached, and how many of them are called before it."""
 
     attached: int
@@ -163,11 +163,11 @@ class Position(NamedTuple):
 
 
 POSITIONS = {
-    "first": Position(0, 0, called=0),
-    "between": Position(1, 0, called=1),
-    "last": Position(2, 0, called=2),
-    "first by priority": Position(2, 10, called=0),
-    "last by priority": Position(0, -10, called=2),
+    "first": RunPosition(0, 0, called=0),
+    "between": RunPosition(1, 0, called=1),
+    "last": RunPosition(2, 0, called=2),
+    "first by priority": RunPosition(2, 10, called=0),
+    "last by priority": RunPosition(0, -10, called=2),
 }
 ENDS = {
     "raised": (PlantedError, False),
@@ -271,7 +271,7 @@ def ends_as_it_should(training, case):
     assert error.__context__ is first
     if not (swallowed and case.engine == "evaluator" and first is None):  # the training went on, and fired it again
         assert called == [0, 1] * (case.n - 1) + [0, 1][: position.called]
-    assert (trainer.active, evaluator.active) == (None, None)
+    assert (trainer.current_run, evaluator.current_run) == (None, None)
 
     done = trainer.state.iteration + LENGTH * (4 - trainer.state.epoch)
     trainer.run(max_epochs=4)
@@ -367,7 +367,7 @@ def broken(*_, **__):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_that_dies_fails_the_run_and_none_is_left(harm, kind, message, workers):
     loader = DataLoader(Dataset(harm), num_workers=workers, prefetch_factor=1, multiprocessing_context="fork")
-    engine = Engine(nothing, "trainer")
+    engine = Engine(no_op, "trainer")
     fails(lambda: engine.run(loader), kind, "in trainer: EPOCH 1 / GET_BATCH", message)
     assert multiprocessing.active_children() == []
     assert engine.state.iteration == 4
@@ -387,7 +387,7 @@ class Growing:
 
 
 def growing_trainer(folder, n_saved=None):
-    trainer = Engine(nothing, "trainer")
+    trainer = Engine(no_op, "trainer")
     checkpoint = Checkpoint({"state": Growing(trainer)}, folder, n_saved=n_saved)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
     return trainer, checkpoint
@@ -493,7 +493,7 @@ class Stream:
 
 
 def test_data_that_fails_in_the_middle_of_an_epoch_fails_the_run():
-    engine = Engine(nothing, "trainer")
+    engine = Engine(no_op, "trainer")
     data = Stream(at=3)
     fails(lambda: engine.run(data, max_epochs=2), ValueError, "in trainer: EPOCH 1 / GET_BATCH", "broken")
     assert engine.state.iteration == 2
@@ -502,7 +502,7 @@ def test_data_that_fails_in_the_middle_of_an_epoch_fails_the_run():
 
 
 def test_data_that_fails_to_close_fails_the_run():
-    engine = Engine(nothing, "trainer")
+    engine = Engine(no_op, "trainer")
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.terminate)
     fails(lambda: engine.run(Stream(closing=True)), OSError, "in trainer: COMPLETED", "cannot close")
     assert engine.run([1], max_epochs=2).epoch == 2
@@ -518,7 +518,7 @@ def test_data_that_fails_to_close_replaces_no_earlier_error():
 
 
 def test_data_that_fails_to_close_fails_nested_and_outer_run():
-    trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
+    trainer, evaluator = Engine(no_op, "trainer"), Engine(no_op, "evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=Stream(closing=True), epoch_length=2)
     notes = ["in evaluator: COMPLETED", "in trainer: EPOCH 1"]
     fails(lambda: trainer.run([1]), OSError, notes, "cannot close")
@@ -535,11 +535,11 @@ class BadLength:
 
 
 def test_data_that_fails_to_tell_its_length_is_refused():
-    engine, heard = Engine(nothing, "trainer"), []
+    engine, heard = Engine(no_op, "trainer"), []
     engine.add_event_handler(Events.STARTED | Events.EXCEPTION_RAISED, lambda *_: heard.append(1))
     with record() as trace, pytest.raises(ValueError, match="broken"):
         engine.run(BadLength())
-    assert (len(trace.runs), heard, engine.active) == (0, [], None)
+    assert (len(trace.runs), heard, engine.current_run) == (0, [], None)
     assert engine.run([1]).iteration == 1
     engine.add_event_handler(Events.ITERATION_STARTED, lambda engine: engine.set_data(BadLength()))
     fails(lambda: engine.run(max_epochs=2), ValueError, "in trainer: EPOCH 2 / ITERATION 2", "broken")

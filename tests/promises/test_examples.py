@@ -44,7 +44,7 @@ def test_resnet18_builds_without_training(resnet):
     trainer = training.trainer
     assert isinstance(trainer, Engine)
     assert [nested.name for nested in trainer.loop.nested] == ["train_evaluator", "validation_evaluator"]
-    assert {free.name for free in trainer.loop.free} == {"BACKWARD", "OPTIM_STEP"}
+    assert {free.name for free in trainer.loop.custom_states} == {"BACKWARD", "OPTIM_STEP"}
     assert [engine.state.iteration for engine in training[:3]] == [0, 0, 0]
     assert (len(training.train_loader.dataset), len(training.validation_loader.dataset)) == (1437, 360)
     x, y = next(iter(training.train_loader))

@@ -19,8 +19,8 @@ from hypothesis import example, given, settings
 import camshaft.engine.engine
 from camshaft import Engine, EventOrderError, Phase, Trace, every, record
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Step
-from camshaft.testing import Call, Data, Scenario, gives, loops, scenarios
+from camshaft.loop.states import DATA, OpaqueStep
+from camshaft.testing import Call, Data, Scenario, loops, return_batch, scenarios
 from mutants.cases import families, traced
 from mutants.driving import mutants_of_driving
 from mutants.measure import Verdict, all_mutants, control_run, faults, judge, stale_reasons
@@ -136,7 +136,7 @@ MUTANTS: dict[str, Edit] = {
     "swap ITERATION_STARTED and ITERATION_COMPLETED": swap("ITERATION_STARTED", "ITERATION_COMPLETED"),
     "swap EPOCH_STARTED and EPOCH_COMPLETED": swap("EPOCH_STARTED", "EPOCH_COMPLETED"),
     "skip the guard of the limits": replace("while state.within_limits():", "while state.epoch < 3:"),
-    "skip the guard of the last batch": replace(" and state.iteration < feed.target", ""),
+    "skip the guard of the last batch": replace(" and state.iteration < fetcher.end_count", ""),
     "skip the guard of every": lambda source: re.sub(r"if state\.iteration % \d+ == 0:", "if True:", source),
     "count an epoch twice": replace("state.epoch += 1", "state.epoch += 2"),
     "forget to count an iteration": replace(LOST, "state.iteration += state.iteration != 1 or state.epoch > 3\n"),
@@ -145,8 +145,8 @@ MUTANTS: dict[str, Edit] = {
         "            if state.iteration == 1: state.iteration += 1; continue\n                        try:\n"
         "                            if GET_BATCH_COMPLETED",
     ),
-    "fetch from the old data": replace("if feed.stale: break", "pass"),
-    "keep the data of an epoch that was terminated": replace("feed.restart()", "pass"),
+    "fetch from the old data": replace("if fetcher.must_refetch: break", "pass"),
+    "keep the data of an epoch that was terminated": replace("fetcher.restart()", "pass"),
     "run on after terminate": replace("if ended.skip_completed: return", "pass"),
 }
 ONLY_WHAT_RUNS_SEES = {  # the order of events stays legal: the machine leaves data and skipped completions open
@@ -159,7 +159,7 @@ ONLY_WHAT_RUNS_SEES = {  # the order of events stays legal: the machine leaves d
 }
 
 
-STANDARD = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
+STANDARD = Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA))
 RARE = [  # what random programs seldom do: one call of each kind, where it has effect
     Scenario(STANDARD, Data(3), {"max_epochs": 2}, (Call(event, 2, *call),))
     for event, call in {

@@ -45,7 +45,7 @@ from camshaft.handlers import (
     global_step_from_engine,
 )
 from camshaft.metrics import Accuracy
-from support.steps import nothing
+from support.steps import no_op
 
 
 def broken(*_):
@@ -258,7 +258,7 @@ def test_no_memory_is_kept_of_runs_that_are_over_however_they_end():
 
 @pytest.mark.parametrize("attached", [False, True])
 def test_a_million_iterations_leave_memory_flat(attached):
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     if attached:
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: None)
         engine.add_event_handler(Events.ITERATION_STARTED(every=1000), lambda engine: None)
@@ -423,7 +423,7 @@ def beside(work):
 
 
 def test_handlers_may_come_and_go_in_another_thread():
-    engine, stayed, seen, going = Engine(nothing), Counter(), [], threading.Event()
+    engine, stayed, seen, going = Engine(no_op), Counter(), [], threading.Event()
     for one in (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED(every=1)):
         engine.add_event_handler(one, lambda engine, one: stayed.update([str(one)]), one)
     engine.add_event_handler(Events.STARTED, going.set)
@@ -486,7 +486,7 @@ def test_all_that_an_engine_held_is_freed_with_it():
 
 
 def test_a_bar_goes_with_the_engine_that_was_left_in_the_middle():
-    from camshaft.handlers.progress.display import _Display
+    from camshaft.handlers.progress.display import Display
 
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as file:
@@ -498,9 +498,9 @@ def test_a_bar_goes_with_the_engine_that_was_left_in_the_middle():
                 break
         del engine
         gc.collect()
-        standing = console in _Display.standing
+        standing = console in Display.standing
         if standing:
-            _Display.standing[console]._stop()
+            Display.standing[console]._stop()
     os.close(master)
     assert not standing
 

@@ -27,10 +27,10 @@ from camshaft import (
     graceful_exit,
     record,
 )
-from camshaft.engine.progress import boundaries
+from camshaft.engine.progress import resume_points
 from camshaft.metrics import Accuracy
 from support.learning import batches, classifier, same, sgd
-from support.steps import nothing
+from support.steps import no_op
 
 SIGNALS = SIGTERM, SIGINT = signal.SIGTERM, signal.SIGINT
 
@@ -58,7 +58,7 @@ def fired(trace):
 
 @pytest.mark.parametrize(("number", "code"), [(SIGTERM, 143), (SIGINT, 130)])
 def test_a_signal_pauses_the_run_after_the_iteration(number, code):
-    trainer = Engine(nothing, "trainer")
+    trainer = Engine(no_op, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=5), raiser(number))
     with record() as trace:
         assert leaves(trainer, range(4), max_epochs=3) == code
@@ -69,7 +69,7 @@ def test_a_signal_pauses_the_run_after_the_iteration(number, code):
 
 
 def test_the_block_is_left_behind_what_follows_the_run():
-    trainer, after = Engine(nothing), []
+    trainer, after = Engine(no_op), []
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(trainer):
         state = trainer.run(range(4))
@@ -78,14 +78,14 @@ def test_the_block_is_left_behind_what_follows_the_run():
 
 
 def test_without_a_signal_nothing_is_changed():
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     with record() as plain:
         trainer.run(range(3), max_epochs=2)
     trainer.close()
     with record() as trace:
         assert leaves(trainer, range(3), max_epochs=2) is None
     assert fired(trace) == fired(plain)
-    assert not any(trainer.handlers(key) for key in boundaries(trainer.loop))
+    assert not any(trainer.handlers(key) for key in resume_points(trainer.loop))
 
 
 def supervised():
@@ -97,18 +97,18 @@ def supervised():
 
 
 def flat():
-    return Engine(Loop("ITERATION", Phase("LEARN", nothing), over=DATA), "trainer"), None
+    return Engine(Loop("ITERATION", Phase("LEARN", no_op), over=DATA), "trainer"), None
 
 
 def without_data():
     loop = Loop(
-        "EPISODE", Phase("RESET", nothing), Loop("TIMESTEP", Phase("ACT", nothing), times=3), Phase("UPDATE", nothing)
+        "EPISODE", Phase("RESET", no_op), Loop("TIMESTEP", Phase("ACT", no_op), times=3), Phase("UPDATE", no_op)
     )
     return Engine(loop, "trainer"), None
 
 
 def skipping():
-    trainer = Engine(nothing, "trainer")
+    trainer = Engine(no_op, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(every=2), trainer.skip_iteration)
     return trainer, None
 
@@ -137,7 +137,7 @@ def left_behind(whole, trainer, at):
     """The events of a whole run that come before its pause, where the signal comes at one of them."""
     own = [index for index, item in enumerate(whole) if item.engine == trainer.name]
     for index, following in zip(own, [*own[1:], len(whole)], strict=True):
-        if following > at and whole[index].event in boundaries(trainer.loop):
+        if following > at and whole[index].event in resume_points(trainer.loop):
             return following
     raise AssertionError("a run ends at a boundary")
 
@@ -190,12 +190,12 @@ def test_a_nested_evaluator_finishes_before_the_block_leaves():
 
 
 def test_a_run_that_ends_anyway_ends_before_the_block_leaves():
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     trainer.add_event_handler(Events.COMPLETED, raiser())
     assert leaves(trainer, range(3)) == 143
-    assert trainer.active is None
+    assert trainer.current_run is None
 
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
 
     @trainer.on(Events.ITERATION_COMPLETED(once=2))
     def stop(engine):
@@ -209,7 +209,7 @@ def test_a_run_that_ends_anyway_ends_before_the_block_leaves():
 
 
 def test_new_data_at_the_boundary_delays_the_pause_to_the_next():
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
 
     @trainer.on(Events.ITERATION_COMPLETED(once=2))
     def swap(engine):
@@ -221,7 +221,7 @@ def test_new_data_at_the_boundary_delays_the_pause_to_the_next():
 
 
 def test_its_handlers_run_behind_all_others_at_the_boundaries():
-    trainer, order = Engine(nothing), []
+    trainer, order = Engine(no_op), []
     with pytest.raises(SystemExit), graceful_exit(trainer):
         trainer.add_event_handler(event(Events.ITERATION_COMPLETED, priority=-1_000_000_000), order.append, "last")
         trainer.add_event_handler(Events.INTERRUPT, lambda: order.append("interrupt"))
@@ -280,7 +280,7 @@ def test_a_signal_after_the_snapshot_waits_for_the_next_boundary(tmp_path):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_while_there_is_no_run_the_block_is_left_at_once(number):
-    trainer, done = Engine(nothing), []
+    trainer, done = Engine(no_op), []
     with pytest.raises(SystemExit) as before, graceful_exit(trainer):
         signal.raise_signal(number)
         done.append("before")
@@ -292,7 +292,7 @@ def test_while_there_is_no_run_the_block_is_left_at_once(number):
 
 
 def test_a_paused_run_is_no_run():
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), trainer.interrupt)
     with pytest.raises(SystemExit), graceful_exit(trainer):
         trainer.run(range(3))
@@ -301,7 +301,7 @@ def test_a_paused_run_is_no_run():
 
 
 def test_an_evaluator_run_by_itself_is_left_at_once():
-    trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
+    trainer, evaluator = Engine(no_op, "trainer"), Engine(no_op, "evaluator")
     evaluator.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(trainer):
         evaluator.run(range(4))
@@ -309,7 +309,7 @@ def test_an_evaluator_run_by_itself_is_left_at_once():
 
 
 def test_an_exception_that_leaves_the_block_leaves_as_it_is():
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with pytest.raises(ZeroDivisionError), graceful_exit(trainer):
         trainer.run(range(3))
@@ -341,7 +341,7 @@ def test_a_signal_while_the_run_fails_leaves_the_failure_as_it_is():
 
 
 def test_a_later_run_in_the_block_stops_at_its_first_boundary():
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(trainer):
         trainer.run(range(9))
@@ -382,7 +382,7 @@ def test_sigterm_again_changes_nothing():
 
 
 def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
-    trainer = Engine(nothing, "trainer")
+    trainer = Engine(no_op, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser(SIGINT))
     leaves(trainer, range(3))
     stops = "SIGINT: trainer stops at the next boundary"
@@ -406,7 +406,7 @@ def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
 
 def test_steps_end_alike_for_a_signal_in_or_between_them():
     for between in (False, True):
-        trainer, seen = Engine(nothing), []
+        trainer, seen = Engine(no_op), []
         if not between:
             trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
         with pytest.raises(SystemExit) as left, graceful_exit(trainer):
@@ -436,7 +436,7 @@ def test_it_can_be_entered_only_in_the_main_thread():
 
     def enter():
         try:
-            with graceful_exit(Engine(nothing)):
+            with graceful_exit(Engine(no_op)):
                 pass
         except RuntimeError as error:
             raised.append(str(error))
@@ -454,7 +454,7 @@ def test_what_is_no_engine_is_refused():
     refused = pytest.raises(
         TypeError, match=r"^graceful_exit: <function nothing.*> is no Engine: give the engine whose run"
     )
-    with refused, graceful_exit(nothing):
+    with refused, graceful_exit(no_op):
         pass
 
 
@@ -464,7 +464,7 @@ def test_what_is_no_engine_is_refused():
 @pytest.mark.parametrize("how", ["quietly", "with a signal", "with an error"])
 @pytest.mark.parametrize("previous", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler, lambda *_: None])
 def test_handlers_that_were_there_before_are_put_back(previous, how):
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     before = {number: signal.signal(number, previous) for number in SIGNALS}
     try:
         with contextlib.suppress(SystemExit, ZeroDivisionError), graceful_exit(trainer):
@@ -474,7 +474,7 @@ def test_handlers_that_were_there_before_are_put_back(previous, how):
             if how == "with an error":
                 raise ZeroDivisionError
         assert {signal.getsignal(number) for number in before} == {previous}
-        assert not any(trainer.handlers(key) for key in boundaries(trainer.loop))
+        assert not any(trainer.handlers(key) for key in resume_points(trainer.loop))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -484,7 +484,7 @@ def test_handlers_that_were_there_before_are_put_back(previous, how):
 
 
 def test_blocks_of_the_same_engine_are_one(caplog):
-    trainer = Engine(nothing, "trainer")
+    trainer = Engine(no_op, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with record() as trace, pytest.raises(SystemExit) as outer, graceful_exit(trainer):
         inner = leaves(trainer, range(4))
@@ -495,7 +495,7 @@ def test_blocks_of_the_same_engine_are_one(caplog):
 
 
 def test_a_block_left_before_the_signal_does_not_answer(caplog):
-    first, second = Engine(nothing, "first"), Engine(nothing, "second")
+    first, second = Engine(no_op, "first"), Engine(no_op, "second")
     first.add_event_handler(Events.EPOCH_STARTED(once=2), raiser())
     with pytest.raises(SystemExit), graceful_exit(second):
         with graceful_exit(first):
@@ -507,7 +507,7 @@ def test_a_block_left_before_the_signal_does_not_answer(caplog):
 
 @pytest.mark.parametrize("turned_round", [False, True])
 def test_of_two_engines_in_turn_the_second_does_not_train(turned_round):
-    first, second = Engine(nothing, "first"), Engine(nothing, "second")
+    first, second = Engine(no_op, "first"), Engine(no_op, "second")
     first.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     outer, inner = (second, first) if turned_round else (first, second)
     with pytest.raises(SystemExit) as left, graceful_exit(outer), graceful_exit(inner):
@@ -519,7 +519,7 @@ def test_of_two_engines_in_turn_the_second_does_not_train(turned_round):
 
 @pytest.mark.parametrize("turned_round", [False, True])
 def test_of_two_nested_engines_the_outer_one_is_paused(turned_round, caplog):
-    trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
+    trainer, evaluator = Engine(no_op, "trainer"), Engine(no_op, "evaluator")
     trainer.nest(evaluator, on=Events.ITERATION_COMPLETED, data=range(3))
     evaluator.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     outer, inner = (evaluator, trainer) if turned_round else (trainer, evaluator)
@@ -531,7 +531,7 @@ def test_of_two_nested_engines_the_outer_one_is_paused(turned_round, caplog):
 
 
 def test_a_block_inside_another_run_ends_the_run_around_it():
-    inner = Engine(nothing, "inner")
+    inner = Engine(no_op, "inner")
     inner.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
 
     def fold(engine, batch):

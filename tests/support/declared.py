@@ -5,7 +5,7 @@ from __future__ import annotations
 import camshaft
 import camshaft.testing
 from camshaft import DATA, Loop, Phase, every
-from camshaft.testing import gives
+from camshaft.testing import return_batch
 
 
 def standard(*body, **passes):
@@ -14,4 +14,6 @@ def standard(*body, **passes):
 
 NAMES = {name: getattr(camshaft, name) for name in camshaft.__all__}
 NAMES |= {name: getattr(camshaft.testing, name) for name in camshaft.testing.__all__}
-STANDARD = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", gives), Phase("OPTIM_STEP", when=every(2)), over=DATA))
+STANDARD = Loop(
+    "EPOCH", Loop("ITERATION", Phase("FORWARD", return_batch), Phase("OPTIM_STEP", when=every(2)), over=DATA)
+)

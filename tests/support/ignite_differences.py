@@ -309,7 +309,7 @@ def failed_at(events: list[TraceEvent]) -> str | None:
 
 def runs_again(side: Side) -> Iterator[tuple[Ran, Ran, tuple[Data | None, dict[str, int]]]]:
     """Each further run with the one before it, and what it was given."""
-    return zip(side.runs, side.runs[1:], side.program.again, strict=False)
+    return zip(side.runs, side.runs[1:], side._program.again, strict=False)
 
 
 def starts_anew(run: Ran) -> bool:

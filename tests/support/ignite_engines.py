@@ -8,7 +8,7 @@ from typing import Any
 import ignite.engine
 import pytest
 
-from support.steps import nothing
+from support.steps import no_op
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -33,7 +33,7 @@ def run_out(engine: Any, *args: Any, **limits: Any) -> BaseException:
 THEIR = ignite.engine.Events
 
 
-def make_trainer(step: Any = nothing, *events: Any) -> ignite.engine.Engine:
+def make_trainer(step: Any = no_op, *events: Any) -> ignite.engine.Engine:
     trainer = ignite.engine.Engine(step)
     if events:
         trainer.register_events(*events)

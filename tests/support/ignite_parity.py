@@ -14,15 +14,15 @@ from camshaft import Engine, record
 from camshaft.events import attachments
 from camshaft.exceptions import EventOrderError
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, RUN, Free, Step
-from camshaft.testing import Batches, Call, Data, Fires, PlantedError, Play, Scenario, reporting
+from camshaft.loop.states import DATA, RUN, CustomState, OpaqueStep
+from camshaft.testing import Batches, Call, Data, FireEvents, PlantedError, Play, Scenario, reporting
 from camshaft.trace.log import TraceEvent
 from camshaft.trace.trace import Trace
 
 FREES = (
-    Free("X", "x_started", "x_completed", "ITERATION"),
-    Free("Z", "z_started", "z_completed", "ITERATION"),
-    Free("Y", "y", None, RUN),
+    CustomState("X", "x_started", "x_completed", "ITERATION"),
+    CustomState("Z", "z_started", "z_completed", "ITERATION"),
+    CustomState("Y", "y", None, RUN),
 )
 ORDERLY = [
     (),
@@ -103,7 +103,7 @@ class Ignite:
         def run_nested(_: Any) -> None:
             inner.parent = self
             try:
-                if inner.active is not None:
+                if inner.current_run is not None:
                     inner.run()
                     return
                 inner.state.max_epochs = inner.state.max_iters = inner.state.epoch_length = None
@@ -116,13 +116,13 @@ class Ignite:
 
     def close(self) -> None:
         """Drop a run that paused. Left to itself it fires EXCEPTION_RAISED when it is collected."""
-        if self.active is not None:
+        if self.current_run is not None:
             self.engine._event_handlers.clear()
-            self.active.close()
+            self.current_run.close()
 
     def run(self, data: Any = None, **limits: int) -> Any:
         """Going on, it wants to be given data: the same before the first fetch, and from then on any at all."""
-        if data is None and self.active is not None:
+        if data is None and self.current_run is not None:
             data = self.state.dataloader if self.engine._dataloader_iter is None else Batches([])
         return self.engine.run(data, **limits)
 
@@ -138,7 +138,7 @@ class Program:
 def make_loop(fires: Any) -> Loop:
     """The standard loop, with the states of all that its step fires."""
     free = tuple(state for state in FREES if set(state.events) & set(fires))
-    return Loop("EPOCH", Loop("ITERATION", Step(Fires(*fires)), over=DATA), free=free)
+    return Loop("EPOCH", Loop("ITERATION", OpaqueStep(FireEvents(*fires)), over=DATA), custom_states=free)
 
 
 def program(
@@ -204,7 +204,7 @@ class Side:
     """A program run on one kind of engine, with all that can be seen from outside."""
 
     def __init__(self, program: Program, make: Callable[[Loop, str], Any]) -> None:
-        self.program = program
+        self._program = program
         self.engines: dict[str, Any] = {}
         self.runs: list[Ran] = []
         self.play = play = NotedPlay(program.scenario)
@@ -272,7 +272,7 @@ class Side:
 
     def scenarios(self) -> Iterator[tuple[str, Scenario]]:
         """The scenario of each engine."""
-        yield from scenarios_in("trainer", self.program.scenario)
+        yield from scenarios_in("trainer", self._program.scenario)
 
     def has(self, name: str, key: str) -> bool:
         """Whether an engine fired an event."""

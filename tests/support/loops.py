@@ -1,9 +1,9 @@
 """Loops of every shape, which pictures of them must show."""
 
-from camshaft import DATA, Free, Loop, Mark, Phase, Step, every
+from camshaft import DATA, CustomState, EventPoint, Loop, OpaqueStep, Phase, every
 
 LOOPS = {
-    "standard": Loop("EPOCH", Loop("ITERATION", Step(), over=DATA)),
+    "standard": Loop("EPOCH", Loop("ITERATION", OpaqueStep(), over=DATA)),
     "phases": Loop(
         "EPOCH", Loop("ITERATION", Phase("A"), Phase("B", when=every(2)), Phase("C", when=every(3)), over=DATA)
     ),
@@ -11,7 +11,7 @@ LOOPS = {
     "free": Loop(
         "EPOCH",
         Loop("ITERATION", Phase("A"), over=DATA),
-        free=(Free("F", "f_started", "f_completed", "ITERATION"), Free("G", "g", None, "RUN")),
+        custom_states=(CustomState("F", "f_started", "f_completed", "ITERATION"), CustomState("G", "g", None, "RUN")),
     ),
-    "root": Loop("STEPS", Phase("A"), Mark("m"), over=DATA),
+    "root": Loop("STEPS", Phase("A"), EventPoint("m"), over=DATA),
 }

@@ -6,7 +6,7 @@ import pytest
 
 from camshaft import Engine, Events, Phase
 from camshaft.trace.pattern import check
-from support.steps import nothing
+from support.steps import no_op
 
 
 def matches(trace, pattern, strict=False, indices=None):
@@ -25,6 +25,6 @@ def failure(trace, pattern, strict=False, indices=None):
 
 
 def make_nested():
-    trainer, evaluator = Engine([Phase("A", nothing)], name="trainer"), Engine([Phase("X", nothing)], name="evaluator")
+    trainer, evaluator = Engine([Phase("A", no_op)], name="trainer"), Engine([Phase("X", no_op)], name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2])
     return trainer, evaluator

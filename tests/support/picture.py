@@ -36,8 +36,8 @@ class Seen:
 def differences(seen: Seen, loop: Loop) -> list[str]:
     """Where the picture says something else than the machine; empty when both are the same."""
     machine = LoopMachine(loop)
-    aside = {event for free in loop.free for event in free.events}
-    inner = {free.name for free in loop.free}
+    aside = {event for free in loop.custom_states for event in free.events}
+    inner = {free.name for free in loop.custom_states}
     found: list[str] = []
     place_of = {seen.start: "READY"}
     waiting = [seen.start]
@@ -73,7 +73,7 @@ def differences(seen: Seen, loop: Loop) -> list[str]:
     return found + [f"{place} is missing" for place in missing]
 
 
-def frees(seen: Seen) -> set[tuple[str, str, str, str]]:
+def customs(seen: Seen) -> set[tuple[str, str, str, str]]:
     """The custom states without a place: (loop, state, the event that enters it, the one that leaves it)."""
     goals = {target for _, target, _, _ in (*seen.edges, *seen.boundary)}
     sources = {source for source, _, _, _ in seen.edges}
@@ -93,7 +93,10 @@ def frees(seen: Seen) -> set[tuple[str, str, str, str]]:
 
 def frees_of(loop: Loop) -> set[tuple[str, str, str, str]]:
     """The same, of the declaration."""
-    return {(free.within, free.name, *map(event_name, free.events), *[""] * (not free.is_pair)) for free in loop.free}
+    return {
+        (free.within, free.name, *map(event_name, free.events), *[""] * (not free.is_pair))
+        for free in loop.custom_states
+    }
 
 
 def _alike(machine: LoopMachine, place: str, other: str, aside: set[str]) -> bool:

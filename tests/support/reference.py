@@ -14,9 +14,9 @@ from typing import Any
 from camshaft.engine.state import State
 from camshaft.events import Filter, FilteredEvent, attachments
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Phase, Step
+from camshaft.loop.states import DATA, OpaqueStep, Phase
 from camshaft.machine.machine import LoopMachine
-from camshaft.machine.transition_table import Row
+from camshaft.machine.transition_table import Transition
 
 RANK = {"terminate": 5, "terminate_epoch": 4, "skip": 3, "new data": 2, "interrupt": 1}
 FREE_OF_CONTROL = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
@@ -56,7 +56,7 @@ class Reference:
         self.log = log
         self.handlers: dict[str, list[tuple[FilteredEvent, Callable[..., Any]]]] = {}
         self.fired: Counter[str] = Counter()
-        self.free = {event for free in loop.free for event in free.events}
+        self.custom_states = {event for free in loop.custom_states for event in free.events}
         self.control: tuple[str, Any] | None = None
         self.last: str | None = None
         self.running = self.failed = self.paused = False
@@ -158,7 +158,7 @@ class Reference:
         self.data, self.iterator, self.opened, self.gave = data, None, 0, False
         self.elements: dict[str, Any] = {}
         self.answers: dict[Any, Any] = {}
-        self.next_row: Row | None = None
+        self.next_row: Transition | None = None
         self.firing: str | None = None
         self.last = None
         self.state.batch = self.state.output = None
@@ -179,7 +179,7 @@ class Reference:
             if row.dest == "COMPLETED":
                 raise Ended
 
-    def choose(self) -> Row:
+    def choose(self) -> Transition:
         """Do what is to be done at this place, then see which event the guards let through."""
         place = self.machine.model.state
         item = self.machine.items.get(place)
@@ -189,7 +189,7 @@ class Reference:
         rows = [
             row
             for row in self.machine.table[place].values()
-            if row.event not in FREE_OF_CONTROL and row.event not in self.free and not row.is_control
+            if row.event not in FREE_OF_CONTROL and row.event not in self.custom_states and not row.is_control
         ]
         allowed = [row for row in rows if self.passes(row)]
         if len(allowed) == 1:
@@ -202,12 +202,12 @@ class Reference:
         warnings.warn("the data cannot be restarted", stacklevel=1)
         return self.terminating()
 
-    def terminating(self) -> Row:
+    def terminating(self) -> Transition:
         return self.machine.table[self.machine.model.state]["terminate"]
 
-    def passes(self, row: Row) -> bool:
-        for stage in row.stages:
-            if isinstance(stage, Step):
+    def passes(self, row: Transition) -> bool:
+        for stage in row.guards_and_steps:
+            if isinstance(stage, OpaqueStep):
                 if "step" not in self.answers:
                     self.answers["step"] = True
                     self.state.output = stage.run(self, self.state.batch)
@@ -286,7 +286,7 @@ class Reference:
         self.fired[event] += 1
         self.log.append((self.name, event, tuple(self.machine.model.context.counts.items())))
 
-    def obey(self, before: Row | None) -> None:
+    def obey(self, before: Transition | None) -> None:
         assert self.control is not None
         what, value = self.control
         data_loop, upcoming = self.loop.data_loop, before.event if before is not None else None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def nothing(engine: Any, batch: Any) -> None:
+def no_op(engine: Any, batch: Any) -> None:
     """A step that does nothing."""
 
 

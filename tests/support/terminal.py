@@ -25,11 +25,11 @@ class Seen:
         screen, self.screens = pyte.Screen(columns, 40), []
         stream = pyte.ByteStream(screen)
         for piece in re.split(rb"(?=\r\x1b\[2K)", raw):
-            stream.feed(piece)
+            stream.fetcher(piece)
             self.screens.append([line.rstrip() for line in screen.display if line.strip()])
         self.lines = self.screens[-1]
-        self.cursor_hidden = screen.cursor.hidden
-        self.column = screen.cursor.x
+        self.cursor_hidden = screen.machine_position.hidden
+        self.column = screen.machine_position.x
 
     def during(self, *patterns):
         """Whether at some moment the last lines of the screen were these."""

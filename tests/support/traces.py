@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from camshaft import Engine, Events, Trace, record
-from support.steps import nothing
+from support.steps import no_op
 
 
 def doctored(trace, path, edit):
@@ -33,7 +33,7 @@ def renumbered(events, lost):
 
 
 def make_pair():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1])
     return trainer, evaluator
 

@@ -10,7 +10,7 @@ from camshaft.adapters.reporter import Reporter
 from camshaft.testing import loops
 from camshaft.testing.coverage import EventCoverage, MachineCoverage
 from support.sessions import GOLDEN, section
-from support.steps import nothing
+from support.steps import no_op
 
 pytest_plugins = ["pytester"]
 
@@ -171,12 +171,12 @@ def observed(*runs):
 
 def test_equal_loops_are_one_machine_and_others_are_not():
     def phases():
-        return [Phase("A", lambda engine, batch: None), Phase("B", nothing, when=every(2))]
+        return [Phase("A", lambda engine, batch: None), Phase("B", no_op, when=every(2))]
 
     coverage = observed(
         lambda: Engine(phases(), name="one").run([1]),
         lambda: Engine(phases(), name="two").run([1, 2]),
-        lambda: Engine([Phase("A", nothing)], name="three").run([1]),
+        lambda: Engine([Phase("A", no_op)], name="three").run([1]),
     )
     assert [list(machine.engines) for machine in coverage.machines.values()] == [["one", "two"], ["three"]]
     lines = list(coverage.report())
@@ -185,7 +185,7 @@ def test_equal_loops_are_one_machine_and_others_are_not():
 
 
 def test_free_states_count_as_their_events():
-    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing), over=DATA))
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", no_op), over=DATA))
     names = [f"{state}_{end}" for state in "xyz" for end in ("started", "completed")]
     engine = Engine(loop)
     plain = MachineCoverage.of(engine.loop)
@@ -216,7 +216,7 @@ def test_free_states_count_as_their_events():
 
 
 def test_a_paused_run_and_one_met_midway_are_followed():
-    engine, other = Engine(nothing), Engine(nothing)
+    engine, other = Engine(no_op), Engine(no_op)
     for one in (engine, other):
         one.add_event_handler(Events.GET_BATCH_COMPLETED(once=1), one.interrupt)
     whole = observed(lambda: engine.run([1, 2, 3]), engine.run)
@@ -247,8 +247,8 @@ def test_an_illegal_event_takes_no_transition():
 
 
 def test_what_a_worker_sends_adds_up():
-    first = observed(lambda: Engine(nothing, name="one").run([1]))
-    second = observed(lambda: Engine(nothing, name="two").run([1, 2]), lambda: Engine([Phase("A", nothing)]).run([1]))
+    first = observed(lambda: Engine(no_op, name="one").run([1]))
+    second = observed(lambda: Engine(no_op, name="two").run([1, 2]), lambda: Engine([Phase("A", no_op)]).run([1]))
     merged = EventCoverage()
     for coverage in (first, second, first):
         merged.merge(coverage.dump())
@@ -260,12 +260,12 @@ def test_what_a_worker_sends_adds_up():
 
 
 def test_long_lists_of_names_are_cut():
-    coverage = observed(*(lambda name=name: Engine(nothing, name=f"e{name}").run([1]) for name in range(10, 30)))
+    coverage = observed(*(lambda name=name: Engine(no_op, name=f"e{name}").run([1]) for name in range(10, 30)))
     assert next(coverage.report()).startswith("e10, e11, e12, e13, e14, e15, e16, e17, 12 more (EPOCH, ITERATION): ")
 
 
 def test_all_but_one_of_many_transitions_is_less_than_all():
-    coverage = observed(lambda: Engine(nothing).run([1]))
+    coverage = observed(lambda: Engine(no_op).run([1]))
     (machine,) = coverage.machines.values()
     machine.transitions = {(str(number), "x"): "x" for number in range(9999)}
     machine.taken = set(list(machine.transitions)[:-1])
@@ -280,6 +280,6 @@ def test_what_is_counted_is_what_the_declaration_has(loop):
     machine = MachineCoverage.of(loop)
     assert {counted for counted, _ in machine.steps.values()} == set(machine.transitions)
     assert len(set(machine.transitions.values())) == len(machine.transitions)
-    without = MachineCoverage.of(loop.evolve(free=()))
-    events = sum(len(state.events) for state in loop.free)
+    without = MachineCoverage.of(loop.evolve(custom_states=()))
+    events = sum(len(state.events) for state in loop.custom_states)
     assert len(machine.transitions) == len(without.transitions) + events

@@ -161,12 +161,12 @@ def test_every_generator_is_seeded(draw):
 
 
 def test_arrays_and_lists_are_compared():
-    def gives(value):
+    def return_batch(value):
         return Engine([Phase("A", lambda engine, batch: {"out": [value]})])
 
-    assert_same_run(gives(numpy.arange(3)), gives(numpy.arange(3)), [1])
-    assert "state.output['out'][0]" in difference(gives(numpy.arange(3)), gives(numpy.arange(4)), [1])[1]
-    assert difference(gives(torch.zeros(2)), gives(torch.zeros(3)), [1])[1] == (
+    assert_same_run(return_batch(numpy.arange(3)), return_batch(numpy.arange(3)), [1])
+    assert "state.output['out'][0]" in difference(return_batch(numpy.arange(3)), return_batch(numpy.arange(4)), [1])[1]
+    assert difference(return_batch(torch.zeros(2)), return_batch(torch.zeros(3)), [1])[1] == (
         "  state.output['out'][0]: (2,) torch.float32 | (3,) torch.float32"
     )
 

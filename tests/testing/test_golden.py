@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from camshaft import Engine, record
 from camshaft.testing.golden import Golden, difference, golden_text
 from support.sessions import GOLDEN, TEXT, section
-from support.steps import nothing
+from support.steps import no_op
 
 pytest_plugins = ["pytester"]
 
@@ -188,11 +188,11 @@ def test_a_name_that_would_leave_the_folder_is_refused(tmp_path, name):
 
 def test_a_name_that_was_forgotten_is_asked_for(tmp_path):
     with pytest.raises(TypeError, match="is no name: give one before the engines, as in golden_trace"):
-        Golden(tmp_path, False, {})(Engine(nothing))
+        Golden(tmp_path, False, {})(Engine(no_op))
 
 
 def test_names_of_engines_stay_on_their_line():
-    odd, plain = Engine(nothing, name="two\nlines \u2028 \udc80"), Engine(nothing, name="über # 1")
+    odd, plain = Engine(no_op, name="two\nlines \u2028 \udc80"), Engine(no_op, name="über # 1")
     with record() as trace:
         odd.run([1])
         plain.run([1])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from camshaft import DATA, BackpropEvents, Engine, Events, Loop, Phase, Step, every
-from camshaft.testing import gives, loops, nothing, transition_paths
+from camshaft import DATA, BackpropEvents, Engine, Events, Loop, OpaqueStep, Phase, every
+from camshaft.testing import loops, no_op, return_batch, transition_paths
 from camshaft.testing.coverage import EventCoverage
 
 DECLARED = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD"), Phase("OPTIM_STEP", when=every(3)), over=DATA))
@@ -76,7 +76,7 @@ def test_the_engine_goes_the_way_that_was_found(path):
 @given(loops())
 def test_the_engine_goes_the_ways_that_were_found_in_any_loop(loop):
     if loop.find("STEP") is not None:
-        loop = loop.replace("STEP", Step(gives))  # what a step fires by hand comes besides
+        loop = loop.replace("STEP", OpaqueStep(return_batch))  # what a step fires by hand comes besides
     for path in transition_paths(loop):
         trace = path.play().trace
         assert trace == list(path.expected), path.python()
@@ -92,7 +92,7 @@ def test_a_user_plays_them_on_an_engine_of_their_own():
         engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: closed.append("failed"))
         return engine
 
-    paths = transition_paths(Loop("EPOCH", Loop("ITERATION", Step(nothing), over=DATA)))
+    paths = transition_paths(Loop("EPOCH", Loop("ITERATION", OpaqueStep(no_op), over=DATA)))
     for path in paths:
         path.play(make)
     assert len(closed) == len(paths)

@@ -7,7 +7,7 @@ import pytest
 from camshaft import Engine, record
 from camshaft.testing.golden import last_events
 from support.sessions import ILLEGAL, section
-from support.steps import nothing
+from support.steps import no_op
 
 pytest_plugins = ["pytester"]
 
@@ -314,7 +314,7 @@ def test_ignite(event_trace, golden_trace):
 
 
 def test_the_last_events_in_words():
-    engine = Engine(nothing, name="trainer")
+    engine = Engine(no_op, name="trainer")
     with record() as trace:
         assert last_events(trace) == "nothing was recorded"
         engine.run([1])

@@ -8,8 +8,19 @@ import warnings
 import pytest
 from hypothesis import given
 
-from camshaft import DATA, Engine, Loop, Phase, Step, event
-from camshaft.testing import Call, Data, Fires, Nth, PlantedError, Scenario, gives, loops, nothing, scenarios
+from camshaft import DATA, Engine, Loop, OpaqueStep, Phase, event
+from camshaft.testing import (
+    Call,
+    Data,
+    EveryNthTime,
+    FireEvents,
+    PlantedError,
+    Scenario,
+    loops,
+    no_op,
+    return_batch,
+    scenarios,
+)
 from support.declared import NAMES, STANDARD
 
 
@@ -82,7 +93,9 @@ def test_a_fault_inside_a_phase_is_part_of_the_program():
 
 
 def test_real_batches_are_taken_over_and_over():
-    scenario = Scenario(Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA)), Data(3), batches=["a", "b"])
+    scenario = Scenario(
+        Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA)), Data(3), batches=["a", "b"]
+    )
     assert [batch for *_, batch in scenario.play().worked] == ["a", "b", "a"]
     assert "trainer.run([batches[i % len(batches)] for i in range(3)])" in scenario.python()
 
@@ -92,7 +105,7 @@ def test_an_exception_that_was_not_planted_leaves():
         raise LookupError("not planned")
 
     with pytest.raises(LookupError):
-        Scenario(Loop("EPOCH", Loop("ITERATION", Step(wrong), over=DATA)), Data(1)).play()
+        Scenario(Loop("EPOCH", Loop("ITERATION", OpaqueStep(wrong), over=DATA)), Data(1)).play()
 
 
 def test_the_engine_is_made_as_the_user_makes_it():
@@ -103,20 +116,20 @@ def test_the_engine_is_made_as_the_user_makes_it():
         engine.add_event_handler("completed", lambda: seen.append(name))
         return engine
 
-    inner = Scenario(Loop("EPISODE", Phase("A", nothing)))
+    inner = Scenario(Loop("EPISODE", Phase("A", no_op)))
     Scenario(STANDARD, Data(1), nested=((("epoch_started", "completed"), inner),)).play(make)
     assert seen == ["trainer_0", "trainer", "trainer_0"]
 
 
 def test_conditions_start_anew_with_each_play():
-    scenario = Scenario(Loop("EPISODE", Phase("A", nothing, Nth(2)), until=Nth(3)))
+    scenario = Scenario(Loop("EPISODE", Phase("A", no_op, EveryNthTime(2)), until=EveryNthTime(3)))
     assert [len(scenario.play().worked) for _ in range(3)] == [1, 1, 1]
 
 
 def test_what_a_step_fires_by_hand_is_printed():
-    assert repr(Step(Fires("x_started", "x_completed"))) == "Step(Fires('x_started', 'x_completed'))"
-    assert Fires("a") == Fires("a") != Fires("b")
-    assert hash(Fires("a")) == hash(Fires("a"))
+    assert repr(OpaqueStep(FireEvents("x_started", "x_completed"))) == "OpaqueStep(Fires('x_started', 'x_completed'))"
+    assert FireEvents("a") == FireEvents("a") != FireEvents("b")
+    assert hash(FireEvents("a")) == hash(FireEvents("a"))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +139,7 @@ def test_what_a_step_fires_by_hand_is_printed():
         (lambda: Call("STEP", 0, "terminate"), "n=0 is no time: give a whole number of 1 or more"),
         (lambda: Call("STEP", 1, "raise"), "value=None is no exception: give the class of one"),
         (
-            lambda: Scenario(Loop("EPOCH", Phase("ACT", nothing)), calls=(Call("AKT", 1, "terminate"),)),
+            lambda: Scenario(Loop("EPOCH", Phase("ACT", no_op)), calls=(Call("AKT", 1, "terminate"),)),
             "AKT is no event of the loop EPOCH, and no state of it that runs a function",
         ),
     ],

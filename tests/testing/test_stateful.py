@@ -15,10 +15,10 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 import camshaft.engine.engine
 from camshaft import Engine, EventOrderError, Events, Phase, every
 from camshaft.control import Interrupt, Terminate
-from camshaft.engine.dispatch import Firing, _Gate
+from camshaft.engine.dispatch import EngineEvent, _FilteredHandlers
 from camshaft.engine.handler import Handler
 from camshaft.engine.run import Run
-from camshaft.testing import gives, nothing
+from camshaft.testing import no_op, return_batch
 from camshaft.testing.stateful import LOOPS, EngineStateMachine
 from support.edits import mutate, replace
 
@@ -32,7 +32,7 @@ class Declared(EngineStateMachine):
     """An engine of a user's own, with a rule and an invariant beside those that there are."""
 
     def make_engine(self) -> Engine:
-        engine = Engine([Phase("FORWARD", gives), Phase("OPTIM_STEP", nothing, every(2))], "mine", strict=True)
+        engine = Engine([Phase("FORWARD", return_batch), Phase("OPTIM_STEP", no_op, every(2))], "mine", strict=True)
         self.heard: list[int] = []
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.heard.append(engine.state.iteration))
         return engine
@@ -111,7 +111,7 @@ def broken(found: str, **narrowed: Any) -> Callable[[Breaks], Breaks]:
 
 @broken("called were")
 def a_removed_handler_is_still_called(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Firing, "detach", lambda self, handler: None)
+    patch.setattr(EngineEvent, "detach", lambda self, handler: None)
 
 
 @broken("called were", events=["iteration_started"], **ONLY_HANDLERS)
@@ -121,51 +121,53 @@ def a_handler_that_was_removed_in_a_firing_is_called_in_it(patch: pytest.MonkeyP
 
 @broken("called were")
 def a_handler_that_was_added_in_a_firing_is_called_in_it(patch: pytest.MonkeyPatch) -> None:
-    arrange, live = Firing._arrange, {}
+    arrange, live = EngineEvent._arrange, {}
 
-    def arrange_in_place(self: Firing) -> None:
+    def arrange_in_place(self: EngineEvent) -> None:
         calls = live.setdefault(id(self), [])
         arrange(self)
         calls[:] = self.handlers
         self.handlers = calls
 
-    patch.setattr(Firing, "_arrange", arrange_in_place)
+    patch.setattr(EngineEvent, "_arrange", arrange_in_place)
 
 
 @broken("called were")
 def removing_a_handler_removes_the_last_one(patch: pytest.MonkeyPatch) -> None:
-    detach = Firing.detach
-    patch.setattr(Firing, "detach", lambda self, handler: detach(self, self.attached[-1]))
+    detach = EngineEvent.detach
+    patch.setattr(EngineEvent, "detach", lambda self, handler: detach(self, self.attached[-1]))
 
 
 @broken("called were")
 def priorities_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    attach = Firing.attach
+    attach = EngineEvent.attach
 
-    def attach_last(self: Firing, handler: Handler) -> None:
+    def attach_last(self: EngineEvent, handler: Handler) -> None:
         handler.priority = 0
         attach(self, handler)
 
-    patch.setattr(Firing, "attach", attach_last)
+    patch.setattr(EngineEvent, "attach", attach_last)
 
 
 @broken("called were")
 def filters_are_off_by_one(patch: pytest.MonkeyPatch) -> None:
-    is_due = _Gate._is_due
-    patch.setattr(_Gate, "_is_due", staticmethod(lambda handler, engine, count: is_due(handler, engine, count + 1)))
+    is_due = _FilteredHandlers._is_due
+    patch.setattr(
+        _FilteredHandlers, "_is_due", staticmethod(lambda handler, engine, count: is_due(handler, engine, count + 1))
+    )
 
 
 @broken("called were", events=["x_started"], loop=LOOPS[2])
 def own_firings_are_counted_over_all_runs(patch: pytest.MonkeyPatch) -> None:
-    begin_run = Firing.begin_run
-    patch.setattr(Firing, "begin_run", lambda self, count: begin_run(self, None))
+    begin_run = EngineEvent.begin_run
+    patch.setattr(EngineEvent, "begin_run", lambda self, count: begin_run(self, None))
 
 
 @broken("is illegal|is pass|stands in|stops with", events=["iteration_started"])
 def interrupt_loses_an_event(patch: pytest.MonkeyPatch) -> None:
     interrupt = Run._interrupt
 
-    def lose(self: Run, firing: Firing, fired: bool) -> None:
+    def lose(self: Run, firing: EngineEvent, fired: bool) -> None:
         interrupt(self, firing, fired)
         next(self._generator, None)
 
@@ -215,7 +217,7 @@ def no_iteration_is_skipped(patch: pytest.MonkeyPatch) -> None:
 
     def skip(self: Engine) -> None:
         skip_iteration(self)
-        self.active.control = None
+        self.current_run.control = None
 
     patch.setattr(Engine, "skip_iteration", skip)
 
@@ -266,7 +268,7 @@ def a_pause_ends_the_epoch(patch: pytest.MonkeyPatch) -> None:
     go_on = Engine._go_on
 
     def restart(self: Engine, run: Run, data: Any, limits: Any) -> Run:
-        run.feed.restart()
+        run.fetcher.restart()
         return go_on(self, run, data, limits)
 
     patch.setattr(Engine, "_go_on", restart)
@@ -285,12 +287,12 @@ def an_error_does_not_say_where(patch: pytest.MonkeyPatch) -> None:
 
 @broken("is illegal in FAILED")
 def exception_raised_fires_twice(patch: pytest.MonkeyPatch) -> None:
-    fire_aside = Engine.fire_aside
+    dispatch_outside_loop = Engine.dispatch_outside_loop
 
-    def fire(self: Engine, firing: Firing, *error: BaseException) -> list[Any]:
+    def fire(self: Engine, firing: EngineEvent, *error: BaseException) -> list[Any]:
         if error:
-            fire_aside(self, firing, *error)
-        return fire_aside(self, firing, *error)
+            dispatch_outside_loop(self, firing, *error)
+        return dispatch_outside_loop(self, firing, *error)
 
     patch.setattr(Engine, "fire_aside", fire)
 

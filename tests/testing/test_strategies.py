@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import find, given, settings
 
-from camshaft import DATA, EventOrderError, Loop, Step
-from camshaft.testing import gives, illegal_traces, loops, scenarios, traces
+from camshaft import DATA, EventOrderError, Loop, OpaqueStep
+from camshaft.testing import illegal_traces, loops, return_batch, scenarios, traces
 from support.declared import NAMES, STANDARD
 
 
@@ -33,7 +33,7 @@ def test_random_traces_reach_whatever_a_loop_can_fire(event):
 
 def test_a_found_failure_shrinks_to_a_few_lines():
     """A loop whose output is wrong from the third iteration on, as soon as anything is skipped."""
-    loop = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
+    loop = Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA))
 
     @settings(max_examples=2000, database=None, derandomize=True, report_multiple_bugs=False)
     @given(scenarios(loop))
@@ -44,7 +44,7 @@ def test_a_found_failure_shrinks_to_a_few_lines():
         few_iterations()
     program = caught.value.__notes__[0]
     assert program.splitlines()[-4:] == [
-        'trainer = Engine(Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA)), \'trainer\')',
+        'trainer = Engine(Loop("EPOCH", Loop("ITERATION", OpaqueStep(gives), over=DATA)), \'trainer\')',
         "with record() as trace:",
         "    trainer.run([0, 1, 2])",
         "trace.assert_legal()",

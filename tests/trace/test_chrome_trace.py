@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from camshaft import Engine, Events, Loop, Phase, Trace, record
 from camshaft.testing import Scenario, illegal_traces, loops, scenarios, traces
 from camshaft.trace.spans import spans
-from support.steps import fires, nothing
+from support.steps import fires, no_op
 
 
 def exported(trace: Trace) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def recorded(engine: Engine, data: Any = (1,), **limits: Any) -> Trace:
 
 
 def test_runs_and_states_are_slices_and_nested_ones_lie_inside():
-    trainer, evaluator = Engine([Phase("A", nothing)], name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine([Phase("A", no_op)], name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on="a_started", data=[1])
     assert shown(exported(recorded(trainer))) == [
         "engines | trainer 1..18",
@@ -71,7 +71,7 @@ def test_runs_and_states_are_slices_and_nested_ones_lie_inside():
 
 
 def test_a_slice_says_when_how_long_and_what_was_counted():
-    trace = recorded(Engine(nothing, name="trainer"), [1, 2])
+    trace = recorded(Engine(no_op, name="trainer"), [1, 2])
     events = exported(trace)
     run, epoch = (one for one in events if one["name"] in ("trainer", "EPOCH"))
     assert run["cat"] == "run"
@@ -90,14 +90,14 @@ def test_a_slice_says_when_how_long_and_what_was_counted():
 
 
 def test_process_and_tracks_have_names():
-    events = exported(recorded(Engine(nothing)))
+    events = exported(recorded(Engine(no_op)))
     assert events[0] == {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "camshaft"}}
     assert titles(events) == {1: "engines"}
     assert {one["pid"] for one in events} == {1}
 
 
 def test_what_neither_enters_nor_leaves_a_state_is_an_instant():
-    engine = Engine(nothing, name="trainer")
+    engine = Engine(no_op, name="trainer")
     engine.add_event_handler(Events.ITERATION_STARTED(once=3), engine.terminate)
     trace = recorded(engine, [1, 2], epoch_length=3)
     instants = [one for one in exported(trace) if one["ph"] == "i"]
@@ -119,7 +119,7 @@ def test_a_mark_and_an_event_of_no_state_are_instants():
 
 
 def test_a_termination_that_ends_the_run_is_an_instant_too():
-    engine = Engine(nothing, name="trainer")
+    engine = Engine(no_op, name="trainer")
     engine.add_event_handler(Events.EPOCH_STARTED, lambda: engine.terminate(skip_completed=True))
     assert shown(exported(recorded(engine))) == [
         "engines | trainer 1..3",
@@ -129,7 +129,7 @@ def test_a_termination_that_ends_the_run_is_an_instant_too():
 
 
 def test_a_state_that_was_cut_short_lasts_until_the_event_after_it():
-    engine = Engine([Phase("A", nothing)], name="trainer")
+    engine = Engine([Phase("A", no_op)], name="trainer")
     engine.add_event_handler("a_started", engine.terminate_epoch)
     trace = recorded(engine)
     cut = next(one for one in exported(trace) if one["name"] == "A")
@@ -144,7 +144,7 @@ def test_what_a_failure_cut_short_ends_with_its_run():
     with record() as trace:
         with pytest.raises(ZeroDivisionError):
             engine.run([1])
-        Engine(nothing, name="other").run([1])
+        Engine(no_op, name="other").run([1])
     slices = {one["name"]: one for one in exported(trace) if one["ph"] == "X" and one["args"]["engine"] == "trainer"}
     failed = trace.select(event="exception_raised")[0]
     for name in ("trainer", "EPOCH", "ITERATION", "A"):
@@ -167,7 +167,7 @@ def test_an_overlapping_custom_state_has_a_track_of_its_own():
 
 
 def test_a_phase_keeps_its_track_where_a_custom_state_overlaps_it():
-    loop = Loop("EPOCH", Phase("X", fires("a_completed", "a_started")), Phase("Y", nothing), times=2)
+    loop = Loop("EPOCH", Phase("X", fires("a_completed", "a_started")), Phase("Y", no_op), times=2)
     engine = Engine(loop, name="trainer")
     engine.register_events("a_started", "a_completed", within="RUN")
     engine.add_event_handler(Events.STARTED, lambda: engine.fire_event("a_started"))
@@ -185,11 +185,11 @@ def test_a_custom_state_that_overlaps_none_lies_among_the_others():
 
 
 def test_a_run_that_went_on_after_another_has_a_track_of_its_own():
-    engine = Engine(nothing, name="trainer")
+    engine = Engine(no_op, name="trainer")
     engine.add_event_handler(Events.ITERATION_STARTED(once=1), engine.interrupt)
     with record() as trace:
         engine.run([1, 2])
-        Engine(nothing, name="other").run([1])
+        Engine(no_op, name="other").run([1])
         engine.run()
     found = titles(exported(trace))
     assert set(found.values()) == {"trainer, run 1", "engines"}
@@ -197,7 +197,7 @@ def test_a_run_that_went_on_after_another_has_a_track_of_its_own():
 
 
 def test_runs_that_take_steps_by_turns_have_tracks_of_their_own():
-    one, two = Engine(nothing, name="one").steps([1]), Engine(nothing, name="two").steps([1])
+    one, two = Engine(no_op, name="one").steps([1]), Engine(no_op, name="two").steps([1])
     with record() as trace:
         for _ in zip(one, two, strict=True):
             pass
@@ -210,7 +210,7 @@ def test_a_trace_of_nothing_is_a_file_of_nothing():
 
 
 def test_the_same_trace_makes_the_same_file(tmp_path):
-    trace = recorded(Engine(nothing), [1, 2, 3])
+    trace = recorded(Engine(no_op), [1, 2, 3])
     trace.export_chrome_trace(tmp_path / "one.json")
     trace.export_chrome_trace(str(tmp_path / "two.json"))
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
@@ -307,7 +307,7 @@ def test_runs_that_were_mixed_up_are_shown_whole(scenario: Scenario, random: Any
 
 
 def test_a_long_trace_is_written_in_seconds(tmp_path):
-    trace = recorded(Engine(nothing), range(25_000))
+    trace = recorded(Engine(no_op), range(25_000))
     start = perf_counter()
     trace.export_chrome_trace(tmp_path / "run.json")
     print(f"{len(trace):,} events in {perf_counter() - start:.1f} s")

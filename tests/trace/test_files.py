@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from camshaft import DATA, Engine, EventOrderError, Loop, Mark, Phase, Trace, TraceError, every, record
-from support.steps import nothing
+from camshaft import DATA, Engine, EventOrderError, EventPoint, Loop, Phase, Trace, TraceError, every, record
+from support.steps import no_op
 from support.traces import record_pair
 
 
 def test_a_trace_in_a_file_is_judged_by_the_loop_it_carries(tmp_path):
-    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing, when=every(2)), Mark("marked"), over=DATA))
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", no_op, when=every(2)), EventPoint("marked"), over=DATA))
     engine = Engine(loop, name="trainer")
     engine.register_events("x_started", "x_completed")
-    engine.nest(Engine(nothing, name="evaluator"), on="marked", data=[1])
+    engine.nest(Engine(no_op, name="evaluator"), on="marked", data=[1])
     with record() as trace:
         engine.run([1, 2], max_epochs=2)
     trace.save(tmp_path / "run.jsonl")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import camshaft
 from camshaft import Engine, EventOrderError, Events, HandlerTime, record
 from camshaft.testing import Reporter, loops, scenarios
-from support.steps import nothing
+from support.steps import no_op
 
 
 def log(engine):
@@ -41,7 +41,7 @@ def check_sums(trace):
 
 
 def test_calls_are_counted_by_engine_event_and_handler():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     trainer.add_event_handler(Events.ITERATION_COMPLETED(every=2), log)
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2, 3])
     evaluator.add_event_handler(Events.ITERATION_COMPLETED | Events.COMPLETED, log)
@@ -61,7 +61,7 @@ def test_calls_are_counted_by_engine_event_and_handler():
 
 
 def test_a_handler_that_sleeps_takes_at_least_that_long():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: time.sleep(0.02))
     with record(handler_times=True) as trace:
         engine.run([1, 2, 3])
@@ -74,7 +74,7 @@ def test_a_handler_that_sleeps_takes_at_least_that_long():
 
 
 def test_a_nested_run_counts_under_the_handler_that_made_it():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: time.sleep(0.02))
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2])
 
@@ -93,7 +93,7 @@ def test_a_nested_run_counts_under_the_handler_that_made_it():
 
 
 def test_only_the_engines_that_are_recorded_are_measured():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2])
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, log)
     with record(trainer, handler_times=True) as outer:
@@ -105,7 +105,7 @@ def test_only_the_engines_that_are_recorded_are_measured():
 
 
 def test_each_attachment_is_an_entry_of_its_own_over_all_runs():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     for _ in range(2):
         engine.add_event_handler(Events.COMPLETED, log)
     with record(handler_times=True) as trace:
@@ -138,7 +138,7 @@ def test_events_fired_by_hand_or_again_are_measured():
 
 
 def test_a_call_counts_when_it_is_over():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     seen = []
     with record(handler_times=True) as trace:
         engine.add_event_handler(
@@ -209,7 +209,7 @@ def cached():
     ],
 )
 def test_handlers_have_readable_names(handler, name):
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.STARTED, handler)
     with record(handler_times=True) as trace:
         engine.run([1])
@@ -225,7 +225,7 @@ def test_a_class_inside_of_a_function_has_a_readable_name():
             """Called without the engine."""
 
     here = "test_a_class_inside_of_a_function_has_a_readable_name"
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.STARTED, Inner())
     engine.add_event_handler(Events.STARTED, Inner().method)
     engine.add_event_handler(Events.STARTED, lambda: None)
@@ -240,7 +240,7 @@ def test_a_class_inside_of_a_function_has_a_readable_name():
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration])
 @pytest.mark.parametrize("event", [Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED(once=2)])
 def test_a_handler_that_raises_is_counted_with_the_time_until_then(error, event):
-    engine = Engine(nothing)
+    engine = Engine(no_op)
 
     @engine.on(event)
     def fail(engine):
@@ -298,7 +298,7 @@ def test_a_handler_removed_in_the_firing_does_not_count(filtered, event):
 
 @pytest.mark.parametrize("event", [Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED(every=1)])
 def test_a_handler_attached_midway_is_measured_from_then_on(event):
-    engine = Engine(nothing)
+    engine = Engine(no_op)
 
     @engine.on(Events.ITERATION_COMPLETED(once=2))
     def attach(engine):
@@ -310,7 +310,7 @@ def test_a_handler_attached_midway_is_measured_from_then_on(event):
 
 
 def test_a_run_that_pauses_goes_on_being_measured():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED, log)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: engine.interrupt())
     engine.add_event_handler(Events.INTERRUPT, log)
@@ -329,7 +329,7 @@ def test_a_run_that_pauses_goes_on_being_measured():
 
 
 def test_without_the_option_nothing_is_measured():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     seen = []
     engine.add_event_handler(Events.ITERATION_STARTED, log)
 
@@ -344,7 +344,7 @@ def test_without_the_option_nothing_is_measured():
 
 
 def test_when_the_recording_is_over_handlers_are_called_as_before():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_STARTED, log)
     engine.add_event_handler(Events.ITERATION_COMPLETED(every=2), log)
     handlers = [*engine.handlers(Events.ITERATION_STARTED), *engine.handlers(Events.ITERATION_COMPLETED)]
@@ -364,7 +364,7 @@ def test_when_the_recording_is_over_handlers_are_called_as_before():
 
 
 def test_two_recorders_measure_the_same():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: time.sleep(0.02))
     with record(handler_times=True) as outer, record() as silent, record(handler_times=True) as inner:
         engine.run([1, 2])
@@ -376,7 +376,7 @@ def test_two_recorders_measure_the_same():
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("is_stepped", [False, True])
 def test_of_two_recorders_either_may_end_first(first, is_stepped):
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED, log)
     engine.add_event_handler(Events.ITERATION_COMPLETED(every=2), log)
     blocks = [record(handler_times=True), record(handler_times=True)]
@@ -397,14 +397,14 @@ def test_of_two_recorders_either_may_end_first(first, is_stepped):
     assert [one.count for one in traces[first].handler_times] == [2, 1]
     assert [one.count for one in traces[1 - first].handler_times] == [4, 2]
     with record(handler_times=True) as after:
-        Engine(nothing).run([1])
+        Engine(no_op).run([1])
     assert after.handler_times == []
     for trace in traces:
         assert trace.count(Events.ITERATION_COMPLETED) == trace.handler_times[0].count
 
 
 def test_a_recorder_begun_in_a_handler_measures_from_there():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, log)
     inner = []
 
@@ -421,7 +421,7 @@ def test_a_recorder_begun_in_a_handler_measures_from_there():
 
 
 def test_a_measured_engine_is_freed_at_once():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED, log)
     with record(handler_times=True) as trace:
         engine.run([1])
@@ -436,7 +436,7 @@ def test_a_measured_engine_is_freed_at_once():
 
 
 def test_a_removed_handler_is_freed_during_the_recording():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     gone = []
 
     @engine.on(Events.ITERATION_STARTED)
@@ -470,7 +470,7 @@ def test_times_and_call_sites_are_recorded_together():
 
 
 def test_handlers_of_reported_loops_are_not_measured():
-    report = Reporter(Engine(nothing).loop)
+    report = Reporter(Engine(no_op).loop)
     with record(handler_times=True) as trace, report:
         report("started")
     assert len(trace) == 1
@@ -565,7 +565,7 @@ def played(planned, recorders):
     """Run engines with these handlers, all recorded: what was called in which order, and how it ended."""
     ran, attached = [], {}
     trainer = Engine(lambda engine, batch: engine.fire_event("ping"), name="trainer")
-    evaluator = Engine(nothing, name="evaluator")
+    evaluator = Engine(no_op, name="evaluator")
     trainer.register_events("ping")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2])
     for number, plan in enumerate(planned):

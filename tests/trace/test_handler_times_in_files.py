@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from camshaft import Engine, Events, Trace, TraceError, record
-from support.steps import nothing
+from support.steps import no_op
 
 
 def log(engine):
@@ -18,7 +18,7 @@ def log(engine):
 
 @pytest.fixture
 def saved(tmp_path):
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2])
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, log)
     with record(handler_times=True) as trace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from camshaft import Engine, EventOrderError, Events, Phase, Trace, record
-from support.steps import nothing
+from support.steps import no_op
 from support.traces import record_pair, without
 
 
@@ -18,7 +18,7 @@ def test_an_engine_that_ran_elsewhere_is_not_legal():
 
 
 def test_the_message_shows_what_stood_before_and_what_was_expected():
-    engine = Engine([Phase("FORWARD", nothing), Phase("OPTIM_STEP", nothing)], name="trainer")
+    engine = Engine([Phase("FORWARD", no_op), Phase("OPTIM_STEP", no_op)], name="trainer")
     with record() as trace:
         engine.run([1])
     made = Trace()
@@ -40,7 +40,7 @@ def test_the_message_shows_what_stood_before_and_what_was_expected():
 
 
 def test_the_nearest_legal_order_may_be_far():
-    engine = Engine([Phase("FORWARD", nothing), Phase("BACKWARD", nothing), Phase("OPTIM_STEP", nothing)])
+    engine = Engine([Phase("FORWARD", no_op), Phase("BACKWARD", no_op), Phase("OPTIM_STEP", no_op)])
     with record() as trace:
         engine.run([1, 2])
     keys = [event.event for event in trace]
@@ -63,7 +63,7 @@ def test_the_nearest_legal_order_may_be_far():
 
 
 def test_the_events_before_a_long_nested_run_are_shown():
-    trainer, evaluator = Engine(nothing, "trainer"), Engine(nothing, "evaluator")
+    trainer, evaluator = Engine(no_op, "trainer"), Engine(no_op, "evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[0] * 30)
     with record() as trace:
         trainer.run([1])

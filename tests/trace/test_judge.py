@@ -6,7 +6,7 @@ import pytest
 
 from camshaft import Engine, EventOrderError, Events, record
 from support.engines import E, fail, legal, names, traced
-from support.steps import echo, nothing
+from support.steps import echo, no_op
 from support.traces import doctored, make_pair, record_pair, renumbered
 
 EDITS = {
@@ -55,7 +55,7 @@ def test_counters_that_a_handler_moves_are_miscounted():
 
 
 def test_a_run_that_is_stepped_to_its_last_event_is_legal():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     with record() as trace:
         for event in engine.steps([1]):
             if event is Events.COMPLETED:
@@ -83,7 +83,7 @@ def test_a_trace_can_be_judged_while_its_run_goes_on():
 
 
 def test_an_epoch_is_terminated_once():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.EPOCH_STARTED(once=1), lambda engine: engine.terminate_epoch())
     with record() as trace:
         engine.run([1], max_epochs=2)

@@ -9,7 +9,7 @@ import pytest
 from camshaft import Engine, EventOrderError, Events, Loop, Phase, Trace, record
 from camshaft.testing import Reporter
 from support.engines import ITERATION, RESTARTED, E, legal, pair, standard, traced
-from support.steps import echo, fires, nothing
+from support.steps import echo, fires, no_op
 from support.traces import doctored, make_pair, record_pair
 
 
@@ -60,7 +60,7 @@ def test_a_nested_run_resumed_in_another_event_is_illegal():
 
 
 def test_engines_that_are_stepped_in_turn_are_legal_each_by_itself():
-    first, second = Engine(nothing, name="first"), Engine(nothing, name="second")
+    first, second = Engine(no_op, name="first"), Engine(no_op, name="second")
     with record() as trace:
         for one, other in zip(first.steps([1, 2]), second.steps([1, 2]), strict=True):
             assert one is other
@@ -70,12 +70,12 @@ def test_engines_that_are_stepped_in_turn_are_legal_each_by_itself():
 
 
 def first_order():
-    return list(Engine(nothing).steps([1, 2]))
+    return list(Engine(no_op).steps([1, 2]))
 
 
 def test_a_shared_evaluator_and_one_nested_twice():
-    evaluator = Engine(nothing, name="evaluator")
-    trainers = [Engine(nothing, name="one"), Engine(nothing, name="other")]
+    evaluator = Engine(no_op, name="evaluator")
+    trainers = [Engine(no_op, name="one"), Engine(no_op, name="other")]
     for trainer in trainers:
         trainer.nest(evaluator, on=Events.EPOCH_COMPLETED | Events.STARTED, data=[1])
     with record() as trace:
@@ -145,7 +145,7 @@ def test_no_nested_run_precedes_the_first_event_around_it():
 
 def test_a_run_belongs_to_the_nearest_recorded_one_around_it():
     trainer, evaluator = make_pair()
-    inner = Engine(nothing, name="inner")
+    inner = Engine(no_op, name="inner")
     evaluator.nest(inner, on=Events.ITERATION_COMPLETED, data=[1])
     with record(trainer, inner) as trace:
         trainer.run([1])

@@ -6,14 +6,14 @@ import pytest
 
 from camshaft import Engine, EventOrderError, Events, Phase, Trace, event, every, record
 from support import path_of
-from support.steps import nothing
+from support.steps import no_op
 from support.traces import make_pair
 
 HERE = path_of(__file__)
 
 
 def test_what_runs_outside_the_block_is_not_recorded():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     with record() as trace:
         pass
     engine.run([1])
@@ -23,7 +23,7 @@ def test_what_runs_outside_the_block_is_not_recorded():
 
 def test_two_recorders_hear_the_same():
     with record() as outer, record() as inner:
-        Engine(nothing).run([1, 2])
+        Engine(no_op).run([1, 2])
     assert outer == inner
 
 
@@ -37,7 +37,7 @@ def test_recording_changes_nothing():
 
 
 def test_a_run_goes_on_in_the_same_record_after_an_interrupt():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.interrupt)
     with record() as trace:
         engine.run([1, 2, 3])
@@ -48,7 +48,7 @@ def test_a_run_goes_on_in_the_same_record_after_an_interrupt():
     trace.assert_legal()
 
 
-@pytest.mark.parametrize("step", [nothing, [Phase("A", nothing), Phase("B", nothing, when=every(2))]])
+@pytest.mark.parametrize("step", [no_op, [Phase("A", no_op), Phase("B", no_op, when=every(2))]])
 @pytest.mark.parametrize("place", [Events.ITERATION_COMPLETED, Events.EPOCH_STARTED, Events.GET_BATCH_COMPLETED])
 def test_a_record_that_begins_at_a_pause_is_legal(step, place):
     engine = Engine(step)
@@ -65,7 +65,7 @@ def test_a_record_that_begins_at_a_pause_is_legal(step, place):
 
 
 def test_a_record_of_a_resumed_epoch_is_legal():
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.load_state_dict(
         {"epoch": 1, "iteration": 2, "position": 2, "epoch_length": 3, "max_epochs": 2, "max_iters": None}
     )
@@ -104,7 +104,7 @@ def test_call_sites_say_where_each_event_was_fired():
 
 
 def test_call_sites_of_faults_and_pauses_name_the_loop(tmp_path):
-    engine = Engine(nothing)
+    engine = Engine(no_op)
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: 1 / 0)
     with record(call_sites=True) as trace, pytest.raises(ZeroDivisionError):
         engine.run([1])

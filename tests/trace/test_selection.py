@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from camshaft import Engine, Events, Phase, record
-from support.steps import nothing
+from support.steps import no_op
 from support.traces import record_pair
 
 
@@ -23,7 +23,7 @@ def test_events_are_selected_by_engine_event_and_state():
 
 
 def test_what_is_inside_a_state_lies_between_its_two_events():
-    trainer, evaluator = Engine([Phase("FORWARD", nothing), Phase("BACKWARD")], "trainer"), Engine(nothing, "evaluator")
+    trainer, evaluator = Engine([Phase("FORWARD", no_op), Phase("BACKWARD")], "trainer"), Engine(no_op, "evaluator")
     trainer.add_event_handler("forward_completed", lambda: evaluator.run([1]))
     with record() as trace:
         trainer.run([1])

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from camshaft import DATA, Engine, Events, Loop, Mark, Phase, Trace, event, every, record
+from camshaft import DATA, Engine, EventPoint, Events, Loop, Phase, Trace, event, every, record
 from camshaft.testing import Scenario, loops, scenarios
 from camshaft.trace.spans import Span, span_events, spans
-from support.steps import fires, nothing
+from support.steps import fires, no_op
 
 
 def record_run(engine, data=(1, 2), **limits):
@@ -30,7 +30,7 @@ def in_words(trace, found=None):
 
 
 def test_spans_are_in_the_order_in_which_they_were_entered():
-    trace = record_run(Engine([Phase("A", nothing)], name="t"), max_epochs=1)
+    trace = record_run(Engine([Phase("A", no_op)], name="t"), max_epochs=1)
     assert spans(trace)[0] == Span(run=0, state="EPOCH", first=1, last=14, past=15)
     assert in_words(trace) == [
         "t EPOCH 2..15",
@@ -52,26 +52,26 @@ def test_a_trace_of_nothing_has_none():
 
 def test_without_data_there_is_no_batch_to_get():
     with record() as trace:
-        Engine(nothing, name="t").run(epoch_length=1)
+        Engine(no_op, name="t").run(epoch_length=1)
     assert in_words(trace) == ["t EPOCH 2..5", "t ITERATION 3..4"]
 
 
 def test_data_that_runs_out_cuts_the_getting_of_a_batch_short():
     with record() as trace:
-        Engine(nothing, name="t").run(iter([1]))
+        Engine(no_op, name="t").run(iter([1]))
     assert in_words(trace)[-1] == "t GET_BATCH 7..- past 7"
     assert trace[6].event == "get_batch_started"
 
 
 def test_restarting_the_data_is_part_of_getting_a_batch():
-    trace = record_run(Engine(nothing, name="t"), data=[1], epoch_length=2)
+    trace = record_run(Engine(no_op, name="t"), data=[1], epoch_length=2)
     fetched = [span for span in spans(trace) if span.state == "GET_BATCH"]
     assert [trace[span.first + 1].event for span in fetched] == ["get_batch_completed", "dataloader_stop_iteration"]
     assert all(span.last == span.past - 1 for span in fetched)
 
 
 def test_a_phase_after_data_ran_out_is_not_inside_get_batch():
-    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing), over=DATA), Phase("B", nothing))
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", no_op), over=DATA), Phase("B", no_op))
     with record() as trace:
         Engine(loop, name="t").run(iter([1]))
     assert in_words(trace)[-2:] == ["t GET_BATCH 9..- past 9", "t B 10..11"]
@@ -81,7 +81,7 @@ def test_a_phase_after_data_ran_out_is_not_inside_get_batch():
 
 
 def stopped(control, on, data=(1, 2), **limits):
-    engine = Engine([Phase("A", nothing)], name="t")
+    engine = Engine([Phase("A", no_op)], name="t")
     engine.add_event_handler(on, (lambda: 1 / 0) if control == "raise" else getattr(engine, control))
     return record_run(engine, data, **limits)
 
@@ -115,7 +115,7 @@ def test_a_terminated_epoch_is_cut_short_inside_and_then_left():
 
 
 def test_an_epoch_without_its_end_is_cut_by_what_follows():
-    engine = Engine(nothing, name="t")
+    engine = Engine(no_op, name="t")
     engine.add_event_handler(Events.ITERATION_STARTED, lambda: engine.terminate_epoch(skip_epoch_completed=True))
     trace = record_run(engine, data=[1], max_epochs=2)
     epochs = [span for span in spans(trace) if span.state == "EPOCH"]
@@ -130,11 +130,11 @@ def test_a_skipped_iteration_is_cut_short_and_the_skip_falls_in_it():
 
 
 def test_an_interrupt_cuts_nothing_and_the_run_goes_on():
-    engine = Engine([Phase("A", nothing)], name="t")
+    engine = Engine([Phase("A", no_op)], name="t")
     engine.add_event_handler("a_started", engine.interrupt)
     with record() as trace:
         engine.run([1])
-        Engine(nothing, name="other").run([1])
+        Engine(no_op, name="other").run([1])
         engine.run()
     assert in_words(trace) == [
         "t EPOCH 2..18",
@@ -148,17 +148,17 @@ def test_an_interrupt_cuts_nothing_and_the_run_goes_on():
 
 
 def test_a_run_that_never_went_on_is_cut_after_its_own_last_event():
-    engine = Engine(nothing, name="t")
+    engine = Engine(no_op, name="t")
     engine.add_event_handler(Events.ITERATION_STARTED, engine.interrupt)
     with record() as trace:
         engine.run([1])
-        Engine(nothing, name="other").run([1])
+        Engine(no_op, name="other").run([1])
     assert in_words(trace)[:3] == ["t EPOCH 2..- past 6", "t GET_BATCH 3..4", "t ITERATION 5..- past 6"]
     assert trace[5].event == "interrupt"
 
 
 def test_a_record_begun_midway_has_the_spans_entered_in_it():
-    engine = Engine([Phase("A", nothing)], name="t")
+    engine = Engine([Phase("A", no_op)], name="t")
     engine.add_event_handler("a_started", event_once(engine.interrupt))
     engine.run([1, 2])
     with record() as trace:
@@ -175,7 +175,7 @@ def event_once(function):
 
 
 def test_each_run_has_its_own_states():
-    trainer, evaluator = Engine([Phase("A", nothing)], name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine([Phase("A", no_op)], name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on="a_started", data=[1])
     trace = record_run(trainer, data=[1])
     assert in_words(trace) == [
@@ -190,7 +190,7 @@ def test_each_run_has_its_own_states():
 
 
 def test_what_is_cut_by_the_end_of_the_trace_holds_the_nested_runs():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on=Events.ITERATION_STARTED, data=[1])
     with record() as trace:
         for fired in trainer.steps([1]):
@@ -232,7 +232,7 @@ def test_a_custom_state_ends_with_its_loop():
 
 
 def test_a_custom_state_of_the_epoch_lasts_over_iterations():
-    engine = Engine(nothing, name="t")
+    engine = Engine(no_op, name="t")
     engine.register_events("a_started", "a_completed", within="EPOCH")
     engine.add_event_handler(event(Events.ITERATION_STARTED, once=1), lambda: engine.fire_event("a_started"))
     engine.add_event_handler(event(Events.ITERATION_STARTED, once=2), lambda: engine.fire_event("a_completed"))
@@ -266,11 +266,11 @@ def test_a_leaving_event_without_an_entering_one_is_no_span():
 def test_a_shared_event_enters_the_next_state_in_order():
     loop = Loop(
         "EPISODE",
-        Loop("TURN", Phase("ACT", nothing, completed="acted"), Phase("LEARN", nothing, started="acted"), times=2),
-        Mark("paused"),
-        Phase("A", nothing, started="go"),
-        Phase("B", nothing),
-        Phase("C", nothing, started="go", completed="acted"),
+        Loop("TURN", Phase("ACT", no_op, completed="acted"), Phase("LEARN", no_op, started="acted"), times=2),
+        EventPoint("paused"),
+        Phase("A", no_op, started="go"),
+        Phase("B", no_op),
+        Phase("C", no_op, started="go", completed="acted"),
     )
     with record() as trace:
         Engine(loop, name="t").run()
@@ -292,9 +292,9 @@ def test_a_shared_event_enters_the_next_state_in_order():
 def test_a_shared_event_leaves_a_loop_and_enters_a_state_in_it():
     loop = Loop(
         "EPISODE",
-        Loop("TURN", Phase("A", nothing, started="x"), Mark("m"), times=2, completed="x"),
-        Mark("m2"),
-        Phase("B", nothing, started="x"),
+        Loop("TURN", Phase("A", no_op, started="x"), EventPoint("m"), times=2, completed="x"),
+        EventPoint("m2"),
+        Phase("B", no_op, started="x"),
     )
     with record() as trace:
         Engine(loop, name="t").run()
@@ -310,20 +310,20 @@ def test_a_shared_event_leaves_a_loop_and_enters_a_state_in_it():
 
 
 def test_a_shared_event_enters_a_loop_again_before_what_follows():
-    turn = Loop("TURN", Phase("A", nothing), times=2, started="x")
+    turn = Loop("TURN", Phase("A", no_op), times=2, started="x")
     with record() as trace:
-        Engine(Loop("EPISODE", turn, Mark("m"), Phase("B", nothing, started="x")), name="t").run()
+        Engine(Loop("EPISODE", turn, EventPoint("m"), Phase("B", no_op, started="x")), name="t").run()
     trace.assert_legal()
     assert [span.state for span in spans(trace)] == ["EPISODE", "TURN", "A", "TURN", "A", "B"]
 
 
 def test_conditional_phases_are_entered_where_they_are():
-    trace = record_run(Engine([Phase("A", nothing, when=every(2))], name="t"), max_epochs=1)
+    trace = record_run(Engine([Phase("A", no_op, when=every(2))], name="t"), max_epochs=1)
     assert [span.state for span in spans(trace)] == ["EPOCH", "GET_BATCH", "ITERATION", "GET_BATCH", "ITERATION", "A"]
 
 
 def test_the_events_of_the_states_of_a_loop():
-    engine = Engine([Phase("A", nothing, started="go")])
+    engine = Engine([Phase("A", no_op, started="go")])
     engine.register_events("x_started", "x_completed", "lone")
     engine.register_events("mark", after="A")
     assert span_events(engine.loop) == {
@@ -336,7 +336,7 @@ def test_the_events_of_the_states_of_a_loop():
 
 
 def test_a_missing_event_leaves_no_phase_open():
-    whole = record_run(Engine([Phase("A", nothing), Phase("B", nothing)], name="t"), data=[1])
+    whole = record_run(Engine([Phase("A", no_op), Phase("B", no_op)], name="t"), data=[1])
     made = Trace()
     made.runs = whole.runs
     for run, key, count, time in whole.rows():
@@ -380,7 +380,7 @@ def test_an_event_is_inside_the_states_where_the_engine_says_to_be(scenario: Sce
     check_ends(trace)
     inside: list[set[str]] = [set() for _ in trace]
     for span in spans(trace):
-        free = {state.name for state in trace.runs[span.run].loop.free}
+        free = {state.name for state in trace.runs[span.run].loop.custom_states}
         for index in range(span.first, span.past):
             if trace.run_of(index) == span.run and span.state not in free:
                 inside[index].add(span.state)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from camshaft import Engine, Events, record
-from support.steps import nothing
+from support.steps import no_op
 from support.traces import record_pair
 
 
 def test_a_trace_equals_the_list_of_what_fired():
     with record() as trace:
-        Engine(nothing).run([1])
+        Engine(no_op).run([1])
     order = [
         Events.STARTED,
         Events.EPOCH_STARTED,

@@ -8,10 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from camshaft import DATA, Engine, EventOrderError, Events, Loop, Mark, Phase, Trace, Violation, event, every, record
+from camshaft import (
+    DATA,
+    Engine,
+    EventOrderError,
+    EventPoint,
+    Events,
+    Loop,
+    Phase,
+    Trace,
+    Violation,
+    event,
+    every,
+    record,
+)
 from camshaft.testing import Scenario, illegal_traces, loops, scenarios, traces
 from camshaft.trace.spans import spans
-from support.steps import nothing
+from support.steps import no_op
 
 
 def first_error(trace: Trace) -> str | None:
@@ -41,7 +54,7 @@ def recorded(engine: Engine, data: Any = (1, 2, 3), **limits: Any) -> Trace:
 
 
 def trained(epochs: int = 3) -> Trace:
-    phases = [Phase("FORWARD", nothing), Phase("BACKWARD", nothing), Phase("STEP", nothing, when=every(2))]
+    phases = [Phase("FORWARD", no_op), Phase("BACKWARD", no_op), Phase("STEP", no_op, when=every(2))]
     return recorded(Engine(phases, name="trainer"), max_epochs=epochs)
 
 
@@ -80,7 +93,7 @@ def test_an_end_that_is_missing_is_a_violation_of_the_last_event():
 
 
 def test_a_run_without_events_has_a_violation_without_event():
-    trace = recorded(Engine(nothing, name="trainer"))
+    trace = recorded(Engine(no_op, name="trainer"))
     (violation,) = without(trace, *range(len(trace))).violations()
     assert (violation.engine, violation.run, violation.number, violation.event) == ("trainer", 0, 0, "")
     assert violation.where == "READY"
@@ -104,7 +117,7 @@ def test_an_event_of_no_transition_leaves_the_run_where_it_was():
 
 def test_runs_are_judged_by_another_loop():
     trace = trained(epochs=1)
-    other = Engine([Phase("FORWARD", nothing), Phase("STEP", nothing, when=every(2))]).loop
+    other = Engine([Phase("FORWARD", no_op), Phase("STEP", no_op, when=every(2))]).loop
     found = trace.violations(other)
     assert [one.event for one in found] == ["backward_started", "backward_completed"] * 3
     with pytest.raises(EventOrderError) as caught:
@@ -141,7 +154,7 @@ def with_order() -> Trace:
 
 
 def of_unknown_length() -> Trace:
-    return recorded(Engine([Phase("A", nothing)], name="trainer"), iter_of(3), max_epochs=2)
+    return recorded(Engine([Phase("A", no_op)], name="trainer"), iter_of(3), max_epochs=2)
 
 
 def iter_of(n: int) -> Any:
@@ -153,20 +166,20 @@ def iter_of(n: int) -> Any:
 
 
 def of_inner_loops() -> Trace:
-    turn = Loop("TURN", Phase("ACT", nothing), Mark("seen"), times=2)
-    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing), turn, over=DATA), Phase("SAVE", nothing, when=every(2)))
+    turn = Loop("TURN", Phase("ACT", no_op), EventPoint("seen"), times=2)
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", no_op), turn, over=DATA), Phase("SAVE", no_op, when=every(2)))
     return recorded(Engine(loop, name="trainer"), max_epochs=4)
 
 
 def terminated() -> Trace:
-    engine = Engine([Phase("A", nothing)], name="trainer")
+    engine = Engine([Phase("A", no_op)], name="trainer")
     engine.add_event_handler(event("a_started", once=2), engine.terminate_epoch)
     engine.add_event_handler(event("a_started", once=5), engine.terminate)
     return recorded(engine, max_epochs=4)
 
 
 def nested() -> Trace:
-    trainer, evaluator = Engine([Phase("A", nothing)], name="trainer"), Engine(nothing, name="evaluator")
+    trainer, evaluator = Engine([Phase("A", no_op)], name="trainer"), Engine(no_op, name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1, 2])
     return recorded(trainer, max_epochs=3)
 
@@ -348,6 +361,6 @@ def test_edits_far_apart_are_each_found_where_they_are(data: Any):
 
 
 def test_a_long_trace_that_lost_many_events_is_judged_in_one_pass():
-    trace = recorded(Engine(nothing, name="trainer"), range(5000))
+    trace = recorded(Engine(no_op, name="trainer"), range(5000))
     lost = without(trace, *range(3, len(trace), 400))
     assert len(lost.violations()) == len(range(3, len(trace), 400))

@@ -131,5 +131,5 @@ def test_a_scheduler_does_not_hide_what_the_step_takes():
     optimizer, other = lbfgs(model), sgd(plain)
     for each in (optimizer, other):
         torch.optim.lr_scheduler.StepLR(each, 1)
-    assert "STEP" in str(supervised_loop(model, optimizer, criterion).free)
-    assert not supervised_loop(plain, other, criterion).free
+    assert "STEP" in str(supervised_loop(model, optimizer, criterion).custom_states)
+    assert not supervised_loop(plain, other, criterion).custom_states

@@ -20,7 +20,7 @@ from camshaft import (
     record,
     supervised_loop,
 )
-from camshaft.training import Forward
+from camshaft.training import ForwardResult
 from support.learning import CLASSES, FEATURES, classifier, sgd, weights
 
 
@@ -164,7 +164,7 @@ def test_forward_leaves_what_backward_needs_in_the_output(model, dataset):
     trainer.add_event_handler(BackpropEvents.BACKWARD_COMPLETED, lambda engine: seen.append(engine.state.output))
     trainer.run(loader(dataset), max_iters=1)
     forward, loss = seen
-    assert isinstance(forward, Forward)
+    assert isinstance(forward, ForwardResult)
     assert forward.y_pred.shape == (8, CLASSES)
     assert forward.loss.item() == loss
 
@@ -376,7 +376,7 @@ def test_accumulation_by_replacing_two_phases(model, dataset):
 
     def forward(engine, batch):
         x, y = batch
-        return Forward(x, y, None, nn.functional.cross_entropy(model.train()(x), y))
+        return ForwardResult(x, y, None, nn.functional.cross_entropy(model.train()(x), y))
 
     def step(engine, batch):
         optimizer.step()

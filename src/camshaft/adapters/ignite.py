@@ -12,7 +12,7 @@ from camshaft.adapters.reporter import Reporter
 from camshaft.events import BUILT_IN, event_key, state_of
 from camshaft.loop.loop import Loop
 from camshaft.loop.registration import register
-from camshaft.loop.states import DATA, RUN, Step
+from camshaft.loop.states import DATA, RUN, OpaqueStep
 
 __all__ = ["reporting"]
 
@@ -39,8 +39,8 @@ class _EngineReporter(Reporter):
     def _learn(self) -> None:
         """Take on the events that were registered since."""
         self.loop = standard_loop(self.engine)
-        if self.active is not None:
-            self.active.watch()
+        if self.current_run is not None:
+            self.current_run.on_run_start()
 
     def is_over(self, key: str) -> bool:
         """The call of ``run()`` tells: handlers of COMPLETED and of EXCEPTION_RAISED are part of it."""
@@ -66,7 +66,7 @@ class _EngineReporter(Reporter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        run, generator = self.active, self.engine._internal_run_generator
+        run, generator = self.current_run, self.engine._internal_run_generator
         is_paused = generator is not None and generator.gi_frame is not None
         if run is not None and is_paused:
             run.leave("interrupted")  # it goes on with the next event, even if run() refused its arguments
@@ -120,7 +120,7 @@ def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> It
 
 def standard_loop(engine: Any) -> Loop:
     """The loop that every engine of pytorch-ignite runs, with the events that were registered with this one."""
-    loop = Loop("EPOCH", Loop("ITERATION", Step(), over=DATA))
+    loop = Loop("EPOCH", Loop("ITERATION", OpaqueStep(), over=DATA))
     custom = {event_key(event): event for event in engine._allowed_events if event_key(event) not in BUILT_IN}
     states = Counter(state_of(key)[0] for key in custom)
     pairs = [event for key, event in custom.items() if states[state_of(key)[0]] > 1]

@@ -63,7 +63,7 @@ class Reporter:
         self.name = name
         self.has_data: bool | None = None
         self.position: dict[str, int] = {}
-        self.active: _ReportedRun | None = None
+        self.current_run: _ReportedRun | None = None
         self.is_running = False
         self._loops = {item.started: item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)}
         self.around_data = _around_data(loop)
@@ -87,11 +87,11 @@ class Reporter:
         if not self.is_running:
             fix = "write `with reporter:` around the whole run, so that its end is known even where it fails"
             raise RuntimeError(f"{self.name}: {event_name(key)} is reported outside of a with block; {fix}")
-        if self.active is not None and key == "started":
+        if self.current_run is not None and key == "started":
             self._finish()
         for inner in self._inside():  # it goes on, so they are over
             inner._leave(failed=key == "exception_raised")
-        run = self.active or self._begin()
+        run = self.current_run or self._begin()
         if key in self._loops:
             self.count(self._loops[key])
         run.fire(key)
@@ -113,22 +113,22 @@ class Reporter:
 
     def _begin(self) -> _ReportedRun:
         self.reset()
-        self.active = _ReportedRun(self)
-        return self.active
+        self.current_run = _ReportedRun(self)
+        return self.current_run
 
     def _inside(self) -> list[Reporter]:
         """The reporters whose runs began inside of this one and are not over, the innermost first."""
         found: list[Reporter] = []
         inner: Any = executing.get()
-        while isinstance(inner, Reporter) and inner is not self and inner.active is not None:
+        while isinstance(inner, Reporter) and inner is not self and inner.current_run is not None:
             found.append(inner)
-            inner = inner.active.parent
+            inner = inner.current_run.parent
         return found if inner is self else []
 
     def _finish(self) -> None:
         for inner in self._inside():
             inner._finish()
-        run, self.active = self.active, None
+        run, self.current_run = self.current_run, None
         if run is not None:
             run.finish()
 
@@ -139,7 +139,7 @@ class Reporter:
         return ValueError(f"{self.name}: its loop {self.loop.name} has no event {event_name(key)}; {hint}")
 
     def __enter__(self) -> Reporter:
-        self._blocks.append(self.active if self.is_running else None)
+        self._blocks.append(self.current_run if self.is_running else None)
         self.is_running = True
         return self
 
@@ -147,16 +147,16 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         before = self._blocks.pop()
-        if self.active is not before:  # what began in the block around this one goes on there
+        if self.current_run is not before:  # what began in the block around this one goes on there
             self._leave(failed=error is not None)
         self.is_running = bool(self._blocks)
 
     def _leave(self, failed: bool) -> None:
         """End the run that is left, or let it pause after INTERRUPT."""
-        if self.active is not None and failed:
+        if self.current_run is not None and failed:
             self("exception_raised")
-        elif self.active is not None and self.active.last == "interrupt":
-            self.active.leave("interrupted")  # it goes on with the next event
+        elif self.current_run is not None and self.current_run.last == "interrupt":
+            self.current_run.leave("interrupted")  # it goes on with the next event
         else:
             self._finish()
 
@@ -190,13 +190,13 @@ class _ReportedRun:
         """Let all observers hear an event."""
         if self._watching is None:
             self._enter()
-            self.watch()
+            self.on_run_start()
         if key not in self._marks:
             self._marks[key] = [maker(key) for maker in self._makers]
         for mark in self._marks[key]:
             mark(self.engine)
         self.last = key
-        if key != "interrupt" and not any(key in free.events for free in self.engine.loop.free):
+        if key != "interrupt" and not any(key in custom.events for custom in self.engine.loop.custom_states):
             self._come_by(key)
 
     def _come_by(self, key: str) -> None:
@@ -211,15 +211,15 @@ class _ReportedRun:
         self.parent = executing.get()
         executing.set(self.engine)  # type: ignore[arg-type]
 
-    def watch(self) -> None:
+    def on_run_start(self) -> None:
         """Let all observers watch from here on; those that did hear that it pauses, and goes on with another loop."""
         if self._watching is not None:
             self._counts = self._counted()
             for observer in self._watching:
-                observer.release(self, "paused")
+                observer.on_run_end(self, "paused")
         self._watching, self._makers, self._marks = [], [], {}
         for observer in observers.get():
-            maker = observer.watch(self)
+            maker = observer.on_run_start(self)
             if maker is not None:
                 self._watching.append(observer)
                 self._makers.append(maker)
@@ -232,13 +232,13 @@ class _ReportedRun:
         self._counts = self._counted()
         watching, self._watching = self._watching, None
         for observer in watching or ():
-            observer.release(self, outcome)
+            observer.on_run_end(self, outcome)
 
     def finish(self) -> None:
         """End it as its last event says."""
         self.leave(OUTCOMES.get(str(self.last), "completed"))
 
-    def cursor(self) -> tuple[str, Context]:
+    def machine_position(self) -> tuple[str, Context]:
         """Where it stands: at its start, or where it goes on after a pause."""
         engine, state = self.engine, self.engine.state
         context = Context(state.max_epochs, state.max_iters, state.epoch_length, engine.has_data)
@@ -259,7 +259,7 @@ class _ReportedRun:
         loops = (item.name for _, item in self.engine.loop.walk() if isinstance(item, Loop))
         return {name: getattr(self.engine.state, name.lower()) for name in loops}
 
-    def site(self, frame: FrameType | None) -> str:
+    def call_site(self, frame: FrameType | None) -> str:
         """The line of code that reports the present event."""
         while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
             frame = frame.f_back

@@ -135,7 +135,7 @@ def _draw_kept(check: bool) -> None:
     with _one_line():
         project = find_project(Path())
         root = project.parent
-        stale: list[tuple[Path, str]] = []
+        must_refetch: list[tuple[Path, str]] = []
         for kept in kept_diagrams(project):
             file = root / kept.path
             try:
@@ -144,13 +144,13 @@ def _draw_kept(check: bool) -> None:
                 raise ValueError(f"{kept.path}: {error}") from error
             if file.is_file() and file.read_bytes() == made:
                 continue
-            stale.append((kept.path, "is not what the code would draw now" if file.is_file() else "is missing"))
+            must_refetch.append((kept.path, "is not what the code would draw now" if file.is_file() else "is missing"))
             if not check:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(made)
-    for path, said in stale:
+    for path, said in must_refetch:
         typer.echo(f"{path} {said}" if check else f"drew {path}", err=check)
-    if check and stale:
+    if check and must_refetch:
         raise typer.Exit(1)
 
 

@@ -21,11 +21,11 @@ from camshaft.draw.diagram import WRITERS, draw, draw_over
 from camshaft.draw.from_loop import LEVELS
 from camshaft.trace.trace import Trace
 
-__all__ = ["Kept", "find_project", "kept_diagrams"]
+__all__ = ["KeptDiagram", "find_project", "kept_diagrams"]
 
 
 @attrs.frozen
-class Kept:
+class KeptDiagram:
     """A drawing that a project keeps.
 
     Attributes:
@@ -67,7 +67,7 @@ def find_project(start: Path) -> Path:
     raise ValueError(f"there is no pyproject.toml in {start.resolve()} or above it: it would list the diagrams")
 
 
-def kept_diagrams(project: Path) -> list[Kept]:
+def kept_diagrams(project: Path) -> list[KeptDiagram]:
     """The drawings that a ``pyproject.toml`` lists.
 
     Raises:
@@ -87,9 +87,9 @@ def kept_diagrams(project: Path) -> list[Kept]:
     return [_kept(project, file, entry) for file, entry in listed.items()]
 
 
-def _kept(project: Path, file: str, entry: Any) -> Kept:
+def _kept(project: Path, file: str, entry: Any) -> KeptDiagram:
     fields = {"target": entry} if isinstance(entry, str) else entry
-    known = {field.name for field in attrs.fields(Kept)} - {"path"}
+    known = {field.name for field in attrs.fields(KeptDiagram)} - {"path"}
     where = f"{project.name}, [tool.camshaft.diagrams], {file!r}"
     if not isinstance(fields, dict) or not isinstance(fields.get("target"), str):
         raise ValueError(
@@ -106,4 +106,4 @@ def _kept(project: Path, file: str, entry: Any) -> Kept:
         raise ValueError(f"{where}: level is {fields['level']!r}; there are {' and '.join(LEVELS)}")
     if Path(file).suffix not in WRITERS:
         raise ValueError(f"{where}: no diagram is written as {Path(file).suffix!r}; use {', '.join(WRITERS)}")
-    return Kept(Path(file), **fields)
+    return KeptDiagram(Path(file), **fields)

@@ -48,7 +48,7 @@ class Line:
     path: Path
     event: str | None
     last: str | None
-    joins: bool = False
+    delegates: bool = False
 
 
 @attrs.frozen
@@ -58,11 +58,11 @@ class Program:
     Attributes:
         source: the text.
         code: the compiled text; executing it in a namespace defines the function :attr:`entry` there.
-        entry: the name of the generator function ``(engine, state, feed)``.
+        entry: the name of the generator function ``(engine, state, fetcher)``.
         filename: under which ``linecache``, tracebacks and debuggers know the text.
         lines: what each line number stands for.
         names: the name of each event in the namespace.
-        grouped: the names that stand behind a test of ``heard``.
+        under_any_handlers: the names that are tested only if ``any_handlers`` is true.
         functions: for each name that the source calls, the state it belongs to and the attribute to take there.
     """
 
@@ -72,7 +72,7 @@ class Program:
     filename: str
     lines: dict[int, Line]
     names: dict[str, str]
-    grouped: frozenset[str]
+    under_any_handlers: frozenset[str]
     functions: dict[str, tuple[str, str]]
 
     def write_out(self) -> None:
@@ -91,13 +91,13 @@ class Program:
         found = {item.name: item for _, item in loop.walk()}
         functions = {name: getattr(found[state], attribute) for name, (state, attribute) in self.functions.items()}
         namespace = {"__builtins__": builtins, "__name__": "camshaft.loop", **HELPERS, **functions}
-        namespace |= {"PENDING": False, "heard": False}
+        namespace |= {"PENDING_CALL": False, "any_handlers": False}
         namespace.update(dict.fromkeys(self.names.values(), False))
         exec(self.code, namespace)
         return namespace
 
 
-def _filename(name: str) -> str:
+def source_filename(name: str) -> str:
     if HOOK_READS_FILES:
         return os.path.join(tempfile.gettempdir(), f"camshaft-{os.getpid()}", f"{name}.py")
     return f"<camshaft {name}>"

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from camshaft.compiler.program import HELPERS, Line, Program, _filename
+from camshaft.compiler.program import HELPERS, Line, Program, source_filename
 from camshaft.events import event_name
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Every, LoopItem, Mark, Path, Phase, Step
+from camshaft.loop.states import DATA, EventPoint, Every, LoopItem, OpaqueStep, Path, Phase
 
 __all__ = ["generate"]
 
@@ -29,7 +29,7 @@ MAX_BLOCKS = 12
 """Python allows 20 nested blocks; deeper loops go to a function of their own, joined by ``yield from``."""
 
 
-OBEY = "if PENDING: yield PENDING"
+APPLY_CONTROL = "if PENDING_CALL: yield PENDING_CALL"
 """The line on which a control call takes effect that a user's code made where no event follows."""
 
 
@@ -47,9 +47,9 @@ def _structure(item: LoopItem) -> tuple[Any, ...]:
     if isinstance(item, Phase):
         when = ("every", item.when.n) if isinstance(item.when, Every) else "asked" if item.when is not None else None
         return (Phase, item.name, item.started, item.completed, when, item.run is not None)
-    if isinstance(item, Mark):
-        return (Mark, item.name, item.event)
-    return (Step, item.name)
+    if isinstance(item, EventPoint):
+        return (EventPoint, item.name, item.event)
+    return (OpaqueStep, item.name)
 
 
 @lru_cache(maxsize=512)
@@ -60,13 +60,13 @@ def _program(structure: tuple[Any, ...]) -> Program:
 _TAKEN = {
     "engine",
     "state",
-    "feed",
+    "fetcher",
     "output",
     "began",
     "began_pass",
     "element",
     "ended",
-    "heard",
+    "any_handlers",
     "inner",
     "_",
     *HELPERS,
@@ -90,12 +90,12 @@ class _Writer:
         self.texts: list[str] = []
         self.lines: dict[int, Line] = {}
         self.names: dict[str, str] = {}
-        self.grouped: set[str] = set()
+        self.under_any_handlers: set[str] = set()
         self.waiting: list[tuple[str, Line]] = []
         self.ahead = Line((), None, None)
         self.functions: dict[str, tuple[str, str]] = {}
         self.deferred: list[tuple[str, Any, Path, str | None]] = []
-        self.taken = set(_TAKEN) | {"PENDING"}
+        self.taken = set(_TAKEN) | {"PENDING_CALL"}
         self.indent = 0
         self.blocks = 0
         self.path: Path = ()
@@ -104,7 +104,7 @@ class _Writer:
     def program(self) -> Program:
         name = self.root[1]
         entry = self._claim(f"{name.lower()}_loop")
-        self._function(entry, f"The loop {name}. A name in capitals is an event, False while nobody hears it.")
+        self._function(entry, f"The loop {name}. A name in capitals is an event: False while it has no handlers.")
         self._boundary()
         self._flush()
         while self.deferred:
@@ -116,17 +116,19 @@ class _Writer:
             self._loop(structure)
             self._flush()
         source = "\n".join(self.texts) + "\n"
-        filename = _filename(f"{entry}_{hashlib.sha256(repr(self.root).encode()).hexdigest()[:8]}")
+        filename = source_filename(f"{entry}_{hashlib.sha256(repr(self.root).encode()).hexdigest()[:8]}")
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         code = compile(source, filename, "exec")
-        return Program(source, code, entry, filename, self.lines, self.names, frozenset(self.grouped), self.functions)
+        return Program(
+            source, code, entry, filename, self.lines, self.names, frozenset(self.under_any_handlers), self.functions
+        )
 
     # -- text --------------------------------------------------------------------------------------------------------
 
-    def _line(self, text: str, event: str | None = None, joins: bool = False) -> None:
+    def _line(self, text: str, event: str | None = None, delegates: bool = False) -> None:
         if self.waiting:
             self._flush()
-        self._write(text, Line(self.path, event, event or self.last, joins))
+        self._write(text, Line(self.path, event, event or self.last, delegates))
 
     def _write(self, text: str, line: Line) -> None:
         self.texts.append("    " * self.indent + text if text else "")
@@ -136,8 +138,8 @@ class _Writer:
         """Write the events that wait: more than one share a test."""
         waiting, self.waiting = self.waiting, []
         if len(waiting) > 1:
-            self._write("if heard:", self.ahead)
-            self.grouped |= {name for name, _ in waiting}
+            self._write("if any_handlers:", self.ahead)
+            self.under_any_handlers |= {name for name, _ in waiting}
         self.indent += len(waiting) > 1
         for name, line in waiting:
             self._write(f"if {name}: yield {name}", line)
@@ -155,7 +157,7 @@ class _Writer:
 
     def _function(self, name: str, doc: str) -> None:
         self.indent = 0
-        self._line(f"def {name}(engine, state, feed):")
+        self._line(f"def {name}(engine, state, fetcher):")
         self.indent = 1
         self._line(f'"""{doc}"""')
 
@@ -201,8 +203,8 @@ class _Writer:
         if self.blocks > MAX_BLOCKS:
             inner = self._claim(f"{structure[1].lower()}_loop")
             self.deferred.append((inner, structure, (*outside, structure[1]), self.last))
-            self._line(f"inner = {inner}(engine, state, feed)")
-            self._line("yield from inner", joins=True)
+            self._line(f"inner = {inner}(engine, state, fetcher)")
+            self._line("yield from inner", delegates=True)
         elif structure[4] == "data":
             self._data_loop(structure)
         elif is_root:
@@ -218,7 +220,7 @@ class _Writer:
             self._open(f"for element in islice({self._elements(name, is_call)}, {counter}, None):")
             self._line("if not state.within_limits(): break")
             self._line(f"{counter}_item = element")
-            self._line(OBEY)
+            self._line(APPLY_CONTROL)
         else:
             self._open("while state.within_limits():")
         self.path = (name,)
@@ -231,11 +233,11 @@ class _Writer:
         self._fire(started)
         self._body(body)
         if body and not _ends_with_event(body[-1]):
-            self._line(OBEY)
+            self._line(APPLY_CONTROL)
         self._close()
         self._open("except TerminateEpoch as ended:")
         if has_data:
-            self._line("feed.restart()")
+            self._line("fetcher.restart()")
         self._fire("terminate_single_epoch")
         if kind == "until":
             until = self._call(name, "until", f"{name.lower()}_until")
@@ -246,7 +248,7 @@ class _Writer:
         self._fire(completed)
         if kind == "until":
             self._line(f"if {until}(engine): break")
-            self._line(OBEY)
+            self._line(APPLY_CONTROL)
         self._close()
 
     def _inner_loop(self, structure: tuple[Any, ...]) -> None:
@@ -254,7 +256,7 @@ class _Writer:
         counter = f"state.{name.lower()}"
         if kind == "over":
             self._open(f"for {counter}_item in {self._elements(name, is_call)}:")
-            self._line(OBEY)
+            self._line(APPLY_CONTROL)
         elif kind == "until":
             self._open("while True:")
         else:
@@ -266,20 +268,20 @@ class _Writer:
         self._fire(completed)
         if kind == "until":
             self._line(f"if {self._call(name, 'until', f'{name.lower()}_until')}(engine): break")
-            self._line(OBEY)
+            self._line(APPLY_CONTROL)
         self._close()
 
     def _data_loop(self, structure: tuple[Any, ...]) -> None:
         _, name, started, completed, _, _, *body = structure
         outside = self.path
-        expects = f" and state.{name.lower()} < feed.target"
-        self._line("feed.begin()")
+        expects = f" and state.{name.lower()} < fetcher.end_count"
+        self._line("fetcher.begin_epoch()")
         self.path = (*outside, "GET_BATCH")
         get_batch, stop = self._event("get_batch_started"), self._event("dataloader_stop_iteration")
         self._line(f"if {get_batch}{expects}: yield {get_batch}", event="get_batch_started")
         self.last = "get_batch_started"
-        self._open("while feed.more():")
-        self._open("for state.batch in feed.batches:")
+        self._open("while fetcher.prepare_batches():")
+        self._open("for state.batch in fetcher.batches:")
         self.path = (*outside, name)
         self._forget(body)
         self._open("try:")
@@ -298,11 +300,11 @@ class _Writer:
         self._open(f"if {get_batch}{expects}:", blocks=0)
         self._line(f"yield {get_batch}", event="get_batch_started")
         self.last = "get_batch_started"
-        self._line("if feed.stale: break")
+        self._line("if fetcher.must_refetch: break")
         self._close(blocks=0)
         self._close()
-        self._line(f"if PENDING{expects}: yield PENDING")
-        self._line(f"if feed.ran_out() and {stop}: yield {stop}", event="dataloader_stop_iteration")
+        self._line(f"if PENDING_CALL{expects}: yield PENDING_CALL")
+        self._line(f"if fetcher.restart_if_exhausted() and {stop}: yield {stop}", event="dataloader_stop_iteration")
         self._close()
         self.path = outside
         self.last = completed
@@ -313,13 +315,13 @@ class _Writer:
             kind, name, *_ = item
             if kind is Loop:
                 if before is not None and not _ends_with_event(before):
-                    self._line(OBEY)
+                    self._line(APPLY_CONTROL)
                 self._loop(item)
                 continue
-            self.path = path if kind is Step else (*path, name)
-            if kind is Step:
+            self.path = path if kind is OpaqueStep else (*path, name)
+            if kind is OpaqueStep:
                 self._line(f"state.output = {self._call(name, 'run', 'step')}(engine, state.batch)")
-            elif kind is Mark:
+            elif kind is EventPoint:
                 self._fire(item[2])
             else:
                 self._phase(item, path)
@@ -362,7 +364,7 @@ class _Writer:
 
 def _ends_with_event(item: tuple[Any, ...]) -> bool:
     """Whether a state fires an event last, always, and runs no code of a user behind it."""
-    return item[0] is Mark or (item[0] is Phase and item[4] is None)
+    return item[0] is EventPoint or (item[0] is Phase and item[4] is None)
 
 
 def _kinds(body: Sequence[tuple[Any, ...]]) -> Iterator[Any]:

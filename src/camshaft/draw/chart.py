@@ -49,9 +49,9 @@ class Node(_Visited):
         is_current: whether the engine stands in it.
         visits: how often it was entered; None where no trace tells.
         share: its share of the time of the trace, 0 to 1.
-        runs, when: the name of the engine that runs there, and the filter of its event.
-        part, of: which part of a custom state without a place it is, and the name of that state: ``"outside"`` of it,
-            ``"in"`` it, ``"after"`` it; or ``"begin"`` and ``"end"`` of what was observed in a loop, and its name.
+        engine_name, filter: the name of the engine that runs there, and the filter of its event.
+        role, custom_state: for a custom state without a place, the part that the node shows (``"outside"``, ``"in"``,
+            ``"after"``) and the name of the state; for an observed order, ``"begin"`` or ``"end"`` and the loop.
     """
 
     id: str
@@ -63,10 +63,10 @@ class Node(_Visited):
     is_current: bool = False
     visits: int | None = None
     share: float | None = None
-    runs: str = ""
-    when: Filter | None = None
-    part: str = ""
-    of: str = ""
+    engine_name: str = ""
+    filter: Filter | None = None
+    role: str = ""
+    custom_state: str = ""
 
 
 @attrs.define(eq=False)
@@ -203,7 +203,7 @@ class Chart:
         """Every box."""
         return [element for element in self.elements() if isinstance(element, Box)]
 
-    def around(self) -> dict[str, tuple[str, ...]]:
+    def enclosing_boxes(self) -> dict[str, tuple[str, ...]]:
         """By id, the ids of the boxes around each element, outermost first."""
         found: dict[str, tuple[str, ...]] = {}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camshaft.draw.chart import Chart
-from camshaft.draw.from_loop import chart_of
-from camshaft.draw.nested_engines import mention
+from camshaft.draw.from_loop import chart_from_loop
+from camshaft.draw.nested_engines import annotate
 from camshaft.draw.run_overlay import overlay
 from camshaft.draw.writers.dot import dot
 from camshaft.draw.writers.html import html
@@ -111,29 +111,29 @@ def draw(target: Engine | Loop, level: str = "overview", *, handlers: bool = Fal
 
 def loop_diagram(loop: Loop, level: str, control: bool) -> Diagram:
     """See :meth:`camshaft.Loop.diagram`."""
-    return Diagram(chart_of(loop, None, level, control))
+    return Diagram(chart_from_loop(loop, None, level, control))
 
 
 def engine_diagram(engine: Engine, level: str, control: bool, handlers: bool) -> Diagram:
     """See :meth:`camshaft.Engine.diagram`."""
-    chart = chart_of(engine.loop, engine.name, level, control)
+    chart = chart_from_loop(engine.loop, engine.name, level, control)
     if handlers:
         _list_handlers(chart, engine)
-    if engine.active is not None:
-        _mark_current(chart, engine.active.cursor()[0], engine.where)
+    if engine.current_run is not None:
+        _mark_current(chart, engine.current_run.machine_position()[0], engine.where)
     return Diagram(chart)
 
 
 def _list_handlers(chart: Chart, engine: Engine) -> None:
     """Write what is called at each event at the edges that fire it, and between the engines that run there."""
-    engines = {node.id: node.runs for node in chart.nodes}
+    engines = {node.id: node.engine_name for node in chart.nodes}
     leaving = {edge.source: edge for edge in chart.edges}
     nests = {f"run {nested.name}" for nested in engine.loop.nested}
     for key in engine.loop.event_keys:
         fired = [edge for edge in chart.edges if edge.event == key and edge.kind != "boundary"]
         for handler in engine.handlers(key) if not fired else ():
             if handler.name not in nests:
-                mention(chart, key, _line(handler))
+                annotate(chart, key, _line(handler))
         for edge in fired:
             here, lines = edge, list[str]()
             for handler in engine.handlers(key):
@@ -171,7 +171,7 @@ def trace_diagram(trace: Trace, engine: str | None, level: str, control: bool) -
 
 def run_diagram(trace: Trace, engine: str, loop: Loop, level: str = "overview", control: bool = False) -> Diagram:
     """The runs of an engine, those of one loop, drawn over that."""
-    chart = chart_of(loop, engine, level, control)
+    chart = chart_from_loop(loop, engine, level, control)
     overlay(chart, trace, engine, loop)
     return Diagram(chart)
 

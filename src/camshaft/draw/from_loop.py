@@ -10,16 +10,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from camshaft.draw.chart import Box, Chart, Edge, Element, Node, Rows
-from camshaft.draw.nested_engines import put_declared
-from camshaft.draw.simplify import tidy
+from camshaft.draw.nested_engines import add_declared_engines
+from camshaft.draw.simplify import simplify
 from camshaft.events import ANYWHERE, OF_THE_RUN
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, RUN, Free, Mark, Path, Phase, Step
+from camshaft.loop.states import DATA, RUN, CustomState, EventPoint, OpaqueStep, Path, Phase
 from camshaft.loop.text import condition
 from camshaft.machine.context import Guard
-from camshaft.machine.transition_table import COMPLETED, FAILED, READY, TERMINATED, Table, place_of, when
+from camshaft.machine.transition_table import COMPLETED, FAILED, READY, TERMINATED, TransitionTable, place_of, when
 
-__all__ = ["LEVELS", "chart_of"]
+__all__ = ["LEVELS", "chart_from_loop"]
 
 LEVELS = ("overview", "full")
 
@@ -30,7 +30,7 @@ DEEP = 5
 """The overview folds loops that are nested deeper than this."""
 
 
-def chart_of(loop: Loop, name: str | None = None, level: str = "overview", control: bool = False) -> Chart:
+def chart_from_loop(loop: Loop, name: str | None = None, level: str = "overview", control: bool = False) -> Chart:
     """The chart of a loop.
 
     Args:
@@ -63,8 +63,8 @@ class _Builder:
         self.name = name
         self.is_full = is_full
         self.control = control
-        self.table = Table(loop.evolve(free=()))
-        self.words = Table(loop) if loop.free else self.table
+        self.table = TransitionTable(loop.evolve(custom_states=()))
+        self.words = TransitionTable(loop) if loop.custom_states else self.table
         # a phase that runs nothing came in by registration; where none runs anything, all are somebody else's
         self.runs = any(getattr(item, "run", None) is not None for _, item in loop.walk())
         self.edges: list[Edge] = []
@@ -84,8 +84,8 @@ class _Builder:
         inside = [[started], *inside, *self._region(RUN, [], end), [end]]
         rows = self._with_control(start, inside, completed) if self.control else self._plain(start, inside, completed)
         chart = Chart(self.name, self.loop, rows, self.edges, self.places)
-        tidy(chart)
-        put_declared(chart, self.loop.event_keys)
+        simplify(chart)
+        add_declared_engines(chart, self.loop.event_keys)
         return chart
 
     def _plain(self, start: Node, inside: Rows, completed: Node) -> Rows:
@@ -117,10 +117,10 @@ class _Builder:
         for item in reversed(items):
             inner = (*path, item.name)
             made: Rows
-            if isinstance(item, (Step, _Folded)):
+            if isinstance(item, (OpaqueStep, _Folded)):
                 made = [[self._passed(item, loop, inner)]]
                 self._edge(made[0][0], arrival)
-            elif isinstance(item, Mark):
+            elif isinstance(item, EventPoint):
                 made = self._mark(item, inner, arrival)
             elif isinstance(item, Phase):
                 made = self._phase(item, inner, loop.name, arrival)
@@ -145,22 +145,24 @@ class _Builder:
         note = f"{between[0].name} … {between[-1].name}"
         return [*body[:first], _Folded(f"in {loop.name}", f"{len(between)} more", note), *body[-last:]]
 
-    def _passed(self, item: Step | Phase | _Folded, loop: Loop, path: Path) -> Element:
+    def _passed(self, item: OpaqueStep | Phase | _Folded, loop: Loop, path: Path) -> Element:
         """What is passed without an event of its own."""
         if isinstance(item, _Folded):
             return Node("/".join(path), "folded", item.label, item.note)
-        return self._step(item, "/".join(path), [free for free in self.loop.free if free.within == loop.name])
+        return self._step(
+            item, "/".join(path), [custom for custom in self.loop.custom_states if custom.within == loop.name]
+        )
 
-    def _step(self, item: Step | Phase, id: str, frees: list[Free]) -> Box:
+    def _step(self, item: OpaqueStep | Phase, id: str, customs: list[CustomState]) -> Box:
         """What runs code of the user that fires events by itself."""
         name = getattr(item.run, "__name__", "") if item.run is not None else ""
-        caller = name if name.isidentifier() else "your code" if frees else ""
-        note = f"{caller} {_order(frees)}" if frees else caller
+        caller = name if name.isidentifier() else "your code" if customs else ""
+        note = f"{caller} {_order(customs)}" if customs else caller
         step = Box(id, "step", item.name, note, caller=caller)
-        step.rows = [row for free in frees for row in self._free(free)]
+        step.rows = [row for custom in customs for row in self._custom(custom)]
         return step
 
-    def _mark(self, mark: Mark, path: Path, rest: Element) -> Rows:
+    def _mark(self, mark: EventPoint, path: Path, rest: Element) -> Rows:
         before = Node(f"before {'/'.join(path)}", "point")
         state = self._place("state", place_of(path), mark.name, is_custom=True)
         self._edge(before, state, mark.event)
@@ -169,10 +171,10 @@ class _Builder:
 
     def _phase(self, phase: Phase, path: Path, around: str, rest: Element) -> Rows:
         before = Node(f"before {'/'.join(path)}", "point")
-        frees = [free for free in self.loop.free if free.within == phase.name]
+        customs = [custom for custom in self.loop.custom_states if custom.within == phase.name]
         state: Element
-        if frees:
-            state = self._step(phase, place_of(path), frees)
+        if customs:
+            state = self._step(phase, place_of(path), customs)
             state.lines.append("as often as it likes")
             self.places[state.id] = state.id
         else:
@@ -225,7 +227,7 @@ class _Builder:
         fetching, restarting = (*around, "GET_BATCH"), (*around, "GET_BATCH", "RESTART")
         fetch, restart = (self._place("state", place_of(path), path[-1]) for path in (fetching, restarting))
         fetched, begin = self._place("merge", place_of(fetching, left=True)), Node(f"begin {loop.name}", "point")
-        rows = self.table.rows
+        rows = self.table.transitions
         learned, known = (
             next(row for row in rows if row.source == fetch.id and row.event == event)
             for event in ("get_batch_completed", "dataloader_stop_iteration")
@@ -242,11 +244,11 @@ class _Builder:
         return [[fetch, restart], [fetched], [begin]]
 
     def _passes(self, loop: Loop) -> tuple[Iterable[Guard], Iterable[Guard]]:
-        more, done = self.table.passes(loop if loop is not self.loop else self.table.loop)
+        more, done = self.table.pass_guards(loop if loop is not self.loop else self.table.loop)
         return (more if self.is_full else more[:1]), [done]
 
     def _none_open(self, scope: str) -> list[Guard]:
-        guard = self.words.none_open(scope)
+        guard = self.words.all_left_guard(scope)
         return [guard] if guard.text and self.is_full else []
 
     # -- what control calls bring ------------------------------------------------------------------------------------
@@ -279,23 +281,23 @@ class _Builder:
 
     def _region(self, scope: str, items: list[Any], end: Node) -> Rows:
         """The states that code of the user enters and leaves, where no step shows that it runs."""
-        frees = [free for free in self.loop.free if free.within == scope]
-        if not frees or any(isinstance(item, Step) for item in items):
+        customs = [custom for custom in self.loop.custom_states if custom.within == scope]
+        if not customs or any(isinstance(item, OpaqueStep) for item in items):
             return []
         for edge in self.edges:  # what leads to the end passes by
             if edge.target == end.id and edge.lane is None:
                 edge.lane = "left"
         caller = "your code"
-        region = Box(f"free in {scope}", "region", "", f"{caller} {_order(frees)}", caller=caller, is_custom=True)
-        region.rows = [row for free in frees for row in self._free(free)]
+        region = Box(f"free in {scope}", "region", "", f"{caller} {_order(customs)}", caller=caller, is_custom=True)
+        region.rows = [row for custom in customs for row in self._custom(custom)]
         return [[region]]
 
-    def _free(self, free: Free) -> Rows:
-        outside = Node(f"outside {free.name}", "point", is_custom=True, part="outside", of=free.name)
-        state = Node(f"in {free.name}", "state", free.name, is_custom=True, part="in", of=free.name)
-        left = Node(f"after {free.name}", "point", is_custom=True, part="after", of=free.name)
-        self._edge(outside, state, free.events[0])
-        self._edge(state, left, free.events[1] if free.is_pair else None)
+    def _custom(self, custom: CustomState) -> Rows:
+        outside = Node(f"outside {custom.name}", "point", is_custom=True, role="outside", custom_state=custom.name)
+        state = Node(f"in {custom.name}", "state", custom.name, is_custom=True, role="in", custom_state=custom.name)
+        left = Node(f"after {custom.name}", "point", is_custom=True, role="after", custom_state=custom.name)
+        self._edge(outside, state, custom.events[0])
+        self._edge(state, left, custom.events[1] if custom.is_pair else None)
         return [[outside], [state], [left]]
 
     # -- parts -------------------------------------------------------------------------------------------------------
@@ -317,8 +319,8 @@ class _Builder:
         self.edges.append(Edge(source.id, target.id, event, texts, kind, lane))
 
 
-def _order(frees: list[Free]) -> str:
-    return f"fires these in {'declared order' if any(free.order for free in frees) else 'any order'}"
+def _order(customs: list[CustomState]) -> str:
+    return f"fires these in {'declared order' if any(custom.order for custom in customs) else 'any order'}"
 
 
 def _learned(guards: Iterable[Guard]) -> list[Guard]:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
 from camshaft.events import Filter, event_name
-from camshaft.loop.counting import counters, filter_counters
+from camshaft.loop.counting import counter_attribute_by_event, counter_loop_by_event
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import Nested
 
 if TYPE_CHECKING:
     from camshaft.trace.trace import Trace
 
-__all__ = ["Firings", "mention", "put_declared", "put_observed", "states_of", "take_out"]
+__all__ = ["Firings", "annotate", "add_declared_engines", "add_observed_engines", "states_of", "remove_engines"]
 
 
-def put_declared(chart: Chart, events: Iterable[str]) -> None:
+def add_declared_engines(chart: Chart, events: Iterable[str]) -> None:
     """Show the engines that the loop declares at these events, in the order in which they are called."""
     here = [nested for nested in chart.loop.nested if nested.on.key in events]
     for nested in sorted(here, key=lambda nested: -nested.on.priority):
@@ -26,9 +26,9 @@ def put_declared(chart: Chart, events: Iterable[str]) -> None:
         _put(chart, nested.on.key, nested.name, nested.on.filter, loop)
 
 
-def take_out(chart: Chart, box: Box) -> None:
+def remove_engines(chart: Chart, box: Box) -> None:
     """Leave the engines out that run at the events in a box."""
-    for node in [row[0] for row in box.rows if isinstance(row[0], Node) and row[0].runs]:
+    for node in [row[0] for row in box.rows if isinstance(row[0], Node) and row[0].engine_name]:
         onward = next(edge for edge in chart.edges if edge.source == node.id)
         chart.edges.remove(onward)
         for edge in chart.edges:
@@ -36,14 +36,14 @@ def take_out(chart: Chart, box: Box) -> None:
         box.rows = [row for row in box.rows if row[0] is not node]
 
 
-def put_observed(chart: Chart, trace: Trace, runs: set[int]) -> None:
+def add_observed_engines(chart: Chart, trace: Trace, runs: set[int]) -> None:
     """Show engines that handlers ran by themselves in these runs, at the event where they did."""
     firings = Firings(chart.loop)
     last: dict[int, str] = {}
     begun: set[int] = set()
     called: Counter[tuple[int, str]] = Counter()  # by run and name, since the last event of that run
     found: dict[tuple[str, str], Loop] = {}
-    for run, key, count, _ in trace.rows():
+    for run, key, count, _ in trace.raw_events():
         record = trace.runs[run]
         parent = record.parent
         if run not in begun and parent in runs and parent is not None and parent in last:
@@ -67,7 +67,7 @@ class Firings:
         self.nested: dict[tuple[str, str], list[Nested]] = {}
         for nested in loop.nested:
             self.nested.setdefault((nested.on.key, nested.name), []).append(nested)
-        self.counted = filter_counters(loop)
+        self.counted = counter_attribute_by_event(loop)
         self.fired: Counter[tuple[int, str]] = Counter()
         self.counts: dict[tuple[int, str], int] = {}
 
@@ -94,7 +94,7 @@ def _put(
     label = f"{name}{when or ''}"
     fired = [edge for edge in chart.edges if event in edge.fired]
     if not fired or any(edge.kind == "boundary" for edge in fired):
-        mention(chart, event, f"▸ {label}")
+        annotate(chart, event, f"▸ {label}")
         return
     for goal in dict.fromkeys(edge.target for edge in fired):
         arrivals, target = [edge for edge in fired if edge.target == goal], goal
@@ -102,7 +102,7 @@ def _put(
             arrivals = [edge for edge in chart.edges if edge.source == target]
             target = arrivals[0].target
         node = Node(_unused(f"{name} at {event_name(event)}", nodes), "nested", label, states_of(loop))
-        node.is_observed, node.runs, node.when = is_observed, name, when
+        node.is_observed, node.engine_name, node.filter = is_observed, name, when
         nodes[node.id] = node
         chart.edges.append(Edge(node.id, target))
         for edge in arrivals:
@@ -110,13 +110,13 @@ def _put(
         _insert_before(chart.rows, target, node, {edge.source for edge in arrivals})
 
 
-def mention(chart: Chart, event: str, line: str) -> None:
+def annotate(chart: Chart, event: str, line: str) -> None:
     """Say what happens at an event that has no edge of its own: at the edge or else the box that it belongs to."""
     for edge in chart.edges:
         if edge.kind == "boundary" and event in edge.fired:
             edge.handlers.append(f"{line} at {event_name(event)}" if edge.events else line)
             return
-    around = counters(chart.loop)[event]
+    around = counter_loop_by_event(chart.loop)[event]
     boxes = [box for box in chart.boxes if box.label == around and box.kind == "loop"] or chart.boxes[:1]
     boxes[0].lines.append(f"{line} at {event_name(event)}")
 

@@ -6,13 +6,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
-from camshaft.draw.nested_engines import put_declared, take_out
-from camshaft.loop.states import Free, LoopItem
+from camshaft.draw.nested_engines import add_declared_engines, remove_engines
+from camshaft.loop.states import CustomState, LoopItem
 
 if TYPE_CHECKING:
     from camshaft.trace.trace import Trace
 
-__all__ = ["put_observed_order"]
+__all__ = ["add_observed_order"]
 
 Way = tuple[tuple[str, str], str | None, tuple[str, str]]
 """From a part of a state to the next: ((part, state), event, (part, state))."""
@@ -20,29 +20,29 @@ Way = tuple[tuple[str, str], str | None, tuple[str, str]]
 BEGIN, END = ("begin", ""), ("end", "")
 
 
-def put_observed_order(chart: Chart, trace: Trace, runs: set[int]) -> None:
+def add_observed_order(chart: Chart, trace: Trace, runs: set[int]) -> None:
     """Let custom states without a place follow each other as they did in these runs."""
-    for scope in dict.fromkeys(free.within for free in chart.loop.free):
-        frees = [free for free in chart.loop.free if free.within == scope]
-        names = {free.name for free in frees}
-        ways = _observed(frees, chart.loop.find(scope), trace, runs)
+    for scope in dict.fromkeys(custom.within for custom in chart.loop.custom_states):
+        customs = [custom for custom in chart.loop.custom_states if custom.within == scope]
+        names = {custom.name for custom in customs}
+        ways = _observed(customs, chart.loop.find(scope), trace, runs)
         for box in chart.boxes:
-            if ways and any(isinstance(row[0], Node) and row[0].of in names for row in box.rows):
+            if ways and any(isinstance(row[0], Node) and row[0].custom_state in names for row in box.rows):
                 _redraw(chart, box, scope, ways)
-                put_declared(chart, [event for free in frees for event in free.events])
+                add_declared_engines(chart, [event for custom in customs for event in custom.events])
 
 
-def _observed(frees: list[Free], around: LoopItem | None, trace: Trace, runs: set[int]) -> list[Way]:
+def _observed(customs: list[CustomState], around: LoopItem | None, trace: Trace, runs: set[int]) -> list[Way]:
     """The ways that were taken, in the order of their first time; through a pass without any of them, too."""
     goals = {
-        event: ("after" if free.is_pair and event == free.completed else "in", free.name)
-        for free in frees
-        for event in free.events
+        event: ("after" if custom.is_pair and event == custom.completed else "in", custom.name)
+        for custom in customs
+        for event in custom.events
     }
     ways: dict[Way, None] = {}
     here: dict[int, tuple[str, str]] = {}
     idle: dict[int, bool] = {}
-    for run, key, _, _ in trace.rows():
+    for run, key, _, _ in trace.raw_events():
         if run not in runs:
             continue
         goal = goals.get(key)
@@ -62,19 +62,19 @@ def _observed(frees: list[Free], around: LoopItem | None, trace: Trace, runs: se
 
 def _redraw(chart: Chart, box: Box, scope: str, ways: list[Way]) -> None:
     """Rows and edges of a box as they were observed; states that were not seen stay below."""
-    take_out(chart, box)
+    remove_engines(chart, box)
     names = list(dict.fromkeys(goal[1] for _, _, goal in ways if goal != END))
     reached = {part for way in ways for part in (way[0], way[2])}
-    old = {(row[0].part, row[0].of): row[0] for row in box.rows if isinstance(row[0], Node)}
-    gone = {node.id for node in old.values() if node.of in names}
+    old = {(row[0].role, row[0].custom_state): row[0] for row in box.rows if isinstance(row[0], Node)}
+    gone = {node.id for node in old.values() if node.custom_state in names}
     chart.edges[:] = [edge for edge in chart.edges if edge.source not in gone]
     parts = {key: node for key, node in old.items() if key in reached}
     for part, state in (BEGIN, END):
         name = f"{part} of custom states in {scope}"
-        parts[part, state] = Node(name, "point", is_custom=True, part=part, of=scope)
+        parts[part, state] = Node(name, "point", is_custom=True, role=part, custom_state=scope)
     order = [BEGIN, *((part, name) for name in names for part in ("in", "after")), END]
     rows: Rows = [[parts[key]] for key in order if key in parts and key in reached | {BEGIN}]
-    box.rows = rows + [row for row in box.rows if isinstance(row[0], Node) and row[0].of not in names]
+    box.rows = rows + [row for row in box.rows if isinstance(row[0], Node) and row[0].custom_state not in names]
     for key in reached:
         parts[key].is_observed = parts[key].kind == "state"
     box.note = f"{box.caller} fires these, as observed"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from camshaft._text import duration
 from camshaft.draw.diagram import run_diagram
-from camshaft.draw.timeline import strip
+from camshaft.draw.timeline import timeline
 from camshaft.draw.writers.html import page, table
 from camshaft.events import event_name
 
@@ -35,7 +35,7 @@ def report(trace: Trace, name: str = "run") -> str:
     told = f"{trace.summary()}, {duration(_length(trace))}, {verdict}"
     body = f'<h1>{escape(name)}</h1>\n<p class="{css}">{escape(told)}</p>\n'
     body += _violations(trace, violations) if violations else ""
-    body += f"<h2>The run</h2>\n<figure>\n{strip(trace)}</figure>\n" if len(trace) else ""
+    body += f"<h2>The run</h2>\n<figure>\n{timeline(trace)}</figure>\n" if len(trace) else ""
     return page(f"{name}: {trace.summary()}", body + _diagrams(trace) + _handlers(trace))
 
 

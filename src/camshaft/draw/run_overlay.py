@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from camshaft.draw.chart import Box, Chart, Edge, Node
-from camshaft.draw.nested_engines import Firings, put_observed, states_of
-from camshaft.draw.observed_order import put_observed_order
+from camshaft.draw.nested_engines import Firings, add_observed_engines, states_of
+from camshaft.draw.observed_order import add_observed_order
 from camshaft.events import FACTS, Scope
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import RUN, Free, Phase
+from camshaft.loop.states import RUN, CustomState, Phase
 
 if TYPE_CHECKING:
     from camshaft.trace.trace import Trace
@@ -38,8 +38,8 @@ def overlay(chart: Chart, trace: Trace, engine: str, loop: Loop) -> None:
         loop: what it ran; runs of other loops under that name are left out.
     """
     runs = {number for number, record in enumerate(trace.runs) if record.engine == engine and record.loop == loop}
-    put_observed_order(chart, trace, runs)
-    put_observed(chart, trace, runs)
+    add_observed_order(chart, trace, runs)
+    add_observed_engines(chart, trace, runs)
     _Follower(chart, trace, runs).follow()
 
 
@@ -75,7 +75,7 @@ class _Follower:
     def __init__(self, chart: Chart, trace: Trace, runs: set[int]) -> None:
         self.chart, self.trace = chart, trace
         self.elements = {element.id: element for element in chart.elements()}
-        self.around = chart.around()
+        self.enclosing_boxes = chart.enclosing_boxes()
         self.exits = {box.exit for box in chart.boxes}
         self.entries = {box.entry: box.id for box in chart.boxes}
         self.leaving: dict[str, list[Edge]] = defaultdict(list)
@@ -84,12 +84,12 @@ class _Follower:
             self.leaving[edge.source].append(edge)
             for event in edge.fired:
                 self.firing[event].append(edge)
-        self.free = {event: free for free in chart.loop.free for event in free.events}
-        self.parts = {(node.part, node.of): node.id for node in chart.nodes if node.part in ("in", "after")}
-        self.begins = {node.of: node.id for node in chart.nodes if node.part == "begin"}
+        self.custom_states = {event: custom for custom in chart.loop.custom_states for event in custom.events}
+        self.parts = {(node.role, node.custom_state): node.id for node in chart.nodes if node.role in ("in", "after")}
+        self.begins = {node.custom_state: node.id for node in chart.nodes if node.role == "begin"}
         self.scopes = {item.name: item for _, item in chart.loop.walk() if item.name in self.begins}
-        self.ends = {node.id for node in chart.nodes if node.part == "end"}
-        self.within = {free.name: free.within for free in chart.loop.free}
+        self.ends = {node.id for node in chart.nodes if node.role == "end"}
+        self.within = {custom.name: custom.within for custom in chart.loop.custom_states}
         self.ending = {  # by event, the states of which a pass ends
             item.completed: {item.name} for _, item in chart.loop.walk() if isinstance(item, (Loop, Phase))
         }
@@ -116,7 +116,7 @@ class _Follower:
         self._count()
         total = sum(self.seconds.values())
         for stood, seconds in [*self.seconds.items()]:
-            for box in self.around[stood][:-1] if stood in self.exits else self.around[stood]:
+            for box in self.enclosing_boxes[stood][:-1] if stood in self.exits else self.enclosing_boxes[stood]:
                 self.seconds[box] += seconds
         for element in self.elements.values():
             if _tells(element):
@@ -127,7 +127,7 @@ class _Follower:
         trace = self.trace
         resumed = {first: run for run, first, _ in trace.segments}
         times: dict[int, float] = {}
-        for index, (run, key, count, time) in enumerate(trace.rows()):
+        for index, (run, key, count, time) in enumerate(trace.raw_events()):
             record = trace.runs[run]
             outer = self.runs.get(record.parent) if record.parent is not None else None
             goes_on = run in times and resumed.get(index) != run  # else it was paused until now
@@ -152,7 +152,7 @@ class _Follower:
             due = (
                 node
                 for node in outer.passing
-                if node.runs == record.engine and self.firings.is_due(record.parent, outer.event, node.when)
+                if node.engine_name == record.engine and self.firings.is_due(record.parent, outer.event, node.filter)
             )
             node = next(due, None)
             if node is None:
@@ -168,8 +168,8 @@ class _Follower:
 
     def _advance(self, run: int, state: _Run, key: str) -> None:
         state.passing = []
-        if key in self.free:
-            self._advance_aside(state, key, self.free[key])
+        if key in self.custom_states:
+            self._advance_aside(state, key, self.custom_states[key])
             return
         if state.order is not None:
             self._take(self._to_end(state.order))
@@ -196,11 +196,11 @@ class _Follower:
             self.visits[self.entries[state.here]] += 1
         self._close(state, key)
 
-    def _advance_aside(self, state: _Run, key: str, free: Free) -> None:
-        enters = key == free.events[0]
-        start = state.order or self.begins.get(free.within)
+    def _advance_aside(self, state: _Run, key: str, custom: CustomState) -> None:
+        enters = key == custom.events[0]
+        start = state.order or self.begins.get(custom.within)
         path = (self._route(start, key) if start is not None else []) or self.firing[key][:1]
-        state.idle.discard(free.within)
+        state.idle.discard(custom.within)
         if not path:
             return
         path = self._onwards(path)
@@ -208,10 +208,10 @@ class _Follower:
         state.passing = self._engines_on(path)
         if enters:
             self.visits[path[-1].target] += 1
-        if free.is_pair and enters:
-            state.open.append(free.name)
-        elif free.name in state.open:
-            state.open.remove(free.name)
+        if custom.is_pair and enters:
+            state.open.append(custom.name)
+        elif custom.name in state.open:
+            state.open.remove(custom.name)
         state.order = path[-1].target if any(edge.kind == "observed" for edge in path) else None
 
     def _close(self, state: _Run, key: str) -> None:
@@ -255,19 +255,19 @@ class _Follower:
                 if not edge.fired and edge.target not in seen:
                     seen.add(edge.target)
                     waiting.append((edge.target, [*path, edge]))
-        around = self.around[start]
+        around = self.enclosing_boxes[start]
         return [edge for edge in self.firing[key] if edge.kind == "boundary" and edge.source in around][-1:]
 
     def _onwards(self, path: list[Edge]) -> list[Edge]:
         """Through the engines that run at an event, to where it leads."""
         goal = self.elements[path[-1].target]
-        while isinstance(goal, Node) and goal.runs:
+        while isinstance(goal, Node) and goal.engine_name:
             path = [*path, self.leaving[goal.id][0]]
             goal = self.elements[path[-1].target]
         return path
 
     def _engines_on(self, path: list[Edge]) -> list[Node]:
-        return [node for edge in path if isinstance(node := self.elements[edge.target], Node) and node.runs]
+        return [node for edge in path if isinstance(node := self.elements[edge.target], Node) and node.engine_name]
 
     def _to_end(self, start: str) -> list[Edge]:
         """From a custom state back into the loop, where that was observed."""

@@ -6,10 +6,10 @@ from collections import defaultdict
 
 from camshaft.draw.chart import Box, Chart, Edge, Node, Rows
 
-__all__ = ["tidy"]
+__all__ = ["simplify"]
 
 
-def tidy(chart: Chart) -> None:
+def simplify(chart: Chart) -> None:
     """Leave out points that only lead on, and tell choices from merges."""
     nodes = {node.id: node for node in chart.nodes if node.kind == "point" and not node.is_custom}
     moved: dict[str, str] = {}

@@ -21,7 +21,7 @@ from camshaft.trace.spans import spans
 if TYPE_CHECKING:
     from camshaft.trace.trace import Trace
 
-__all__ = ["strip"]
+__all__ = ["timeline"]
 
 WIDTH = 1060.0
 GUTTER = 170.0
@@ -40,7 +40,7 @@ class _Part:
     end: float
 
 
-def strip(trace: Trace) -> str:
+def timeline(trace: Trace) -> str:
     """A trace as an SVG element, for a page; times in it are seconds."""
     rows = _rows(trace)
     total = max((part.end for parts in rows.values() for part in parts), default=0.0)
@@ -73,7 +73,7 @@ def _names(parts: list[_Part]) -> str:
 
 def _rows(trace: Trace) -> dict[tuple[int, int, int], list[_Part]]:
     """By depth of engines and of states, what took how long."""
-    times = [time for _, _, _, time in trace.rows()]
+    times = [time for _, _, _, time in trace.raw_events()]
     times = [time - times[0] for time in times]  # recording may have begun long before
     rows: dict[tuple[int, int], list[_Part]] = {}
     for run, first, past in trace.segments:
@@ -105,7 +105,7 @@ def _depths(loop: Loop) -> dict[str, int]:
     found = {item.name: len(path) for path, item in loop.walk()}
     data_loop = loop.data_loop
     found["GET_BATCH"] = found[data_loop.name] if data_loop is not None else 1
-    return found | {free.name: found.get(free.within, 0) + 1 for free in loop.free}
+    return found | {custom.name: found.get(custom.within, 0) + 1 for custom in loop.custom_states}
 
 
 def _draw_row(parts: list[_Part], y: float, scale: float, hues: dict[str, int]) -> list[str]:

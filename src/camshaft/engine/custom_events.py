@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from camshaft.engine.dispatch import Firing, Switchboard
+from camshaft.engine.dispatch import EngineEvent, EventDispatcher
 from camshaft.engine.run import RunHost
 from camshaft.events import BUILT_IN, EventHandle, event_key, event_name
 from camshaft.exceptions import EventOrderError
-from camshaft.loop.counting import counters
+from camshaft.loop.counting import counter_loop_by_event
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import RUN, Free
+from camshaft.loop.states import RUN, CustomState
 
 __all__ = ["CustomEvents", "check_known"]
 
 
-class _OrderGuard:
+class _DeclaredOrder:
     """Holds events to their declared order as they are fired, pass by pass."""
 
-    def __init__(self, order: tuple[str, ...], states: Sequence[Free], counter: str) -> None:
+    def __init__(self, order: tuple[str, ...], states: Sequence[CustomState], counter: str) -> None:
         self.order = order
         self.state_of = {event: state for state in states for event in state.events}
         self.scope = states[0].within
@@ -36,7 +36,7 @@ class _OrderGuard:
         Raises:
             EventOrderError: the order does not allow it in this pass.
         """
-        present = (engine.runs, 0 if self.scope == RUN else getattr(engine.state, self.counter))
+        present = (engine._run_number, 0 if self.scope == RUN else getattr(engine.state, self.counter))
         if present != self.in_pass:
             self.in_pass, self.rank = present, 0
             self.entered.clear()
@@ -44,7 +44,7 @@ class _OrderGuard:
             path = tuple(name for name in engine.where if name != self.state_of[event].name)
             expected = " | ".join(map(event_name, self.allowed())) or f"nothing more in this pass of {self.scope}"
             declared = ", ".join(map(event_name, self.order))
-            what = f"{engine.name} event {event_name(event)} is out of its declared order in {engine.describe(path)}"
+            what = f"{engine.name} event {event_name(event)} is out of its declared order in {engine.format_path(path)}"
             raise EventOrderError(f"{what}\n  expected: {expected}\n  declared: {declared}")
         self.rank = self.order.index(event) + 1
         state = self.state_of[event]
@@ -74,27 +74,27 @@ class CustomEvents:
     """
 
     def __init__(self) -> None:
-        self.by_hand: dict[EventHandle, Firing] = {}
+        self.by_hand: dict[EventHandle, EngineEvent] = {}
         self._guarded: set[tuple[str, ...]] = set()
 
-    def update(self, loop: Loop, switchboard: Switchboard) -> None:
+    def update(self, loop: Loop, dispatcher: EventDispatcher) -> None:
         """Take in the custom events of a loop, and check the orders that were declared for them."""
-        for event in (event for free in loop.free for event in free.events):
-            self.by_hand.setdefault(event, switchboard.firing(event))
-        for order in dict.fromkeys(state.order for state in loop.free if state.order):
+        for event in (event for custom in loop.custom_states for event in custom.events):
+            self.by_hand.setdefault(event, dispatcher.event(event))
+        for order in dict.fromkeys(state.order for state in loop.custom_states if state.order):
             if order not in self._guarded:
                 self._guarded.add(order)
-                states = [state for state in loop.free if state.order == order]
-                guard = _OrderGuard(order, states, counters(loop)[order[0]].lower())
+                states = [state for state in loop.custom_states if state.order == order]
+                guard = _DeclaredOrder(order, states, counter_loop_by_event(loop)[order[0]].lower())
                 for event in order:
-                    switchboard.firing(event).guard(partial(guard.check, event))
+                    dispatcher.event(event).add_precheck(partial(guard.check, event))
 
     def add_handle(self, event: EventHandle, key: str) -> None:
         """Let an event be fired under another handle too, if user code fires it."""
         if key in self.by_hand:
             self.by_hand[event] = self.by_hand[key]
 
-    def find(self, engine: RunHost, event: EventHandle) -> Firing:
+    def find(self, engine: RunHost, event: EventHandle) -> EngineEvent:
         """Return the event that a handle stands for.
 
         Raises:

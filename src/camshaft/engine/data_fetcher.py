@@ -11,7 +11,7 @@ from typing import Any
 from camshaft.control import Terminate
 from camshaft.engine.state import State
 
-__all__ = ["Feed", "OpenData", "check_data", "open_data"]
+__all__ = ["DataFetcher", "OpenData", "check_data", "open_data"]
 
 OpenData = Callable[[Any, int], tuple[Iterator[Any], int]]
 """``open_data(data, number) -> (iterator, passed)``: begins to read data, behind its first batches."""
@@ -67,10 +67,10 @@ def _close(iterator: Any) -> None:
         iterator.close()
 
 
-class Feed:
-    """Hands the loop its batches, ``for state.batch in feed.batches``, and keeps the iterator across epochs.
+class DataFetcher:
+    """Hands the loop its batches, ``for state.batch in fetcher.batches``, and keeps the iterator across epochs.
 
-    While the counter is below ``target`` there is another batch to fetch, as far as the limits say.
+    While the counter is below ``end_count`` there is another batch to fetch, as far as the limits say.
 
     Args:
         state: the state of the engine.
@@ -87,17 +87,17 @@ class Feed:
         "_data",
         "_fetched",
         "_first",
-        "_gave",
         "_iterator",
         "_open_data",
         "_opened_at",
+        "_produced_any",
         "_restarted",
         "_state",
         "batches",
-        "gave_out",
+        "cannot_restart",
+        "end_count",
+        "must_refetch",
         "skipped",
-        "stale",
-        "target",
     )
 
     def __init__(
@@ -108,23 +108,23 @@ class Feed:
         skipped: int = 0,
         fetched: int | None = None,
         open_data: OpenData = open_data,
-        gave: bool = False,
+        produced_any: bool = False,
     ) -> None:
         self._state = state
         self._data = data
         self._counter = counter
         self._iterator: Iterator[Any] | None = None
         self._first = 0
-        self.target = math.inf
+        self.end_count = math.inf
         self._opened_at = 0
-        self._gave = gave
+        self._produced_any = produced_any
         self._restarted = False
         self.skipped = skipped
         self._fetched = fetched
         self._open_data = open_data
         self.batches: Iterable[Any] = ()
-        self.stale = False
-        self.gave_out = False
+        self.must_refetch = False
+        self.cannot_restart = False
 
     @property
     def has_data(self) -> bool:
@@ -143,20 +143,20 @@ class Feed:
             return self._fetched or 0
         return self._count() - self._opened_at
 
-    def begin(self) -> None:
+    def begin_epoch(self) -> None:
         """Begin an epoch: from here on its batches are counted."""
         self._first = self._count() - self.skipped
         self.skipped = 0
         self._state.resumed = False
-        self._aim()
+        self._update_end_count()
 
-    def more(self) -> bool:
+    def prepare_batches(self) -> bool:
         """Make ``batches`` ready for what the epoch still wants; False when it has had its share.
 
         Raises:
             Terminate: ``max_iters`` is reached inside the epoch.
         """
-        self._aim()
+        self._update_end_count()
         state = self._state
         count = getattr(state, self._counter)
         if state.epoch_length is not None and count - self._first >= state.epoch_length:
@@ -165,12 +165,12 @@ class Feed:
         if state.max_iters is not None and count >= state.max_iters:
             raise Terminate
         iterator = self._open(count) if self._iterator is None else self._iterator
-        self.stale = False
-        self.batches = iterator if self.target == math.inf else islice(iterator, int(self.target) - count)
+        self.must_refetch = False
+        self.batches = iterator if self.end_count == math.inf else islice(iterator, int(self.end_count) - count)
         return True
 
-    def ran_out(self) -> bool:
-        """Whether the batches ended because the data did; it is restarted then, at the next ``more()``.
+    def restart_if_exhausted(self) -> bool:
+        """Whether the batches ended because the data did; it is restarted then, at the next ``prepare_batches()``.
 
         The first time that data of unknown length ends, the epoch ends with it, and its length is known.
 
@@ -179,11 +179,11 @@ class Feed:
             Terminate: the data was restarted and gave nothing; a warning says so.
         """
         count = self._count()
-        if self.stale or count >= self.target:
+        if self.must_refetch or count >= self.end_count:
             return False
-        if count == self._opened_at and (self._restarted or not self._gave or self._state.epoch_length is None):
-            self._gave_nothing(count)
-        self._gave = True
+        if count == self._opened_at and (self._restarted or not self._produced_any or self._state.epoch_length is None):
+            self._produced_nothing(count)
+        self._produced_any = True
         if self._state.epoch_length is None:
             self._state.epoch_length = count - self._first
             return False
@@ -195,19 +195,19 @@ class Feed:
         """Fetch from other data, from the next batch on."""
         self._close_iterator()
         self._data = self._state.dataloader = data
-        self._gave = self._restarted = False
-        self.stale = True
+        self._produced_any = self._restarted = False
+        self.must_refetch = True
 
-    def refresh(self) -> None:
+    def limits_changed(self) -> None:
         """Look at the limits again, before the next batch."""
-        self._aim()
-        self.stale = True
+        self._update_end_count()
+        self.must_refetch = True
 
     def restart(self) -> None:
         """End the epoch: the next one begins with fresh data."""
         self.skipped, self._state.resumed = 0, False
         count = self._count()
-        self._gave = self._gave or (self._iterator is not None and count > self._opened_at)
+        self._produced_any = self._produced_any or (self._iterator is not None and count > self._opened_at)
         self._restarted = False
         self._close_iterator()
         self._first = count
@@ -217,17 +217,17 @@ class Feed:
         self._close_iterator()
         self._data = None
 
-    def _aim(self) -> None:
+    def _update_end_count(self) -> None:
         state = self._state
-        self.target = math.inf if state.max_iters is None else state.max_iters
-        if state.epoch_length is not None and self._first + state.epoch_length < self.target:
-            self.target = self._first + state.epoch_length
+        self.end_count = math.inf if state.max_iters is None else state.max_iters
+        if state.epoch_length is not None and self._first + state.epoch_length < self.end_count:
+            self.end_count = self._first + state.epoch_length
 
     def _count(self) -> int:
         return getattr(self._state, self._counter)  # type: ignore[no-any-return]
 
-    def _gave_nothing(self, count: int) -> None:
-        if not self._gave:
+    def _produced_nothing(self, count: int) -> None:
+        if not self._produced_any:
             raise ValueError("data is empty: it gave no batch")
         state = self._state
         wanted = f"max_iters={state.max_iters}" if state.max_iters is not None else f"an epoch of {state.epoch_length}"
@@ -237,11 +237,11 @@ class Feed:
             f"Give data that can be iterated again, or set_data() at DATALOADER_STOP_ITERATION",
             stacklevel=2,
         )
-        self.gave_out = True
+        self.cannot_restart = True
         raise Terminate
 
     def _nothing(self) -> Iterator[None]:
-        while self._count() < self.target:
+        while self._count() < self.end_count:
             yield None
 
     def _open(self, count: int) -> Iterator[Any]:

@@ -16,11 +16,11 @@ import attrs
 
 from camshaft.engine.handler import Handler, Stopwatch
 
-__all__ = ["Firing", "RemovableEventHandle", "Switchboard"]
+__all__ = ["EngineEvent", "RemovableEventHandle", "EventDispatcher"]
 
 
 @attrs.define(eq=False)
-class _Tally:
+class _FiringCount:
     """How often an event fired in this run, counted only while somebody needs to know."""
 
     value: int = 0
@@ -30,12 +30,12 @@ class _Tally:
 
 
 @attrs.define(eq=False)
-class _Gate:
+class _FilteredHandlers:
     """Handlers with filters that stand side by side: one comparison passes them all by while none is due."""
 
     handlers: list[Handler]
     counter: str
-    tally: _Tally
+    firing_count: _FiringCount
     due: float = 0
 
     def by_state(self, engine: Any) -> None:
@@ -46,12 +46,12 @@ class _Gate:
 
     def by_firings(self, engine: Any) -> None:
         """Called at an event that counts its own firings."""
-        if self.tally.value >= self.due:
-            self.open(engine, self.tally.value)
+        if self.firing_count.value >= self.due:
+            self.open(engine, self.firing_count.value)
 
     def raised(self, engine: Any, error: BaseException) -> bool:
         """Called at EXCEPTION_RAISED; returns whether a handler took the error."""
-        return self.open(engine, self.tally.value, error)
+        return self.open(engine, self.firing_count.value, error)
 
     def open(self, engine: Any, count: int, *error: BaseException) -> bool:
         """Call those that are due."""
@@ -75,25 +75,34 @@ class _Gate:
         return filter.next_due(own) == own
 
 
-class Firing:
+class EngineEvent:
     """One event of one engine: the calls to make when it fires, in order.
 
     Args:
-        event: its key.
+        key: the key of the event.
         counter: the attribute of the state that its filters count; None to count its own firings.
     """
 
-    __slots__ = ("_attached", "_guards", "_observers", "_stopwatches", "_tally", "counter", "event", "handlers")
+    __slots__ = (
+        "_attached",
+        "_firing_count",
+        "_observers",
+        "_prechecks",
+        "_stopwatches",
+        "counter",
+        "handlers",
+        "key",
+    )
 
-    def __init__(self, event: str, counter: str | None) -> None:
-        self.event = event
+    def __init__(self, key: str, counter: str | None) -> None:
+        self.key = key
         self.counter = counter
         self.handlers: tuple[Handler, ...] = ()
         self._observers: tuple[Handler, ...] = ()
-        self._guards: tuple[Handler, ...] = ()
+        self._prechecks: tuple[Handler, ...] = ()
         self._stopwatches: tuple[Stopwatch, ...] = ()
         self._attached: list[Handler] = []
-        self._tally = _Tally()
+        self._firing_count = _FiringCount()
 
     @property
     def attached(self) -> tuple[Handler, ...]:
@@ -103,12 +112,12 @@ class Firing:
     @property
     def count(self) -> int:
         """How often the event fired in this run since somebody counts."""
-        return self._tally.value
+        return self._firing_count.value
 
     def attach(self, handler: Handler) -> None:
         """Add a handler: behind all of its priority, from the next firing on."""
-        handler.since = 0 if self.counter is not None else self._tally.value
-        handler.measure(self.event, self._stopwatches)
+        handler.since = 0 if self.counter is not None else self._firing_count.value
+        handler.measure(self.key, self._stopwatches)
         later = (index for index, other in enumerate(self._attached) if other.priority < handler.priority)
         self._attached.insert(next(later, len(self._attached)), handler)
         self._arrange()
@@ -128,11 +137,11 @@ class Firing:
         """Have the calls of attached handlers measured by these, instead of by those that did."""
         self._stopwatches = stopwatches
         for handler in self._attached:
-            handler.measure(self.event, stopwatches)
+            handler.measure(self.key, stopwatches)
 
-    def guard(self, check: Callable[[Any], None]) -> None:
+    def add_precheck(self, check: Callable[[Any], None]) -> None:
         """Let this be called before everything else; what it raises keeps the event from firing."""
-        self._guards += (Handler.of(check),)
+        self._prechecks += (Handler.of(check),)
         self._arrange()
 
     def count_by(self, counter: str | None) -> None:
@@ -144,7 +153,7 @@ class Firing:
     def begin_run(self, count: int | None) -> None:
         """Count from here, or None: go on counting."""
         if count is not None:
-            self._tally.value = count
+            self._firing_count.value = count
         filtered = [handler for handler in self._attached if handler.filter is not None]
         for handler in filtered:
             handler.since = handler.since if count is None else 0
@@ -154,95 +163,95 @@ class Firing:
 
     def _internal(self, call: Callable[[Any], None]) -> Handler:
         """What the engine itself does here; it wants no error."""
-        return Handler.of((lambda engine, error: call(engine)) if self.event == "exception_raised" else call)
+        return Handler.of((lambda engine, error: call(engine)) if self.key == "exception_raised" else call)
 
-    def _gate(self, handlers: list[Handler]) -> Callable[..., Any]:
-        gate = _Gate(handlers, self.counter or "", self._tally)
-        if self.event == "exception_raised":
-            return gate.raised
-        return gate.by_state if gate.counter else gate.by_firings
+    def _filtered(self, handlers: list[Handler]) -> Callable[..., Any]:
+        filtered = _FilteredHandlers(handlers, self.counter or "", self._firing_count)
+        if self.key == "exception_raised":
+            return filtered.raised
+        return filtered.by_state if filtered.counter else filtered.by_firings
 
     def _arrange(self) -> None:
-        calls = [*self._guards, *self._observers]
+        calls = [*self._prechecks, *self._observers]
         if self.counter is None and any(handler.filter for handler in self._attached):
-            calls.append(self._internal(self._tally.call))
-        gate: list[Handler] = []
+            calls.append(self._internal(self._firing_count.call))
+        filtered: list[Handler] = []
         for handler in self._attached:
             if handler.filter is None:
-                gate = []
+                filtered = []
                 calls.append(handler)
                 continue
-            if not gate:
-                calls.append(Handler.of(self._gate(gate)))
-            gate.append(handler)
+            if not filtered:
+                calls.append(Handler.of(self._filtered(filtered)))
+            filtered.append(handler)
         self.handlers = tuple(calls)
 
 
-class Switchboard:
+class EventDispatcher:
     """All events of one engine, and the names under which its generated loop tests whether they are heard."""
 
     def __init__(self) -> None:
-        self.attentive = False
+        self.yields_all = False
         self._counters: dict[str, str] = {}
-        self._deaf: frozenset[str] = frozenset()
-        self._firings: dict[str, Firing] = {}
+        self._disabled: frozenset[str] = frozenset()
+        self._events: dict[str, EngineEvent] = {}
         self._names: dict[str, str] = {}
-        self._grouped: frozenset[str] = frozenset()
+        self._under_any_handlers: frozenset[str] = frozenset()
         self._namespace: dict[str, Any] = {}
         self._lock = threading.RLock()
 
-    def connect(self, names: dict[str, str], grouped: frozenset[str], namespace: dict[str, Any]) -> None:
+    def connect(self, names: dict[str, str], under_any_handlers: frozenset[str], namespace: dict[str, Any]) -> None:
         """Serve the loop that looks up these names, by event, in this namespace.
 
         Args:
             names: the name of each event that the loop fires.
-            grouped: the names that it looks up only while ``heard`` is True.
+            under_any_handlers: the names that it looks up only if ``any_handlers`` is true.
             namespace: where the loop looks them up.
         """
-        self._names, self._grouped, self._namespace = names, grouped, namespace
+        self._names, self._under_any_handlers, self._namespace = names, under_any_handlers, namespace
         self.bind()
 
-    def count_by(self, counters: dict[str, str]) -> None:
+    def count_by(self, counter_loop_by_event: dict[str, str]) -> None:
         """Let filters on these events count an attribute of the state, instead of the firings of the event."""
         with self._lock:
-            self._counters |= counters
-            for key, firing in self._firings.items():
-                firing.count_by(self._counters.get(key))
+            self._counters |= counter_loop_by_event
+            for key, event in self._events.items():
+                event.count_by(self._counters.get(key))
 
-    def firing(self, key: str) -> Firing:
+    def event(self, key: str) -> EngineEvent:
         """The event of that key."""
-        if key not in self._firings:
-            self._firings[key] = Firing(key, self._counters.get(key))
-        return self._firings[key]
+        if key not in self._events:
+            self._events[key] = EngineEvent(key, self._counters.get(key))
+        return self._events[key]
 
-    def known(self) -> list[Firing]:
+    def known(self) -> list[EngineEvent]:
         """Every event that anybody asked for so far."""
-        return list(self._firings.values())
+        return list(self._events.values())
 
     def attach(self, key: str, handler: Handler) -> None:
         """Add a handler to an event."""
         with self._lock:
-            firing = self.firing(key)
-            firing.attach(handler)
-            self._hear(firing)
-            self._group()
+            event = self.event(key)
+            event.attach(handler)
+            self._update_name(event)
+            self._update_any_handlers()
 
     def detach(self, key: str, handler: Handler) -> None:
         """Remove a handler from an event, if it is attached there."""
         with self._lock:
-            firing = self.firing(key)
-            if handler in firing.attached:
-                firing.detach(handler)
-                self._hear(firing)
-                self._group()
+            event = self.event(key)
+            if handler in event.attached:
+                event.detach(handler)
+                self._update_name(event)
+                self._update_any_handlers()
 
-    def begin_run(self, counts: dict[str, int] | None, deaf: frozenset[str]) -> None:
-        """Count firings from ``counts`` on, or from where they are; events in ``deaf`` do not fire in this run."""
+    def begin_run(self, counts: dict[str, int] | None, disabled: frozenset[str]) -> None:
+        """Count firings from ``counts`` on, or from where they are; events in ``disabled`` do not fire in this run."""
         with self._lock:
-            for key, firing in self._firings.items():
-                firing.begin_run(None if counts is None else counts.get(key, 0))
-            if deaf != self._deaf:
-                self._deaf = deaf
+            for key, event in self._events.items():
+                event.begin_run(None if counts is None else counts.get(key, 0))
+            if disabled != self._disabled:
+                self._disabled = disabled
                 self.bind()
 
     def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Callable[[Any], None]]]) -> None:
@@ -250,58 +259,58 @@ class Switchboard:
         makers = list(watchers)
         with self._lock:
             for key in keys:
-                self.firing(key).observe(maker(key) for maker in makers)
+                self.event(key).observe(maker(key) for maker in makers)
             self.bind()
 
     def measure(self, keys: Iterable[str], stopwatches: tuple[Stopwatch, ...]) -> None:
         """Have the handlers of these events measured by these stopwatches, instead of by those that did."""
         with self._lock:
             for key in keys:
-                self.firing(key).measure(stopwatches)
+                self.event(key).measure(stopwatches)
 
-    def attend(self, attentive: bool) -> None:
+    def yield_all_events(self, yields_all: bool) -> None:
         """Have the loop yield every event, heard or not; or only those that are heard again."""
         with self._lock:
-            self.attentive = attentive
+            self.yields_all = yields_all
             self.bind()
 
     def bind(self) -> None:
         """Bring every name up to date."""
         with self._lock:
             for key, name in self._names.items():
-                if self.attentive or key in self._firings:
-                    self._hear(self.firing(key))
+                if self.yields_all or key in self._events:
+                    self._update_name(self.event(key))
                 else:
                     self._namespace[name] = False
-            self._group()
+            self._update_any_handlers()
 
-    def _group(self) -> None:
-        self._namespace["heard"] = any(map(self._namespace.get, self._grouped))
+    def _update_any_handlers(self) -> None:
+        self._namespace["any_handlers"] = any(map(self._namespace.get, self._under_any_handlers))
 
-    def _hear(self, firing: Firing) -> None:
-        name = self._names.get(firing.event)
+    def _update_name(self, event: EngineEvent) -> None:
+        name = self._names.get(event.key)
         if name is not None:
-            heard = (firing.handlers or self.attentive) and firing.event not in self._deaf
-            self._namespace[name] = firing if heard else False
+            has_handlers = (event.handlers or self.yields_all) and event.key not in self._disabled
+            self._namespace[name] = event if has_handlers else False
 
 
 class RemovableEventHandle:
     """What attaching a handler returns: it removes it again, by ``remove()`` or at the end of a ``with`` block."""
 
-    def __init__(self, switchboard: Switchboard, attached: list[tuple[str, Handler]]) -> None:
-        self._switchboard = switchboard
+    def __init__(self, dispatcher: EventDispatcher, attached: list[tuple[str, Handler]]) -> None:
+        self._dispatcher = dispatcher
         self._attached = attached
 
     @classmethod
     def union(cls, handles: Iterable[RemovableEventHandle]) -> RemovableEventHandle:
         """One that removes what all of these handles of one engine do."""
         handles = list(handles)
-        return cls(handles[0]._switchboard, [attached for handle in handles for attached in handle._attached])
+        return cls(handles[0]._dispatcher, [attached for handle in handles for attached in handle._attached])
 
     def remove(self) -> None:
         """Detach the handler from every event it was attached to; a second time does nothing."""
         for key, handler in self._attached:
-            self._switchboard.detach(key, handler)
+            self._dispatcher.detach(key, handler)
         self._attached = []
 
     def __enter__(self) -> RemovableEventHandle:

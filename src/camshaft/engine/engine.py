@@ -18,17 +18,17 @@ from camshaft.compiler.writer import generate
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
 from camshaft.engine.custom_events import CustomEvents, check_known
 from camshaft.engine.data_fetcher import OpenData, check_data, open_data
-from camshaft.engine.dispatch import Firing, RemovableEventHandle, Switchboard
-from camshaft.engine.handler import Handler, check_filter, resolve
+from camshaft.engine.dispatch import EngineEvent, EventDispatcher, RemovableEventHandle
+from camshaft.engine.handler import Handler, adapt_signature, check_filter
 from camshaft.engine.limits import Limits
 from camshaft.engine.nesting import check_nested, nested_handler
-from camshaft.engine.progress import load_cursor, save_cursor
+from camshaft.engine.progress import dump_progress, load_progress
 from camshaft.engine.run import Run
 from camshaft.engine.starting import RunStarter, refuse_if_executing
 from camshaft.engine.state import State
 from camshaft.events import LAST_EVENTS, EventHandle, Events, attachments, event_key, event_name
 from camshaft.exceptions import EventOrderError
-from camshaft.loop.counting import filter_counters
+from camshaft.loop.counting import counter_attribute_by_event
 from camshaft.loop.loop import Loop, as_loop
 from camshaft.loop.registration import register
 from camshaft.loop.states import DATA, Nested, Path
@@ -37,7 +37,7 @@ from camshaft.machine.machine import LoopMachine
 __all__ = ["Engine"]
 
 
-BUILT_IN_HANDLES = {event.value: event for event in Events}
+BUILT_IN_OBJECTS = {event.value: event for event in Events}
 
 
 class Resumable(Protocol):
@@ -91,27 +91,27 @@ class Engine:
         self.open_data: OpenData = open_data
         self.snapshot: Resumable | None = None
         # for the modules that run, record and print it, not for users:
-        self.switchboard = Switchboard()
-        self.namespace: dict[str, Any] = {}
-        self.active: Run | None = None
-        self.runs = 0
+        self._dispatcher = EventDispatcher()
+        self._namespace: dict[str, Any] = {}
+        self.current_run: Run | None = None
+        self._run_number = 0
         self._starter = RunStarter()
         self._custom_events = CustomEvents()
         self._by_hand = self._custom_events.by_hand  # looked up at each fire_event()
-        self._aside: list[str] = []
-        self._handles: dict[str, EventHandle] = BUILT_IN_HANDLES.copy()
+        self._by_hand_stack: list[str] = []
+        self._event_objects: dict[str, EventHandle] = BUILT_IN_OBJECTS.copy()
         self._last_event: str | None = None
         self._machine: LoopMachine | None = None
-        self._take_on(loop.evolve(nested=()) if loop.nested else loop)
+        self._install_loop(loop.evolve(nested=()) if loop.nested else loop)
         for nested in loop.nested:
             self._nest(nested)
 
     def __del__(self) -> None:
         if getattr(self, "active", self) is None:  # made, and without a paused run, whose loop closes itself
-            self.namespace.clear()  # it and its functions refer to each other: they would hold models and handlers
+            self._namespace.clear()  # it and its functions refer to each other: they would hold models and handlers
 
     def __repr__(self) -> str:
-        return f"<Engine {self.name}, {self.active.status if self.active else 'idle'}, {self.place}>"
+        return f"<Engine {self.name}, {self.current_run.status if self.current_run else 'idle'}, {self.place}>"
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Engine:
 
     def source(self) -> str:
         """The Python that runs."""
-        return self.program.source
+        return self._program.source
 
     def diagram(self, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Picture:
         """The picture of the loop; while the engine stands in a state, that is marked.
@@ -146,30 +146,30 @@ class Engine:
         picture: Picture = view("engine_diagram")(self, level, control, handlers)
         return picture
 
-    def _take_on(self, loop: Loop) -> None:
+    def _install_loop(self, loop: Loop) -> None:
         """Run this loop from now on; handlers stay attached."""
         program = generate(loop)
-        if self.active is not None:
-            if program is not self.program or loop.free != self._loop.free:
+        if self.current_run is not None:
+            if program is not self._program or loop.custom_states != self._loop.custom_states:
                 raise RuntimeError(
                     f"{self.name} has a run that is not over: change its loop before run(), or after close()"
                 )
-            self._hold(loop)
+            self._set_loop(loop)
             return
-        self._hold(loop)
-        self.program: Program = program
-        self.namespace.clear()
-        self.namespace = program.namespace(loop)
+        self._set_loop(loop)
+        self._program: Program = program
+        self._namespace.clear()
+        self._namespace = program.namespace(loop)
         for counter in loop.counters:
             if not hasattr(self.state, counter):
                 setattr(self.state, counter, 0)
         self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
-        self.switchboard.count_by(filter_counters(loop))
-        self.switchboard.connect(program.names, program.grouped, self.namespace)
+        self._dispatcher.count_by(counter_attribute_by_event(loop))
+        self._dispatcher.connect(program.names, program.under_any_handlers, self._namespace)
 
-    def _hold(self, loop: Loop) -> None:
+    def _set_loop(self, loop: Loop) -> None:
         self._loop, self._machine = loop, None
-        self._custom_events.update(loop, self.switchboard)
+        self._custom_events.update(loop, self._dispatcher)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -209,14 +209,14 @@ class Engine:
             )
         loop = register(self._loop, events, after=after, before=before, within=within, order=order)
         if loop is not self._loop:
-            self._take_on(loop)
+            self._install_loop(loop)
         for attribute in attributes.values():
             if not hasattr(self.state, attribute):
                 setattr(self.state, attribute, 0)
-        self.switchboard.count_by(attributes)
+        self._dispatcher.count_by(attributes)
         for event, key in zip(events, keys, strict=True):
-            if not isinstance(self._handles.get(key), Enum):
-                self._handles[key] = event
+            if not isinstance(self._event_objects.get(key), Enum):
+                self._event_objects[key] = event
             self._custom_events.add_handle(event, key)
 
     def has_registered_events(self, event: EventHandle) -> bool:
@@ -232,17 +232,17 @@ class Engine:
             EventOrderError: it is out of its declared order, or the engine is strict and it is illegal here.
         """
         try:
-            firing = self._by_hand[event]
+            engine_event = self._by_hand[event]
         except (KeyError, TypeError):
-            firing = self._custom_events.find(self, event)
-        if firing.handlers:
-            self.fire_aside(firing)
+            engine_event = self._custom_events.find(self, event)
+        if engine_event.handlers:
+            self._dispatch_outside_loop(engine_event)
 
-    def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
+    def _dispatch_outside_loop(self, engine_event: EngineEvent, *error: BaseException) -> list[Any]:
         """Call the handlers of an event that the generated loop does not yield; returns what they did."""
-        self._aside.append(firing.event)
+        self._by_hand_stack.append(engine_event.key)
         try:
-            return [handler.call(self, *error) for handler in firing.handlers]
+            return [handler.call(self, *error) for handler in engine_event.handlers]
         except EventOrderError:
             raise  # what did not fire did not enter its state either
         except BaseException as raised:
@@ -250,7 +250,7 @@ class Engine:
             places.setdefault(id(self), self.place)
             raise
         finally:
-            self._aside.pop()
+            self._by_hand_stack.pop()
 
     def _check_known(self, key: str) -> None:
         check_known(self, key)
@@ -292,17 +292,17 @@ class Engine:
             if single.filter is not None:
                 check_filter(single.filter, key)
             attached.append(
-                (key, Handler(handler, resolve(handler, key, args, kwargs), single.filter, single.priority))
+                (key, Handler(handler, adapt_signature(handler, key, args, kwargs), single.filter, single.priority))
             )
         for key, made in attached:
-            self.switchboard.attach(key, made)
-        return RemovableEventHandle(self.switchboard, attached)
+            self._dispatcher.attach(key, made)
+        return RemovableEventHandle(self._dispatcher, attached)
 
     def handlers(self, event: EventHandle) -> tuple[Handler, ...]:
         """What is attached to an event, in the order in which it runs."""
         key = event_key(event)
         self._check_known(key)
-        return self.switchboard.firing(key).attached
+        return self._dispatcher.event(key).attached
 
     def has_event_handler(self, handler: Callable[..., Any], event: EventHandle | None = None) -> bool:
         """Whether ``handler`` is attached to ``event``, or without it to any event."""
@@ -322,7 +322,7 @@ class Engine:
                 raise ValueError(f"{handler!r} is not attached to {event_name(key)} of {self.name}")
             found += here
         for key, made in found:
-            self.switchboard.detach(key, made)
+            self._dispatcher.detach(key, made)
 
     def nest(
         self,
@@ -355,7 +355,7 @@ class Engine:
     def _nest(self, nested: Nested) -> None:
         self._check_nested(nested)
         self.add_event_handler(nested.on, nested_handler(nested))
-        self._take_on(self._loop.evolve(nested=(*self._loop.nested, nested)))
+        self._install_loop(self._loop.evolve(nested=(*self._loop.nested, nested)))
 
     def _check_nested(self, nested: Nested) -> None:
         self._check_known(nested.on.key)
@@ -366,29 +366,31 @@ class Engine:
     @property
     def parent(self) -> Engine | None:
         """The engine inside a transition of which this one executes right now, or None."""
-        parent = self.active.parent if self.active is not None else None
+        parent = self.current_run.parent if self.current_run is not None else None
         return parent if isinstance(parent, Engine) else None
 
     @property
     def where(self) -> Path:
         """The states in which it stands, outermost first; empty when no run is under way."""
-        line = self.active.line() if self.active is not None else None
+        line = self.current_run.line() if self.current_run is not None else None
         path = line.path if line is not None else ()
-        if self._aside:
-            path += tuple(free.name for free in self._loop.free if self._aside[-1] in free.events)
+        if self._by_hand_stack:
+            path += tuple(
+                custom.name for custom in self._loop.custom_states if self._by_hand_stack[-1] in custom.events
+            )
         return path
 
     @property
     def place(self) -> str:
         """Where it stands, in words: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
-        return self.describe(self.where) or event_name(self._key_of_last() or "before STARTED")
+        return self.format_path(self.where) or event_name(self._last_event_key() or "before STARTED")
 
-    def place_of(self, error: BaseException) -> str:
+    def _place_of_error(self, error: BaseException) -> str:
         """Where it stood, in words, when ``error`` was raised."""
         places: dict[int, str] = getattr(error, "camshaft_places", {})
         return places.get(id(self), self.place)
 
-    def describe(self, path: Path) -> str:
+    def format_path(self, path: Path) -> str:
         """A path of states in words, with the counts of its loops."""
         loops = {item.name for _, item in self._loop.walk() if isinstance(item, Loop)}
         return " / ".join(
@@ -398,29 +400,29 @@ class Engine:
     @property
     def position(self) -> int:
         """Batches that the present epoch has had, the present one included; 0 when no run is under way."""
-        return self.active.feed.position if self.active is not None else 0
+        return self.current_run.fetcher.position if self.current_run is not None else 0
 
     @property
     def last_event_name(self) -> EventHandle | None:
         """The event that fired last, as :meth:`handle` gives it; None before any did."""
-        key = self._key_of_last()
+        key = self._last_event_key()
         return self.handle(key) if key is not None else None
 
     def handle(self, key: str) -> EventHandle:
         """The handle of an event: the member of ``Events``, the one it was registered with, or else its key."""
-        return self._handles.get(key, key)
+        return self._event_objects.get(key, key)
 
-    def _key_of_last(self) -> str | None:
-        if self._aside:
-            return self._aside[-1]
-        line = self.active.line() if self.active is not None else None
+    def _last_event_key(self) -> str | None:
+        if self._by_hand_stack:
+            return self._by_hand_stack[-1]
+        line = self.current_run.line() if self.current_run is not None else None
         return line.last if line is not None else self._last_event
 
     # -- control -----------------------------------------------------------------------------------------------------
 
     def terminate(self, *, skip_completed: bool = False) -> None:
         """End the run: TERMINATE fires, then COMPLETED unless it is skipped. Without a run it does nothing."""
-        self._ask(Terminate(skip_completed))
+        self._request(Terminate(skip_completed))
 
     def terminate_epoch(self, *, skip_epoch_completed: bool = False) -> None:
         """End the present pass of the outermost loop: TERMINATE_SINGLE_EPOCH fires, then its completion unless skipped.
@@ -434,11 +436,11 @@ class Engine:
             raise RuntimeError(
                 f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has none; call terminate()"
             )
-        line = self.active.line() if self.active is not None else None
+        line = self.current_run.line() if self.current_run is not None else None
         if line is None or line.last == "started":
             raise RuntimeError(f"{self.name} cannot terminate an epoch: none has begun; call it from EPOCH_STARTED on")
         if line.last not in (self._loop.completed, "terminate_single_epoch"):
-            self._ask(TerminateEpoch(skip_epoch_completed))
+            self._request(TerminateEpoch(skip_epoch_completed))
 
     def skip_iteration(self) -> None:
         """Leave out what this iteration would do: ITERATION_SKIPPED replaces its phases and ITERATION_COMPLETED.
@@ -446,20 +448,20 @@ class Engine:
         Raises:
             RuntimeError: called elsewhere than at GET_BATCH_COMPLETED or ITERATION_STARTED.
         """
-        line, data_loop = self.active.line() if self.active is not None else None, self._loop.data_loop
+        line, data_loop = self.current_run.line() if self.current_run is not None else None, self._loop.data_loop
         entering = (
             data_loop is not None and line is not None and line.event in ("get_batch_completed", data_loop.started)
         )
-        if not entering or self._aside:
+        if not entering or self._by_hand_stack:
             raise RuntimeError(
                 f"{self.name} cannot skip an iteration in {self.place}: "
                 f"call it at GET_BATCH_COMPLETED or ITERATION_STARTED"
             )
-        self._ask(SkipIteration())
+        self._request(SkipIteration())
 
     def interrupt(self) -> None:
         """Pause: INTERRUPT fires and ``run()`` returns; the next ``run()`` goes on at that very point."""
-        self._ask(Interrupt())
+        self._request(Interrupt())
 
     def set_data(self, data: Any) -> None:
         """Take the next batch from other data.
@@ -469,28 +471,28 @@ class Engine:
             RuntimeError: there is no run that takes data.
         """
         check_data(data)
-        if self.active is None or not self.active.feed.has_data:
+        if self.current_run is None or not self.current_run.fetcher.has_data:
             raise RuntimeError(f"{self.name} has no run that takes data: give it to run()")
-        self._ask(NewData(data))
+        self._request(NewData(data))
 
-    def _ask(self, control: Control) -> None:
-        if self.active is not None:
-            self.active.ask(control)
+    def _request(self, control: Control) -> None:
+        if self.current_run is not None:
+            self.current_run.request(control)
 
     @property
     def should_terminate(self) -> bool:
         """Whether ``terminate()`` was called and has not taken effect yet."""
-        return self.active is not None and isinstance(self.active.control, Terminate)
+        return self.current_run is not None and isinstance(self.current_run.control, Terminate)
 
     @property
     def should_terminate_single_epoch(self) -> bool:
         """Whether ``terminate_epoch()`` was called and has not taken effect yet."""
-        return self.active is not None and isinstance(self.active.control, TerminateEpoch)
+        return self.current_run is not None and isinstance(self.current_run.control, TerminateEpoch)
 
     @property
     def should_interrupt(self) -> bool:
         """Whether ``interrupt()`` was called and has not taken effect yet."""
-        return self.active is not None and isinstance(self.active.control, Interrupt)
+        return self.current_run is not None and isinstance(self.current_run.control, Interrupt)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -552,19 +554,19 @@ class Engine:
         Raises:
             RuntimeError: a transition of it executes right now.
         """
-        if self.active is not None:
+        if self.current_run is not None:
             refuse_if_executing(self, "end it from inside with terminate()")
         for counter in self._loop.counters:
             setattr(self.state, counter, 0)
         self._starter.saved, self._starter.has_started, self.state.resumed = None, False, False
         if self.snapshot is not None:
             self.snapshot.forget()
-        if self.active is not None:
-            self.active.drop()
+        if self.current_run is not None:
+            self.current_run.discard()
 
-    def ended(self, outcome: str, finished: bool) -> None:
+    def _on_run_ended(self, outcome: str, finished: bool) -> None:
         """Take note that the run is over, and whether it did all that it was asked to."""
-        self.active, self._starter.finished = None, finished
+        self.current_run, self._starter.finished = None, finished
         self._last_event = LAST_EVENTS[outcome]
 
     # -- saving ------------------------------------------------------------------------------------------------------
@@ -575,7 +577,7 @@ class Engine:
         Raises:
             KeyError: a user key is no attribute of the state.
         """
-        return save_cursor(self.state, self._loop, self._starter.position(self), self.state_dict_user_keys)
+        return dump_progress(self.state, self._loop, self._starter.position(self), self.state_dict_user_keys)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
@@ -590,11 +592,11 @@ class Engine:
             RuntimeError: a run is under way.
             ValueError: keys are missing, unknown, or contradict each other. Nothing is changed then.
         """
-        if self.active is not None:
+        if self.current_run is not None:
             raise RuntimeError(f"{self.name} has a run that is not over: load before run(), or after close()")
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{state_dict!r} is no state dict: give what state_dict() returned")
-        self._starter.saved = load_cursor(self.state, self._loop, state_dict, self.state_dict_user_keys)
+        self._starter.saved = load_progress(self.state, self._loop, state_dict, self.state_dict_user_keys)
         self._starter.has_started, self._starter.finished = True, False
 
     def resume(self, path: str | os.PathLike[str] = "latest") -> os.PathLike[str] | None:

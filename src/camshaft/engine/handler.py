@@ -12,14 +12,14 @@ import attrs
 
 from camshaft.events import ONCE_A_RUN, Filter, event_name
 
-__all__ = ["Handler", "Stopwatch", "check_filter", "resolve"]
+__all__ = ["Handler", "Stopwatch", "check_filter", "adapt_signature"]
 
 
 class _Argument:
     """Stands for an argument while a signature is tried."""
 
 
-def resolve(
+def adapt_signature(
     function: Callable[..., Any], event: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Callable[..., Any]:
     """How a handler is called: with the engine if its signature accepts it, without it otherwise.
@@ -95,7 +95,7 @@ class Handler:
 
     Attributes:
         function: what the user attached.
-        call: how it is called, from :func:`resolve`; while it is measured, by way of what measures it.
+        call: how it is called, from :func:`adapt_signature`; while it is measured, by way of what measures it.
         filter: when it is due; None for always.
         priority: higher ones run first.
         since: how often the event had fired when the handler was attached.

@@ -13,7 +13,7 @@ from camshaft.loop.states import DATA
 
 __all__ = ["Limits"]
 
-START_OVER = "call close() first to start over"
+HOW_TO_RESTART = "call close() first to start over"
 
 
 def _check_limit(name: str, value: int) -> None:
@@ -60,12 +60,12 @@ class Limits:
         if finished and (loop.until is not None or loop.over is not None or other is not None):
             return False
         if other is not None:
-            raise ValueError(f"the run was begun with {begun_with}: go on with that, or {START_OVER}")
+            raise ValueError(f"the run was begun with {begun_with}: go on with that, or {HOW_TO_RESTART}")
         for name, limit, done in (("max_epochs", self.max_epochs, epochs), ("max_iters", self.max_iters, iters)):
             if limit is not None:
                 if limit < done:
                     raise ValueError(
-                        f"{name}={limit} is below the {done} that are done: give at least that, or {START_OVER}"
+                        f"{name}={limit} is below the {done} that are done: give at least that, or {HOW_TO_RESTART}"
                     )
                 return limit > done or state.resumed
         return not finished and state.within_limits()
@@ -79,7 +79,7 @@ class Limits:
         if self.epoch_length is not None and state.epoch_length not in (None, self.epoch_length):
             raise ValueError(
                 f"epoch_length={self.epoch_length}, but the run was begun with {state.epoch_length}: "
-                f"leave it out, or {START_OVER}"
+                f"leave it out, or {HOW_TO_RESTART}"
             )
 
     def extend(self, state: State, loop: Loop) -> None:

@@ -6,7 +6,7 @@ from types import FrameType, GeneratorType
 from typing import Any, Protocol
 
 from camshaft.compiler.program import Line, Program
-from camshaft.engine.data_fetcher import Feed
+from camshaft.engine.data_fetcher import DataFetcher
 from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
 from camshaft.machine.context import Context
@@ -60,7 +60,7 @@ class LoopLocation:
         found, frame = None, self._generator.gi_frame
         while frame is not None:
             found = frame
-            inner = frame.f_locals.get("inner") if self._line_in(frame).joins else None
+            inner = frame.f_locals.get("inner") if self._line_in(frame).delegates else None
             frame = inner.gi_frame if inner is not None else None
         return found
 
@@ -87,7 +87,7 @@ class _Stands(Protocol):
 
 
 def machine_position(
-    engine: _Stands, line: Line | None, feed: Feed, held: str | None, waits: bool
+    engine: _Stands, line: Line | None, fetcher: DataFetcher, deferred: str | None, waits: bool
 ) -> tuple[str, Context]:
     """Return the place in the machine where a run stands, and the context to judge it from there.
 
@@ -101,25 +101,25 @@ def machine_position(
     state, loop, machine = engine.state, engine.loop, engine.machine
     loops = [item for _, item in loop.walk() if isinstance(item, Loop)]
     data_loop = loop.data_loop
-    context = Context(state.max_epochs, state.max_iters, state.epoch_length, feed.has_data)
+    context = Context(state.max_epochs, state.max_iters, state.epoch_length, fetcher.has_data)
     context.counts = {item.name: getattr(state, item.name.lower()) for item in loops}
     if line is None:
         if state.resumed and data_loop is not None:
             context.resumed = {loop.name}
-            context.position = {data_loop.name: feed.skipped}
+            context.position = {data_loop.name: fetcher.skipped}
         return READY, context
     context.passes = dict.fromkeys(context.counts)
     context.knows_entered = False
     is_in_data = data_loop is not None and bool({data_loop.name, "GET_BATCH"} & set(line.path))
     if data_loop is not None and (is_in_data or not waits):
-        context.passes[data_loop.name] = feed.position
-    if held is not None:
+        context.passes[data_loop.name] = fetcher.position
+    if deferred is not None:
         for item in loops:
-            if held == item.started:  # its pass is counted already
+            if deferred == item.started:  # its pass is counted already
                 context.counts[item.name] -= 1
                 passes = context.passes[item.name]
                 context.passes[item.name] = None if passes is None else passes - 1
-        return next(place for place, rows in machine.table.items() if held in rows), context
+        return next(place for place, rows in machine.table.items() if deferred in rows), context
     fired = line.event or line.last
     rows = (row for ways in machine.table.values() for row in ways.values() if row.event == fired)
     return next(row.dest for row in rows if machine.paths[row.dest][: len(line.path)] == line.path), context

@@ -39,7 +39,7 @@ def nested_handler(nested: Nested) -> Callable[..., None]:
     inner = nested.engine
 
     def run_nested(*_: object) -> None:
-        if inner.active is not None:
+        if inner.current_run is not None:
             inner.run()  # it is paused: it resumes with what it has
             return
         inner.close()  # each run is one of its own, however the last one ended

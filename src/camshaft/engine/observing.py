@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from camshaft.engine.handler import Stopwatch
 from camshaft.machine.context import Context
 
-__all__ = ["Observer", "Watched", "code_site", "observers"]
+__all__ = ["Observer", "ObservedRun", "code_site", "observers"]
 
 
-class Watched(Protocol):
+class ObservedRun(Protocol):
     """What an observer sees of a run."""
 
     parent: Any
@@ -23,10 +23,10 @@ class Watched(Protocol):
     def engine(self) -> Any:
         """Its engine: name, loop and state."""
 
-    def cursor(self) -> tuple[str, Context]:
+    def machine_position(self) -> tuple[str, Context]:
         """The place in the machine where it stands, and the context to judge it from there."""
 
-    def site(self, frame: FrameType | None) -> str:
+    def call_site(self, frame: FrameType | None) -> str:
         """The line of code that fires the present event, seen from the frame of an observer."""
 
     def measure(self, stopwatch: Stopwatch) -> None:
@@ -36,14 +36,14 @@ class Watched(Protocol):
 class Observer(Protocol):
     """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
 
-    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]] | None:
+    def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]] | None:
         """A run begins or goes on.
 
         Returns:
             What makes, for an event's key, a function of the engine; None to leave this run alone.
         """
 
-    def release(self, run: Watched, outcome: str) -> None:
+    def on_run_end(self, run: ObservedRun, outcome: str) -> None:
         """It is over: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``."""
 
 

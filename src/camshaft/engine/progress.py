@@ -15,9 +15,9 @@ import attrs
 from camshaft.engine.limits import LIMITS, Limits
 from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import Mark, Path
+from camshaft.loop.states import EventPoint, Path
 
-__all__ = ["Position", "boundaries", "load_cursor", "save_cursor"]
+__all__ = ["RunPosition", "resume_points", "load_progress", "dump_progress"]
 
 
 def _is_count(value: Any) -> bool:
@@ -25,7 +25,7 @@ def _is_count(value: Any) -> bool:
 
 
 @attrs.frozen
-class Position:
+class RunPosition:
     """Where a run stands, beside what its state counts.
 
     Attributes:
@@ -41,8 +41,8 @@ class Position:
     where: Path = ()
 
 
-def save_cursor(state: State, loop: Loop, position: Position, user_keys: list[str]) -> dict[str, Any]:
-    """What :func:`load_cursor` needs, as plain values.
+def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: list[str]) -> dict[str, Any]:
+    """What :func:`load_progress` needs, as plain values.
 
     Args:
         position: where the run stands.
@@ -60,7 +60,7 @@ def save_cursor(state: State, loop: Loop, position: Position, user_keys: list[st
     }
 
 
-def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: list[str]) -> Position:
+def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: list[str]) -> RunPosition:
     """Set the state to what was saved. Returns where the run stood.
 
     A dictionary with ``iteration`` or ``epoch`` alone, beside ``epoch_length`` and a limit, is accepted too.
@@ -68,22 +68,26 @@ def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: l
     Raises:
         ValueError: keys are missing or contradict each other; nothing is changed then.
     """
-    counters, data_loop = loop.counters, loop.data_loop
+    counter_loop_by_event, data_loop = loop.counters, loop.data_loop
     saved = dict(saved)
-    if data_loop is not None and len(counters) == 2 and (counters[0] in saved) != (counters[1] in saved):
-        _complete(saved, *counters)
-    missing = [key for key in (*counters, *user_keys) if key not in saved]
+    if (
+        data_loop is not None
+        and len(counter_loop_by_event) == 2
+        and (counter_loop_by_event[0] in saved) != (counter_loop_by_event[1] in saved)
+    ):
+        _complete(saved, *counter_loop_by_event)
+    missing = [key for key in (*counter_loop_by_event, *user_keys) if key not in saved]
     if missing:
-        raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
+        raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'no_op'}")
     limits = Limits(*(saved.get(name) for name in LIMITS))
     position, fetched, counts = saved.get("position"), saved.get("fetched"), saved.get("event_counts", {})
-    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts"}
+    unknown = set(saved) - {*counter_loop_by_event, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts"}
     if unknown:
         raise ValueError(
             f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
             f"add them to state_dict_user_keys"
         )
-    for name in counters:
+    for name in counter_loop_by_event:
         if not _is_count(saved[name]):
             raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
     _check_where(saved.get("where", ()), loop)
@@ -92,16 +96,16 @@ def load_cursor(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: l
     if not isinstance(counts, Mapping) or not all(map(_is_count, counts.values())):
         raise ValueError(f"the state dict has event_counts={counts!r}, which are no counts of events")
     _check_counts(saved, loop, position, limits)
-    for name in (*counters, *user_keys):
+    for name in (*counter_loop_by_event, *user_keys):
         setattr(state, name, saved[name])
     for name in LIMITS:
         setattr(state, name, getattr(limits, name))
     state.resumed = position is not None
-    return Position(position, fetched, dict(counts), tuple(saved.get("where", ())))
+    return RunPosition(position, fetched, dict(counts), tuple(saved.get("where", ())))
 
 
 def _check_where(where: Any, loop: Loop) -> None:
-    states = {"GET_BATCH", *(item.name for _, item in loop.walk()), *(free.name for free in loop.free)}
+    states = {"GET_BATCH", *(item.name for _, item in loop.walk()), *(custom.name for custom in loop.custom_states)}
     if not isinstance(where, (list, tuple)) or not states.issuperset(map(str, where)):
         place = " / ".join(map(str, where)) if isinstance(where, (list, tuple)) else where
         raise ValueError(
@@ -149,10 +153,10 @@ def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limi
 def _can_go_on_inside(loop: Loop) -> bool:
     """Whether a run can go on in the middle of a pass of the outermost loop: no state before would come again."""
     before = list(takewhile(lambda item: item is not loop.data_loop, loop.body))
-    return len(before) < len(loop.body) and all(isinstance(item, Mark) for item in before)
+    return len(before) < len(loop.body) and all(isinstance(item, EventPoint) for item in before)
 
 
-def boundaries(loop: Loop) -> tuple[str, ...]:
+def resume_points(loop: Loop) -> tuple[str, ...]:
     """The events behind whose handlers a run can be left and gone on with as if it had not been."""
     inner = loop.data_loop
     if inner is loop:

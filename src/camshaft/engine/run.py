@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 from camshaft.compiler.program import Line, Program
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
-from camshaft.engine.data_fetcher import Feed, OpenData
-from camshaft.engine.dispatch import Firing, Switchboard
+from camshaft.engine.data_fetcher import DataFetcher, OpenData
+from camshaft.engine.dispatch import EngineEvent, EventDispatcher
 from camshaft.engine.handler import Stopwatch
 from camshaft.engine.location import LAST_LINE, LoopLocation, machine_position
 from camshaft.engine.observing import Observer, code_site, observers
 from camshaft.engine.state import State
-from camshaft.engine.strict import _Strict
+from camshaft.engine.strict import StrictObserver
 from camshaft.events import ENDS_A_RUN, Events
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import Path
@@ -35,7 +35,7 @@ __all__ = ["RunHost", "Run", "executing"]
 RUNNING, PAUSED, FAILED, DROPPED = "running", "paused", "failed", "dropped"
 
 
-PENDING = Firing("", None)
+PENDING_CALL = EngineEvent("", None)
 """What the loop yields where no event is, so that a control call can take effect there."""
 
 
@@ -52,25 +52,27 @@ class Run:
         feed: where its batches come from.
     """
 
-    def __init__(self, engine: RunHost, generator: GeneratorType[Firing, None, None], feed: Feed) -> None:
+    def __init__(
+        self, engine: RunHost, generator: GeneratorType[EngineEvent, None, None], fetcher: DataFetcher
+    ) -> None:
         self.engine = engine
-        self.feed = feed
+        self.fetcher = fetcher
         self.status = PAUSED
         self.outcome = "completed"
         self.finished = True
         self.control: Control | None = None
         self.parent: RunHost | None = None
-        self.children: dict[Run, None] = {}  # nested runs that paused, to be dropped with this one
-        self._adopter: Run | None = None
+        self.paused_children: dict[Run, None] = {}  # nested runs that paused, to be dropped with this one
+        self._parent_run: Run | None = None
         self._generator = generator
-        self._location = LoopLocation(generator, engine.program, engine.namespace)
+        self._location = LoopLocation(generator, engine._program, engine._namespace)
         self._driver: Callable[[], Any] = _no_driver
-        self._asking = RLock()  # other threads may ask, and a signal handler in the middle of asking
-        self._held: Firing | None = None
-        self._fired: Firing | None = None
+        self._request_lock = RLock()  # other threads may ask, and a signal handler in the middle of asking
+        self._deferred_event: EngineEvent | None = None
+        self._last_dispatched: EngineEvent | None = None
         self._failed_at: Line | None = None
         self._stepping = False
-        self._strict: _Strict | None = None
+        self._strict: StrictObserver | None = None
         self._watching: tuple[Observer, ...] = ()
         self._stopwatches: tuple[Stopwatch, ...] = ()
 
@@ -80,7 +82,7 @@ class Run:
         """The line on which the loop stands; None before its first event and after its last."""
         return self._failed_at if self._failed_at is not None else self._location.line()
 
-    def site(self, frame: FrameType | None) -> str:
+    def call_site(self, frame: FrameType | None) -> str:
         """The line of code that fires the present event, seen from the frame of an observer."""
         while frame is not None and frame.f_code is not Run._events.__code__:
             if frame.f_code.co_name == "fire_event" and frame.f_locals.get("self") is self.engine:
@@ -88,62 +90,64 @@ class Run:
             frame = frame.f_back
         return self._location.source_line()
 
-    def cursor(self) -> tuple[str, Context]:
+    def machine_position(self) -> tuple[str, Context]:
         """The place in the machine where the run stands, and the context to judge it from there."""
-        held = None if self._held is None or self._held is PENDING else self._held.event
-        waits = self._held is not None
-        return machine_position(self.engine, self.line(), self.feed, held, waits)
+        deferred = (
+            None if self._deferred_event is None or self._deferred_event is PENDING_CALL else self._deferred_event.key
+        )
+        waits = self._deferred_event is not None
+        return machine_position(self.engine, self.line(), self.fetcher, deferred, waits)
 
     # -- control -----------------------------------------------------------------------------------------------------
 
-    def ask(self, control: Control) -> None:
-        """Leave a control call to take effect when the present firing, phase or step is over."""
+    def request(self, control: Control) -> None:
+        """Leave a control call to take effect when the present event, phase or step is over."""
         line = self.line()
         if self.status == PAUSED and isinstance(control, NewData):
-            self.feed.replace(control.data)
+            self.fetcher.replace(control.data)
         if self.status != RUNNING or (line is not None and line.event in ENDS_A_RUN):
             return
-        with self._asking:
+        with self._request_lock:
             if self.control is None or control.rank > self.control.rank:
                 self.control = control
-            self.engine.namespace["PENDING"] = PENDING
-            self.engine.switchboard.attend(True)
+            self.engine._namespace["PENDING_CALL"] = PENDING_CALL
+            self.engine._dispatcher.yield_all_events(True)
 
-    def _obey(self, firing: Firing, fired: bool) -> Firing | None:
-        """Do what was asked for, at a firing that is over (``fired``) or about to come.
+    def _apply_control(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
+        """Do what was asked for, after an event has been dispatched (``fired=True``) or before it is.
 
         Returns:
-            The firing that comes next, where it is at hand already.
+            The event that comes next, where it is at hand already.
         """
-        control, event = self.control, firing.event
-        next_firing = None if fired else firing
+        control, key = self.control, event.key
+        next_event = None if fired else event
         data_loop = self.engine.loop.data_loop
-        if isinstance(control, SkipIteration) and not (fired and data_loop is not None and event == data_loop.started):
-            return next_firing  # the iteration is entered first
-        if not fired and event == "started":
-            return next_firing
-        with self._asking:
+        if isinstance(control, SkipIteration) and not (fired and data_loop is not None and key == data_loop.started):
+            return next_event  # the iteration is entered first
+        if not fired and key == "started":
+            return next_event
+        with self._request_lock:
             control, self.control = self.control, None
-            self.engine.namespace["PENDING"] = False
+            self.engine._namespace["PENDING_CALL"] = False
         if isinstance(control, NewData):
-            self.feed.replace(control.data)  # the loop goes on yielding all events, to notice it before the next fetch
+            self.fetcher.replace(control.data)  # all events are still yielded, so that the next fetch notices it
         elif isinstance(control, Interrupt):
-            return self._interrupt(firing, fired)
-        elif isinstance(control, (Terminate, TerminateEpoch, SkipIteration)) and not self._is_over(control, event):
-            self._attend()
+            return self._interrupt(event, fired)
+        elif isinstance(control, (Terminate, TerminateEpoch, SkipIteration)) and not self._is_over(control, key):
+            self._update_yields_all()
             return self._throw(control)
-        return next_firing
+        return next_event
 
-    def _is_over(self, control: Control, event: str) -> bool:
+    def _is_over(self, control: Control, key: str) -> bool:
         """Whether what the control call would end has ended by itself."""
-        if isinstance(control, TerminateEpoch) and event in (
+        if isinstance(control, TerminateEpoch) and key in (
             self.engine.loop.completed,
             Events.TERMINATE_SINGLE_EPOCH.value,
         ):
             return True
-        return event in ENDS_A_RUN
+        return key in ENDS_A_RUN
 
-    def _throw(self, control: Control) -> Firing | None:
+    def _throw(self, control: Control) -> EngineEvent | None:
         if isinstance(control, Terminate):
             self.finished = False
             self.outcome = "terminated" if control.skip_completed else "completed"
@@ -152,25 +156,25 @@ class Run:
         except StopIteration:
             return None
 
-    def _interrupt(self, firing: Firing, fired: bool) -> Firing | None:
+    def _interrupt(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
         """Pause, unless a handler of INTERRUPT asks to end the run or the epoch."""
-        self.engine.fire_aside(self.engine.switchboard.firing("interrupt"))
+        self.engine._dispatch_outside_loop(self.engine._dispatcher.event("interrupt"))
         if isinstance(self.control, (Terminate, TerminateEpoch)):
-            return self._obey(firing, fired)
+            return self._apply_control(event, fired)
         if isinstance(self.control, NewData):
-            self.feed.replace(self.control.data)
+            self.fetcher.replace(self.control.data)
         self.control = None
-        self.engine.namespace["PENDING"] = False
-        self._held = None if fired else firing
+        self.engine._namespace["PENDING_CALL"] = False
+        self._deferred_event = None if fired else event
         self.status = PAUSED
         return None
 
-    def _attend(self) -> None:
+    def _update_yields_all(self) -> None:
         """Have every event yielded only while something needs it."""
-        with self._asking:
-            needed = self.control is not None or self.feed.stale or self._stepping
-            if needed != self.engine.switchboard.attentive:
-                self.engine.switchboard.attend(needed)
+        with self._request_lock:
+            needed = self.control is not None or self.fetcher.must_refetch or self._stepping
+            if needed != self.engine._dispatcher.yields_all:
+                self.engine._dispatcher.yield_all_events(needed)
 
     # -- driving -----------------------------------------------------------------------------------------------------
 
@@ -192,7 +196,7 @@ class Run:
             self._stepping, self.status = stepping, RUNNING
             self._enter()
             self._watch()
-            self._attend()
+            self._update_yields_all()
             for event in self._events():
                 if stepping:
                     self._unwatch("paused")
@@ -226,28 +230,28 @@ class Run:
 
     def _events(self) -> Iterator[str]:
         """Call the handlers of each event that the loop yields; yields events only when stepping."""
-        engine, stepping, switchboard = self.engine, self._stepping, self.engine.switchboard
-        at_hand, self._held = self._held, None
-        if at_hand is None and self.control is not None and self._fired is not None:
-            at_hand = self._obey(self._fired, fired=True)
+        engine, stepping, dispatcher = self.engine, self._stepping, self.engine._dispatcher
+        next_event, self._deferred_event = self._deferred_event, None
+        if next_event is None and self.control is not None and self._last_dispatched is not None:
+            next_event = self._apply_control(self._last_dispatched, fired=True)
         while self.status == RUNNING:
-            for firing in self._generator if at_hand is None else chain((at_hand,), self._generator):
+            for event in self._generator if next_event is None else chain((next_event,), self._generator):
                 if self.control is not None:
-                    at_hand = self._obey(firing, fired=False)
-                    if at_hand is not firing:
+                    next_event = self._apply_control(event, fired=False)
+                    if next_event is not event:
                         break
-                for handler in firing.handlers:
+                for handler in event.handlers:
                     call = handler.call  # handler.call(engine) would look it up as a method, which takes longer
                     call(engine)
-                if stepping and firing is not PENDING:
-                    self._fired = firing
-                    yield firing.event
+                if stepping and event is not PENDING_CALL:
+                    self._last_dispatched = event
+                    yield event.key
                 if self.control is not None:
-                    at_hand = self._obey(firing, fired=True)
-                    if at_hand is not None or self.status != RUNNING:
+                    next_event = self._apply_control(event, fired=True)
+                    if next_event is not None or self.status != RUNNING:
                         break
-                elif switchboard.attentive:
-                    self._attend()
+                elif dispatcher.yields_all:
+                    self._update_yields_all()
             else:
                 return
         if stepping:
@@ -255,7 +259,7 @@ class Run:
 
     def _has_ended(self) -> bool:
         """Whether the last event of the run has fired."""
-        last = self._fired.event if self._fired is not None else None
+        last = self._last_dispatched.key if self._last_dispatched is not None else None
         return last == "completed" or (last == "terminate" and self.outcome == "terminated")
 
     def _fail(self, error: BaseException) -> bool:
@@ -263,13 +267,13 @@ class Run:
         engine = self.engine
         self._failed_at = self._location.line_of(error) or self.line() or LAST_LINE
         self.status, self.control = FAILED, None
-        error.add_note(f"in {engine.name}: {engine.place_of(error)}")
-        engine.program.write_out()
+        error.add_note(f"in {engine.name}: {engine._place_of_error(error)}")
+        engine._program.write_out()
         answers = []
         try:
-            answers = engine.fire_aside(engine.switchboard.firing("exception_raised"), error)
+            answers = engine._dispatch_outside_loop(engine._dispatcher.event("exception_raised"), error)
         except BaseException as second:
-            second.add_note(f"in {engine.name}: {engine.place_of(error)}, at EXCEPTION_RAISED")
+            second.add_note(f"in {engine.name}: {engine._place_of_error(error)}, at EXCEPTION_RAISED")
             raise
         finally:
             try:
@@ -280,10 +284,10 @@ class Run:
 
     def _close(self) -> None:
         """Close what the run opened, all of it, and raise the first error of doing so."""
-        errors, closing = [], [self._generator.close, self.feed.close]
-        if self.children:
-            closing[1:1] = [child.drop for child in self.children]
-            self.children = {}
+        errors, closing = [], [self._generator.close, self.fetcher.close]
+        if self.paused_children:
+            closing[1:1] = [child.discard for child in self.paused_children]
+            self.paused_children = {}
         for close in closing:
             try:
                 close()
@@ -300,36 +304,36 @@ class Run:
         driver = self._driver()
         return driver is not None and bool(driver.gi_running)
 
-    def park(self) -> bool:
+    def suspend(self) -> bool:
         """Leave it where it stands, whoever was stepping it. Returns whether it can go on from there."""
         driver = self._driver()
         if driver is not None:
             driver.close()
         return self.status == PAUSED and self.line() is not None
 
-    def drop(self) -> None:
-        """End it without firing anything."""
-        if self.engine.active is not self or self.is_executing:
+    def discard(self) -> None:
+        """End it without event anything."""
+        if self.engine.current_run is not self or self.is_executing:
             return
-        self.park()
-        if self.engine.active is self:
-            self.status, self.engine.active = DROPPED, None
+        self.suspend()
+        if self.engine.current_run is self:
+            self.status, self.engine.current_run = DROPPED, None
             self._close()
 
     # -- what is around it -------------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
-        if self._adopter is not None:
-            self._adopter.children.pop(self, None)
-            self._adopter = None
+        if self._parent_run is not None:
+            self._parent_run.paused_children.pop(self, None)
+            self._parent_run = None
         self.parent = executing.get()
         executing.set(self.engine)
 
     def _leave(self) -> None:
         executing.set(self.parent)
-        if self.status == PAUSED and self.parent is not None and self.parent.active is not None:
-            self._adopter = self.parent.active
-            self._adopter.children[self] = None
+        if self.status == PAUSED and self.parent is not None and self.parent.current_run is not None:
+            self._parent_run = self.parent.current_run
+            self._parent_run.paused_children[self] = None
         self.parent = None
 
     def _watch(self) -> None:
@@ -338,53 +342,53 @@ class Run:
             return
         if self.engine.strict:
             if self._strict is None:
-                place, context = self.cursor()
-                self._strict = _Strict(OrderChecker(self.engine.machine, self.engine.name, context, place))
+                place, context = self.machine_position()
+                self._strict = StrictObserver(OrderChecker(self.engine.machine, self.engine.name, context, place))
             watching += (self._strict,)
         makers = []
         for observer in watching:
-            maker = observer.watch(self)
+            maker = observer.on_run_start(self)
             if maker is not None:
                 makers.append(maker)
                 self._watching += (observer,)
         if makers:
-            self.engine.switchboard.observe(self.engine.loop.event_keys, makers)
+            self.engine._dispatcher.observe(self.engine.loop.event_keys, makers)
 
     def measure(self, stopwatch: Stopwatch) -> None:
         """Have every call of a handler measured, until the observer that asks for it is released."""
         self._stopwatches += (stopwatch,)
-        self.engine.switchboard.measure(self.engine.loop.event_keys, self._stopwatches)
+        self.engine._dispatcher.measure(self.engine.loop.event_keys, self._stopwatches)
 
     def _unwatch(self, outcome: str) -> None:
         watching, self._watching = self._watching, ()
         if watching:
-            self.engine.switchboard.observe(self.engine.loop.event_keys, ())
+            self.engine._dispatcher.observe(self.engine.loop.event_keys, ())
         if self._stopwatches:
             self._stopwatches = ()
-            self.engine.switchboard.measure(self.engine.loop.event_keys, ())
+            self.engine._dispatcher.measure(self.engine.loop.event_keys, ())
         for observer in watching:
-            observer.release(self, outcome)
+            observer.on_run_end(self, outcome)
 
     def _release(self, outcome: str) -> None:
         engine = self.engine
         if self.status != PAUSED:
-            engine.ended(outcome, self.finished and outcome != "failed" and not self.feed.gave_out)
-        if engine.switchboard.attentive:
-            engine.switchboard.attend(False)
+            engine._on_run_ended(outcome, self.finished and outcome != "failed" and not self.fetcher.cannot_restart)
+        if engine._dispatcher.yields_all:
+            engine._dispatcher.yield_all_events(False)
         self._unwatch(outcome)
 
 
 class RunHost(Protocol):
-    """What a run needs of the engine that it is a run of."""
+    """What a run needs of its engine. Members with an underscore are for this package only."""
 
     name: str
     state: State
     strict: bool
-    switchboard: Switchboard
-    program: Program
-    namespace: dict[str, Any]
-    active: Run | None
-    runs: int
+    _dispatcher: EventDispatcher
+    _program: Program
+    _namespace: dict[str, Any]
+    current_run: Run | None
+    _run_number: int
     open_data: OpenData
 
     @property
@@ -399,13 +403,13 @@ class RunHost(Protocol):
     def where(self) -> Path:
         """The states in which it stands, outermost first."""
 
-    def fire_aside(self, firing: Firing, *error: BaseException) -> list[Any]:
+    def _dispatch_outside_loop(self, event: EngineEvent, *error: BaseException) -> list[Any]:
         """Call the handlers of an event that the loop does not yield."""
 
-    def place_of(self, error: BaseException) -> str:
+    def _place_of_error(self, error: BaseException) -> str:
         """Where it stood, in words, when an error was raised."""
 
-    def ended(self, outcome: str, finished: bool) -> None:
+    def _on_run_ended(self, outcome: str, finished: bool) -> None:
         """Take note that the run is over."""
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from camshaft.engine.data_fetcher import Feed
-from camshaft.engine.limits import START_OVER, Limits
-from camshaft.engine.progress import Position
+from camshaft.engine.data_fetcher import DataFetcher
+from camshaft.engine.limits import HOW_TO_RESTART, Limits
+from camshaft.engine.progress import RunPosition
 from camshaft.engine.run import Run, RunHost
 from camshaft.events import OF_FETCHING
 
@@ -28,7 +28,7 @@ class RunStarter:
     def __init__(self) -> None:
         self.has_started = False
         self.finished = False
-        self.saved: Position | None = None
+        self.saved: RunPosition | None = None
         self.resumed_in_epoch: int | None = None
 
     def start_or_resume(self, engine: RunHost, data: Any, limits: Limits) -> Run:
@@ -38,12 +38,12 @@ class RunStarter:
             RuntimeError: the engine is running.
             TypeError, ValueError: data or limits that cannot work.
         """
-        if engine.active is not None:
+        if engine.current_run is not None:
             refuse_if_executing(engine, "it cannot be started again from inside itself; make a second Engine for that")
-            if engine.active.park():
-                return self._continue_paused(engine, engine.active, data, limits)
-            if engine.active is not None:  # leaving its steps may have ended it
-                engine.active.drop()
+            if engine.current_run.suspend():
+                return self._continue_paused(engine, engine.current_run, data, limits)
+            if engine.current_run is not None:  # leaving its steps may have ended it
+                engine.current_run.discard()
         state, loop = engine.state, engine.loop
         goes_on = limits.go_on(state, loop, self.has_started, self.finished) or self.saved is not None
         if goes_on:
@@ -54,55 +54,57 @@ class RunStarter:
         else:
             limits.check(loop, data)
             limits.begin(state, loop, data)
-            self.saved = Position()
-        return self._new_run(engine, data, gave=goes_on and data is state.dataloader)
+            self.saved = RunPosition()
+        return self._new_run(engine, data, produced_any=goes_on and data is state.dataloader)
 
-    def _new_run(self, engine: RunHost, data: Any, gave: bool) -> Run:
+    def _new_run(self, engine: RunHost, data: Any, produced_any: bool) -> Run:
         """Make the run, from the saved position if there is one."""
         state, loop = engine.state, engine.loop
         saved, self.saved = self.saved, None
         self.has_started, self.finished = True, False
-        engine.runs += 1
+        engine._run_number += 1
         counter = loop.data_loop.name.lower() if loop.data_loop else ""
-        position = Position() if saved is None else saved
-        feed = Feed(state, data, counter, position.in_epoch or 0, position.fetched, engine.open_data, gave)
+        position = RunPosition() if saved is None else saved
+        fetcher = DataFetcher(
+            state, data, counter, position.in_epoch or 0, position.fetched, engine.open_data, produced_any
+        )
         state.dataloader = data
         self.resumed_in_epoch = position.in_epoch
         state.resumed = position.in_epoch is not None
-        without = frozenset() if feed.has_data else frozenset(OF_FETCHING)
-        engine.switchboard.begin_run(None if saved is None else saved.counts, without)
-        engine.active = Run(engine, engine.namespace[engine.program.entry](engine, state, feed), feed)
-        return engine.active
+        without = frozenset() if fetcher.has_data else frozenset(OF_FETCHING)
+        engine._dispatcher.begin_run(None if saved is None else saved.counts, without)
+        engine.current_run = Run(engine, engine._namespace[engine._program.entry](engine, state, fetcher), fetcher)
+        return engine.current_run
 
     def _continue_paused(self, engine: RunHost, run: Run, data: Any, limits: Limits) -> Run:
         state, loop = engine.state, engine.loop
         if data is not None and data is not state.dataloader:
             raise ValueError(
                 f"{engine.name} is paused and goes on with the data it has: leave the data out, call set_data(), "
-                f"or {START_OVER}"
+                f"or {HOW_TO_RESTART}"
             )
         limits.check_length(state)
         limits.check(loop, data, knows_length=True)
         limits.go_on(state, loop, begun=True, finished=False)
         if limits != Limits():
             limits.extend(state, loop)
-            run.feed.refresh()
+            run.fetcher.limits_changed()
         return run
 
-    def position(self, engine: RunHost) -> Position:
+    def position(self, engine: RunHost) -> RunPosition:
         """Return where the engine stands, as :meth:`camshaft.Engine.state_dict` saves it."""
         if self.saved is not None:
             return self.saved
-        counts = {firing.event: firing.count for firing in engine.switchboard.known() if firing.count}
-        if engine.active is None:
-            return Position(counts=counts)
-        line, feed = engine.active.line(), engine.active.feed
+        counts = {event.key: event.count for event in engine._dispatcher.known() if event.count}
+        if engine.current_run is None:
+            return RunPosition(counts=counts)
+        line, fetcher = engine.current_run.line(), engine.current_run.fetcher
         if line is None or line.last == "started":
-            return Position(self.resumed_in_epoch, feed.fetched, counts)
+            return RunPosition(self.resumed_in_epoch, fetcher.fetched, counts)
         if not line.path:
-            return Position(counts=counts)
+            return RunPosition(counts=counts)
         between = line.last in (engine.loop.completed, "terminate_single_epoch")
-        return Position(None if between else feed.position, feed.fetched, counts, engine.where)
+        return RunPosition(None if between else fetcher.position, fetcher.fetched, counts, engine.where)
 
 
 def refuse_if_executing(engine: RunHost, advice: str) -> None:
@@ -111,5 +113,5 @@ def refuse_if_executing(engine: RunHost, advice: str) -> None:
     Raises:
         RuntimeError: one does.
     """
-    if engine.active is not None and engine.active.is_executing:
+    if engine.current_run is not None and engine.current_run.is_executing:
         raise RuntimeError(f"{engine.name} is running: {advice}")

@@ -202,7 +202,7 @@ class _Saver:
         missing = [name for name in to_load if name not in states]
         if missing:
             raise ValueError(
-                f"load_objects: {where} has no {', '.join(missing)}; it has {', '.join(map(str, states)) or 'nothing'}"
+                f"load_objects: {where} has no {', '.join(missing)}; it has {', '.join(map(str, states)) or 'no_op'}"
             )
         for name, obj in to_load.items():
             try:

@@ -12,7 +12,7 @@ import torch
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle, event_key
-from camshaft.loop.counting import counters
+from camshaft.loop.counting import counter_loop_by_event
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -209,7 +209,7 @@ def _wanted(names: list[str], metrics: Mapping[str, Any]) -> list[str]:
     for name in names:
         if name not in metrics:
             raise ValueError(
-                f"TensorBoardLogger: state.metrics has {', '.join(metrics) or 'nothing'} at this event, "
+                f"TensorBoardLogger: state.metrics has {', '.join(metrics) or 'no_op'} at this event, "
                 f"but no {name!r}: log it where it is computed already"
             )
     return names
@@ -236,7 +236,7 @@ def _flat(tag: str, value: Any) -> Iterator[tuple[str, float]]:
 
 def _count(engine: Engine, event: EventHandle) -> int:
     """The passes so far of the loop that an event belongs to."""
-    return int(getattr(engine.state, counters(engine.loop)[event_key(event)].lower()))
+    return int(getattr(engine.state, counter_loop_by_event(engine.loop)[event_key(event)].lower()))
 
 
 def _check_engine(where: str, engine: Any) -> None:

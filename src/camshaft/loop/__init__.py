@@ -2,6 +2,34 @@
 
 from camshaft.exceptions import LoopError
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, RUN, Every, Free, Mark, Nested, Phase, Step, every
+from camshaft.loop.states import (
+    DATA,
+    RUN,
+    CustomState,
+    EventPoint,
+    Every,
+    Free,
+    Mark,
+    Nested,
+    OpaqueStep,
+    Phase,
+    Step,
+    every,
+)
 
-__all__ = ["DATA", "RUN", "Every", "Free", "Loop", "LoopError", "Mark", "Nested", "Phase", "Step", "every"]
+__all__ = [
+    "DATA",
+    "RUN",
+    "CustomState",
+    "EventPoint",
+    "Every",
+    "Free",
+    "Loop",
+    "LoopError",
+    "Mark",
+    "Nested",
+    "OpaqueStep",
+    "Phase",
+    "Step",
+    "every",
+]

@@ -6,10 +6,10 @@ from camshaft.events import FACTS, OF_A_BATCH
 from camshaft.loop.states import DATA, RUN
 from camshaft.loop.tree import LoopTree
 
-__all__ = ["counters", "filter_counters"]
+__all__ = ["counter_loop_by_event", "counter_attribute_by_event"]
 
 
-def counters(loop: LoopTree) -> dict[str, str]:
+def counter_loop_by_event(loop: LoopTree) -> dict[str, str]:
     """By event, the name of the loop whose passes are counted with it."""
     found = dict.fromkeys(loop.event_keys, loop.name)
     data_loop = loop.data_loop
@@ -19,12 +19,12 @@ def counters(loop: LoopTree) -> dict[str, str]:
     for path, item in sorted(loop.walk(), key=lambda found: len(found[0])):  # an event of two loops goes by the inner
         around[item.name] = item.name if isinstance(item, LoopTree) else path[-2]
         found |= dict.fromkeys(item.own_events, around[item.name])
-    for free in loop.free:
-        found |= dict.fromkeys(free.events, around[free.within])
+    for custom in loop.custom_states:
+        found |= dict.fromkeys(custom.events, around[custom.within])
     return found
 
 
-def filter_counters(loop: LoopTree) -> dict[str, str]:
+def counter_attribute_by_event(loop: LoopTree) -> dict[str, str]:
     """By event, the attribute of the state that filters on it count; on any other they count its firings."""
     found: dict[str, str] = {}
     for _, item in loop.walk():

@@ -18,10 +18,10 @@ from camshaft.exceptions import LoopError
 from camshaft.loop.rules import check_loop
 from camshaft.loop.states import (
     DATA,
-    Free,
+    CustomState,
     Nested,
+    OpaqueStep,
     Phase,
-    Step,
     _events,
 )
 from camshaft.loop.text import loop_text
@@ -60,20 +60,22 @@ class Loop(LoopTree):
         until: Callable[[Any], bool] | None = None,
         started: Any = None,
         completed: Any = None,
-        free: tuple[Free, ...] = (),
+        custom_states: tuple[CustomState, ...] = (),
         nested: tuple[Nested, ...] = (),
     ) -> None:
         states = tuple(item for item in body if not isinstance(item, Nested))
         nested += tuple(item for item in body if isinstance(item, Nested))
         for item in states:  # what an inner loop says of the whole belongs to the outermost one
             if isinstance(item, Loop):
-                free, nested = free + item.free, nested + item.nested
+                custom_states, nested = custom_states + item.custom_states, nested + item.nested
         states = tuple(
-            item.evolve(free=(), nested=()) if isinstance(item, Loop) and (item.free or item.nested) else item
+            item.evolve(custom_states=(), nested=())
+            if isinstance(item, Loop) and (item.custom_states or item.nested)
+            else item
             for item in states
         )
         events = _events(started, completed)
-        self.__attrs_init__(name, states, over, times, until, **events, free=free, nested=nested)
+        self.__attrs_init__(name, states, over, times, until, **events, custom_states=custom_states, nested=nested)
         check_loop(self)
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ class Loop(LoopTree):
         name = event_key(name)
         if name == self.name:
             return LoopError(f"loop {name}: it is the outermost state, nothing stands beside it; use within={name!r}")
-        if any(free.name == name for free in self.free):
+        if any(custom_states.name == name for custom_states in self.custom_states):
             return LoopError(
                 f"loop {self.name}: the state {name} is free, your own code fires its events, so nothing can be placed "
                 f"beside it; give that event a place first"
@@ -208,4 +210,4 @@ def as_loop(process: Any) -> Loop:
         raise TypeError(
             f"{process!r} is no step: give a function (engine, batch) -> output, a list of phases, or a Loop"
         )
-    return Loop("EPOCH", Loop("ITERATION", Step(process), over=DATA))
+    return Loop("EPOCH", Loop("ITERATION", OpaqueStep(process), over=DATA))

@@ -10,7 +10,7 @@ from typing import Any
 
 from camshaft.events import BUILT_IN, EventHandle, attachments, event_key, event_name, state_of
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import Free, Mark, Phase
+from camshaft.loop.states import CustomState, EventPoint, Phase
 
 __all__ = ["register"]
 
@@ -63,13 +63,13 @@ def _check(events: Sequence[EventHandle], order: str) -> None:
 
 def _check_alike(loop: Loop, keys: Sequence[str], within: str, order: tuple[str, ...]) -> None:
     """Refuse another scope or order for events that are registered already."""
-    states = {event: state for state in loop.free for event in state.events}
+    states = {event: state for state in loop.custom_states for event in state.events}
     for key in keys:
         if key not in states:
             raise ValueError(f"{event_name(key)} is fired by the loop {loop.name} itself: leave out within= and order=")
         state = states[key]
         if (state.within, state.order) != (within, order):
-            there = f"within {state.within}, in {'the order ' + str(state.order) if state.order else 'a free order'}"
+            there = f"within {state.within}, in {'the order ' + str(state.order) if state.order else 'a custom order'}"
             raise ValueError(
                 f"{event_name(key)} is registered already, {there}: register it once, with all of its order"
             )
@@ -108,23 +108,23 @@ def _placed(keys: Sequence[str]) -> list[Any]:
             started, completed = _enters_first(events)
             made.append(Phase(state, started=started, completed=completed))
         else:
-            made.append(Mark(events[0]))
+            made.append(EventPoint(events[0]))
     return made
 
 
 def _with_free(loop: Loop, new: Sequence[str], within: str, order: tuple[str, ...]) -> Loop:
-    free = {state.name: state for state in loop.free}
+    custom = {state.name: state for state in loop.custom_states}
     for name in _by_state(new):
-        if name in free and (free[name].within, free[name].order) != (within, order):
+        if name in custom and (custom[name].within, custom[name].order) != (within, order):
             raise ValueError(
-                f"the state {name} is registered already, within {free[name].within}; rename the new event"
+                f"the state {name} is registered already, within {custom[name].within}; rename the new event"
             )
-    registered = [event for state in loop.free for event in state.events]
+    registered = [event for state in loop.custom_states for event in state.events]
     for name, events in _by_state([*registered, *new]).items():
-        if name in free and len(events) == len(free[name].events):
+        if name in custom and len(events) == len(custom[name].events):
             continue
         first, *second = _enters_first(events)
         lone_leaves = not second and state_of(first)[1] == "completed"
         started, completed = (None, first) if lone_leaves else (first, second[0] if second else None)
-        free[name] = Free(name, started, completed, within, order)
-    return loop.evolve(free=tuple(free.values()))
+        custom[name] = CustomState(name, started, completed, within, order)
+    return loop.evolve(custom_states=tuple(custom.values()))

@@ -7,7 +7,17 @@ from collections.abc import Iterable
 
 from camshaft.events import event_name
 from camshaft.exceptions import LoopError
-from camshaft.loop.states import _RESERVED, DATA, RUN, Mark, Phase, Step, _check_callable, _check_events, _check_name
+from camshaft.loop.states import (
+    DATA,
+    RESERVED,
+    RUN,
+    EventPoint,
+    OpaqueStep,
+    Phase,
+    check_callable,
+    check_events,
+    check_name,
+)
 from camshaft.loop.tree import LoopTree
 
 __all__ = ["check_loop"]
@@ -35,16 +45,16 @@ def check_loop(loop: LoopTree) -> None:
         LoopError: the first rule that it breaks, with the loop, the state and the fix.
     """
     owner = f"loop {loop.name}"
-    _check_name("loop", loop.name)
+    check_name("loop", loop.name)
     counter = loop.name.lower()
     if keyword.iskeyword(counter):
         raise LoopError(f"{owner}: its counter would be state.{counter}, a keyword of Python; choose another name")
     if loop.name in _STATE_FIELDS:
         raise LoopError(f"{owner}: its counter would be state.{counter}, which is taken; choose another name")
-    _check_events(owner, *loop.own_events)
+    check_events(owner, *loop.own_events)
     _check_passes(loop, owner)
     for item in loop.body:
-        if not isinstance(item, (Phase, Step, Mark, LoopTree)):
+        if not isinstance(item, (Phase, OpaqueStep, EventPoint, LoopTree)):
             hint = f"; wrap it: Phase({item.__name__.upper()!r}, {item.__name__})" if hasattr(item, "__name__") else ""
             raise LoopError(f"{owner}: {item!r} is no state; a body has Phase, Loop, Step and Mark{hint}")
         if isinstance(item, LoopTree) and item.over is None and item.times is None and item.until is None:
@@ -61,7 +71,7 @@ def _check_passes(loop: LoopTree, owner: str) -> None:
         raise LoopError(f"{owner}: {' and '.join(given)} exclude each other; give one")
     if loop.times is not None and (not isinstance(loop.times, int) or isinstance(loop.times, bool) or loop.times < 1):
         raise LoopError(f"{owner}: times={loop.times!r} makes its body unreachable; give a whole number of 1 or more")
-    _check_callable(owner, "until", loop.until, "(engine) -> bool")
+    check_callable(owner, "until", loop.until, "(engine) -> bool")
     if (
         loop.over is not None
         and loop.over is not DATA
@@ -81,7 +91,7 @@ def _check_names(loop: LoopTree, owner: str) -> None:
     for path, item in loop.walk():
         if len(path) > MAX_DEPTH:
             raise LoopError(f"{owner}: {item.name} is nested {len(path)} deep; the limit is {MAX_DEPTH}")
-        if item.name in _RESERVED:
+        if item.name in RESERVED:
             raise LoopError(f"{owner}: {item.name} is the name of a built-in state; choose another")
         if item.name in seen:
             raise LoopError(f"{owner}: two states are named {item.name}; give one of them another name")
@@ -94,15 +104,17 @@ def _check_names(loop: LoopTree, owner: str) -> None:
             f"one can, the others need over= of their own"
         )
     scopes = {RUN} | {item.name for _, item in loop.walk() if isinstance(item, (LoopTree, Phase))}
-    for free in loop.free:
-        if free.name in _RESERVED:
-            raise LoopError(f"{owner}: {free.name} is the name of a built-in state; name the custom event differently")
-        if free.name in seen:
-            raise LoopError(f"{owner}: two states are named {free.name}; name the custom event differently")
-        seen.add(free.name)
-        if free.within not in scopes:
+    for custom in loop.custom_states:
+        if custom.name in RESERVED:
             raise LoopError(
-                f"{owner}: within={free.within!r} is no loop or phase of it; it has {', '.join(sorted(scopes))}"
+                f"{owner}: {custom.name} is the name of a built-in state; name the custom event differently"
+            )
+        if custom.name in seen:
+            raise LoopError(f"{owner}: two states are named {custom.name}; name the custom event differently")
+        seen.add(custom.name)
+        if custom.within not in scopes:
+            raise LoopError(
+                f"{owner}: within={custom.within!r} is no loop or phase of it; it has {', '.join(sorted(scopes))}"
             )
 
 
@@ -110,10 +122,10 @@ def _check_choices(loop: LoopTree, owner: str) -> None:
     """No event may lead two ways out of one place: the events that may come next, gathered from the end."""
     following = {loop.completed}
     for item in reversed(loop.body):
-        if isinstance(item, Step):
+        if isinstance(item, OpaqueStep):
             continue
-        first = item.event if isinstance(item, Mark) else item.started
-        always = isinstance(item, Mark) or (isinstance(item, Phase) and item.when is None)
+        first = item.event if isinstance(item, EventPoint) else item.started
+        always = isinstance(item, EventPoint) or (isinstance(item, Phase) and item.when is None)
         if always:
             following = set()
         if first in following:

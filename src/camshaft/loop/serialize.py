@@ -9,7 +9,7 @@ import attrs
 
 from camshaft.events import Filter, FilteredEvent
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Every, Free, Mark, Nested, Phase, Step
+from camshaft.loop.states import DATA, CustomState, EventPoint, Every, Nested, OpaqueStep, Phase
 
 __all__ = ["from_dict", "to_dict"]
 
@@ -18,9 +18,9 @@ def to_dict(loop: Loop) -> dict[str, Any]:
     """The declaration without its functions, as JSON values: the same machine can be built from it."""
 
     def item_dict(item: Any) -> dict[str, Any]:
-        if isinstance(item, Step):
+        if isinstance(item, OpaqueStep):
             return {"kind": "step", "runs": _name(item.run)}
-        if isinstance(item, Mark):
+        if isinstance(item, EventPoint):
             return {"kind": "mark", "event": item.event}
         made: dict[str, Any] = {"name": item.name, "started": item.started, "completed": item.completed}
         if isinstance(item, Phase):
@@ -31,7 +31,7 @@ def to_dict(loop: Loop) -> dict[str, Any]:
         return {"kind": "loop", **made, "passes": item.passes, "body": [item_dict(child) for child in item.body]}
 
     nested = [{"name": inner.name, "on": inner.on.key, "filter": _filter(inner.on.filter)} for inner in loop.nested]
-    return {**item_dict(loop), "free": [attrs.asdict(free) for free in loop.free], "nested": nested}
+    return {**item_dict(loop), "free": [attrs.asdict(custom) for custom in loop.custom_states], "nested": nested}
 
 
 def from_dict(data: dict[str, Any]) -> Loop:
@@ -39,9 +39,9 @@ def from_dict(data: dict[str, Any]) -> Loop:
 
     def item_from(part: dict[str, Any]) -> Any:
         if part["kind"] == "step":
-            return Step(_stand_in(part.get("runs")))
+            return OpaqueStep(_stand_in(part.get("runs")))
         if part["kind"] == "mark":
-            return Mark(part["event"])
+            return EventPoint(part["event"])
         events = {"started": part["started"], "completed": part["completed"]}
         if part["kind"] == "phase":
             when = part["when"]
@@ -55,14 +55,14 @@ def from_dict(data: dict[str, Any]) -> Loop:
         }
         return Loop(part["name"], *map(item_from, part["body"]), **kinds.get(passes, {"times": passes}), **events)
 
-    free = tuple(Free(**{**part, "order": tuple(part["order"])}) for part in data["free"])
+    custom = tuple(CustomState(**{**part, "order": tuple(part["order"])}) for part in data["free"])
     nested = tuple(
         Nested(
             None, FilteredEvent(part["on"], Filter(**part["filter"]) if part.get("filter") else None), name=part["name"]
         )
         for part in data["nested"]
     )
-    return item_from(data).evolve(free=free, nested=nested)  # type: ignore[no-any-return]
+    return item_from(data).evolve(custom_states=custom, nested=nested)  # type: ignore[no-any-return]
 
 
 def _name(function: Any) -> str | None:

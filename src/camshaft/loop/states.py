@@ -12,14 +12,26 @@ from camshaft.events import BUILT_IN, OF_A_LOOP, EventHandle, FilteredEvent, eve
 from camshaft.exceptions import LoopError
 from camshaft.loop.declaration import Declared
 
-__all__ = ["DATA", "Every", "Free", "LoopItem", "Mark", "Nested", "Path", "Phase", "RUN", "Step", "every"]
+__all__ = [
+    "DATA",
+    "Every",
+    "CustomState",
+    "LoopItem",
+    "EventPoint",
+    "Nested",
+    "Path",
+    "Phase",
+    "RUN",
+    "OpaqueStep",
+    "every",
+]
 
 RUN = "RUN"
 """The scope around the outermost loop: from STARTED to COMPLETED."""
 
 Path = tuple[str, ...]
 
-_RESERVED = {RUN, "READY", "STARTED", "GET_BATCH", "RESTART", "COMPLETED", "TERMINATED", "FAILED"}
+RESERVED = {RUN, "READY", "STARTED", "GET_BATCH", "RESTART", "COMPLETED", "TERMINATED", "FAILED"}
 
 
 class _Data(enum.Enum):
@@ -53,14 +65,14 @@ def every(n: int) -> Every:
     return Every(n)
 
 
-def _check_name(kind: str, name: Any) -> None:
+def check_name(kind: str, name: Any) -> None:
     if not isinstance(name, str) or not name.isidentifier() or name != name.upper():
         raise LoopError(f"{kind} {name!r}: name a state in capitals, as a Python identifier, such as OPTIM_STEP")
-    if name in _RESERVED:
+    if name in RESERVED:
         raise LoopError(f"{kind} {name}: this name is taken by a built-in state; choose another")
 
 
-def _check_callable(owner: str, role: str, value: Any, signature: str) -> None:
+def check_callable(owner: str, role: str, value: Any, signature: str) -> None:
     if value is not None and not callable(value):
         raise LoopError(f"{owner}: {role} is {value!r}, which is no callable; give a function {signature}")
 
@@ -107,12 +119,12 @@ class Phase(LoopItem):
         started: Any = None,
         completed: Any = None,
     ) -> None:
-        _check_name("phase", name)
-        _check_callable(f"phase {name}", "what it runs", run, "(engine, batch)")
+        check_name("phase", name)
+        check_callable(f"phase {name}", "what it runs", run, "(engine, batch)")
         if not isinstance(when, Every):
-            _check_callable(f"phase {name}", "when", when, "(engine) -> bool, or every(n)")
+            check_callable(f"phase {name}", "when", when, "(engine) -> bool, or every(n)")
         self.__attrs_init__(name, run, when, **_events(started, completed))
-        _check_events(f"phase {name}", *self.own_events)
+        check_events(f"phase {name}", *self.own_events)
 
     @property
     def own_events(self) -> tuple[str, str]:
@@ -125,7 +137,7 @@ class Phase(LoopItem):
 
 
 @attrs.frozen(repr=False)
-class Step(LoopItem):
+class OpaqueStep(LoopItem):
     """An opaque step: one function does forward, backward and the optimizer's step. It fires no events of its own."""
 
     run: Callable[[Any, Any], Any] | None = attrs.field(default=None)
@@ -133,14 +145,14 @@ class Step(LoopItem):
 
     @run.validator
     def _callable(self, _: Any, value: Any) -> None:
-        _check_callable("step", "what it runs", value, "(engine, batch) -> output")
+        check_callable("step", "what it runs", value, "(engine, batch) -> output")
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, Any]]]:
         return (() if self.run is None else (self.run,)), {}
 
 
 @attrs.frozen(repr=False)
-class Mark(LoopItem):
+class EventPoint(LoopItem):
     """A place where the engine fires one event: a state that is entered and left at once."""
 
     event: str = attrs.field(converter=event_key)
@@ -160,7 +172,7 @@ class Mark(LoopItem):
 
 
 @attrs.frozen(repr=False)
-class Free(Declared):
+class CustomState(Declared):
     """A state that the user's own code enters and leaves by firing its events, in an order that is not declared.
 
     Args:
@@ -231,9 +243,13 @@ def _named_events(name: str, started: str, completed: str) -> dict[str, tuple[st
     return {"started": (started, f"{lower}_started"), "completed": (completed, f"{lower}_completed")}
 
 
-def _check_events(owner: str, started: str, completed: str) -> None:
+def check_events(owner: str, started: str, completed: str) -> None:
     if started == completed:
         raise LoopError(f"{owner}: entering and leaving it fire the same event {started!r}; give two")
     for key in (started, completed):
         if key in BUILT_IN and key not in OF_A_LOOP:
             raise LoopError(f"{owner}: {key!r} is a built-in event of the engine; choose another")
+
+
+Free, Mark, Step = CustomState, EventPoint, OpaqueStep
+"""Short names of :class:`CustomState`, :class:`EventPoint` and :class:`OpaqueStep`."""

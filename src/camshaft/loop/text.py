@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from camshaft.events import ANYWHERE, OF_A_BATCH
-from camshaft.loop.states import DATA, RUN, Every, LoopItem, Phase, Step
+from camshaft.loop.states import DATA, RUN, Every, LoopItem, OpaqueStep, Phase
 from camshaft.loop.tree import LoopTree
 
 __all__ = ["condition", "loop_text"]
@@ -23,27 +23,27 @@ def loop_text(loop: LoopTree) -> str:
 
     def draw(item: LoopItem, depth: int, around: str | None) -> None:
         words = condition(item, around)
-        note = "  (opaque)" if isinstance(item, Step) else f"  {words}" if words else ""
+        note = "  (opaque)" if isinstance(item, OpaqueStep) else f"  {words}" if words else ""
         lines.append(f"{'  ' * depth}{item.name}{note}")
         if isinstance(item, LoopTree):
             for child in item.body:
                 draw(child, depth + 1, item.name.lower())
-        frees(item.name, depth + 1)
+        customs(item.name, depth + 1)
         nested_at(item.own_events, depth + 1)
         if item is loop.data_loop:
             nested_at(OF_A_BATCH, depth + 1)
 
-    def frees(scope: str, depth: int) -> None:
-        for free in loop.free:
-            if free.within == scope:
-                order = "in the declared order" if free.order else "wherever your code fires it"
-                lines.append(f"{'  ' * depth}{free.name}  ({order})")
-                nested_at(free.events, depth + 1)
+    def customs(scope: str, depth: int) -> None:
+        for custom in loop.custom_states:
+            if custom.within == scope:
+                order = "in the declared order" if custom.order else "wherever your code fires it"
+                lines.append(f"{'  ' * depth}{custom.name}  ({order})")
+                nested_at(custom.events, depth + 1)
 
     lines.append("STARTED")
     nested_at(("started",), 1)
     draw(loop, 0, None)
-    frees(RUN, 0)
+    customs(RUN, 0)
     lines.append("COMPLETED")
     nested_at(("completed",), 1)
     nested_at(ANYWHERE, 0)

@@ -13,7 +13,18 @@ from typing import Any, Self
 import attrs
 
 from camshaft.events import ANYWHERE, FACTS, OF_FETCHING, OF_SKIPPING, OF_THE_RUN
-from camshaft.loop.states import DATA, Free, LoopItem, Mark, Nested, Path, Phase, Step, _default_event, _named_events
+from camshaft.loop.states import (
+    DATA,
+    CustomState,
+    EventPoint,
+    LoopItem,
+    Nested,
+    OpaqueStep,
+    Path,
+    Phase,
+    _default_event,
+    _named_events,
+)
 
 __all__ = ["LoopTree"]
 
@@ -23,17 +34,17 @@ class LoopTree(LoopItem):
     """The fields of a loop, and its states. See :class:`~camshaft.Loop` for what they mean."""
 
     name: str
-    body: tuple[Phase | Step | Mark | Self, ...] = ()
+    body: tuple[Phase | OpaqueStep | EventPoint | Self, ...] = ()
     over: Any = None
     times: int | None = None
     until: Callable[[Any], bool] | None = None
     started: str = _default_event("started")
     completed: str = _default_event("completed")
-    free: tuple[Free, ...] = ()
+    custom_states: tuple[CustomState, ...] = ()
     nested: tuple[Nested, ...] = ()
 
     @cached_property
-    def _below(self) -> tuple[tuple[Path, Phase | Step | Mark | Self], ...]:
+    def _below(self) -> tuple[tuple[Path, Phase | OpaqueStep | EventPoint | Self], ...]:
         """What is inside it, with paths; without itself, so that it is not kept alive by what it keeps."""
         return tuple(
             ((self.name, *path), state)
@@ -41,12 +52,12 @@ class LoopTree(LoopItem):
             for path, state in (item.walk() if isinstance(item, LoopTree) else [((item.name,), item)])
         )
 
-    def walk(self) -> Iterator[tuple[Path, Phase | Step | Mark | Self]]:
+    def walk(self) -> Iterator[tuple[Path, Phase | OpaqueStep | EventPoint | Self]]:
         """Every state of the tree with its path, outermost first. Free states are not in the tree."""
         yield (self.name,), self
         yield from self._below
 
-    def find(self, name: str) -> Phase | Step | Mark | Self | None:
+    def find(self, name: str) -> Phase | OpaqueStep | EventPoint | Self | None:
         """The state of that name, or None."""
         return next((item for _, item in self.walk() if item.name == name), None)
 
@@ -81,7 +92,7 @@ class LoopTree(LoopItem):
             keys += item.own_events
             if isinstance(item, LoopTree) and item.over is DATA:
                 keys += OF_SKIPPING
-        keys += [event for free in self.free for event in free.events]
+        keys += [event for custom_states in self.custom_states for event in custom_states.events]
         keys += (key for key in FACTS if key in ANYWHERE or key in OF_THE_RUN)
         return tuple(dict.fromkeys(keys))
 
@@ -93,4 +104,4 @@ class LoopTree(LoopItem):
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, Any]]]:
         passes = {name: (getattr(self, name), None) for name in ("over", "times", "until")}
         events = _named_events(self.name, self.started, self.completed)
-        return (self.name, *self.body), passes | events | {"free": (self.free, ())}
+        return (self.name, *self.body), passes | events | {"free": (self.custom_states, ())}

@@ -21,7 +21,7 @@ class OrderChecker:
         place: the place where it begins.
     """
 
-    __slots__ = ("context", "machine", "move", "name", "seen")
+    __slots__ = ("context", "last_transition", "machine", "name", "seen")
 
     def __init__(
         self, machine: LoopMachine, name: str = "engine", context: Context | None = None, place: str = READY
@@ -29,18 +29,18 @@ class OrderChecker:
         self.machine = machine
         self.name = name
         self.context = Context() if context is None else context
-        self.move = machine.law(self.context)[place]
+        self.last_transition = machine.compiled(self.context)[place]
         self.seen = 0
 
     @property
     def place(self) -> str:
         """Where the run stands."""
-        return self.move.place
+        return self.last_transition.place
 
     @property
     def last(self) -> str | None:
         """The event that came last; None before the first."""
-        return self.move.event
+        return self.last_transition.event
 
     def advance(self, event: str) -> None:
         """Take the transition of an event.
@@ -49,10 +49,10 @@ class OrderChecker:
             EventOrderError: the machine has none here, or a guard denies it.
         """
         self.seen += 1
-        move = self.move.then.get(event)
-        if move is None or (move.refuse is not None and move.refuse(self.context)):
+        transition = self.last_transition.next_by_event.get(event)
+        if transition is None or (transition.try_take is not None and not transition.try_take(self.context)):
             raise self.error(event)
-        self.move = move
+        self.last_transition = transition
 
     def finish(self) -> None:
         """Judge that the run ends here.
@@ -90,8 +90,8 @@ class OrderChecker:
 
     def error(self, event: str) -> EventOrderError:
         """What there is to say of an event that is illegal here."""
-        row = self.machine.table[self.place].get(event)
-        denied = row.denied_by(self.context) if row is not None else None
+        transition = self.machine.table[self.place].get(event)
+        denied = transition.denied_by(self.context) if transition is not None else None
         expected = " | ".join(map(event_name, self.expected()))
         why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""
         number = f"#{self.seen} " if self.seen else ""

@@ -13,10 +13,10 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Context", "Effect", "Guard", "function", "nobody"]
+__all__ = ["Context", "Effect", "Guard", "function", "unknown_answer"]
 
 
-def nobody(question: str, item: object) -> None:
+def unknown_answer(question: str, item: object) -> None:
     """Answers what only a run can know while there is no run to ask: that it is not known."""
 
 
@@ -33,7 +33,7 @@ class Context:
         resumed: loops whose next pass was counted already, when the run was left in the middle of it.
         entered: the free states that were entered and not left.
         knows_entered: False when it begins in the middle of a run, so that states may have been entered before.
-        ranks: for each declared order, the position that the next event must have reached at least.
+        order_positions: for each declared order, the position that the next event must have reached at least.
         ask: answers what only a run can know, ``ask(question, item) -> bool``; None (not known) while checking.
     """
 
@@ -47,8 +47,8 @@ class Context:
     resumed: set[str] = attrs.field(factory=set)
     entered: set[str] = attrs.field(factory=set)
     knows_entered: bool = True
-    ranks: dict[tuple[str, ...], int] = attrs.field(factory=dict)
-    ask: Callable[[str, Any], bool | None] = nobody
+    order_positions: dict[tuple[str, ...], int] = attrs.field(factory=dict)
+    ask: Callable[[str, Any], bool | None] = unknown_answer
 
     def copy(self) -> Context:
         """An independent context of the same values."""
@@ -58,10 +58,10 @@ class Context:
     @property
     def key(self) -> tuple[Hashable, ...]:
         """What two contexts of one run have in common when the same transitions can follow."""
-        return str(self.counts), str(self.passes), frozenset(self.entered), str(self.ranks)
+        return str(self.counts), str(self.passes), frozenset(self.entered), str(self.order_positions)
 
 
-_COLLECTIONS = ("counts", "passes", "position", "resumed", "entered", "ranks")
+_COLLECTIONS = ("counts", "passes", "position", "resumed", "entered", "order_positions")
 
 Effect = str
 """A statement that changes ``context``."""

@@ -7,11 +7,11 @@ from functools import partial
 from transitions import Machine
 
 from camshaft.loop.loop import Loop
-from camshaft.machine.compiled_table import Move, law_of
-from camshaft.machine.context import Context, Guard, nobody
+from camshaft.machine.compiled_table import CompiledTransition, compile_transitions
+from camshaft.machine.context import Context, Guard, unknown_answer
 from camshaft.machine.search import shortest_path
 from camshaft.machine.text import machine_text
-from camshaft.machine.transition_table import READY, Row, Table
+from camshaft.machine.transition_table import READY, Transition, TransitionTable
 
 __all__ = ["LoopMachine"]
 
@@ -37,22 +37,22 @@ class LoopMachine(Machine):
     """
 
     def __init__(self, loop: Loop) -> None:
-        built = Table(loop)
+        built = TransitionTable(loop)
         self.loop = loop
         self.paths = built.paths
         self.items = built.items
-        self.table: dict[str, dict[str, Row]] = {place: {} for place in built.paths}
-        self._laws: dict[bool | None, dict[str, Move]] = {}
+        self.table: dict[str, dict[str, Transition]] = {place: {} for place in built.paths}
+        self._compiled: dict[bool | None, dict[str, CompiledTransition]] = {}
         model = _Model()
         super().__init__(model=model, states=list(built.paths), initial=READY, auto_transitions=False)
-        for row in built.rows:
-            self.table[row.source][row.event] = row
+        for transition in built.transitions:
+            self.table[transition.source][transition.event] = transition
             self.add_transition(
-                row.event,
-                row.source,
-                None if row.dest == row.source and row.event == "interrupt" else row.dest,
-                conditions=[partial(_allows, guard, model) for guard in row.guards],
-                after=[partial(_apply, row, model)],
+                transition.event,
+                transition.source,
+                None if transition.dest == transition.source and transition.event == "interrupt" else transition.dest,
+                conditions=[partial(_allows, guard, model) for guard in transition.guards],
+                after=[partial(_apply, transition, model)],
             )
 
     def expected(self, place: str, context: Context | None = None) -> list[str]:
@@ -60,8 +60,12 @@ class LoopMachine(Machine):
 
         Those of the loop itself come first, then those that control calls and failures bring.
         """
-        rows = [row for row in self.table[place].values() if context is None or row.denied_by(context) is None]
-        return [row.event for row in sorted(rows, key=lambda row: row.is_control)]
+        transitions = [
+            transition
+            for transition in self.table[place].values()
+            if context is None or transition.denied_by(context) is None
+        ]
+        return [transition.event for transition in sorted(transitions, key=lambda transition: transition.is_control)]
 
     def path_to(self, event: str, place: str, context: Context) -> list[str] | None:
         """The fewest events of the loop itself after which an event may follow.
@@ -75,14 +79,14 @@ class LoopMachine(Machine):
             The events that come before it; None where none of the nearest orders has it.
         """
         path = shortest_path(self.table, event, place, context)
-        return None if path is None else [row.event for row in path[:-1]]
+        return None if path is None else [transition.event for transition in path[:-1]]
 
-    def law(self, context: Context) -> dict[str, Move]:
+    def compiled(self, context: Context) -> dict[str, CompiledTransition]:
         """By place, the move to begin with in judging a run with this context."""
-        given = context.has_data if context.ask is nobody else None
-        if given not in self._laws:
-            self._laws[given] = law_of(self.loop, self.table, given)
-        return self._laws[given]
+        given = context.has_data if context.ask is unknown_answer else None
+        if given not in self._compiled:
+            self._compiled[given] = compile_transitions(self.loop, self.table, given)
+        return self._compiled[given]
 
     def __repr__(self) -> str:
         return f"<LoopMachine of {self.loop.name}: {len(self.table)} places>"
@@ -95,5 +99,5 @@ def _allows(guard: Guard, model: _Model) -> bool:
     return guard.test(model.context) is not False
 
 
-def _apply(row: Row, model: _Model) -> None:
-    row.apply(model.context)
+def _apply(transition: Transition, model: _Model) -> None:
+    transition.apply(model.context)

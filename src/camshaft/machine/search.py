@@ -9,12 +9,12 @@ from typing import TypeVar
 import attrs
 
 from camshaft.machine.context import Context
-from camshaft.machine.transition_table import ENDS, Row
+from camshaft.machine.transition_table import ENDS, Transition
 
 __all__ = ["breadth_first", "shortest_path", "unguarded_path"]
 
 Node = TypeVar("Node")
-Rows = Mapping[str, Mapping[str, Row]]
+Rows = Mapping[str, Mapping[str, Transition]]
 
 NEAREST = 2000
 """How many places and contexts :func:`shortest_path` looks at. Messages need near paths only."""
@@ -54,14 +54,14 @@ class _Visit:
 
     place: str
     context: Context
-    path: tuple[Row, ...] = ()
+    path: tuple[Transition, ...] = ()
 
     @property
-    def last(self) -> Row | None:
+    def last(self) -> Transition | None:
         return self.path[-1] if self.path else None
 
 
-def shortest_path(table: Rows, event: str, place: str, context: Context) -> list[Row] | None:
+def shortest_path(table: Rows, event: str, place: str, context: Context) -> list[Transition] | None:
     """Return the fewest transitions that lead to an event, the last of which fires it.
 
     Only transitions that their guards allow are taken, and control calls only for ``event`` itself.
@@ -75,25 +75,25 @@ def shortest_path(table: Rows, event: str, place: str, context: Context) -> list
     Returns:
         The transitions; None where none of the nearest paths has the event.
     """
-    if not any(event in rows for rows in table.values()):
+    if not any(event in transitions for transitions in table.values()):
         return None
 
     def following(visit: _Visit) -> Iterator[_Visit]:
         if visit.last is not None and (visit.last.is_control or visit.place in ENDS):
             return
-        for row in table[visit.place].values():
-            is_wanted = row.event == event
-            if (row.is_control and not is_wanted) or row.denied_by(visit.context) is not None:
+        for transition in table[visit.place].values():
+            is_wanted = transition.event == event
+            if (transition.is_control and not is_wanted) or transition.denied_by(visit.context) is not None:
                 continue
             after = visit.context.copy()
-            row.apply(after)
-            yield _Visit(row.dest, after, (*visit.path, row))
+            transition.apply(after)
+            yield _Visit(transition.dest, after, (*visit.path, transition))
 
     visits = breadth_first(_Visit(place, context), following, lambda visit: (visit.place, *visit.context.key), NEAREST)
     return next((list(visit.path) for visit in visits if visit.last is not None and visit.last.event == event), None)
 
 
-def unguarded_path(table: Rows, event: str, place: str) -> list[Row] | None:
+def unguarded_path(table: Rows, event: str, place: str) -> list[Transition] | None:
     """Return the fewest transitions that lead to an event, whatever their guards say.
 
     Control calls and ends are not passed, except by ``event`` itself.
@@ -107,14 +107,14 @@ def unguarded_path(table: Rows, event: str, place: str) -> list[Row] | None:
         The transitions, the last of which fires the event; None where it cannot be reached from here.
     """
 
-    def following(path: tuple[Row, ...]) -> Iterator[tuple[Row, ...]]:
+    def following(path: tuple[Transition, ...]) -> Iterator[tuple[Transition, ...]]:
         here = path[-1].dest if path else place
         if path and (path[-1].is_control or here in ENDS):
             return
-        for row in table[here].values():
-            if row.event == event or not row.is_control:
-                yield (*path, row)
+        for transition in table[here].values():
+            if transition.event == event or not transition.is_control:
+                yield (*path, transition)
 
-    start: tuple[Row, ...] = ()
+    start: tuple[Transition, ...] = ()
     paths = breadth_first(start, following, lambda path: path[-1].dest if path else place)
     return next((list(path) for path in paths if path and path[-1].event == event), None)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from camshaft.events import ANYWHERE, event_name
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Free
-from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, TERMINATED, Row
+from camshaft.loop.states import DATA, CustomState
+from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, TERMINATED, Transition
 
 __all__ = ["machine_text"]
 
 
-def machine_text(loop: Loop, table: Mapping[str, Mapping[str, Row]]) -> str:
+def machine_text(loop: Loop, table: Mapping[str, Mapping[str, Transition]]) -> str:
     """Return each place and the transitions out of it, as lines of text.
 
     Args:
@@ -22,27 +22,29 @@ def machine_text(loop: Loop, table: Mapping[str, Mapping[str, Row]]) -> str:
     return "\n".join(_machine_lines(loop, table))
 
 
-def _machine_lines(loop: Loop, table: Mapping[str, Mapping[str, Row]]) -> Iterator[str]:
+def _machine_lines(loop: Loop, table: Mapping[str, Mapping[str, Transition]]) -> Iterator[str]:
     """Show places with the same transitions together, and what is possible everywhere once, at the end."""
-    names = {free.name for free in loop.free}
-    aside = {event for free in loop.free for event in free.events} | ANYWHERE
+    names = {custom.name for custom in loop.custom_states}
+    aside = {event for custom in loop.custom_states for event in custom.events} | ANYWHERE
     alike: dict[tuple[str, ...], list[str]] = {}
     for place, ways in table.items():
         if place in ENDS or ("/" in place and place.rpartition("/")[2] in names):
             continue
-        rows = tuple(_describe_row(row) for row in ways.values() if row.event not in aside)
-        alike.setdefault(rows, []).append(place)
-    for rows, places in alike.items():
+        transitions = tuple(
+            _transition_text(transition) for transition in ways.values() if transition.event not in aside
+        )
+        alike.setdefault(transitions, []).append(place)
+    for transitions, places in alike.items():
         yield ", ".join(places)
-        yield from rows
-    scopes: dict[tuple[str, bool], list[Free]] = {}
-    for free in loop.free:
-        scopes.setdefault((free.within, bool(free.order)), []).append(free)
-    for (within, is_declared), frees in scopes.items():
+        yield from transitions
+    scopes: dict[tuple[str, bool], list[CustomState]] = {}
+    for custom in loop.custom_states:
+        scopes.setdefault((custom.within, bool(custom.order)), []).append(custom)
+    for (within, is_declared), customs in scopes.items():
         yield f"anywhere within {within}, in {'the declared' if is_declared else 'any'} order"
-        for free in frees:
-            events = [event_name(event) for event in free.events]
-            yield "  " + (f" -> {free.name} -> ".join(events) if free.is_pair else f"{events[0]} -> {free.name}")
+        for custom in customs:
+            events = [event_name(event) for event in custom.events]
+            yield "  " + (f" -> {custom.name} -> ".join(events) if custom.is_pair else f"{events[0]} -> {custom.name}")
     yield "anywhere in the run"
     yield f"  TERMINATE -> {TERMINATED}, then COMPLETED unless it is skipped -> {COMPLETED}"
     if loop.over is not DATA:
@@ -52,6 +54,6 @@ def _machine_lines(loop: Loop, table: Mapping[str, Mapping[str, Row]]) -> Iterat
     yield f"  EXCEPTION_RAISED -> {FAILED}"
 
 
-def _describe_row(row: Row) -> str:
-    guards = " and ".join(guard.text for guard in row.guards)
-    return f"  {event_name(row.event)} -> {row.dest}" + (f"\n      if {guards}" if guards else "")
+def _transition_text(transition: Transition) -> str:
+    guards = " and ".join(guard.text for guard in transition.guards)
+    return f"  {event_name(transition.event)} -> {transition.dest}" + (f"\n      if {guards}" if guards else "")

@@ -17,11 +17,11 @@ from typing import Any
 import attrs
 
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, RUN, Every, Free, LoopItem, Mark, Path, Phase, Step
+from camshaft.loop.states import DATA, RUN, CustomState, EventPoint, Every, LoopItem, OpaqueStep, Path, Phase
 from camshaft.loop.text import condition
 from camshaft.machine.context import Context, Effect, Guard, function
 
-__all__ = ["COMPLETED", "ENDS", "FAILED", "READY", "TERMINATED", "Row", "Table", "place_of", "when"]
+__all__ = ["COMPLETED", "ENDS", "FAILED", "READY", "TERMINATED", "Transition", "TransitionTable", "place_of", "when"]
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}
@@ -33,24 +33,24 @@ def place_of(path: Path, left: bool = False) -> str:
 
 
 @attrs.frozen(eq=False, slots=False)
-class Row:
+class Transition:
     """A transition: at ``source``, ``event`` leads to ``dest`` if no guard denies it.
 
-    ``stages`` holds the guards in the order in which a run meets them, and between them the opaque steps that run on
-    the way; ``guards`` has the conditions alone.
+    ``guards_and_steps`` holds the guards in the order in which a run meets them, and between them the opaque steps that
+    run on the way. ``guards`` has the conditions alone.
     """
 
     source: str
     event: str
     dest: str
-    stages: tuple[Guard | Step, ...] = ()
+    guards_and_steps: tuple[Guard | OpaqueStep, ...] = ()
     effects: tuple[Effect, ...] = ()
     is_control: bool = False
     guards: tuple[Guard, ...] = attrs.field(init=False)
 
     @guards.default
     def _conditions(self) -> tuple[Guard, ...]:
-        return tuple(stage for stage in self.stages if isinstance(stage, Guard))
+        return tuple(stage for stage in self.guards_and_steps if isinstance(stage, Guard))
 
     def denied_by(self, context: Context) -> Guard | None:
         """The first guard that does not hold, or None."""
@@ -65,16 +65,16 @@ class Row:
         return function(self.effects or ["pass"])
 
 
-Way = tuple[str, str, tuple[Any, ...], tuple[Effect, ...]]
+Candidate = tuple[str, str, tuple[Any, ...], tuple[Effect, ...]]
 """An event that may come next: (event, dest, stages, effects)."""
 
 
-class Table:
+class TransitionTable:
     """Builds the rows of a loop, from the end of each body to its start."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self.rows: list[Row] = []
+        self.transitions: list[Transition] = []
         self.paths: dict[str, Path] = {READY: (), STARTED: (), COMPLETED: (), TERMINATED: (), FAILED: ()}
         self.items: dict[str, LoopItem] = {}
         self.data_loop = loop.data_loop
@@ -85,10 +85,10 @@ class Table:
 
     def _boundary(self) -> None:
         loop = self.loop
-        completed: Way = ("completed", COMPLETED, (), ())
-        ways = self._loop(loop, (loop.name,), [completed])
+        completed: Candidate = ("completed", COMPLETED, (), ())
+        candidates = self._loop(loop, (loop.name,), [completed])
         self._add(READY, [("started", STARTED, (), (_reset(loop.name),))])
-        self._add(STARTED, ways)
+        self._add(STARTED, candidates)
         self._add(TERMINATED, [("completed", COMPLETED, (), ())])
         root = loop.name
         inside = {
@@ -99,20 +99,20 @@ class Table:
         if inside:
             self.paths[ended] = (root,)
             skipped = Guard("skip_epoch_completed", _ask("skipped", loop), {loop.name: loop})
-            completes: Way = (
+            completes: Candidate = (
                 loop.completed,
                 place_of((root,), left=True),
                 (skipped.negated("not skip_epoch_completed"),),
                 (),
             )
-            self._add(ended, [completes, *_guarded(skipped, ways)])
-        self._free_states([place for place in self.paths if place not in ENDS and place != READY])
-        for free in (free for free in loop.free if free.within == RUN):
+            self._add(ended, [completes, *_guarded(skipped, candidates)])
+        self._custom_states([place for place in self.paths if place not in ENDS and place != READY])
+        for custom in (custom for custom in loop.custom_states if custom.within == RUN):
             for end in (COMPLETED, TERMINATED, FAILED):  # its handlers are still part of the run
-                self._free_rows(free, end, end, end)
+                self._custom_transitions(custom, end, end, end)
         inside = {place for place in self.paths if place.partition("/")[0] == root} if inside else inside
-        clear_inner = _clear(free.name for free in loop.free if free.within != RUN)
-        clear_all = _clear(free.name for free in loop.free)
+        clear_inner = _clear(custom.name for custom in loop.custom_states if custom.within != RUN)
+        clear_all = _clear(custom.name for custom in loop.custom_states)
         for place in [*self.paths]:
             if place in (READY, FAILED):
                 continue
@@ -123,64 +123,71 @@ class Table:
                 self._control(place, "terminate_single_epoch", ended, *clear_inner)
             self._control(place, "exception_raised", FAILED)
 
-    def _loop(self, loop: Loop, path: Path, rest: list[Way]) -> list[Way]:
+    def _loop(self, loop: Loop, path: Path, rest: list[Candidate]) -> list[Candidate]:
         """The ways into a loop, and past it when its passes are done; writes the rows inside it."""
         self._enter(loop, path)
         after = place_of(path, left=True)
         self.paths[after] = path
         children = [item.name for item in loop.body if isinstance(item, Loop)]
-        count = (*_count(loop.name), *map(_reset, children), *self._begin_orders(loop.name))
-        ways: list[Way]
+        count = (*_count(loop.name), *map(_reset, children), *self._reset_orders(loop.name))
+        candidates: list[Candidate]
         if loop.over is DATA:
-            ways = self._data_loop(loop, path, rest, count)
+            candidates = self._data_loop(loop, path, rest, count)
         else:
-            more, done = self.passes(loop)
-            ways = [(loop.started, place_of(path), more, count), *_guarded(done, rest)]
-        self._add(after, ways)
-        ends: Way = (loop.completed, after, (self.none_open(loop.name),), ())
+            more, done = self.pass_guards(loop)
+            candidates = [(loop.started, place_of(path), more, count), *_guarded(done, rest)]
+        self._add(after, candidates)
+        ends: Candidate = (loop.completed, after, (self.all_left_guard(loop.name),), ())
         self._add(place_of(path), self._body(loop, path, [ends]))
         if loop.over is DATA:
-            self._add(place_of(path), [("iteration_skipped", after, (self.none_open(loop.name),), ())], is_control=True)
-        return ways
+            self._add(
+                place_of(path), [("iteration_skipped", after, (self.all_left_guard(loop.name),), ())], is_control=True
+            )
+        return candidates
 
-    def _body(self, loop: Loop, path: Path, ways: list[Way]) -> list[Way]:
+    def _body(self, loop: Loop, path: Path, candidates: list[Candidate]) -> list[Candidate]:
         for item in reversed(loop.body):
             inner = (*path, item.name)
-            if isinstance(item, Step):
-                ways = [(event, dest, (item, *stages), effects) for event, dest, stages, effects in ways]
-            elif isinstance(item, Mark):
+            if isinstance(item, OpaqueStep):
+                candidates = [
+                    (event, dest, (item, *guards_and_steps), effects)
+                    for event, dest, guards_and_steps, effects in candidates
+                ]
+            elif isinstance(item, EventPoint):
                 self._enter(item, inner)
-                self._add(place_of(inner), ways)
-                ways = [(item.event, place_of(inner), (), ())]
+                self._add(place_of(inner), candidates)
+                candidates = [(item.event, place_of(inner), (), ())]
             elif isinstance(item, Phase):
-                ways = self._phase(item, inner, loop.name, ways)
+                candidates = self._phase(item, inner, loop.name, candidates)
             elif isinstance(item, Loop):
-                ways = self._loop(item, inner, ways)
-        return ways
+                candidates = self._loop(item, inner, candidates)
+        return candidates
 
-    def _phase(self, phase: Phase, path: Path, around: str, rest: list[Way]) -> list[Way]:
+    def _phase(self, phase: Phase, path: Path, around: str, rest: list[Candidate]) -> list[Candidate]:
         self._enter(phase, path)
         after = place_of(path, left=True)
         self.paths[after] = path
-        self._add(place_of(path), [(phase.completed, after, (self.none_open(phase.name),), ())])
+        self._add(place_of(path), [(phase.completed, after, (self.all_left_guard(phase.name),), ())])
         self._add(after, rest)
         holds = when(phase, around) if phase.when is not None else None
         guards = (holds,) if holds is not None else ()
-        enter: Way = (phase.started, place_of(path), guards, self._begin_orders(phase.name))
+        enter: Candidate = (phase.started, place_of(path), guards, self._reset_orders(phase.name))
         return [enter, *(_guarded(holds.negated(f"not {holds.text}"), rest) if holds is not None else [])]
 
-    def _begin_orders(self, scope: str) -> tuple[Effect, ...]:
+    def _reset_orders(self, scope: str) -> tuple[Effect, ...]:
         """What begins the declared orders of a scope anew."""
-        orders = dict.fromkeys(free.order for free in self.loop.free if free.within == scope and free.order)
-        return tuple(f"context.ranks[{order!r}] = 0" for order in orders)
+        orders = dict.fromkeys(
+            custom.order for custom in self.loop.custom_states if custom.within == scope and custom.order
+        )
+        return tuple(f"context.order_positions[{order!r}] = 0" for order in orders)
 
-    def _data_loop(self, loop: Loop, path: Path, rest: list[Way], count: tuple[Effect, ...]) -> list[Way]:
+    def _data_loop(self, loop: Loop, path: Path, rest: list[Candidate], count: tuple[Effect, ...]) -> list[Candidate]:
         fetching, restarting = (*path[:-1], "GET_BATCH"), (*path[:-1], "GET_BATCH", "RESTART")
         fetched = place_of(fetching, left=True)
         self.paths |= {place_of(fetching): fetching, place_of(restarting): fetching, fetched: fetching}
         self.items[place_of(fetching)] = self.items[place_of(restarting)] = loop
         counter = loop.name.lower()
-        more, done = self.passes(loop)
+        more, done = self.pass_guards(loop)
         has_data = Guard("data", "context.has_data", is_settled=True)
         no_data = has_data.negated("no data")
         known = Guard("epoch_length known", "context.epoch_length is not None")
@@ -191,11 +198,14 @@ class Table:
         unknown = Guard("epoch_length unknown", f"(context.epoch_length is None or {is_full})")
         got = Guard("batch", f"(False if {is_full} else {_ask('batch', loop)})", {loop.name: loop}, is_settled=True)
         ran_out = got.negated("data ran out")
-        enter: Way = (loop.started, place_of(path), (), count)
-        completes: Way = ("get_batch_completed", fetched, (got,), ())
+        enter: Candidate = (loop.started, place_of(path), (), count)
+        completes: Candidate = ("get_batch_completed", fetched, (got,), ())
         learned = _guarded(some, _guarded(unknown, rest))
-        learned = [(event, dest, stages, (_learn_length(loop), *effects)) for event, dest, stages, effects in learned]
-        restarts: Way = ("dataloader_stop_iteration", place_of(restarting), (ran_out, known), ())
+        learned = [
+            (event, dest, guards_and_steps, (_learn_length(loop), *effects))
+            for event, dest, guards_and_steps, effects in learned
+        ]
+        restarts: Candidate = ("dataloader_stop_iteration", place_of(restarting), (ran_out, known), ())
         self._add(place_of(fetching), [completes, restarts, *_guarded(ran_out, learned)])
         self._add(place_of(restarting), [completes])
         self._add(fetched, [enter])
@@ -207,7 +217,7 @@ class Table:
 
     # -- guards ------------------------------------------------------------------------------------------------------
 
-    def passes(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
+    def pass_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         """What must hold for another pass of a loop of this table, and what is so when its passes are done."""
         return self._batches(loop) if loop.over is DATA else self._rounds(loop)
 
@@ -248,29 +258,31 @@ class Table:
         within = f"(context.max_iters is None or {_count_of(name)} < context.max_iters)"
         return (more, Guard(f"{counter} < max_iters", within)), more.negated(f"{counter} == epoch_length")
 
-    def none_open(self, scope: str) -> Guard:
+    def all_left_guard(self, scope: str) -> Guard:
         """No free state of the scope is entered."""
-        pairs = {free.name for free in self.loop.free if free.within == scope and free.is_pair}
+        pairs = {custom.name for custom in self.loop.custom_states if custom.within == scope and custom.is_pair}
         return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", _none_entered(pairs))
 
     # -- free states and rows ----------------------------------------------------------------------------------------
 
-    def _free_states(self, places: list[str]) -> None:
+    def _custom_states(self, places: list[str]) -> None:
         """From every place of its scope a free state can be entered; what may follow there may follow in it too."""
-        if not self.loop.free:
+        if not self.loop.custom_states:
             return
-        by_source: dict[str, list[Row]] = {}
-        for row in self.rows:
-            by_source.setdefault(row.source, []).append(row)
+        by_source: dict[str, list[Transition]] = {}
+        for transition in self.transitions:
+            by_source.setdefault(transition.source, []).append(transition)
         for place in places:
-            frees = [free for free in self.loop.free if self._is_within(place, free.within)]
-            inner = {free.name: f"{place}/{free.name}" for free in frees}
-            self.paths |= {name: (*self.paths[place], free) for free, name in inner.items()}
+            customs = [custom for custom in self.loop.custom_states if self._is_within(place, custom.within)]
+            inner = {custom.name: f"{place}/{custom.name}" for custom in customs}
+            self.paths |= {name: (*self.paths[place], custom) for custom, name in inner.items()}
             for source in (place, *inner.values()):
-                for free in frees:
-                    self._free_rows(free, source, place, inner[free.name])
+                for custom in customs:
+                    self._custom_transitions(custom, source, place, inner[custom.name])
                 if source != place:
-                    self.rows += [attrs.evolve(row, source=source) for row in by_source.get(place, ())]
+                    self.transitions += [
+                        attrs.evolve(transition, source=source) for transition in by_source.get(place, ())
+                    ]
 
     def _is_within(self, place: str, scope: str) -> bool:
         if scope == RUN:
@@ -278,31 +290,33 @@ class Table:
         path = self.paths[place]
         return scope in path and not (path[-1] == scope and place == place_of(path, left=True))
 
-    def _free_rows(self, free: Free, source: str, host: str, inner: str) -> None:
-        outside = Guard(f"not in {free.name}", _none_entered({free.name}))
-        inside = outside.negated(f"in {free.name}")
-        for event in free.events:
-            stages: tuple[Guard, ...] = ()
+    def _custom_transitions(self, custom: CustomState, source: str, host: str, inner: str) -> None:
+        outside = Guard(f"not in {custom.name}", _none_entered({custom.name}))
+        inside = outside.negated(f"in {custom.name}")
+        for event in custom.events:
+            guards_and_steps: tuple[Guard, ...] = ()
             effects: tuple[Effect, ...] = ()
-            if free.order:
-                rank = free.order.index(event)
-                passed = free.order[:rank]
-                before = {other.name for other in self.loop.free if other.is_pair and other.completed in passed}
-                stages = (
-                    Guard("declared order", _not_passed(free.order, rank)),
+            if custom.order:
+                rank = custom.order.index(event)
+                passed = custom.order[:rank]
+                before = {
+                    other.name for other in self.loop.custom_states if other.is_pair and other.completed in passed
+                }
+                guards_and_steps = (
+                    Guard("declared order", _not_passed(custom.order, rank)),
                     Guard("declared order", _none_entered(before)),
                 )
-                effects = (f"context.ranks[{free.order!r}] = {rank + 1}",)
-            if free.is_pair:
-                enters = event == free.started
-                stages += (outside if enters else inside,)
-                effects += (f"context.entered.{'add' if enters else 'discard'}({free.name!r})",)
-            dest = host if free.is_pair and event == free.completed else inner
-            self.rows.append(Row(source, event, dest, stages, effects))
+                effects = (f"context.order_positions[{custom.order!r}] = {rank + 1}",)
+            if custom.is_pair:
+                enters = event == custom.started
+                guards_and_steps += (outside if enters else inside,)
+                effects += (f"context.entered.{'add' if enters else 'discard'}({custom.name!r})",)
+            dest = host if custom.is_pair and event == custom.completed else inner
+            self.transitions.append(Transition(source, event, dest, guards_and_steps, effects))
 
     def _in_order(self) -> Iterator[str]:
         """All places, as a run comes by them."""
-        names = [free.name for free in self.loop.free]
+        names = [custom.name for custom in self.loop.custom_states]
         yield from (READY, STARTED)
         for place in self._in_order_of(self.loop, ()):
             if place in self.paths:
@@ -327,17 +341,17 @@ class Table:
         self.paths[place_of(path)] = path
         self.items[place_of(path)] = item
 
-    def _add(self, source: str, ways: list[Way], is_control: bool = False) -> None:
-        for event, dest, stages, effects in ways:
-            kept = tuple(stage for stage in stages if isinstance(stage, Step) or stage.text)
-            self.rows.append(Row(source, event, dest, kept, effects, is_control))
+    def _add(self, source: str, candidates: list[Candidate], is_control: bool = False) -> None:
+        for event, dest, guards_and_steps, effects in candidates:
+            kept = tuple(stage for stage in guards_and_steps if isinstance(stage, OpaqueStep) or stage.text)
+            self.transitions.append(Transition(source, event, dest, kept, effects, is_control))
 
     def _control(self, source: str, event: str, dest: str, *effects: Effect) -> None:
-        self.rows.append(Row(source, event, dest, (), effects, is_control=True))
+        self.transitions.append(Transition(source, event, dest, (), effects, is_control=True))
 
 
-def _guarded(guard: Guard, ways: list[Way]) -> list[Way]:
-    return [(event, dest, (guard, *stages), effects) for event, dest, stages, effects in ways]
+def _guarded(guard: Guard, candidates: list[Candidate]) -> list[Candidate]:
+    return [(event, dest, (guard, *guards_and_steps), effects) for event, dest, guards_and_steps, effects in candidates]
 
 
 def _ends(loop: Loop) -> tuple[str, str]:
@@ -381,7 +395,7 @@ def _none_entered(names: Iterable[str]) -> str:
 
 
 def _not_passed(order: tuple[str, ...], rank: int) -> str:
-    return f"(context.ranks.get({order!r}, 0) <= {rank} if context.knows_entered else None)"
+    return f"(context.order_positions.get({order!r}, 0) <= {rank} if context.knows_entered else None)"
 
 
 def _count(name: str) -> list[Effect]:

@@ -163,7 +163,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
-        return f"{type(value).__name__} of {', '.join(map(str, value)) or 'nothing'}"
+        return f"{type(value).__name__} of {', '.join(map(str, value)) or 'no_op'}"
     if isinstance(value, (tuple, list)):
         return f"{type(value).__name__} of {len(value)}"
     return type(value).__name__

@@ -11,12 +11,12 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 
 from camshaft.engine.data_fetcher import open_data
-from camshaft.resume.rng import generators_of, load_random_states, random_states
+from camshaft.resume.rng import generators_of, load_rng_states, rng_states
 
-__all__ = ["Reading"]
+__all__ = ["DataPosition"]
 
 
-class Reading:
+class DataPosition:
     """Begins to read data, remembers what was random then, and begins again behind the batches that were read.
 
     A loader that saves its own position (``torchdata``'s ``StatefulDataLoader``) does so. Otherwise the random states
@@ -25,24 +25,24 @@ class Reading:
     """
 
     def __init__(self) -> None:
-        self._began: dict[str, Any] | None = None
-        self._goes_on: dict[str, Any] | None = None
+        self._opened_with: dict[str, Any] | None = None
+        self._saved: dict[str, Any] | None = None
         self._warned_of: Any = None
 
     def open(self, data: Any, number: int) -> tuple[Iterator[Any], int]:
         """Begin to read behind so many batches: a :data:`camshaft.engine.data_fetcher.OpenData`."""
         self._warn(data)
-        goes_on, self._goes_on = self._goes_on, None
-        if goes_on is None or not number:
-            self._began = _states(data)
+        saved, self._saved = self._saved, None
+        if saved is None or not number:
+            self._opened_with = _states(data)
             return open_data(data, number)
-        self._began = goes_on["began"]
+        self._opened_with = saved["began"]
         now = _states(data)
         try:
-            if _is_stateful(data) and "loader" in goes_on:
-                data.load_state_dict(goes_on["loader"])
+            if _is_stateful(data) and "loader" in saved:
+                data.load_state_dict(saved["loader"])
                 return iter(data), number
-            _load_states(data, self._began)
+            _load_states(data, self._opened_with)
             return _behind(data, number)
         finally:
             _load_states(data, now)
@@ -54,16 +54,16 @@ class Reading:
             data: what is read.
             fetched: batches that came of it since reading began.
         """
-        if self._goes_on is not None:  # this run has not read yet
-            return self._goes_on
-        if self._began is None or not fetched:
+        if self._saved is not None:  # this run has not read yet
+            return self._saved
+        if self._opened_with is None or not fetched:
             return None
-        state = {"began": self._began}
+        state = {"began": self._opened_with}
         return state | {"loader": data.state_dict()} if _is_stateful(data) else state
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Begin the next time where this was saved."""
-        self._goes_on = state
+        self._saved = state
 
     def _warn(self, data: Any) -> None:
         why = _why_inexact(data)
@@ -73,13 +73,13 @@ class Reading:
 
 
 def _states(data: Any) -> dict[str, Any]:
-    states = random_states()
+    states = rng_states()
     states.pop("cuda", None)  # no batch is made there
     return {"process": states, "data": {name: one.get_state() for name, one in generators_of(data).items()}}
 
 
 def _load_states(data: Any, states: Mapping[str, Any]) -> None:
-    load_random_states(states["process"])
+    load_rng_states(states["process"])
     for name, generator in generators_of(data).items():
         if name in states["data"]:
             generator.set_state(states["data"][name])

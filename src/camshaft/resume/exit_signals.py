@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 from camshaft.engine.engine import Engine
-from camshaft.engine.progress import boundaries
+from camshaft.engine.progress import resume_points
 from camshaft.events import event
 from camshaft.priorities import BEHIND_SNAPSHOT
 
@@ -63,7 +63,7 @@ def graceful_exit(engine: Engine) -> Iterator[None]:
     with ExitStack() as undo:
         asked.engines.append(engine)
         undo.callback(asked.engines.pop)
-        for key in boundaries(engine.loop):
+        for key in resume_points(engine.loop):
             undo.enter_context(engine.add_event_handler(event(key, priority=BEHIND_SNAPSHOT), asked.at_boundary))
         for number in SIGNALS:
             previous = signal.getsignal(number)
@@ -74,7 +74,7 @@ def graceful_exit(engine: Engine) -> Iterator[None]:
                 )
                 continue
             undo.callback(signal.signal, number, previous)
-            signal.signal(number, asked.hear)
+            signal.signal(number, asked.on_signal)
         yield
     if asked.signals:
         raise SystemExit(asked.code)
@@ -93,10 +93,10 @@ class _GracefulExit:
         """The exit code that tells of the signal that came first."""
         return 128 + self.signals[0]
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Called by Python when a signal came."""
         if self.process != os.getpid():
-            _hear_in_child(number)
+            _on_signal_in_child(number)
         elif number not in self.signals:
             self.signals.append(signal.Signals(number))
             self._answer()
@@ -146,11 +146,11 @@ def _enclosing() -> _GracefulExit | None:
 
 def _is_running(engine: Engine) -> bool:
     """Whether a run is under way, also while it waits for the next step."""
-    run = engine.active
+    run = engine.current_run
     return run is not None and (run.is_executing or run.status == "running")
 
 
-def _hear_in_child(number: int) -> None:
+def _on_signal_in_child(number: int) -> None:
     """Called in a process forked inside the block: Ctrl+C is left to the parent; SIGTERM ends it, as ever."""
     if number == signal.SIGTERM:
         signal.signal(number, signal.SIG_DFL)

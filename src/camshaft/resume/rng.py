@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["generators_of", "load_random_states", "random_states"]
+__all__ = ["generators_of", "load_rng_states", "rng_states"]
 
 
-def random_states() -> dict[str, Any]:
+def rng_states() -> dict[str, Any]:
     """The states of the generators of Python, NumPy, torch and its GPUs, as plain values and tensors."""
     states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     if "numpy" in sys.modules:
@@ -24,8 +24,8 @@ def random_states() -> dict[str, Any]:
     return states
 
 
-def load_random_states(states: Mapping[str, Any]) -> None:
-    """Let the generators go on from what :func:`random_states` gave; where there are fewer GPUs, a warning says so."""
+def load_rng_states(states: Mapping[str, Any]) -> None:
+    """Let the generators go on from what :func:`rng_states` gave; where there are fewer GPUs, a warning says so."""
     random.setstate(states["python"])
     torch.set_rng_state(states["torch"])
     if "numpy" in states:

@@ -16,22 +16,22 @@ from torch import nn
 from camshaft.control import CONTROLS, Interrupt
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
-from camshaft.engine.progress import boundaries
+from camshaft.engine.progress import resume_points
 from camshaft.events import Events, event
 from camshaft.exceptions import StorageError
 from camshaft.priorities import BEGIN, GO_ON, SNAPSHOT
 from camshaft.resume import storage
-from camshaft.resume.data_position import Reading
-from camshaft.resume.rng import generators_of, load_random_states, random_states
+from camshaft.resume.data_position import DataPosition
+from camshaft.resume.rng import generators_of, load_rng_states, rng_states
 from camshaft.resume.statefuls import (
-    _functions,
-    _gradients,
-    _is_plain,
-    _load_gradients,
-    _numbered,
-    _owner,
-    _plain,
-    _Stateful,
+    Stateful,
+    called_functions,
+    gradients_of,
+    is_plain,
+    load_gradients,
+    numbered,
+    plain_values,
+    stateful_owner,
 )
 
 __all__ = ["Snapshot"]
@@ -83,15 +83,15 @@ class Snapshot:
         self.dirname = Path(dirname).expanduser()
         self.n_saved = n_saved
         # an engine that is named begins each of its runs anew: what it has are handlers and metrics
-        self._objects = {name: _Stateful.of(name, obj) for name, obj in objects.items() if not isinstance(obj, Engine)}
+        self._objects = {name: Stateful.of(name, obj) for name, obj in objects.items() if not isinstance(obj, Engine)}
         self._modules = {name: obj for name, obj in objects.items() if isinstance(obj, nn.Module)}
         self._engines = [trainer, *(obj for obj in objects.values() if isinstance(obj, Engine) and obj is not trainer)]
         self.is_wanted = False
-        self._going_on: list[RemovableEventHandle] = []
-        self._reading = Reading()
+        self._resuming: list[RemovableEventHandle] = []
+        self._data_position = DataPosition()
         trainer.snapshot = self
-        trainer.open_data = self._reading.open
-        for key in boundaries(trainer.loop):
+        trainer.open_data = self._data_position.open
+        for key in resume_points(trainer.loop):
             trainer.add_event_handler(event(key, priority=SNAPSHOT), self._write_if_wanted)
 
     def __call__(self, engine: Engine | None = None) -> None:
@@ -104,7 +104,7 @@ class Snapshot:
         if engine is not None and not isinstance(engine, Engine):
             raise TypeError("Snapshot: a run that failed in mid-iteration cannot be gone on with: attach it elsewhere")
         self.is_wanted = True
-        if self.trainer.active is None:
+        if self.trainer.current_run is None:
             self._write_if_wanted(self.trainer)
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -126,19 +126,19 @@ class Snapshot:
 
     def _state(self) -> dict[str, Any]:
         trainer = self.trainer
-        cursor = trainer.state_dict()
+        progress = trainer.state_dict()
         return {
             "camshaft snapshot": VERSION,
-            "cursor": cursor,
+            "cursor": progress,
             "asked": _pending_ends(trainer),
-            "output": trainer.state.output if _is_plain(trainer.state.output) else None,
-            "metrics": {name: _plain(engine.state.metrics) for name, engine in self._known().items()},
+            "output": trainer.state.output if is_plain(trainer.state.output) else None,
+            "metrics": {name: plain_values(engine.state.metrics) for name, engine in self._known().items()},
             "objects": {name: obj.state_dict() for name, obj in self._objects.items()},
-            "gradients": {name: _gradients(module) for name, module in self._modules.items()},
+            "gradients": {name: gradients_of(module) for name, module in self._modules.items()},
             "handlers": {name: obj.state_dict() for name, obj in self._handlers().items()},
-            "random": random_states(),
+            "random": rng_states(),
             "generators": {name: one.get_state() for name, one in self._generators().items()},
-            "data": self._reading.state_dict(trainer.state.dataloader, cursor["fetched"] or 0),
+            "data": self._data_position.state_dict(trainer.state.dataloader, progress["fetched"] or 0),
         }
 
     def _files(self) -> list[tuple[int, Path]]:
@@ -157,19 +157,19 @@ class Snapshot:
             if id(engine) not in found:
                 found[id(engine)] = engine
                 waiting += [nested.engine for nested in engine.loop.nested]
-        return _numbered((engine.name, engine) for engine in found.values())
+        return numbered((engine.name, engine) for engine in found.values())
 
     def _handlers(self) -> dict[str, Any]:
         """Handlers and phases with a state, in the order in which the loop has them."""
         apart = [obj.obj for obj in self._objects.values()]
         found: dict[int, tuple[str, Any]] = {}
         for name, engine in self._known().items():
-            for function in _functions(engine):
-                owner = _owner(function)
+            for function in called_functions(engine):
+                owner = stateful_owner(function)
                 if owner is not None and not any(owner is other for other in (self, *apart)):
                     label = getattr(owner, "__qualname__", type(owner).__name__).removesuffix(".compute")
                     found.setdefault(id(owner), (f"{name}: {label}", owner))
-        return _numbered(found.values())
+        return numbered(found.values())
 
     def _generators(self) -> dict[str, torch.Generator]:
         """Those of the trainer's data and of nested engines' data."""
@@ -184,7 +184,7 @@ class Snapshot:
 
     def resume(self, path: str | os.PathLike[str] = "latest") -> Path | None:
         """Have the next run of the trainer go on: see :meth:`camshaft.Engine.resume`."""
-        if self.trainer.active is not None:
+        if self.trainer.current_run is not None:
             raise RuntimeError(f"{self.trainer.name} has a run that is not over: resume before run(), or after close()")
         found = self._latest() if path == "latest" else (Path(path), storage.load(Path(path), map_location="cpu"))
         if found is None:
@@ -198,7 +198,7 @@ class Snapshot:
             warnings.warn(f"{path} is of a program with other handlers: {strangers[0]} {where}", stacklevel=3)
         self._load_objects(path, copy.deepcopy(state))
         self.trainer.load_state_dict(state["cursor"])
-        self._reading.load_state_dict(state["data"])
+        self._data_position.load_state_dict(state["data"])
         self._go_on_with(path, state)
         return path
 
@@ -235,7 +235,7 @@ class Snapshot:
 
         self._forget_handlers()  # of a file that was not gone on with
         last = trainer.loop.started if in_epoch else Events.STARTED
-        self._going_on = [
+        self._resuming = [
             trainer.add_event_handler(event(Events.STARTED, priority=BEGIN), begin),
             trainer.add_event_handler(event(last, priority=GO_ON), go_on),
         ]
@@ -243,12 +243,12 @@ class Snapshot:
     def forget(self) -> None:
         """Let the next run not go on from a file, although it was asked to."""
         self._forget_handlers()
-        self._reading.load_state_dict(None)
+        self._data_position.load_state_dict(None)
 
     def _forget_handlers(self) -> None:
-        for handle in self._going_on:
+        for handle in self._resuming:
             handle.remove()
-        self._going_on = []
+        self._resuming = []
 
     def _load(self, path: Path, state: dict[str, Any]) -> None:
         self._load_objects(path, state)
@@ -258,11 +258,11 @@ class Snapshot:
         for name, engine in self._known().items():
             engine.state.metrics.update(state["metrics"].get(name, {}))
         for name, module in self._modules.items():
-            _load_gradients(module, state["gradients"][name])
+            load_gradients(module, state["gradients"][name])
         for name, generator in self._generators().items():
             if name in state["generators"]:
                 generator.set_state(state["generators"][name])
-        load_random_states(state["random"])
+        load_rng_states(state["random"])
 
     def _load_objects(self, path: Path, state: dict[str, Any]) -> None:
         missing = [name for name in self._objects if name not in state["objects"]]

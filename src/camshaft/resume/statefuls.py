@@ -16,14 +16,14 @@ from camshaft.resume import storage
 __all__ = []
 
 
-class _Stateful:
+class Stateful:
     """An object that a user names, whichever way its state is read and set."""
 
     def __init__(self, obj: Any, read: Any, write: Any) -> None:
         self.obj, self.state_dict, self.load_state_dict = obj, read, write
 
     @classmethod
-    def of(cls, name: str, obj: Any) -> _Stateful:
+    def of(cls, name: str, obj: Any) -> Stateful:
         """Of anything that has a state.
 
         Raises:
@@ -52,7 +52,7 @@ def _listed(state: Any) -> Any:
     return state.tolist() if hasattr(state, "tolist") else state
 
 
-def _functions(engine: Engine) -> Iterator[Any]:
+def called_functions(engine: Engine) -> Iterator[Any]:
     """What an engine calls: handlers, then what its phases and loops run and ask."""
     for key in engine.loop.event_keys:
         yield from (handler.function for handler in engine.handlers(key))
@@ -60,7 +60,7 @@ def _functions(engine: Engine) -> Iterator[Any]:
         yield from (getattr(item, role, None) for role in ("run", "when", "over", "until"))
 
 
-def _owner(function: Any) -> Any:
+def stateful_owner(function: Any) -> Any:
     """The object with a state that a function is, or is a method of; None where there is none."""
     while hasattr(function, "func"):
         function = function.func
@@ -69,7 +69,7 @@ def _owner(function: Any) -> Any:
     return owner if has_state and not isinstance(owner, Engine) else None
 
 
-def _numbered(named: Any) -> dict[str, Any]:
+def numbered(named: Any) -> dict[str, Any]:
     """By name; what has a name that is taken gets a number."""
     found: dict[str, Any] = {}
     for name, value in named:
@@ -78,24 +78,24 @@ def _numbered(named: Any) -> dict[str, Any]:
     return found
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those that can be saved."""
-    return {name: value for name, value in values.items() if isinstance(name, str) and _is_plain(value)}
+    return {name: value for name, value in values.items() if isinstance(name, str) and is_plain(value)}
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     if type(value) is dict:
-        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+        return all(isinstance(key, str) and is_plain(inner) for key, inner in value.items())
     if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return value is None or type(value) in (bool, int, float, str, torch.Tensor)
 
 
-def _gradients(module: nn.Module) -> dict[str, torch.Tensor]:
+def gradients_of(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
 
 
-def _load_gradients(module: nn.Module, gradients: Mapping[str, torch.Tensor]) -> None:
+def load_gradients(module: nn.Module, gradients: Mapping[str, torch.Tensor]) -> None:
     for name, parameter in module.named_parameters():
         gradient = gradients.get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter)

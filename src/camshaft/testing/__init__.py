@@ -13,18 +13,18 @@ from camshaft.adapters.reporter import Reporter
 from camshaft.testing.faults import Planted, PlantedError, call_at, raise_at
 from camshaft.testing.paths import transition_paths
 from camshaft.testing.scenario import (
-    Answers,
-    At,
     Batches,
     Call,
+    CallAt,
     Data,
-    Elements,
-    Fires,
-    Nth,
+    EveryNthTime,
+    FireEvents,
     Play,
     Scenario,
-    gives,
-    nothing,
+    Scripted,
+    ScriptedRange,
+    no_op,
+    return_batch,
 )
 from camshaft.trace.pattern import PatternError
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from camshaft.testing.strategies import illegal_traces, loops, scenarios, traces
 
 __all__ = [
-    "Answers",
-    "At",
+    "Scripted",
+    "CallAt",
     "Batches",
     "Call",
     "Data",
-    "Elements",
+    "ScriptedRange",
     "EngineStateMachine",
-    "Fires",
-    "Nth",
+    "FireEvents",
+    "EveryNthTime",
     "PatternError",
     "Planted",
     "PlantedError",
@@ -52,10 +52,10 @@ __all__ = [
     "Scenario",
     "assert_same_run",
     "call_at",
-    "gives",
+    "return_batch",
     "illegal_traces",
     "loops",
-    "nothing",
+    "no_op",
     "raise_at",
     "reporting",
     "scenarios",

@@ -17,20 +17,20 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from camshaft.engine.observing import Watched, observers
+from camshaft.engine.observing import ObservedRun, observers
 from camshaft.events import ANYWHERE as AT_ANY_PLACE
 from camshaft.events import FACTS, Scope, event_name
 from camshaft.loop.loop import Loop
 from camshaft.loop.serialize import from_dict, to_dict
-from camshaft.loop.states import RUN, Step
-from camshaft.machine.transition_table import Row, Table
+from camshaft.loop.states import RUN, OpaqueStep
+from camshaft.machine.transition_table import Transition, TransitionTable
 
 __all__ = ["EventCoverage", "MachineCoverage"]
 
 ANYWHERE = ""
 """Stands for the place of a transition that is counted once, wherever it is taken."""
 
-Transition = tuple[str, str]
+Covered = tuple[str, str]
 """A place and an event."""
 
 NAMES = 8
@@ -50,33 +50,38 @@ class MachineCoverage:
     """
 
     states: list[str]
-    transitions: dict[Transition, str]
-    steps: dict[Transition, tuple[Transition, str]]
+    transitions: dict[Covered, str]
+    steps: dict[Covered, tuple[Covered, str]]
     engines: dict[str, None] = attrs.field(factory=dict)
-    taken: set[Transition] = attrs.field(factory=set)
+    taken: set[Covered] = attrs.field(factory=set)
 
     @classmethod
     def of(cls, loop: Loop) -> MachineCoverage:
         """Nothing taken yet of the machine of a loop."""
-        table = Table(loop)
+        table = TransitionTable(loop)
         order = {place: number for number, place in enumerate(table.paths)}
-        rows = sorted(table.rows, key=lambda row: order[row.source])
-        free = {event: state.within for state in loop.free for event in state.events}
+        transitions = sorted(table.transitions, key=lambda transition: order[transition.source])
+        custom = {event: state.within for state in loop.custom_states for event in state.events}
         anywhere = {event: RUN if FACTS[event].scope is Scope.RUN else loop.name for event in sorted(AT_ANY_PLACE)}
-        aside = free | anywhere
-        steps = {(row.source, row.event): (_counted(row, loop, aside), row.dest) for row in rows}
-        own = [row for row in rows if row.event not in aside and _host(row.source, loop) == row.source]
-        transitions = {
-            (row.source, row.event): f"{row.source} -- {event_name(row.event)} --> {row.dest}" for row in own
+        aside = custom | anywhere
+        steps = {
+            (transition.source, transition.event): (_counted(transition, loop, aside), transition.dest)
+            for transition in transitions
         }
-        possible = {row.event for row in rows}
+        own = [
+            transition
+            for transition in transitions
+            if transition.event not in aside and _host(transition.source, loop) == transition.source
+        ]
+        words = {(one.source, one.event): f"{one.source} -- {event_name(one.event)} --> {one.dest}" for one in own}
+        possible = {transition.event for transition in transitions}
         for event, scope in aside.items():
             if event in possible:
                 where = "in the run" if scope == RUN else f"within {scope}"
-                transitions[ANYWHERE, event] = f"{event_name(event)} anywhere {where}"
-        states = [item.name for _, item in loop.walk() if not isinstance(item, Step)]
-        states += [state.name for state in loop.free] + [f"[{nested.name}]" for nested in loop.nested]
-        return cls(states, transitions, steps)
+                words[ANYWHERE, event] = f"{event_name(event)} anywhere {where}"
+        states = [item.name for _, item in loop.walk() if not isinstance(item, OpaqueStep)]
+        states += [state.name for state in loop.custom_states] + [f"[{nested.name}]" for nested in loop.nested]
+        return cls(states, words, steps)
 
     def report(self) -> Iterator[str]:
         """A line that says how much was taken, and one for each transition that never was."""
@@ -88,12 +93,12 @@ class MachineCoverage:
 def _host(place: str, loop: Loop) -> str:
     """The place itself; for the place of a free state the one that it was entered at."""
     host, _, name = place.rpartition("/")
-    return host if host and any(name == state.name for state in loop.free) else place
+    return host if host and any(name == state.name for state in loop.custom_states) else place
 
 
-def _counted(row: Row, loop: Loop, aside: dict[str, str]) -> Transition:
+def _counted(transition: Transition, loop: Loop, aside: dict[str, str]) -> Covered:
     """As what a transition counts."""
-    return (ANYWHERE if row.event in aside else _host(row.source, loop)), row.event
+    return (ANYWHERE if transition.event in aside else _host(transition.source, loop)), transition.event
 
 
 class _Position:
@@ -120,7 +125,7 @@ class EventCoverage:
 
     def __init__(self) -> None:
         self.machines: dict[str, MachineCoverage] = {}
-        self._positions: WeakKeyDictionary[Watched, _Position] = WeakKeyDictionary()
+        self._positions: WeakKeyDictionary[ObservedRun, _Position] = WeakKeyDictionary()
 
     @contextmanager
     def observing(self) -> Iterator[None]:
@@ -131,17 +136,17 @@ class EventCoverage:
         finally:
             observers.reset(token)
 
-    def watch(self, run: Watched) -> Callable[[str], Callable[[Any], None]]:
+    def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]]:
         """A run begins or goes on."""
         loop = run.engine.loop
         machine = self._machine(json.dumps(to_dict(loop)), loop)
         machine.engines[run.engine.name] = None
         if run not in self._positions:
-            self._positions[run] = _Position(machine, run.cursor()[0])
+            self._positions[run] = _Position(machine, run.machine_position()[0])
         position = self._positions[run]
         return lambda event: partial(position.follow, event)
 
-    def release(self, run: Watched, outcome: str) -> None:
+    def on_run_end(self, run: ObservedRun, outcome: str) -> None:
         """It is over or paused: what it took is noted already."""
 
     def _machine(self, key: str, loop: Loop) -> MachineCoverage:

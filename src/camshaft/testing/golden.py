@@ -22,7 +22,7 @@ from camshaft.trace.recording import record
 from camshaft.trace.selection import Selection
 from camshaft.trace.trace import Trace
 
-__all__ = ["HEADER", "Comparison", "Golden", "difference", "golden_text", "last_events", "parting"]
+__all__ = ["HEADER", "Comparison", "Golden", "difference", "golden_text", "last_events", "first_difference"]
 
 HEADER = "# camshaft golden trace 1"
 ADVICE = "run pytest with --update-traces"
@@ -97,7 +97,7 @@ class Golden:
             raise ValueError(f"{name!r} names no file in {_shown(self.folder)}: give a name such as 'two_epochs'")
         return self.folder.joinpath(*parts[:-1], f"{parts[-1]}.txt")
 
-    def settle(self, path: Path, trace: Trace) -> None:
+    def compare_or_write(self, path: Path, trace: Trace) -> None:
         """Compare a trace with a file, or write it there.
 
         Raises:
@@ -146,7 +146,7 @@ class Comparison:
         __tracebackhide__ = True
         self._recording.__exit__(kind, error, trace)
         if error is None:
-            self._golden.settle(self._path, self._trace)
+            self._golden.compare_or_write(self._path, self._trace)
 
 
 def _compare(path: Path, text: str) -> None:
@@ -195,7 +195,7 @@ def difference(expected: Sequence[str], found: Sequence[str]) -> tuple[int, list
     return start + 1, [*diff[:SHOWN], *["..."] * is_cut]
 
 
-def parting(found: Any, expected: Any) -> list[str] | None:
+def first_difference(found: Any, expected: Any) -> list[str] | None:
     """Where two traces part, or a trace and a list of events, in a few lines; None for anything else."""
     if isinstance(expected, Selection) and not isinstance(found, Selection):
         found, expected = expected, found

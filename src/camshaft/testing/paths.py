@@ -16,10 +16,10 @@ from camshaft.loop.states import Every, Phase
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.search import breadth_first
-from camshaft.machine.transition_table import ENDS, READY, TERMINATED, Row
+from camshaft.machine.transition_table import ENDS, READY, TERMINATED, Transition
 from camshaft.testing.coverage import MachineCoverage
 from camshaft.testing.faults import PlantedError
-from camshaft.testing.scenario import Answers, Call, Data, Elements, Scenario
+from camshaft.testing.scenario import Call, Data, Scenario, Scripted, ScriptedRange
 
 __all__ = ["transition_paths"]
 
@@ -120,7 +120,7 @@ class _Node:
     context: Context
     position: int = 0
     before: _Node | None = None
-    row: Row | None = None
+    transition: Transition | None = None
     answers: tuple[tuple[str, str, bool], ...] = ()
     call: Call | None = None
     counted: Any = None
@@ -139,7 +139,7 @@ class _Node:
     @property
     def events(self) -> list[str]:
         """What fires on the way here."""
-        return [node.row.event for node in self.nodes if node.row is not None]
+        return [node.transition.event for node in self.nodes if node.transition is not None]
 
     @property
     def covered(self) -> set[Any]:
@@ -156,7 +156,7 @@ class _Node:
     def key(self) -> Any:
         """Nodes of the same key lead to the same places."""
         context = self.context
-        event = self.row.event if self.row is not None else None
+        event = self.transition.event if self.transition is not None else None
         pair = self.counted if self.search.is_for_pairs else None
         return self.place, event, context.key, context.epoch_length, self.position, self.called_at is None, pair
 
@@ -188,7 +188,7 @@ class _Search:
         self.loop, self.data, self.limits, self.is_for_pairs = loop, data, limits, is_for_pairs
         self.machine = LoopMachine(loop)
         self.steps = MachineCoverage.of(loop).steps
-        self.free = {event for free in loop.free for event in free.events}
+        self.custom_states = {event for custom in loop.custom_states for event in custom.events}
 
     def targets(self, known: Collection[Any]) -> dict[Any, _Node]:
         """Each new target that can be reached, with the end of a shortest run through it."""
@@ -235,21 +235,25 @@ class _Search:
     def _next(self, node: _Node, with_calls: bool) -> Iterator[_Node]:
         if with_calls and node.called_at is not None and node.length >= node.called_at + AFTER_CALL:
             return
-        rows = list(self.machine.table[node.place].values())
-        own = [row for row in rows if row.event not in CALLS and row.event not in self.free]
-        found = [following for row in own for following in self._take(node, row, None)]
+        transitions = list(self.machine.table[node.place].values())
+        own = [
+            transition
+            for transition in transitions
+            if transition.event not in CALLS and transition.event not in self.custom_states
+        ]
+        found = [following for transition in own for following in self._take(node, transition, None)]
         yield from found
         if not found and node.place not in ENDS and self._has_had_its_share(node.context):
             yield from self._take(node, self.machine.table[node.place]["terminate"], None)
-        last = node.row.event if node.row is not None else ""
+        last = node.transition.event if node.transition is not None else ""
         if not with_calls or last in ("", "interrupt", "exception_raised"):
             return
         n = Counter(node.events)[last]
-        for row in rows:
-            if row.event in self.free:
-                yield from self._take(node, row, Call(last, n, "fire_event", row.event))
-            elif row.event in CALLS and node.called_at is None and self._can_call(row, last):
-                yield from self._take(node, row, Call(last, n, *CALLS[row.event]))
+        for transition in transitions:
+            if transition.event in self.custom_states:
+                yield from self._take(node, transition, Call(last, n, "fire_event", transition.event))
+            elif transition.event in CALLS and node.called_at is None and self._can_call(transition, last):
+                yield from self._take(node, transition, Call(last, n, *CALLS[transition.event]))
 
     def _has_had_its_share(self, context: Context) -> bool:
         """Whether max_iters is reached inside an epoch, which terminates the run."""
@@ -258,30 +262,42 @@ class _Search:
             return False
         return context.counts.get(data_loop.name, 0) >= most
 
-    def _can_call(self, row: Row, last: str) -> bool:
+    def _can_call(self, transition: Transition, last: str) -> bool:
         """Whether the call, made in a handler of the last event, has effect there."""
-        if row.event == "iteration_skipped":
+        if transition.event == "iteration_skipped":
             return self.loop.data_loop is not None and last == self.loop.data_loop.started
-        if row.event == "terminate_single_epoch":
+        if transition.event == "terminate_single_epoch":
             return last not in ("started", "terminate_single_epoch", self.loop.completed)
         return True
 
-    def _take(self, node: _Node, row: Row, call: Call | None) -> Iterator[_Node]:
+    def _take(self, node: _Node, transition: Transition, call: Call | None) -> Iterator[_Node]:
         """The nodes to which a transition leads: one for each way in which its conditions may let it through."""
-        for answers in self._ways(node, row, {}):
+        for answers in self._ways(node, transition, {}):
             context = node.context.copy()
-            row.apply(context)
-            counted, _ = self.steps[row.source, row.event]
+            transition.apply(context)
+            counted, _ = self.steps[transition.source, transition.event]
             is_control = call is not None and call.what != "fire_event"
             called_at = node.length + 1 if is_control else node.called_at
-            position = node.position + (row.event == "get_batch_completed")
-            if row.event in ("dataloader_stop_iteration", "terminate_single_epoch"):
+            position = node.position + (transition.event == "get_batch_completed")
+            if transition.event in ("dataloader_stop_iteration", "terminate_single_epoch"):
                 position = 0
             chosen = tuple((*question, answer) for question, answer in answers.items())
-            yield _Node(self, row.dest, context, position, node, row, chosen, call, counted, node.length + 1, called_at)
+            yield _Node(
+                self,
+                transition.dest,
+                context,
+                position,
+                node,
+                transition,
+                chosen,
+                call,
+                counted,
+                node.length + 1,
+                called_at,
+            )
 
     def _ways(
-        self, node: _Node, row: Row, chosen: dict[tuple[str, str], bool]
+        self, node: _Node, transition: Transition, chosen: dict[tuple[str, str], bool]
     ) -> Iterator[dict[tuple[str, str], bool]]:
         """The answers with which no guard denies a transition."""
         asked: list[tuple[str, str]] = []
@@ -296,11 +312,11 @@ class _Search:
 
         node.context.ask = ask
         try:
-            if row.denied_by(node.context) is None:
+            if transition.denied_by(node.context) is None:
                 yield chosen
         except _Unknown:
             for answer in (True, False):
-                yield from self._ways(node, row, chosen | {asked[0]: answer})
+                yield from self._ways(node, transition, chosen | {asked[0]: answer})
 
 
 def _scripted(item: Any, answers: list[tuple[str, str, bool]]) -> Any:
@@ -308,14 +324,14 @@ def _scripted(item: Any, answers: list[tuple[str, str, bool]]) -> Any:
     given = [answer for question, name, answer in answers if name == item.name and question != "skipped"]
     if isinstance(item, Phase) and item.when is not None and not isinstance(item.when, Every):
         events = {"started": item.started, "completed": item.completed}
-        return Phase(item.name, item.run, Answers(*(given or [False])), **events)
+        return Phase(item.name, item.run, Scripted(*(given or [False])), **events)
     if not isinstance(item, Loop):
         return item
     made = item.evolve(body=tuple(_scripted(child, answers) for child in item.body))
     if made.until is not None:
-        return made.evolve(until=Answers(*([not answer for answer in given] or [True])))
+        return made.evolve(until=Scripted(*([not answer for answer in given] or [True])))
     if made.passes == "over":
-        return made.evolve(over=Elements(*_turns(given)))
+        return made.evolve(over=ScriptedRange(*_turns(given)))
     return made
 
 

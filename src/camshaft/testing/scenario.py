@@ -16,34 +16,34 @@ from camshaft.control import CONTROLS
 from camshaft.engine.engine import Engine
 from camshaft.events import FilteredEvent
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import Phase, Step
+from camshaft.loop.states import OpaqueStep, Phase
 from camshaft.testing.faults import PlantedError, call_at
 from camshaft.trace.recording import record
 from camshaft.trace.trace import Trace
 
 __all__ = [
-    "Answers",
-    "At",
+    "Scripted",
+    "CallAt",
     "Batches",
     "Call",
     "Data",
-    "Elements",
-    "Fires",
-    "Nth",
+    "ScriptedRange",
+    "FireEvents",
+    "EveryNthTime",
     "Play",
     "Scenario",
-    "gives",
-    "nothing",
+    "return_batch",
+    "no_op",
 ]
 
 # -- what random loops are made of: callables that can be printed as Python and compared ------------------------------
 
 
-def nothing(engine: Any, batch: Any) -> None:
+def no_op(engine: Any, batch: Any) -> None:
     """A phase that does nothing."""
 
 
-def gives(engine: Any, batch: Any) -> Any:
+def return_batch(engine: Any, batch: Any) -> Any:
     """A phase or step whose output is its batch."""
     return batch
 
@@ -74,8 +74,8 @@ class _Callable:
         return self.arguments[min(self.asked, len(self.arguments)) - 1]
 
 
-class Fires(_Callable):
-    """``Fires(*events)``: an opaque step that fires events by hand. Its output is its batch."""
+class FireEvents(_Callable):
+    """``FireEvents(*events)``: an opaque step that fires events by hand. Its output is its batch."""
 
     def __call__(self, engine: Any, batch: Any) -> Any:
         """Fire them all."""
@@ -84,8 +84,8 @@ class Fires(_Callable):
         return batch
 
 
-class Nth(_Callable):
-    """``Nth(n)``: a condition that holds each n-th time it is asked."""
+class EveryNthTime(_Callable):
+    """``EveryNthTime(n)``: a condition that holds each n-th time it is asked."""
 
     def __call__(self, engine: Any) -> bool:
         """Ask it."""
@@ -93,16 +93,16 @@ class Nth(_Callable):
         return bool(self.asked % self.arguments[0] == 0)
 
 
-class Answers(_Callable):
-    """``Answers(*answers)``: a condition that gives these in turn, and the last one from then on."""
+class Scripted(_Callable):
+    """``Scripted(*answers)``: a condition that gives these in turn, and the last one from then on."""
 
     def __call__(self, engine: Any) -> bool:
         """Ask it."""
         return bool(self.in_turn())
 
 
-class Elements(_Callable):
-    """``Elements(*lengths)``: what a loop runs over, so many elements in turn, and as many as the last from then on."""
+class ScriptedRange(_Callable):
+    """``ScriptedRange(*lengths)``: the elements of a loop; so many in turn, and as many as the last from then on."""
 
     def __call__(self, engine: Any) -> range:
         """The elements of the next turn."""
@@ -202,7 +202,7 @@ class Call:
 
 
 @attrs.define
-class At:
+class CallAt:
     """A phase or step that makes a call at its n-th run, before what it does otherwise."""
 
     call: Call
@@ -301,7 +301,7 @@ class Scenario:
 
         def runs(name: str, run: Any) -> Any:
             for call in calls:
-                run = At(call, run) if call.at == name and run is not None else run
+                run = CallAt(call, run) if call.at == name and run is not None else run
             return run
 
         prepared: Loop = _rebuilt(self.loop, runs)
@@ -414,8 +414,8 @@ def _made(scenario: Scenario) -> Any:
 
 def _rebuilt(item: Any, runs: Callable[[str, Any], Any]) -> Any:
     """The same state with other functions, and with conditions that have not been asked yet."""
-    if isinstance(item, Step):
-        return Step(runs(item.name, item.run))
+    if isinstance(item, OpaqueStep):
+        return OpaqueStep(runs(item.name, item.run))
     if isinstance(item, Phase):
         events = {"started": item.started, "completed": item.completed}
         return Phase(item.name, runs(item.name, item.run), _fresh(item.when), **events)

@@ -17,21 +17,21 @@ from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
 from camshaft.events import ENDS_A_RUN, Filter, FilteredEvent, event, event_key
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Free, Path, Phase, Step, every
+from camshaft.loop.states import DATA, CustomState, OpaqueStep, Path, Phase, every
 from camshaft.testing.faults import PlantedError, call_at
-from camshaft.testing.scenario import Fires, gives, nothing
+from camshaft.testing.scenario import FireEvents, no_op, return_batch
 from camshaft.trace.log import TraceEvent
 from camshaft.trace.recording import record
 from camshaft.trace.trace import Trace
 
 __all__ = ["EngineStateMachine"]
 
-X = Free("X", "x_started", "x_completed", "ITERATION")
+X = CustomState("X", "x_started", "x_completed", "ITERATION")
 LOOPS = (
-    Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA)),
-    Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", gives), Phase("OPTIM_STEP", nothing, every(2)), over=DATA)),
-    Loop("EPOCH", Loop("ITERATION", Step(Fires("x_started", "x_completed")), over=DATA), free=(X,)),
-    Loop("EPISODE", Phase("RESET", nothing), Loop("TIMESTEP", Phase("ACT", nothing), times=2)),
+    Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA)),
+    Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", return_batch), Phase("OPTIM_STEP", no_op, every(2)), over=DATA)),
+    Loop("EPOCH", Loop("ITERATION", OpaqueStep(FireEvents("x_started", "x_completed")), over=DATA), custom_states=(X,)),
+    Loop("EPISODE", Phase("RESET", no_op), Loop("TIMESTEP", Phase("ACT", no_op), times=2)),
 )
 """What the engine runs unless a test makes its own."""
 
@@ -45,7 +45,7 @@ PAUSED = {"terminate": "nothing"}
 
 
 def _promises(loop: Loop, key: str) -> dict[str, str]:
-    """What comes of calls at an event: one is ``"done"``, does ``"nothing"``, or is ``"refused"``; the rest is open."""
+    """What comes of calls at an event: one is ``"done"``, does ``"no_op"``, or is ``"refused"``; the rest is open."""
     data_loop = loop.data_loop
     found = {"run": "refused", "close": "refused"}
     if key != "exception_raised":
@@ -91,7 +91,7 @@ When = tuple[str, int] | None
 
 
 @attrs.define(eq=False)
-class _Ear:
+class _RecordingHandler:
     """A handler that notes its calls: attached before the event ``since`` of the trace, removed at a turn of one."""
 
     on: FilteredEvent
@@ -167,7 +167,7 @@ class EngineStateMachine(RuleBasedStateMachine):
     engine: Engine
     trace: Trace
     steps: Iterator[Any] | None = None
-    handlers: Bundle[_Ear] = Bundle("handlers")
+    handlers: Bundle[_RecordingHandler] = Bundle("handlers")
 
     _limit: tuple[str, int] | None = None  # of the run; None where the next one must start anew
     _ended_early = False
@@ -218,7 +218,7 @@ class EngineStateMachine(RuleBasedStateMachine):
     def create(self, source: st.DataObject) -> None:
         """Make the engine."""
         self._source = source
-        self._ears: list[_Ear] = []
+        self._ears: list[_RecordingHandler] = []
         self._counts: dict[str, int] = {}
         self._recording = ExitStack()
         self.engine = self.make_engine()
@@ -227,7 +227,7 @@ class EngineStateMachine(RuleBasedStateMachine):
     @property
     def is_idle(self) -> bool:
         """Whether no run is under way."""
-        return self.engine.active is None
+        return self.engine.current_run is None
 
     @precondition(lambda self: self.is_idle)
     @rule(limits=_limits)
@@ -307,14 +307,14 @@ class EngineStateMachine(RuleBasedStateMachine):
         self._at((key, n), partial(self._act, call, _promises(self.engine.loop, key)[call]))
 
     @rule(target=handlers, on=_listening(), when=_whens)
-    def add_handler(self, on: On, when: When = None) -> _Ear:
+    def add_handler(self, on: On, when: When = None) -> _RecordingHandler:
         """Attach a handler."""
-        ear = _Ear(event(on[0], **on[1]))
+        ear = _RecordingHandler(event(on[0], **on[1]))
         self._at(when, lambda index, turn: self._attach(ear))
         return ear
 
     @rule(handler=consumes(handlers), when=_whens)
-    def remove_handler(self, handler: _Ear, when: When = None) -> None:
+    def remove_handler(self, handler: _RecordingHandler, when: When = None) -> None:
         """Remove a handler."""
         self._at(when, partial(self._detach, handler))
 
@@ -397,18 +397,18 @@ class EngineStateMachine(RuleBasedStateMachine):
             raise self._fault
         getattr(self.engine, call)()
 
-    def _attach(self, ear: _Ear) -> None:
+    def _attach(self, ear: _RecordingHandler) -> None:
         if ear.until is None:
             ear.turn, ear.since = self._next_turn(ear.on.priority), len(self.trace)
             ear.handle = self.engine.add_event_handler(ear.on, partial(self._hear, ear))
             self._ears.append(ear)
 
-    def _detach(self, ear: _Ear, index: int, turn: Turn) -> None:
+    def _detach(self, ear: _RecordingHandler, index: int, turn: Turn) -> None:
         ear.until = index, turn
         if ear.handle is not None:
             ear.handle.remove()
 
-    def _hear(self, ear: _Ear, *_: Any) -> None:
+    def _hear(self, ear: _RecordingHandler, *_: Any) -> None:
         self._heard.append(ear.called_at(self._index(ear.on.key)))
 
     def _index(self, key: str) -> int:
@@ -430,7 +430,7 @@ class EngineStateMachine(RuleBasedStateMachine):
         self._heard: list[str] = []
         self._asked: list[tuple[int, str]] = []
         self._cuts: dict[int, Turn] = {}
-        self._free = {key for state in self.engine.loop.free for key in state.events}
+        self._free = {key for state in self.engine.loop.custom_states for key in state.events}
 
     # -- what must be true -------------------------------------------------------------------------------------------
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from camshaft.control import CONTROLS
 from camshaft.events import ONCE_A_RUN, event, event_name
 from camshaft.exceptions import EventOrderError
-from camshaft.loop.counting import counters
+from camshaft.loop.counting import counter_loop_by_event
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Free, Mark, Phase, Step, every
+from camshaft.loop.states import DATA, CustomState, EventPoint, OpaqueStep, Phase, every
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
-from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Row
+from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Transition
 from camshaft.testing.faults import PlantedError
-from camshaft.testing.scenario import Call, Data, Elements, Fires, Nth, Scenario, gives, nothing
+from camshaft.testing.scenario import Call, Data, EveryNthTime, FireEvents, Scenario, ScriptedRange, no_op, return_batch
 from camshaft.trace.log import RunRecord
 from camshaft.trace.trace import Trace
 
@@ -26,9 +26,9 @@ __all__ = ["illegal_traces", "loops", "scenarios", "traces"]
 
 NAMES = [f"{letter}{number}" for number in ("", *range(2, 9)) for letter in "ABCDEFGH"]
 FREES = (
-    Free("X", "x_started", "x_completed", "ITERATION"),
-    Free("Y", "y", None, "ITERATION"),
-    Free("Z", "z_started", "z_completed", "ITERATION"),
+    CustomState("X", "x_started", "x_completed", "ITERATION"),
+    CustomState("Y", "y", None, "ITERATION"),
+    CustomState("Z", "z_started", "z_completed", "ITERATION"),
 )
 FIRED = [
     (),
@@ -38,12 +38,12 @@ FIRED = [
     ("x_started", "z_started", "x_completed", "z_completed"),
 ]
 
-EVALUATION = Loop("EPOCH", Loop("ITERATION", Step(gives), over=DATA))
+EVALUATION = Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA))
 
 
 # -- loops ------------------------------------------------------------------------------------------------------------
 
-_conditions = st.none() | st.builds(every, st.integers(1, 3)) | st.builds(Nth, st.integers(2, 3))
+_conditions = st.none() | st.builds(every, st.integers(1, 3)) | st.builds(EveryNthTime, st.integers(2, 3))
 
 
 @st.composite
@@ -54,9 +54,9 @@ def _bodies(draw: st.DrawFn, names: list[str], depth: int, min_size: int = 1) ->
         kind = draw(st.sampled_from(["phase", "phase", "mark", "loop"] if depth else ["phase", "phase", "mark"]))
         name = names.pop(0)
         if kind == "phase":
-            body.append(Phase(name, draw(st.sampled_from([nothing, gives])), draw(_conditions)))
+            body.append(Phase(name, draw(st.sampled_from([no_op, return_batch])), draw(_conditions)))
         elif kind == "mark":
-            body.append(Mark(name.lower()))
+            body.append(EventPoint(name.lower()))
         else:
             body.append(Loop(name, *draw(_bodies(names, depth - 1)), **draw(_passes())))
     return tuple(body)
@@ -65,7 +65,11 @@ def _bodies(draw: st.DrawFn, names: list[str], depth: int, min_size: int = 1) ->
 @st.composite
 def _passes(draw: st.DrawFn) -> dict[str, Any]:
     n = draw(st.integers(1, 2))
-    return draw(st.sampled_from([{"times": n}, {"until": Nth(n)}, {"over": tuple(range(n))}, {"over": Elements(n)}]))
+    return draw(
+        st.sampled_from(
+            [{"times": n}, {"until": EveryNthTime(n)}, {"over": tuple(range(n))}, {"over": ScriptedRange(n)}]
+        )
+    )
 
 
 @st.composite
@@ -79,13 +83,13 @@ def loops(draw: st.DrawFn) -> Loop:
     if shape == "own":
         return Loop("EPISODE", *draw(_bodies(names, 2)), **draw(_passes() | st.just({})))
     if shape == "opaque":
-        step = Step(Fires(*draw(st.sampled_from(FIRED))))
-        return Loop("EPOCH", Loop("ITERATION", step, over=DATA), free=FREES)
+        step = OpaqueStep(FireEvents(*draw(st.sampled_from(FIRED))))
+        return Loop("EPOCH", Loop("ITERATION", step, over=DATA), custom_states=FREES)
     if shape == "closure":
-        phase = Phase(names.pop(0), Fires(*draw(st.sampled_from(FIRED))), draw(_conditions))
+        phase = Phase(names.pop(0), FireEvents(*draw(st.sampled_from(FIRED))), draw(_conditions))
         body = [*draw(_bodies(names, 1, 0)), phase, *draw(_bodies(names, 0, 0))]
-        inside = tuple(attrs.evolve(free, within=phase.name) for free in FREES)
-        return Loop("EPOCH", Loop("ITERATION", *body, over=DATA), free=inside)
+        inside = tuple(attrs.evolve(custom, within=phase.name) for custom in FREES)
+        return Loop("EPOCH", Loop("ITERATION", *body, over=DATA), custom_states=inside)
     iteration = Loop("ITERATION", *draw(_bodies(names, 1)), over=DATA)
     around = [] if shape == "declared" else [*draw(_bodies(names, 1, 0))]
     around.insert(draw(st.integers(0, len(around))), iteration)
@@ -164,7 +168,7 @@ def _datas(is_nested: bool) -> st.SearchStrategy[Data]:
 @st.composite
 def _calls(draw: st.DrawFn, loop: Loop) -> Call:
     """One control call or fault, at any moment."""
-    runs = [item.name for _, item in loop.walk() if isinstance(item, (Phase, Step)) and item.run is not None]
+    runs = [item.name for _, item in loop.walk() if isinstance(item, (Phase, OpaqueStep)) and item.run is not None]
     moment = draw(st.sampled_from([*loop.event_keys, *runs]))
     what, value = draw(
         st.one_of(
@@ -213,13 +217,13 @@ def traces(draw: st.DrawFn, loop: Loop | st.SearchStrategy[Loop]) -> Trace:
     record = RunRecord("trainer", drawn, None, READY, context.copy())
     trace = Trace()
     trace.runs.append(record)
-    counted = counters(drawn)
+    counted = counter_loop_by_event(drawn)
     place = READY
     while place not in ENDS or (place == TERMINATED and draw(st.booleans())):
-        row = draw(_steps(machine, place, context, len(trace)))
-        row.apply(context)
-        place = row.dest
-        trace.append(0, row.event, context.counts.get(counted[row.event], 0), float(len(trace)))
+        transition = draw(_steps(machine, place, context, len(trace)))
+        transition.apply(context)
+        place = transition.dest
+        trace.append(0, transition.event, context.counts.get(counted[transition.event], 0), float(len(trace)))
     record.outcome = {COMPLETED: "completed", TERMINATED: "terminated", FAILED: "failed"}[place]
     record.limits = {name: getattr(context, name) for name in ("max_epochs", "max_iters", "epoch_length")}
     trace.segments.append([0, 0, len(trace)])
@@ -241,13 +245,17 @@ def _contexts(draw: st.DrawFn, loop: Loop) -> Context:
     return context
 
 
-def _steps(machine: LoopMachine, place: str, context: Context, taken: int) -> st.SearchStrategy[Row]:
+def _steps(machine: LoopMachine, place: str, context: Context, taken: int) -> st.SearchStrategy[Transition]:
     """What may come next. Control calls and faults are rare; a walk that is long enough is terminated."""
-    rows = [row for row in machine.table[place].values() if row.denied_by(context) is None and row.event != "interrupt"]
-    own = [row for row in rows if not row.is_control]
-    control = [row for row in rows if row.is_control]
+    transitions = [
+        transition
+        for transition in machine.table[place].values()
+        if transition.denied_by(context) is None and transition.event != "interrupt"
+    ]
+    own = [transition for transition in transitions if not transition.is_control]
+    control = [transition for transition in transitions if transition.is_control]
     if taken > LONGEST and place not in ENDS:
-        return st.just(next(row for row in control if row.event == "terminate"))
+        return st.just(next(transition for transition in control if transition.event == "terminate"))
     if own and control:
         return st.integers(0, 30).flatmap(lambda rare: st.sampled_from(control if rare == 30 else own))
     return st.sampled_from(own or control)

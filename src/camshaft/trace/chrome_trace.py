@@ -62,7 +62,7 @@ def _extents(trace: TraceLog) -> dict[int, _Extent]:
     """By run, how long it lasts. A run without events has none."""
     found: dict[int, _Extent] = {}
     own: defaultdict[int, list[int]] = defaultdict(list)
-    for index, (run, *_) in enumerate(trace.rows()):
+    for index, (run, *_) in enumerate(trace.raw_events()):
         own[run].append(index)
     for run in reversed(range(len(trace.runs))):  # a run comes after the one around it
         if own[run]:
@@ -86,7 +86,7 @@ class _Timeline:
         self.extents = _extents(trace)
         self.tracks: dict[tuple[Any, ...], int] = {}
         self.titles: list[str] = []
-        self.ticks = [round(time * 1e9) for time in accumulate((time for *_, time in trace.rows()), max)]
+        self.ticks = [round(time * 1e9) for time in accumulate((time for *_, time in trace.raw_events()), max)]
         self.track_of: dict[int, int] = {}
         for run, record in enumerate(trace.runs):
             if run in self.extents:
@@ -117,7 +117,7 @@ class _Timeline:
         for run, extent in self.extents.items():
             yield extent.first, 0, self._run(run, extent)
         yield from ((span.first, 1, event) for span, event in self._states())
-        for index, (run, key, _, _) in enumerate(self.trace.rows()):
+        for index, (run, key, _, _) in enumerate(self.trace.raw_events()):
             if index not in self.shown:
                 args = self._args(index)
                 yield index, 2, self._event("i", event_name(key), "event", index, self.track_of[run], args) | {"s": "t"}
@@ -149,14 +149,14 @@ class _Timeline:
     def _apart(self, found: list[Span]) -> set[tuple[int, str, str]]:
         """The custom states that need a track of their own: by track, engine and name."""
         apart: set[tuple[int, str, str]] = set()
-        free = [{state.name for state in record.loop.free} for record in self.trace.runs]
+        custom = [{state.name for state in record.loop.custom_states} for record in self.trace.runs]
         around: defaultdict[int, list[Span]] = defaultdict(list)
         for span in found:
             holding, last = around[span.run], self._last(span)
             while holding and self._last(holding[-1]) <= span.first:
                 holding.pop()
             crossed = [other for other in holding if self._last(other) < last]
-            if crossed and span.state in free[span.run]:
+            if crossed and span.state in custom[span.run]:
                 apart.add(self._key(span))
             else:
                 apart.update(map(self._key, crossed))

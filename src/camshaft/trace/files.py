@@ -19,7 +19,7 @@ from camshaft.exceptions import TraceError
 from camshaft.loop.loop import Loop
 from camshaft.loop.serialize import from_dict, to_dict
 from camshaft.machine.context import Context
-from camshaft.trace.log import HandlerClock, HandlerTime, RunRecord, TraceLog
+from camshaft.trace.log import HandlerTime, HandlerTimer, RunRecord, TraceLog
 
 __all__ = ["load_trace", "save_trace"]
 
@@ -45,7 +45,7 @@ def save_trace(trace: TraceLog, path: str | Path) -> None:
             write({"run": fields})
         for segment in trace.segments:
             write({"segment": segment})
-        for index, row in enumerate(trace.rows()):
+        for index, row in enumerate(trace.raw_events()):
             site = trace.site_of(index)
             write(row if site is None else (*row, site))
         for time in trace.handler_times:
@@ -76,7 +76,7 @@ def load_trace(trace: TraceLog, path: str | Path) -> None:
                 elif "segment" in value:
                     trace.segments.append(value["segment"])
                 elif "handler" in value:
-                    trace.clocks.append(_clock_from_dict(value["handler"]))
+                    trace.timers.append(_timer_from_dict(value["handler"]))
                 else:
                     end = value["end"]
         except TraceError:
@@ -110,11 +110,11 @@ def _context_from_dict(fields: dict[str, Any]) -> Context:
     return Context(**(fields | {"resumed": set(fields["resumed"])}))
 
 
-def _clock_from_dict(fields: dict[str, Any]) -> HandlerClock:
+def _timer_from_dict(fields: dict[str, Any]) -> HandlerTimer:
     time = HandlerTime(**fields)
     names, seconds = (time.engine, time.event, time.handler), (time.total, time.maximum)
     if {*map(type, names)} != {str} or type(time.count) is not int or not {*map(type, seconds)} <= {int, float}:
         raise TypeError(f"{fields} has values of other types")
     if time.count < 1 or not 0 <= time.maximum <= time.total < math.inf:
         raise ValueError(f"{fields} says what cannot be")
-    return HandlerClock(**attrs.asdict(time))
+    return HandlerTimer(**attrs.asdict(time))

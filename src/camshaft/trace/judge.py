@@ -7,16 +7,16 @@ from itertools import islice
 
 from camshaft.events import ANYWHERE, LAST_EVENTS, event_name
 from camshaft.exceptions import EventOrderError
-from camshaft.loop.counting import counters
+from camshaft.loop.counting import counter_loop_by_event
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import Free
+from camshaft.loop.states import CustomState
 from camshaft.machine.checker import OrderChecker
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.search import unguarded_path
-from camshaft.machine.transition_table import ENDS, Row
-from camshaft.trace.judge_nesting import _Nesting
+from camshaft.machine.transition_table import ENDS, Transition
+from camshaft.trace.judge_nesting import NestingJudge
 from camshaft.trace.log import TraceLog
-from camshaft.trace.violations import Violation, _violation
+from camshaft.trace.violations import Violation, violation_of
 
 __all__ = ["judge", "violations"]
 
@@ -40,16 +40,16 @@ def violations(trace: TraceLog, loop: Loop | None = None) -> Iterator[Violation]
     loops = [record.loop if loop is None or record.parent is not None else loop for record in trace.runs]
     machines = {id(each): LoopMachine(each) for each in {id(each): each for each in loops}.values()}
     runs = [_RunJudge(machines[id(each)], trace, run) for run, each in enumerate(loops)]
-    for run, first, past in trace.stretches():
+    for run, first, past in trace.blocks():
         one = runs[run]
         for error in one.follow(first, past):
-            yield _violation(trace, run, one.seen, one.where(), error)
+            yield violation_of(trace, run, one.seen, one.where(), error)
     for run, one in enumerate(runs):
         try:
             one.end()
         except EventOrderError as error:
-            yield _violation(trace, run, one.seen, one.where(), error)
-    yield from _Nesting(trace).found()
+            yield violation_of(trace, run, one.seen, one.where(), error)
+    yield from NestingJudge(trace).found()
 
 
 class _RunJudge(OrderChecker):
@@ -60,7 +60,7 @@ class _RunJudge(OrderChecker):
     that follows.
     """
 
-    __slots__ = ("doubted", "record", "run", "since", "trace")
+    __slots__ = ("last_violation", "record", "run", "trace", "unverified")
 
     def __init__(self, machine: LoopMachine, trace: TraceLog, run: int) -> None:
         record = trace.runs[run]
@@ -72,8 +72,8 @@ class _RunJudge(OrderChecker):
         self.trace = trace
         self.run = run
         self.record = record
-        self.since: int | None = None  # the number of the last violation
-        self.doubted: set[str] = set()  # the loops whose counts are not certain since then
+        self.last_violation: int | None = None  # the number of the last violation
+        self.unverified: set[str] = set()  # the loops whose counts are not certain since then
 
     def follow(self, first: int, past: int) -> Iterator[EventOrderError]:
         """Take the events of the trace from ``first`` up to ``past``, and compare what was counted with each.
@@ -83,30 +83,30 @@ class _RunJudge(OrderChecker):
         Yields:
             What there is to say of each that is illegal or miscounted; ``seen`` is its number then.
         """
-        context, counts, move = self.context, self.context.counts, self.move
+        context, counts, transition = self.context, self.context.counts, self.last_transition
         number = first
-        for event, count in self.trace.counted(first, past):
+        for event, count in self.trace.keys_and_counts(first, past):
             number += 1
-            following = move.then.get(event)
-            if following is None or (following.refuse is not None and following.refuse(context)):
-                self.move, self.seen = move, number
+            following = transition.next_by_event.get(event)
+            if following is None or (following.try_take is not None and not following.try_take(context)):
+                self.last_transition, self.seen = transition, number
                 if not self._takes_with_recorded_length(event):
                     yield self.error(event)
                     self._go_on(event, count)
-                    move = self.move
+                    transition = self.last_transition
                     continue
-                following = move.then[event]
-            move = following
-            if counts[move.loop] != count:
-                self.move, self.seen = move, number
-                if not self._is_doubted(move.loop):
+                following = transition.next_by_event[event]
+            transition = following
+            if counts[transition.loop] != count:
+                self.last_transition, self.seen = transition, number
+                if not self._is_unverified(transition.loop):
                     yield self._miscounted(count)
-                    self._doubt()
-                counts[move.loop] = count
-        self.move, self.seen = move, past
+                    self._mark_counts_unverified()
+                counts[transition.loop] = count
+        self.last_transition, self.seen = transition, past
 
     def _miscounted(self, count: int) -> EventOrderError:
-        loop = self.move.loop
+        loop = self.last_transition.loop
         what = f"{self.name} event #{self.seen} {event_name(str(self.last))} is miscounted"
         return EventOrderError(f"{what}\n  expected: {loop} {self.context.counts.get(loop, 0)}, not {count}")
 
@@ -114,18 +114,20 @@ class _RunJudge(OrderChecker):
 
     def _go_on(self, event: str, count: int) -> None:
         """Go where an illegal event leads to, as if what is missing before it had come."""
-        context, law = self.context, self.machine.law(self.context)
-        for row in self._way_past(event):
-            row.apply(context)
-            context.entered -= {free.name for free in self.machine.loop.free if self._is_left(free, row)}
-            self.move = law[row.source].then[row.event]
-        self._doubt()
-        loop = counters(self.machine.loop).get(event)
+        context, compiled = self.context, self.machine.compiled(self.context)
+        for transition in self._way_past(event):
+            transition.apply(context)
+            context.entered -= {
+                custom.name for custom in self.machine.loop.custom_states if self._is_left(custom, transition)
+            }
+            self.last_transition = compiled[transition.source].next_by_event[transition.event]
+        self._mark_counts_unverified()
+        loop = counter_loop_by_event(self.machine.loop).get(event)
         if loop is not None:
             context.counts[loop] = count
-            self.doubted.discard(loop)
+            self.unverified.discard(loop)
 
-    def _way_past(self, event: str) -> list[Row]:
+    def _way_past(self, event: str) -> list[Transition]:
         """The fewest transitions, whatever their guards say, the last of which is one of this event.
 
         Empty where it came twice, or belongs to no transition that leads anywhere; only its own where that cannot be
@@ -137,37 +139,46 @@ class _RunJudge(OrderChecker):
         path = unguarded_path(table, event, self.place)
         if path is not None:
             return path
-        anywhere = (rows[event] for rows in table.values() if event in rows)
-        return [*islice((row for row in anywhere if row.dest != row.source), 1)]
+        anywhere = (transitions[event] for transitions in table.values() if event in transitions)
+        return [*islice((transition for transition in anywhere if transition.dest != transition.source), 1)]
 
-    def _is_left(self, free: Free, row: Row) -> bool:
+    def _is_left(self, custom: CustomState, transition: Transition) -> bool:
         """Whether a custom state must have been left when a transition is taken."""
-        is_outside = not self.machine.table[row.dest].keys() & set(free.events)
-        passed = free.order[: free.order.index(row.event)] if row.event in free.order else ()
-        return is_outside or free.completed in passed
+        is_outside = not self.machine.table[transition.dest].keys() & set(custom.events)
+        passed = custom.order[: custom.order.index(transition.event)] if transition.event in custom.order else ()
+        return is_outside or custom.completed in passed
 
-    def _doubt(self) -> None:
+    def _mark_counts_unverified(self) -> None:
         """Hold nothing for certain that the events which are missing, or too many, may have changed."""
-        self.since = self.seen
-        self.doubted = set(self.context.counts)
+        self.last_violation = self.seen
+        self.unverified = set(self.context.counts)
         self.context.passes = dict.fromkeys(self.context.passes)
 
-    def _is_doubted(self, loop: str) -> bool:
+    def _is_unverified(self, loop: str) -> bool:
         """Whether no event has told the count of a loop since the last violation."""
-        if self.since is None or loop not in self.doubted:
+        if self.last_violation is None or loop not in self.unverified:
             return False
-        self.doubted.discard(loop)
-        counted, trace = counters(self.machine.loop), self.trace
-        between = (index for index in range(self.since, self.seen - 1) if trace.run_of(index) == self.run)
+        self.unverified.discard(loop)
+        counted, trace = counter_loop_by_event(self.machine.loop), self.trace
+        between = (index for index in range(self.last_violation, self.seen - 1) if trace.run_of(index) == self.run)
         return all(counted.get(trace.key_of(index)) != loop for index in between)
 
     def _takes_with_recorded_length(self, event: str) -> bool:
         """Take an event that is refused because, since a violation, the length of an epoch was not learned rightly."""
-        context, following, length = self.context, self.move.then.get(event), self.record.limits.get("epoch_length")
-        if self.since is None or following is None or following.refuse is None or context.epoch_length == length:
+        context, following, length = (
+            self.context,
+            self.last_transition.next_by_event.get(event),
+            self.record.limits.get("epoch_length"),
+        )
+        if (
+            self.last_violation is None
+            or following is None
+            or following.try_take is None
+            or context.epoch_length == length
+        ):
             return False
         learned, context.epoch_length = context.epoch_length, length
-        if following.refuse(context):
+        if not following.try_take(context):
             context.epoch_length = learned
             return False
         return True
@@ -201,14 +212,14 @@ class _RunJudge(OrderChecker):
 
     def _ending(self) -> str | None:
         """The last event of the loop itself: handlers may fire custom events behind it."""
-        aside = {event for free in self.machine.loop.free for event in free.events}
+        aside = {event for custom in self.machine.loop.custom_states for event in custom.events}
         if self.last not in aside:
             return self.last
         return next((event for event in self._newest_first() if event not in aside), None)
 
     def _check_length(self) -> None:
         length, counted = self.record.limits.get("epoch_length"), self.context.epoch_length
-        if self.context.has_data is None or counted == length or self.since is not None:
+        if self.context.has_data is None or counted == length or self.last_violation is not None:
             return
         if not self._has_just_learned(length):
             raise EventOrderError(f"{self.name} had {counted} iterations in an epoch\n  expected: {length}")

@@ -15,9 +15,9 @@ from camshaft.events import event_name
 from camshaft.loop.loop import Loop
 from camshaft.machine.context import Context
 
-__all__ = ["OPEN", "HandlerClock", "HandlerTime", "RunRecord", "TraceEvent", "TraceLog"]
+__all__ = ["END_UNKNOWN", "HandlerTimer", "HandlerTime", "RunRecord", "TraceEvent", "TraceLog"]
 
-OPEN = sys.maxsize
+END_UNKNOWN = sys.maxsize
 """Stands past the last event of a run that is not over."""
 
 
@@ -74,7 +74,7 @@ class HandlerTime:
 
 
 @attrs.define
-class HandlerClock:
+class HandlerTimer:
     """Adds up what becomes a :class:`HandlerTime`."""
 
     engine: str
@@ -123,12 +123,12 @@ class TraceLog:
     Attributes:
         runs: the runs of engines, in the order in which they began.
         segments: where each run went on without a pause: [run, its first event, past its last event]; the last is
-            :data:`OPEN` while it goes on.
+            :data:`END_UNKNOWN` while it goes on.
         clocks: what :attr:`handler_times` is made of.
     """
 
     def __init__(self) -> None:
-        self.clocks: list[HandlerClock] = []
+        self.timers: list[HandlerTimer] = []
         self.runs: list[RunRecord] = []
         self.segments: list[list[int]] = []
         self._keys: dict[str, int] = {}
@@ -166,7 +166,7 @@ class TraceLog:
         """The number of the run to which the event at an index belongs."""
         return self._run[index]
 
-    def stranger(self, run: int, first: int, past: int) -> int | None:
+    def first_event_of_other_run(self, run: int, first: int, past: int) -> int | None:
         """The index of the first event, from ``first`` up to ``past``, that is not of this run; None where all are."""
         found = self._run[first:past]
         if found == array("I", [run]) * len(found):
@@ -177,25 +177,25 @@ class TraceLog:
         """The line of code that fired the event at an index; None where it was not recorded."""
         return self._places[self._site[index]] if index < len(self._site) else None
 
-    def rows(self) -> Iterator[tuple[int, str, int, float]]:
+    def raw_events(self) -> Iterator[tuple[int, str, int, float]]:
         """Every event as (number of the run, key, count, seconds)."""
         return zip(self._run, map(self._names.__getitem__, self._key), self._count, self._time, strict=True)
 
-    def counted(self, first: int, past: int) -> Iterator[tuple[str, int]]:
+    def keys_and_counts(self, first: int, past: int) -> Iterator[tuple[str, int]]:
         """The key and the count of each event from ``first`` up to ``past``."""
         return zip(map(self._names.__getitem__, self._key[first:past]), self._count[first:past], strict=True)
 
     @property
     def handler_times(self) -> list[HandlerTime]:
         """How long each attached handler took, in the order of their first calls; empty unless that was recorded."""
-        return [HandlerTime(**attrs.asdict(clock)) for clock in self.clocks if clock.count]
+        return [HandlerTime(**attrs.asdict(timer)) for timer in self.timers if timer.count]
 
-    def stretches(self) -> Iterator[tuple[int, int, int]]:
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
         """Events of one run side by side: the number of the run, the index of the first, and past the last."""
         ends = {end for _, *both in self.segments for end in both if end < len(self)}
         first = 0
         for past in sorted({*ends, len(self)} - {0}):
-            if self.stranger(self._run[first], first, past) is None:
+            if self.first_event_of_other_run(self._run[first], first, past) is None:
                 yield self._run[first], first, past
             else:  # the segments do not tell the truth
                 index = first
@@ -220,13 +220,13 @@ class TraceLog:
         if not 0 <= run < len(self.runs):
             raise IndexError(f"there is no run {run}")
         self._run.append(run)
-        self._key.append(self.code(key))
+        self._key.append(self.intern_key(key))
         self._count.append(count)
         self._time.append(time)
         if site is not None:
             self.add_site(site)
 
-    def marker(self, run: int, key: str, counter: str, start: float) -> Callable[[Any], None]:
+    def event_writer(self, run: int, key: str, counter: str, start: float) -> Callable[[Any], None]:
         """What adds an event of a run whenever it is called with the run's engine.
 
         Args:
@@ -235,13 +235,13 @@ class TraceLog:
             counter: the attribute of the engine's state that is its count.
             start: the ``perf_counter()`` from which times are counted.
         """
-        code = self.code(key)
+        intern_key = self.intern_key(key)
         add_run, add_key = self._run.append, self._key.append
         add_count, add_time = self._count.append, self._time.append
 
         def mark(engine: Any) -> None:
             add_run(run)
-            add_key(code)
+            add_key(intern_key)
             add_count(getattr(engine.state, counter))
             add_time(perf_counter() - start)
 
@@ -254,7 +254,7 @@ class TraceLog:
             self._places.append(site)
         self._site.append(self._sites[site])
 
-    def code(self, key: str) -> int:
+    def intern_key(self, key: str) -> int:
         """The number that stands for an event in this trace."""
         if key not in self._keys:
             self._keys[key] = len(self._keys)

@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 from camshaft._views import view
 from camshaft.engine.engine import Engine
 from camshaft.engine.handler import Handler
-from camshaft.engine.observing import Watched, observers
+from camshaft.engine.observing import ObservedRun, observers
 from camshaft.engine.run import RunHost
-from camshaft.loop.counting import counters
-from camshaft.trace.log import OPEN, HandlerClock, RunRecord
+from camshaft.loop.counting import counter_loop_by_event
+from camshaft.trace.log import END_UNKNOWN, HandlerTimer, RunRecord
 from camshaft.trace.trace import Trace
 
 __all__ = ["record"]
@@ -24,16 +24,16 @@ __all__ = ["record"]
 _LIMITS = ("max_epochs", "max_iters", "epoch_length")
 
 
-Mark = Callable[[Any], None]
+EventWriter = Callable[[Any], None]
 """Writes one event of one run down when it fires; called with its engine."""
 
 
-def _with_site(mark: Mark, trace: Trace, run: Watched) -> Mark:
+def _with_site(mark: EventWriter, trace: Trace, run: ObservedRun) -> EventWriter:
     """Writes down the line of code that fires an event, too."""
 
     def mark_site(engine: RunHost) -> None:
         mark(engine)
-        trace.add_site(run.site(sys._getframe(1)))
+        trace.add_site(run.call_site(sys._getframe(1)))
 
     return mark_site
 
@@ -46,48 +46,48 @@ class _Recorder:
         self.engines = engines
         self.call_sites = call_sites
         self.handler_times = handler_times
-        self.clocks: WeakKeyDictionary[Handler, HandlerClock] = WeakKeyDictionary()
-        self.open: dict[Watched, int] = {}
-        self.segments: dict[Watched, list[int]] = {}
+        self.timers: WeakKeyDictionary[Handler, HandlerTimer] = WeakKeyDictionary()
+        self.open: dict[ObservedRun, int] = {}
+        self.segments: dict[ObservedRun, list[int]] = {}
         self.start = perf_counter()
 
-    def watch(self, run: Watched) -> Callable[[str], Mark] | None:
+    def on_run_start(self, run: ObservedRun) -> Callable[[str], EventWriter] | None:
         """A run begins or goes on."""
         trace, engine = self.trace, run.engine
         if self.engines and not any(engine is wanted for wanted in self.engines):
             return None
         if run not in self.open:
-            place, context = run.cursor()
-            outer = run.parent.active if run.parent is not None else None
+            place, context = run.machine_position()
+            outer = run.parent.current_run if run.parent is not None else None
             while outer not in (None, run) and outer not in self.open:  # an engine in between is not recorded
-                outer = outer.parent.active if outer.parent is not None else None
+                outer = outer.parent.current_run if outer.parent is not None else None
             trace.runs.append(
                 RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context)
             )
             self.open[run] = len(trace.runs) - 1
         number = self.open[run]
         trace.runs[number].outcome = None
-        self.segments[run] = [number, len(trace), OPEN]
+        self.segments[run] = [number, len(trace), END_UNKNOWN]
         trace.segments.append(self.segments[run])
-        counted = counters(engine.loop)
+        counted = counter_loop_by_event(engine.loop)
         if self.handler_times:
             run.measure(partial(self._start, engine.name))
 
-        def make(key: str) -> Mark:
-            mark = trace.marker(number, key, counted[key].lower(), self.start)
+        def make(key: str) -> EventWriter:
+            mark = trace.event_writer(number, key, counted[key].lower(), self.start)
             return _with_site(mark, trace, run) if self.call_sites else mark
 
         return make
 
     def _start(self, engine: str, event: str, handler: Handler) -> Callable[[float], None]:
         """A call of a handler begins; returns what takes the seconds that it took."""
-        clock = self.clocks.get(handler)
-        if clock is None:
-            self.clocks[handler] = clock = HandlerClock(engine, event, handler.name)
-            self.trace.clocks.append(clock)
-        return clock.add
+        timer = self.timers.get(handler)
+        if timer is None:
+            self.timers[handler] = timer = HandlerTimer(engine, event, handler.name)
+            self.trace.timers.append(timer)
+        return timer.add
 
-    def release(self, run: Watched, outcome: str) -> None:
+    def on_run_end(self, run: ObservedRun, outcome: str) -> None:
         """It ended or paused."""
         record = self.trace.runs[self.open[run]]
         record.loop, record.outcome = run.engine.loop, outcome

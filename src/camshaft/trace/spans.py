@@ -6,7 +6,7 @@ import attrs
 
 from camshaft.events import FACTS, OF_SKIPPING, Scope
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import RUN, Mark, Path, Phase
+from camshaft.loop.states import RUN, EventPoint, Path, Phase
 from camshaft.trace.log import TraceLog
 
 __all__ = ["Span", "inside", "span_events", "spans"]
@@ -41,19 +41,19 @@ def spans(trace: TraceLog) -> list[Span]:
     A loop or phase that is left takes along what was entered in it. A custom state ends with the loop that it was
     registered in, so it may overlap phases, other custom states, and passes of loops further in.
     """
-    plans: dict[int, _Plan] = {}
+    plans: dict[int, _StateRoles] = {}
     found: list[Span] = []
     runs = []
     for number, record in enumerate(trace.runs):
         if id(record.loop) not in plans:
-            plans[id(record.loop)] = _Plan(record.loop)
-        runs.append(_Open(number, plans[id(record.loop)], found))
+            plans[id(record.loop)] = _StateRoles(record.loop)
+        runs.append(_SpanTracker(number, plans[id(record.loop)], found))
     past = [0] * len(runs)
-    for index, (run, key, _, _) in enumerate(trace.rows()):
-        runs[run].take(index, key)
+    for index, (run, key, _, _) in enumerate(trace.raw_events()):
+        runs[run].on_event(index, key)
         past[run] = index + 1
     for run in reversed(range(len(runs))):  # a run comes after the one around it
-        runs[run].cut((), past[run])
+        runs[run].close_inside((), past[run])
         parent = trace.runs[run].parent
         if parent is not None:
             past[parent] = max(past[parent], past[run])
@@ -94,15 +94,15 @@ def _states(loop: Loop) -> list[_State]:
             found.append(_State((*path[:-1], "GET_BATCH"), number, "get_batch_started", "get_batch_completed", True))
         if isinstance(item, (Loop, Phase)):
             found.append(_State(path, number, item.started, item.completed, isinstance(item, Loop)))
-        elif isinstance(item, Mark):
+        elif isinstance(item, EventPoint):
             found.append(_State(path, number, item.event, None))
-    for free in loop.free:
-        if free.started is not None and free.completed is not None:
-            found.append(_State((*paths[free.within], free.name), 0, free.started, free.completed))
+    for custom in loop.custom_states:
+        if custom.started is not None and custom.completed is not None:
+            found.append(_State((*paths[custom.within], custom.name), 0, custom.started, custom.completed))
     return found
 
 
-class _Plan:
+class _StateRoles:
     """What the events of a loop do to the states of a run."""
 
     def __init__(self, loop: Loop) -> None:
@@ -121,17 +121,17 @@ class _Plan:
         }
 
 
-class _Open:
+class _SpanTracker:
     """The states of one run that are entered and not left."""
 
-    def __init__(self, run: int, plan: _Plan, found: list[Span]) -> None:
+    def __init__(self, run: int, plan: _StateRoles, found: list[Span]) -> None:
         self.run = run
         self.plan = plan
         self.found = found
         self.open: dict[Path, tuple[_State, int]] = {}
         self.passed = 0  # the state at which the loop stands
 
-    def take(self, index: int, key: str) -> None:
+    def on_event(self, index: int, key: str) -> None:
         """Take the next event of the run."""
         roles = self.plan.roles.get(key)
         if roles is not None:
@@ -142,12 +142,12 @@ class _Open:
                 self._leave(state, index)
         elif key in self.plan.cuts:
             path, falls_in = self.plan.cuts[key]
-            self.cut(path, index + falls_in)
+            self.close_inside(path, index + falls_in)
         elif key in OF_SKIPPING and self.plan.data_loop is not None:
-            self.cut(self.plan.data_loop, index + 1)
+            self.close_inside(self.plan.data_loop, index + 1)
             self._end(self.plan.data_loop, None, index + 1)
 
-    def cut(self, path: Path, past: int) -> None:
+    def close_inside(self, path: Path, past: int) -> None:
         """Cut short all that is open inside of a path."""
         depth = len(path)
         for inner in [inner for inner in self.open if len(inner) > depth and inner[:depth] == path]:
@@ -160,7 +160,7 @@ class _Open:
                 path for path, (other, _) in self.open.items() if other.number and state.path[:-1][: len(path)] != path
             ]
             for path in beside:  # one is in a state or in the one beside it, never in both
-                self.cut(path, index)
+                self.close_inside(path, index)
                 self._end(path, None, index)
         self._end(state.path, None, index)
         if state.completed is not None:
@@ -169,7 +169,7 @@ class _Open:
     def _leave(self, state: _State, index: int) -> None:
         if state.number:
             self.passed = state.number + (not state.repeats)
-            self.cut(state.path, index)
+            self.close_inside(state.path, index)
         self._end(state.path, index, index + 1)
 
     def _end(self, path: Path, last: int | None, past: int) -> None:

@@ -38,7 +38,7 @@ class _Tree:
             {item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))}
             for run in trace.runs
         ]
-        self.rows = list(trace.rows())
+        self.raw_events = list(trace.raw_events())
         self.position = 0
 
     def lines(self) -> list[str]:
@@ -48,8 +48,8 @@ class _Tree:
     def _runs(self, parent: int | None, depth: int) -> list[str]:
         lines: list[str] = []
         runs = self.trace.runs
-        while self.position < len(self.rows):
-            run = self.rows[self.position][0]
+        while self.position < len(self.raw_events):
+            run = self.raw_events[self.position][0]
             if runs[run].parent != parent:
                 break
             lines.append("  " * depth + runs[run].engine)
@@ -60,8 +60,8 @@ class _Tree:
         """The events of a run up to one that closes the group it stands in."""
         runs = self.trace.runs
         blocks: list[tuple[str, list[str]]] = []
-        while self.position < len(self.rows):
-            here = self.rows[self.position][0]
+        while self.position < len(self.raw_events):
+            here = self.raw_events[self.position][0]
             if here != run:
                 if runs[here].parent != run:
                     break
@@ -71,7 +71,7 @@ class _Tree:
                 else:
                     blocks.append(("", inside))
                 continue
-            _, key, count, _ = self.rows[self.position]
+            _, key, count, _ = self.raw_events[self.position]
             if until is not None and key == "exception_raised":
                 break
             line = f"{'  ' * depth}{event_name(key)} {count}"

@@ -42,7 +42,7 @@ SHOWN_BEFORE = 2
 """How many events of the same engine are shown before one that is illegal."""
 
 
-def _violation(trace: TraceLog, run: int, number: int, where: str, error: EventOrderError) -> Violation:
+def violation_of(trace: TraceLog, run: int, number: int, where: str, error: EventOrderError) -> Violation:
     """The violation by an event of a run, by its number; 0 where the run has none."""
     event = trace.key_of(number - 1) if number else ""
     message = _in_context(trace, number - 1, str(error)) if number else str(error)

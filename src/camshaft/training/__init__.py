@@ -2,7 +2,7 @@
 
 from camshaft._tensors import convert_tensor
 from camshaft.training.supervised import (
-    Forward,
+    ForwardResult,
     create_supervised_evaluator,
     create_supervised_trainer,
     supervised_loop,
@@ -10,7 +10,7 @@ from camshaft.training.supervised import (
 from camshaft.training.tbptt import TbpttEvents, create_supervised_tbptt_trainer, tbptt_loop
 
 __all__ = [
-    "Forward",
+    "ForwardResult",
     "TbpttEvents",
     "convert_tensor",
     "create_supervised_evaluator",

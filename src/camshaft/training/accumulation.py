@@ -8,10 +8,10 @@ import torch
 
 from camshaft.engine.engine import Engine
 
-__all__ = ["Window"]
+__all__ = ["AccumulationWindow"]
 
 
-class Window:
+class AccumulationWindow:
     """The batches whose gradients are added up before a step: so many, or what is left of the epoch.
 
     Args:
@@ -27,7 +27,7 @@ class Window:
         self.accumulated = self.length = 0
 
     @classmethod
-    def of(cls, steps: int) -> Window | None:
+    def of(cls, steps: int) -> AccumulationWindow | None:
         """The window of so many batches; None where each batch has a step of its own.
 
         Raises:

@@ -15,11 +15,11 @@ from camshaft._tensors import detached
 from camshaft.engine.engine import Engine
 from camshaft.events import BackpropEvents
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Free, Phase
-from camshaft.training.accumulation import Window
+from camshaft.loop.states import DATA, CustomState, Phase
+from camshaft.training.accumulation import AccumulationWindow
 from camshaft.training.batches import PrepareBatch, prepare_pair
 
-__all__ = ["Forward", "create_supervised_evaluator", "create_supervised_trainer", "supervised_loop"]
+__all__ = ["ForwardResult", "create_supervised_evaluator", "create_supervised_trainer", "supervised_loop"]
 
 Batch = Any
 
@@ -40,7 +40,7 @@ def _call(model: Callable[..., Any], x: Any) -> Any:
     return model(x)
 
 
-class Forward(NamedTuple):
+class ForwardResult(NamedTuple):
     """What FORWARD leaves for BACKWARD: the prepared batch, the prediction, and the loss with its graph."""
 
     x: Any
@@ -63,14 +63,14 @@ class _Objective:
     model_fn: Callable[[nn.Module, Any], Any]
     autocast: AbstractContextManager[Any]
 
-    def forward(self, batch: Batch) -> Forward:
+    def forward(self, batch: Batch) -> ForwardResult:
         self.model.train()
         x, y = self.prepare_batch(batch, device=self.device, non_blocking=self.non_blocking)
         with self.autocast:
             y_pred = self.model_transform(self.model_fn(self.model, x))
-            return Forward(x, y, y_pred, self.loss_fn(y_pred, y))
+            return ForwardResult(x, y, y_pred, self.loss_fn(y_pred, y))
 
-    def output(self, made: Forward) -> Any:
+    def output(self, made: ForwardResult) -> Any:
         return detached(self.output_transform(*made))
 
 
@@ -91,8 +91,8 @@ def supervised_loop(
 ) -> Loop:
     """The loop of supervised training: FORWARD, BACKWARD and OPTIM_STEP in every ITERATION.
 
-    FORWARD leaves a :class:`Forward` in ``state.output``; BACKWARD puts what is kept in its place, so that no graph
-    outlives it. What is more depends on the arguments:
+    FORWARD leaves a :class:`ForwardResult` in ``state.output``. BACKWARD replaces it by what is kept, so that no graph
+    outlives the iteration. Further states depend on the arguments:
 
     - With ``gradient_accumulation_steps``, OPTIM_STEP comes when a window of so many batches is full, and each loss
       is divided by the number of batches in its window. The last window of an epoch, or of a run that ``max_iters``
@@ -123,7 +123,7 @@ def supervised_loop(
     Raises:
         TypeError, ValueError: arguments that cannot work, or not together.
     """
-    window = Window.of(gradient_accumulation_steps)
+    window = AccumulationWindow.of(gradient_accumulation_steps)
     _check_precision(autocast, scaler)
     objective = _Objective(
         model,
@@ -144,7 +144,7 @@ def supervised_loop(
 
     is_unscaled = False
 
-    def forward(engine: Engine, batch: Batch) -> Forward:
+    def forward(engine: Engine, batch: Batch) -> ForwardResult:
         nonlocal is_unscaled
         if window is None or window.begins(engine):
             optimizer.zero_grad()
@@ -154,7 +154,7 @@ def supervised_loop(
         return objective.forward(batch)
 
     def backward(engine: Engine, batch: Batch) -> Any:
-        made: Forward = engine.state.output
+        made: ForwardResult = engine.state.output
         loss = made.loss if window is None else window.share(made.loss)
         loss = loss if scaler is None else scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -211,10 +211,10 @@ def _closure_loop(objective: _Objective, optimizer: torch.optim.Optimizer) -> Lo
         return outputs[0]
 
     inside = (
-        Free("FORWARD", "forward_started", "forward_completed", "OPTIM_STEP"),
-        Free("BACKWARD", "backward_started", "backward_completed", "OPTIM_STEP"),
+        CustomState("FORWARD", "forward_started", "forward_completed", "OPTIM_STEP"),
+        CustomState("BACKWARD", "backward_started", "backward_completed", "OPTIM_STEP"),
     )
-    return Loop("EPOCH", Loop("ITERATION", Phase("OPTIM_STEP", optim_step), over=DATA), free=inside)
+    return Loop("EPOCH", Loop("ITERATION", Phase("OPTIM_STEP", optim_step), over=DATA), custom_states=inside)
 
 
 def _requires_closure(optimizer: torch.optim.Optimizer) -> bool:

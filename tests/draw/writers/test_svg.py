@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from camshaft.testing import loops
 from support.drawn import check_readable, seen_in
 from support.loops import LOOPS
-from support.picture import differences, frees, frees_of
+from support.picture import customs, differences, frees_of
 
 few = settings(max_examples=settings.default.max_examples // 5)
 
@@ -18,7 +18,7 @@ def test_the_picture_is_the_machine(page, name):
     page.show(LOOPS[name].diagram("full", control=True).svg(), width=1400)
     seen = seen_in(check_readable(page))
     assert not differences(seen, LOOPS[name])
-    assert frees(seen) == frees_of(LOOPS[name])
+    assert customs(seen) == frees_of(LOOPS[name])
 
 
 @few
@@ -27,7 +27,7 @@ def test_the_picture_of_any_loop_is_its_machine(page, loop):
     page.show(loop.diagram("full", control=True).svg(), width=1400)
     seen = seen_in(check_readable(page))
     assert not differences(seen, loop)
-    assert frees(seen) == frees_of(loop)
+    assert customs(seen) == frees_of(loop)
 
 
 @few

@@ -357,7 +357,7 @@ def test_time_that_passes_during_a_pause_is_not_the_runs(clock, at, timed):
     attach(engine, at(once=2), lambda: engine.interrupt(), "pause")
     with record(handler_times=timed) as trace:
         engine.run(Data(clock, 3, 8), epoch_length=3)
-        assert engine.active is not None
+        assert engine.current_run is not None
         clock.now += 10_000
         engine.run()
     trace.assert_legal()
@@ -380,7 +380,7 @@ def test_a_custom_event_that_comes_first_after_a_pause_is_measured(clock):
     attach(engine, "ping", clock.waiter(1), "log")
     engine.add_event_handler(Events.ITERATION_STARTED, lambda: engine.interrupt())
     engine.run([1, 2])
-    while engine.active is not None:
+    while engine.current_run is not None:
         engine.run()
     assert calls_of(handlers)["ping", "log"] == 2
 
@@ -513,7 +513,7 @@ def test_memory_is_bounded_and_statistics_are_of_all(clock, tmp_path):
 
 @given(st.lists(st.floats(0, 1e6), min_size=2))
 def test_statistics_are_those_of_the_standard_library(numbers):
-    times = camshaft.handlers.profiling.statistics._Times(1)
+    times = camshaft.handlers.profiling.statistics.Times(1)
     for number, seconds in enumerate(numbers):
         times.add(number, seconds)
     found = times.statistics

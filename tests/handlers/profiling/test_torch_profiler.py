@@ -339,7 +339,7 @@ def test_a_pause_ends_all_ranges_and_those_around_begin_again(at):
     ranges.attach(engine)
     with record() as trace, profiling() as profiled:
         engine.run([1, 2, 3])
-        while engine.active is not None:
+        while engine.current_run is not None:
             assert ranges._ranges == []
             work()
             engine.run()

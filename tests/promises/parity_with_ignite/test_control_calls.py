@@ -20,7 +20,7 @@ from support.ignite_differences import (
     terminate_epoch_at_started,
 )
 from support.ignite_parity import program
-from support.steps import nothing
+from support.steps import no_op
 
 # -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
 
@@ -130,7 +130,7 @@ def test_terminate_epoch_at_started():
         (ignite.engine, ["heard"], "should not be called on Event.STARTED or Event.EPOCH_STARTED"),
         (camshaft, [], "none has begun; call it from EPOCH_STARTED on"),
     ]:
-        trainer, heard = library.Engine(nothing), []
+        trainer, heard = library.Engine(no_op), []
         trainer.add_event_handler(library.Events.STARTED, lambda engine: engine.terminate_epoch())
         trainer.add_event_handler(library.Events.STARTED, lambda: heard.append("heard"))
         with pytest.raises(RuntimeError, match=message):
@@ -167,7 +167,7 @@ def test_an_interrupt_at_dataloader_stop_iteration():
 
 def test_terminate_as_a_handler():
     def completes(library):
-        trainer, completed = library.Engine(nothing), []
+        trainer, completed = library.Engine(no_op), []
         trainer.add_event_handler(library.Events.ITERATION_STARTED(once=2), trainer.terminate)
         trainer.add_event_handler(library.Events.COMPLETED, lambda: completed.append(True))
         assert trainer.run([1, 2, 3]).iteration == 2

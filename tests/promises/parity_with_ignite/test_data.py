@@ -18,7 +18,7 @@ from support.ignite_differences import (
 )
 from support.ignite_engines import run_out
 from support.ignite_parity import Endless, program
-from support.steps import nothing
+from support.steps import no_op
 
 # -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
 
@@ -66,7 +66,7 @@ def test_max_iters_with_data_of_unknown_length():
 
 def test_an_event_fired_by_hand_at_dataloader_stop_iteration():
     def fetches(library):
-        trainer, iterations = library.Engine(nothing), []
+        trainer, iterations = library.Engine(no_op), []
         trainer.register_events("restarting")
         stop, start = library.Events.DATALOADER_STOP_ITERATION, library.Events.GET_BATCH_STARTED
         trainer.add_event_handler(stop, lambda engine: engine.fire_event("restarting"))
@@ -83,17 +83,17 @@ def test_set_data_outside_of_a_run():
     trainer.set_data([5])
     assert trainer.run([1]).output == 5
     with pytest.raises(RuntimeError, match="has no run that takes data"):
-        Engine(nothing).set_data([5])
+        Engine(no_op).set_data([5])
 
 
 def test_empty_data():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert ignite.engine.Engine(nothing).run([], epoch_length=2, max_epochs=2).iteration == 0
+        assert ignite.engine.Engine(no_op).run([], epoch_length=2, max_epochs=2).iteration == 0
     assert len(caught) == 1
-    assert ignite.engine.Engine(nothing).run(iter([])).epoch_length == 0
-    assert "data is empty" in str(run_out(Engine(nothing), [], epoch_length=2))
-    assert "data is empty" in str(run_out(Engine(nothing), iter([])))
+    assert ignite.engine.Engine(no_op).run(iter([])).epoch_length == 0
+    assert "data is empty" in str(run_out(Engine(no_op), [], epoch_length=2))
+    assert "data is empty" in str(run_out(Engine(no_op), iter([])))
 
 
 def test_a_state_that_is_loaded_in_the_middle_of_an_epoch():
@@ -109,7 +109,7 @@ def test_a_state_that_is_loaded_in_the_middle_of_an_epoch():
 
 def test_the_batch_while_the_next_one_is_fetched():
     def batches(library):
-        trainer, seen = library.Engine(nothing), []
+        trainer, seen = library.Engine(no_op), []
         listen = lambda engine: seen.append(engine.state.batch)
         trainer.add_event_handler(library.Events.GET_BATCH_STARTED, listen)
         trainer.run([1, 2, 3])

@@ -17,7 +17,7 @@ from support.ignite_differences import (
 )
 from support.ignite_engines import run_out
 from support.ignite_parity import Ignite, Side, make_ours, program
-from support.steps import nothing
+from support.steps import no_op
 
 # -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
 
@@ -70,7 +70,7 @@ def test_a_filter_on_an_event_without_counter():
 
 def test_a_handler_that_is_added_while_its_event_fires():
     def heard(library):
-        trainer, iterations = library.Engine(nothing), []
+        trainer, iterations = library.Engine(no_op), []
 
         @trainer.on(library.Events.ITERATION_STARTED(once=1))
         def add():
@@ -86,7 +86,7 @@ def test_a_handler_that_is_added_while_its_event_fires():
 
 def test_a_handler_that_is_removed_while_its_event_fires():
     def heard(library):
-        trainer, iterations = library.Engine(nothing), []
+        trainer, iterations = library.Engine(no_op), []
         trainer.add_event_handler(library.Events.ITERATION_STARTED, lambda: handle.remove())
         listen = lambda engine: iterations.append(engine.state.iteration)
         handle = trainer.add_event_handler(library.Events.ITERATION_STARTED, listen)
@@ -114,10 +114,10 @@ def test_members_of_one_name_or_of_one_value():
 
 
 def test_the_string_that_names_a_built_in_event():
-    assert ignite.engine.Engine(nothing).has_registered_events("EPOCH_STARTED")
-    assert not ignite.engine.Engine(nothing).has_registered_events("epoch_started")
-    assert not Engine(nothing).has_registered_events("EPOCH_STARTED")
-    assert Engine(nothing).has_registered_events("epoch_started")
+    assert ignite.engine.Engine(no_op).has_registered_events("EPOCH_STARTED")
+    assert not ignite.engine.Engine(no_op).has_registered_events("epoch_started")
+    assert not Engine(no_op).has_registered_events("EPOCH_STARTED")
+    assert Engine(no_op).has_registered_events("epoch_started")
 
 
 def test_a_built_in_event_fired_by_hand():
@@ -132,9 +132,9 @@ def test_a_built_in_event_fired_by_hand():
 
 def test_an_attribute_for_filters_is_there_on_every_engine():
     def leaks(library):
-        trainer = library.Engine(nothing)
+        trainer = library.Engine(no_op)
         trainer.register_events("counted", event_to_attr={"counted": "times_counted"})
-        return hasattr(library.Engine(nothing).state, "times_counted")
+        return hasattr(library.Engine(no_op).state, "times_counted")
 
     assert leaks(ignite.engine)
     assert not leaks(camshaft)
@@ -142,7 +142,7 @@ def test_an_attribute_for_filters_is_there_on_every_engine():
 
 def test_handlers_of_terminate_single_epoch():
     def run(library, handler):
-        trainer = library.Engine(nothing)
+        trainer = library.Engine(no_op)
         trainer.add_event_handler(library.Events.TERMINATE_SINGLE_EPOCH, handler)
         trainer.add_event_handler(library.Events.ITERATION_STARTED(once=2), lambda engine: engine.terminate_epoch())
         trainer.run([1, 2, 3])
@@ -160,18 +160,18 @@ def test_handlers_of_terminate_single_epoch():
 
 def test_a_handler_whose_signature_does_not_fit():
     with pytest.raises(ValueError, match="Error adding"):
-        ignite.engine.Engine(nothing).add_event_handler(ignite.engine.Events.STARTED, lambda one, two, three: None)
+        ignite.engine.Engine(no_op).add_event_handler(ignite.engine.Events.STARTED, lambda one, two, three: None)
     with pytest.raises(TypeError, match="does not fit STARTED"):
-        Engine(nothing).add_event_handler(camshaft.Events.STARTED, lambda one, two, three: None)
+        Engine(no_op).add_event_handler(camshaft.Events.STARTED, lambda one, two, three: None)
 
 
 def test_what_ignite_does_not_have():
-    assert not hasattr(ignite.engine.Engine(nothing), "skip_iteration")
-    assert not hasattr(ignite.engine.Engine(nothing), "parent")
+    assert not hasattr(ignite.engine.Engine(no_op), "skip_iteration")
+    assert not hasattr(ignite.engine.Engine(no_op), "parent")
     with pytest.raises(TypeError):
         ignite.engine.Events.STARTED(priority=1)
     heard = []
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     trainer.add_event_handler(camshaft.Events.GET_BATCH_COMPLETED(once=1), lambda engine: engine.skip_iteration())
     trainer.add_event_handler(camshaft.Events.ITERATION_SKIPPED, lambda engine: heard.append("later"))
     trainer.add_event_handler(camshaft.Events.ITERATION_SKIPPED(priority=1), lambda engine: heard.append("first"))
@@ -180,10 +180,10 @@ def test_what_ignite_does_not_have():
 
 
 def test_filters_that_are_never_due():
-    assert ignite.engine.Engine(nothing).add_event_handler(ignite.engine.Events.STARTED(once=2), lambda: None)
+    assert ignite.engine.Engine(no_op).add_event_handler(ignite.engine.Events.STARTED(once=2), lambda: None)
     assert ignite.engine.Events.ITERATION_STARTED(before=0)
     with pytest.raises(ValueError, match="can never be due"):
-        Engine(nothing).add_event_handler(camshaft.Events.STARTED(once=2), nothing)
+        Engine(no_op).add_event_handler(camshaft.Events.STARTED(once=2), no_op)
     with pytest.raises(ValueError, match="is never due"):
         camshaft.Events.ITERATION_STARTED(before=0)
 

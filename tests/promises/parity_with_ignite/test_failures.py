@@ -18,7 +18,7 @@ from support.ignite_differences import (
 )
 from support.ignite_engines import run_out
 from support.ignite_parity import program
-from support.steps import nothing
+from support.steps import no_op
 
 # -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
 
@@ -76,7 +76,7 @@ def test_a_handler_of_exception_raised_that_was_removed():
 @pytest.mark.parametrize(("fails_at", "times"), [("ITERATION_STARTED", 2), ("EPOCH_STARTED", 1)])
 def test_a_handler_of_exception_raised_that_raises(fails_at, times):
     def raised(library):
-        trainer, errors = library.Engine(nothing), []
+        trainer, errors = library.Engine(no_op), []
         trainer.add_event_handler(library.Events[fails_at], lambda: 1 / 0)
 
         @trainer.on(library.Events.EXCEPTION_RAISED)
@@ -94,7 +94,7 @@ def test_a_handler_of_exception_raised_that_raises(fails_at, times):
 
 def test_a_handler_that_raises_stop_iteration_while_a_batch_is_fetched():
     def stopped(library):
-        trainer = library.Engine(nothing)
+        trainer = library.Engine(no_op)
 
         @trainer.on(library.Events.GET_BATCH_COMPLETED)
         def stop(engine):
@@ -114,7 +114,7 @@ def test_a_handler_that_raises_stop_iteration_while_a_batch_is_fetched():
 def test_a_paused_engine_that_nobody_holds_any_more():
     def raised(library):
         errors = []
-        trainer = library.Engine(nothing)
+        trainer = library.Engine(no_op)
         trainer.add_event_handler(library.Events.EXCEPTION_RAISED, lambda error: errors.append(type(error)))
         trainer.add_event_handler(library.Events.STARTED, lambda engine: engine.interrupt())
         trainer.run([1])

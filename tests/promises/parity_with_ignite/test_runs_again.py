@@ -20,7 +20,7 @@ from support.ignite_differences import (
 )
 from support.ignite_engines import run_out
 from support.ignite_parity import program
-from support.steps import nothing
+from support.steps import no_op
 
 # -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
 
@@ -121,7 +121,7 @@ def test_a_new_run_without_data():
     trainer.run([1, 2])
     assert trainer.run().output is None
     assert trainer.state.iteration == 2, "it knows the length of an epoch"
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     trainer.run([1, 2])
     assert "data=None needs epoch_length" in str(run_out(trainer))
 
@@ -154,7 +154,7 @@ def test_going_on_without_data_where_the_length_is_unknown():
 
 def test_metrics_of_the_run_before():
     def metrics(library):
-        trainer = library.Engine(nothing)
+        trainer = library.Engine(no_op)
         trainer.run([1]).metrics["loss"] = 1.0
         return trainer.run([1]).metrics
 
@@ -163,11 +163,11 @@ def test_metrics_of_the_run_before():
 
 
 def test_starting_over():
-    trainer = ignite.engine.Engine(nothing)
+    trainer = ignite.engine.Engine(no_op)
     trainer.run([1], max_epochs=2)
     trainer.state.max_epochs = None
     assert trainer.run([1], max_epochs=1).epoch == 1
-    trainer = Engine(nothing)
+    trainer = Engine(no_op)
     trainer.run([1], max_epochs=2)
     trainer.state.max_epochs = None
     assert "call close() first to start over" in str(run_out(trainer, [1], max_epochs=1))
@@ -176,5 +176,5 @@ def test_starting_over():
 
 
 def test_a_limit_of_none_at_all():
-    assert ignite.engine.Engine(nothing).run([1], max_epochs=0).epoch == 0
-    assert "max_epochs=0 is no limit" in str(run_out(Engine(nothing), [1], max_epochs=0))
+    assert ignite.engine.Engine(no_op).run([1], max_epochs=0).epoch == 0
+    assert "max_epochs=0 is no limit" in str(run_out(Engine(no_op), [1], max_epochs=0))

@@ -6,13 +6,13 @@ import pytest
 
 from camshaft import Engine, Phase, record
 from support.patterns import make_nested
-from support.steps import nothing
+from support.steps import no_op
 
 
 @pytest.fixture(scope="module")
 def plain():
     """Two epochs of two iterations of the phases A and B."""
-    engine = Engine([Phase("A", nothing), Phase("B", nothing)], name="trainer")
+    engine = Engine([Phase("A", no_op), Phase("B", no_op)], name="trainer")
     with record() as trace:
         engine.run([1, 2], max_epochs=2)
     assert len(trace) == 39

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from camshaft import Engine, Events, record
 from support.patterns import failure
-from support.steps import nothing
+from support.steps import no_op
 
 
 def test_the_furthest_event_is_shown_with_two_named_before_it(plain):
@@ -90,11 +90,11 @@ def test_an_inside_of_a_run_that_does_not_match_says_where(nested):
 
 
 def test_a_state_that_the_end_of_the_trace_cuts_was_not_left():
-    engine = Engine(nothing, name="t")
+    engine = Engine(no_op, name="t")
     engine.add_event_handler(Events.ITERATION_STARTED, engine.interrupt)
     with record() as trace:
         engine.run([1])
-        Engine(nothing, name="other").run([1])
+        Engine(no_op, name="other").run([1])
     assert failure(trace, "t:EPOCH other") == [
         "trace does not match: t:EPOCH other",
         "  > 2  t EPOCH_STARTED 1",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from camshaft import DATA, Engine, EventEnum, Events, Loop, Mark, Phase, every, record
+from camshaft import DATA, Engine, EventEnum, EventPoint, Events, Loop, Phase, every, record
 from camshaft.trace.pattern import check
 from support.patterns import failure, matches
-from support.steps import fires, nothing
+from support.steps import fires, no_op
 
 # -- names -------------------------------------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ def test_naming_a_state_names_its_two_events(plain):
 
 
 def test_an_event_goes_before_a_state_and_a_state_before_an_engine():
-    loop = Loop("EPOCH", Phase("A", nothing, completed="x"), Phase("X", nothing), Phase("B", nothing))
+    loop = Loop("EPOCH", Phase("A", no_op, completed="x"), Phase("X", no_op), Phase("B", no_op))
     with record() as trace:
         Engine(loop, name="B").run()
     check(trace, "A_STARTED X X_STARTED X_COMPLETED", strict=False)
@@ -55,7 +55,7 @@ def test_an_event_goes_before_a_state_and_a_state_before_an_engine():
 
 
 def test_a_state_without_an_inside_is_its_one_event():
-    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", nothing), Mark("loss_completed"), over=DATA))
+    loop = Loop("EPOCH", Loop("ITERATION", Phase("A", no_op), EventPoint("loss_completed"), over=DATA))
     engine = Engine(loop, name="t")
     engine.register_events("grads_clipped", "seen_started")
     engine.add_event_handler(
@@ -128,7 +128,7 @@ def test_free_states_that_overlap_are_whole_states():
 def test_repetition(repeated, counts):
     for times in range(6):
         with record() as trace:
-            Engine(Loop("EPOCH", Loop("ITERATION", times=times) if times else Mark("none")), name="t").run()
+            Engine(Loop("EPOCH", Loop("ITERATION", times=times) if times else EventPoint("none")), name="t").run()
         if times == 0:
             repeated = repeated.replace("ITERATION", "NONE_")
             trace = none_of_them()
@@ -140,7 +140,7 @@ def test_repetition(repeated, counts):
 def none_of_them():
     """A trace whose engine has a phase NONE_ that never runs."""
     with record() as trace:
-        Engine(Loop("EPOCH", Phase("NONE_", nothing, when=lambda engine: False)), name="t").run()
+        Engine(Loop("EPOCH", Phase("NONE_", no_op, when=lambda engine: False)), name="t").run()
     return trace
 
 
@@ -183,7 +183,7 @@ def test_negation(plain):
 
 
 def test_negation_of_a_state_cut_short_takes_its_entering_event():
-    engine = Engine(nothing, name="t")
+    engine = Engine(no_op, name="t")
     engine.add_event_handler(Events.ITERATION_STARTED(once=2), engine.skip_iteration)
     with record() as trace:
         engine.run([1, 2])
@@ -225,7 +225,7 @@ def test_strict_is_strict_in_brackets(plain):
 
 def test_a_choice_of_insides(plain):
     check(plain, "(ITERATION[B A] | ITERATION[A A] | ITERATION[A B])*")
-    engine = Engine([Phase("A", nothing, when=every(2)), Phase("B", nothing)], name="t")
+    engine = Engine([Phase("A", no_op, when=every(2)), Phase("B", no_op)], name="t")
     with record() as trace:
         engine.run([1, 2, 3, 4])
     check(trace, "(ITERATION[A{0} B] ITERATION[A B])*")
@@ -236,7 +236,7 @@ def test_a_choice_of_insides(plain):
 
 
 def test_a_long_trace():
-    engine = Engine([Phase("A", nothing), Phase("B", nothing)], name="trainer")
+    engine = Engine([Phase("A", no_op), Phase("B", no_op)], name="trainer")
     with record() as trace:
         engine.run(range(250), max_epochs=10)
     check(trace, "STARTED (EPOCH_STARTED ITERATION{250} EPOCH_COMPLETED){10} COMPLETED")

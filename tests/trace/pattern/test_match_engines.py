@@ -10,7 +10,7 @@ import pytest
 from camshaft import Engine, Events, Phase, Trace, event, record
 from camshaft.trace.pattern import PatternError, check
 from support.patterns import failure, make_nested, matches
-from support.steps import nothing
+from support.steps import no_op
 
 # -- engines -----------------------------------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ def test_one_event_or_state_of_an_engine_wherever_it_is_nested(nested):
 
 
 def test_what_is_nested_in_a_state_is_inside_of_it():
-    trainer, evaluator = Engine([Phase("A", nothing)], name="trainer"), Engine([Phase("X", nothing)], name="evaluator")
+    trainer, evaluator = Engine([Phase("A", no_op)], name="trainer"), Engine([Phase("X", no_op)], name="evaluator")
     trainer.nest(evaluator, on="a_started", data=[1])
     with record() as trace:
         trainer.run([1, 2])
@@ -70,7 +70,7 @@ def test_any_event_may_be_of_a_nested_engine_that_is_named(nested):
 
 
 def test_an_engine_that_is_nested_twice_over():
-    engines = [Engine([Phase(name, nothing)], name=name.lower()) for name in "ABC"]
+    engines = [Engine([Phase(name, no_op)], name=name.lower()) for name in "ABC"]
     for outer, inner in itertools.pairwise(engines):
         outer.nest(inner, on=Events.ITERATION_COMPLETED, data=[1])
     with record() as trace:
@@ -83,8 +83,8 @@ def test_an_engine_that_is_nested_twice_over():
 
 def test_engines_that_ran_one_after_the_other_are_both_outermost():
     with record() as trace:
-        Engine(nothing, name="one").run([1])
-        Engine([Phase("A", nothing)], name="other").run([1])
+        Engine(no_op, name="one").run([1])
+        Engine([Phase("A", no_op)], name="other").run([1])
     check(trace, "one other", strict=True)
     check(trace, "one[STARTED EPOCH COMPLETED] other[ITERATION[A]]")
     check(trace, "STARTED EPOCH COMPLETED STARTED EPOCH[ITERATION[A]] COMPLETED", strict=False)
@@ -93,7 +93,7 @@ def test_engines_that_ran_one_after_the_other_are_both_outermost():
 
 
 def test_engines_that_run_in_turn():
-    first, second = Engine(nothing, name="first"), Engine(nothing, name="second")
+    first, second = Engine(no_op, name="first"), Engine(no_op, name="second")
     with record() as trace:
         for _ in zip(first.steps([1, 2]), second.steps([1, 2]), strict=True):
             pass
@@ -103,7 +103,7 @@ def test_engines_that_run_in_turn():
 
 
 def test_an_engine_that_did_not_come_to_run_can_be_named():
-    trainer, evaluator = Engine(nothing, name="trainer"), Engine([Phase("X", nothing)], name="evaluator")
+    trainer, evaluator = Engine(no_op, name="trainer"), Engine([Phase("X", no_op)], name="evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED(every=5), data=[1])
     with record() as trace:
         trainer.run([1])
@@ -113,8 +113,8 @@ def test_an_engine_that_did_not_come_to_run_can_be_named():
 
 
 def test_an_engine_that_never_ran_in_a_trace_that_was_read(tmp_path):
-    trainer = Engine(nothing, name="trainer")
-    trainer.nest(Engine(nothing, name="evaluator"), on=Events.EPOCH_COMPLETED(every=5), data=[1])
+    trainer = Engine(no_op, name="trainer")
+    trainer.nest(Engine(no_op, name="evaluator"), on=Events.EPOCH_COMPLETED(every=5), data=[1])
     with record() as trace:
         trainer.run([1])
     trace.save(tmp_path / "run.jsonl")
@@ -126,7 +126,7 @@ def test_an_engine_that_never_ran_in_a_trace_that_was_read(tmp_path):
 
 
 def stopped(control, on="a_started", data=(1, 2), **limits):
-    engine = Engine([Phase("A", nothing), Phase("B", nothing)], name="trainer")
+    engine = Engine([Phase("A", no_op), Phase("B", no_op)], name="trainer")
     engine.add_event_handler(event(on, once=2), (lambda: 1 / 0) if control == "raise" else getattr(engine, control))
     with record() as trace, contextlib.suppress(ZeroDivisionError):
         engine.run(list(data), **limits)
@@ -184,7 +184,7 @@ def test_a_failed_run():
 
 
 def test_a_run_that_was_interrupted_is_two():
-    engine = Engine([Phase("A", nothing)], name="trainer")
+    engine = Engine([Phase("A", no_op)], name="trainer")
     engine.add_event_handler("a_started", engine.interrupt)
     with record() as trace:
         engine.run([1])
@@ -196,7 +196,7 @@ def test_a_run_that_was_interrupted_is_two():
 
 
 def test_a_run_that_goes_on_is_no_whole_run():
-    engine, found = Engine(nothing, name="trainer"), []
+    engine, found = Engine(no_op, name="trainer"), []
     with record() as trace:
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: found.append(failure(trace, "trainer")))
         engine.run([1])

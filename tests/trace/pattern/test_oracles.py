@@ -13,14 +13,14 @@ from camshaft.events import event_name
 from camshaft.testing import Scenario, loops, scenarios
 from camshaft.trace.spans import span_events, spans
 from support.patterns import matches
-from support.steps import nothing
+from support.steps import no_op
 
 LETTERS = "abcd"
 
 
 def trace_of(word):
     """A trace of custom events, one for each letter."""
-    engine = Engine(nothing, name="t")
+    engine = Engine(no_op, name="t")
     engine.register_events(*LETTERS)
     with record() as whole:
         engine.run([1])
@@ -37,10 +37,12 @@ letters = st.sampled_from(LETTERS)
 
 
 def extended(inner):
-    grouped = st.tuples(inner, repetitions).map(lambda pair: (f"({pair[0][0]}){pair[1]}", f"(?:{pair[0][1]}){pair[1]}"))
+    under_any_handlers = st.tuples(inner, repetitions).map(
+        lambda pair: (f"({pair[0][0]}){pair[1]}", f"(?:{pair[0][1]}){pair[1]}")
+    )
     several = st.lists(inner, min_size=2, max_size=3)
     return (
-        grouped
+        under_any_handlers
         | several.map(lambda pairs: tuple(" ".join(texts) for texts in zip(*pairs, strict=True)))
         | several.map(lambda pairs: tuple("(" + " | ".join(texts) + ")" for texts in zip(*pairs, strict=True)))
     )

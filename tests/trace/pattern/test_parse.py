@@ -8,7 +8,7 @@ import pytest
 
 from camshaft import Engine, record
 from camshaft.trace.pattern import PatternError, check
-from support.steps import nothing
+from support.steps import no_op
 
 COUNTS = "write {n}, {n,}, {,m} or {n,m}, with n up to m"
 UNIT = "a name, '.', '!' or '('"
@@ -103,6 +103,6 @@ def test_a_pattern_that_is_too_large(plain, monkeypatch):
 def test_a_name_of_several_outermost_engines_that_none_has():
     with record() as trace:
         for name in ("one", "other", "one"):
-            Engine(nothing, name=name).run([1])
+            Engine(no_op, name=name).run([1])
     with pytest.raises(PatternError, match="there is no event or state A in one and other; its states are EPOCH"):
         check(trace, "A")

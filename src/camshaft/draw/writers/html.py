@@ -66,7 +66,7 @@ def table(head: list[str], rows: list[list[str]], css: list[str]) -> str:
 
 def html(chart: Chart) -> str:
     """A chart as a page."""
-    machine = LoopMachine(chart.loop.evolve(free=()))
+    machine = LoopMachine(chart.loop.evolve(custom_states=()))
     rows = [
         [place, event_name(row.event), " and ".join(guard.text for guard in row.guards), row.dest]
         for place, ways in machine.table.items()
@@ -74,9 +74,14 @@ def html(chart: Chart) -> str:
         if not row.is_control
     ]
     rows += [
-        [f"within {free.within}", event_name(event), "", free.name if event == free.events[0] else f"after {free.name}"]
-        for free in chart.loop.free
-        for event in free.events
+        [
+            f"within {custom.within}",
+            event_name(event),
+            "",
+            custom.name if event == custom.events[0] else f"after {custom.name}",
+        ]
+        for custom in chart.loop.custom_states
+        for event in custom.events
     ]
     transitions = table(["at", "event", "if", "leads to"], rows, ["code", "code", "code", "code"])
     body = f"<h1>{escape(chart.name)}</h1>\n<figure>\n{svg(chart)}</figure>\n<h2>Transitions</h2>\n{transitions}"

@@ -143,7 +143,7 @@ class _Layout:
         self.center: dict[str, float] = {}  # how far right of the axis it stands
         self.rects: dict[str, _Rect] = {}
         self.elements = {element.id: element for element in chart.elements()}
-        self.around = chart.around()
+        self.enclosing_boxes = chart.enclosing_boxes()
         self.leaving: dict[str, list[Edge]] = defaultdict(list)
         for edge in chart.edges:
             self.leaving[edge.source].append(edge)
@@ -211,7 +211,7 @@ class _Layout:
         previous: list[Element] | None = None
         for row in rows:
             if previous is not None:
-                top += self._room(previous, row)
+                top += self._row_gap(previous, row)
             top = self._stand(row, top)
             previous = row
         return top
@@ -236,9 +236,9 @@ class _Layout:
             inner = rows[1:-1]
             head = _height(words) + 10  # words at the left of the first row stand below those of the head
             left = sum(_height(self.chart.words(edge)) for edge in self._sideways(rows[1][0], "left"))
-            head = max(head + left + 8 * (left > 0), self._room(rows[0], rows[1]))
+            head = max(head + left + 8 * (left > 0), self._row_gap(rows[0], rows[1]))
             bottom = self._stack(inner, top + head) if inner else top + head - GAP
-            bottom += self._room(inner[-1] if inner else rows[0], rows[-1])
+            bottom += self._row_gap(inner[-1] if inner else rows[0], rows[-1])
             assert box.exit is not None
             self._on_outline(box.exit, bottom)
         else:
@@ -256,13 +256,17 @@ class _Layout:
         self.rects[node] = _Rect(-half, y - half, half, y + half)
         self.center[node] = 0.0
 
-    def _room(self, above: list[Element], below: list[Element]) -> float:
+    def _row_gap(self, above: list[Element], below: list[Element]) -> float:
         """The height between two rows: room for the words at the edges there, and for those beside either row."""
-        up, _ = self._across(below)
-        _, down = self._across(above)
-        return self._gap(above, below) + max(0.0, up - self._half(below)) + max(0.0, down - self._half(above))
+        up, _ = self._label_heights_beside(below)
+        _, down = self._label_heights_beside(above)
+        return (
+            self._label_gap(above, below)
+            + max(0.0, up - self._half_height(below))
+            + max(0.0, down - self._half_height(above))
+        )
 
-    def _half(self, row: list[Element]) -> float:
+    def _half_height(self, row: list[Element]) -> float:
         """Half the height of a row of nodes."""
         return max(self._size(element)[1] / 2 if isinstance(element, Node) else 0.0 for element in row)
 
@@ -274,19 +278,19 @@ class _Layout:
     def _sideways(self, element: Element, lane: str) -> list[Edge]:
         return [edge for edge in self.leaving[element.id] if edge.lane == lane and id(edge) not in self.straight]
 
-    def _gap(self, above: list[Element], below: list[Element]) -> float:
+    def _label_gap(self, above: list[Element], below: list[Element]) -> float:
         right = left = 0.0
         for edge in self._between(above[0], below[0]):
             right += _height(self.chart.words(edge))
         for element in below[1:]:
             for edge in self._between(above[0], element):
                 right = max(right, _height(self.chart.words(edge)))
-        right += self._arriving(above, below)
+        right += self._label_height_below(above, below)
         left += sum(_height(self.chart.words(edge)) for edge in self._sideways(below[0], "left"))
         right += sum(_height(self.chart.words(edge)) for edge in self._sideways(below[0], "right"))
         return max(right + 22, left + 12) if right or left else GAP
 
-    def _arriving(self, above: list[Element], below: list[Element]) -> float:
+    def _label_height_below(self, above: list[Element], below: list[Element]) -> float:
         """The height of the words of what comes down from beside a row to the next one."""
         edges = [
             edge for element in above[1:] for edge in self.leaving[element.id] if edge.target in self._heads(below[0])
@@ -310,7 +314,7 @@ class _Layout:
         inside = self._heads(element.rows[0][0]) if element.kind in ("engine", "run") and element.rows else []
         return [element.id, *([element.entry] if element.entry is not None else []), *inside]
 
-    def _across(self, row: list[Element]) -> tuple[float, float]:
+    def _label_heights_beside(self, row: list[Element]) -> tuple[float, float]:
         """How far the words between the elements of a row reach above and below its middle."""
         up = down = 0.0
         ids = {element.id for element in row}
@@ -318,7 +322,11 @@ class _Layout:
             events, others = self._parted(edge)
             up, down = max(up, _height(events) + 12), max(down, _height(others) + 8)
         for edge in self.chart.edges:  # from the outline of the box around it
-            if edge.kind == "boundary" and edge.target in ids & self.beside and edge.source in self.around[edge.target]:
+            if (
+                edge.kind == "boundary"
+                and edge.target in ids & self.beside
+                and edge.source in self.enclosing_boxes[edge.target]
+            ):
                 up = max(up, _height(self.chart.words(edge)) + self._size_of(edge.target) / 2 + 12)
         return up, down
 
@@ -347,7 +355,7 @@ class _Layout:
 
     def _path(self, element: str) -> tuple[str, ...]:
         """The boxes around an element; one on an outline stands outside of that box."""
-        path = self.around[element]
+        path = self.enclosing_boxes[element]
         return path[:-1] if element in self.owner else path
 
     # -- widths ------------------------------------------------------------------------------------------------------
@@ -428,13 +436,13 @@ class _Layout:
         """The straight edges between two rows, with their words to the right."""
         taken = []
         element = below[0]
-        bottom = min(self.rects[element.id].top - 9, self.middle[element.id] - self._across(below)[0])
-        bottom -= self._arriving(above, below)
+        bottom = min(self.rects[element.id].top - 9, self.middle[element.id] - self._label_heights_beside(below)[0])
+        bottom -= self._label_height_below(above, below)
         bottom -= sum(_height(self.chart.words(edge)) for edge in self._sideways(element, "right"))
         for edge in self._between(above[0], element):
             words = self.chart.words(edge)
             self._draw(edge, [(0.0, self.rects[edge.source].bottom), (0.0, self.rects[edge.target].top)])
-            top = max(self.rects[edge.source].bottom, self.middle[above[0].id] + self._across(above)[1])
+            top = max(self.rects[edge.source].bottom, self.middle[above[0].id] + self._label_heights_beside(above)[1])
             if words:  # in the middle of the room that is there
                 lowest = min(bottom, bottom - (bottom - top - 5 - _height(words)) / 2)
                 taken.append(self._write(edge, words, NEAR, lowest, "start"))
@@ -545,14 +553,14 @@ class _Layout:
                 if edge.target == element.id and id(edge) not in self.wires:
                     x = self.center[element.id]
                     self._draw(edge, [(x, self.rects[row[0].id].bottom), (x, self.rects[element.id].top)])
-                    level = self.middle[element.id] - self._half(below) - 9
+                    level = self.middle[element.id] - self._half_height(below) - 9
                     found.append(self._write(edge, self.chart.words(edge), x + NEAR, level, "start"))
         return found
 
     def _lay_inner_boundary(self, box: Box, inside: _Rect) -> None:
         """Edges that lead from the outline of a box into something beside others in it."""
         for edge in self.leaving[box.id]:
-            if box.id in self.around[edge.target] and edge.target in self.beside:
+            if box.id in self.enclosing_boxes[edge.target] and edge.target in self.beside:
                 words = self.chart.words(edge)
                 rect, y = self.rects[edge.target], self.middle[edge.target]
                 x = max(inside.right + PAD, rect.right + 40, rect.left + 30 + _width(words))

@@ -35,7 +35,7 @@ def mermaid(chart: Chart) -> str:
 class _Writer:
     def __init__(self, chart: Chart) -> None:
         self.chart = chart
-        self.around = chart.around()
+        self.enclosing_boxes = chart.enclosing_boxes()
         self.elements = {element.id: element for element in chart.elements()}
         self.names = {element: f"s{number}" for number, element in enumerate(self.elements)}
         self.boxes = {inner: box.id for box in chart.boxes for inner in (box.entry, box.exit) if inner is not None}
@@ -123,9 +123,9 @@ class _Writer:
 
     def _left_by(self, edge: Edge) -> str | None:
         """The exit of the box that an edge leaves across its outline, joining what leaves it there."""
-        path = self.around[edge.source]
+        path = self.enclosing_boxes[edge.source]
         box = path[-1] if path else ""
-        is_across = edge.source not in self.boxes and box not in self.around[edge.target]
+        is_across = edge.source not in self.boxes and box not in self.enclosing_boxes[edge.target]
         if not is_across or edge.target not in self.behind.get(box, ()):
             return None
         outline = self.elements[box]
@@ -140,13 +140,13 @@ class _Writer:
 
     def _out_of(self, source: str) -> tuple[str, str]:
         """The box in which a transition from here stands, and what it begins with."""
-        path = self.around[source]
+        path = self.enclosing_boxes[source]
         box = path[-1] if path else ""
         element = self.elements[source]
         if source in self.boxes:
             outline = self.elements[self.boxes[source]]
             assert isinstance(outline, Box)
-            outer = self.around[outline.id]
+            outer = self.enclosing_boxes[outline.id]
             return (box, "[*]") if outline.entry == source else (outer[-1] if outer else "", self.names[outline.id])
         if isinstance(element, Node) and element.kind == "start":
             inside = next(found.id for found in self.chart.boxes if found.kind == "engine")
@@ -168,9 +168,9 @@ class _Writer:
 
     def _write_boundary(self, edge: Edge) -> None:
         words = self._words(edge)
-        path = self.around[edge.source]
+        path = self.enclosing_boxes[edge.source]
         box = path[-1] if path else ""
-        if edge.source in self.around[edge.target]:
+        if edge.source in self.enclosing_boxes[edge.target]:
             name = self.names[edge.target]
             self.ways[edge.source] += [f"note right of {name}", *(f"  {word}" for word in words), "end note"]
             return

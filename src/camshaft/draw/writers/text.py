@@ -56,7 +56,7 @@ class _Writer:
         """What stands below an element: the next one, past the box that it may be."""
         found = self.elements[element]
         if isinstance(found, Box) and found.kind in ("step", "region"):
-            inside = {inner.id for inner in self.elements.values() if element in self.chart.around()[inner.id]}
+            inside = {inner.id for inner in self.elements.values() if element in self.chart.enclosing_boxes()[inner.id]}
             rest = self.order[self.order.index(element) + 1 :]
             return next((other for other in rest if other not in inside), None)
         return self._head(self.following.get(element))

@@ -17,9 +17,9 @@ from camshaft.engine.engine import Engine
 from camshaft.engine.handler import Handler
 from camshaft.engine.state import State
 from camshaft.events import OF_FETCHING, OF_THE_RUN, event, event_name
-from camshaft.handlers.profiling.statistics import _Times
-from camshaft.handlers.profiling.tables import _as_list, _as_mapping, _cell, _cells, _column, _columns, _print, _write
-from camshaft.loop.counting import counters
+from camshaft.handlers.profiling.statistics import Times
+from camshaft.handlers.profiling.tables import as_list, as_mapping, cell, cells, column, columns, print_table, write_csv
+from camshaft.loop.counting import counter_loop_by_event
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import RUN
 from camshaft.priorities import MEASURE
@@ -27,16 +27,16 @@ from camshaft.priorities import MEASURE
 __all__ = ["BasicTimeProfiler", "HandlersTimeProfiler"]
 
 
-class _First:
+class _FirstHandler:
     """What a profiler attaches to each event."""
 
-    def __init__(self, profiler: _Profiler, heard: str) -> None:
+    def __init__(self, profiler: _Profiler, key: str) -> None:
         self.profiler = profiler
-        self.heard = heard
+        self.key = key
         self.__qualname__ = type(profiler).__name__  # as diagrams and reports show it
 
     def __call__(self, engine: Engine, *error: BaseException) -> None:
-        self.profiler._hear(engine, self.heard)
+        self.profiler._hear(engine, self.key)
 
 
 def _ignore(seconds: float) -> None:
@@ -55,7 +55,7 @@ class _Profiler:
             raise ValueError(f"{type(self).__name__}: keep={keep!r} is no whole number of 1 or more")
         self._keep = keep
         self._engine: Callable[[], Engine | None] | None = None
-        self._heard: set[str] = set()
+        self._attached_at: set[str] = set()
         self._is_measured = False
 
     def attach(self, engine: Engine) -> None:
@@ -77,61 +77,61 @@ class _Profiler:
 
     def _listen(self, engine: Engine) -> None:
         for key in engine.loop.event_keys:
-            if key not in self._heard:
-                self._heard.add(key)
-                engine.add_event_handler(event(key, priority=MEASURE), _First(self, key))
+            if key not in self._attached_at:
+                self._attached_at.add(key)
+                engine.add_event_handler(event(key, priority=MEASURE), _FirstHandler(self, key))
 
     def _begin(self, engine: Engine) -> None:
         """Forget what was measured."""
         loop = engine.loop
         self._loop, self._state = loop, engine.state
         self._passes = loop.data_loop or loop
-        self._processing, self._dataflow = _Times(self._keep), _Times(self._keep)
+        self._processing, self._dataflow = Times(self._keep), Times(self._keep)
         self._opens = {"get_batch_started": self._dataflow, self._passes.started: self._processing}
         self._closes = {"get_batch_completed": self._dataflow, self._passes.completed: self._processing}
-        self._open: dict[_Times, float] = {}
+        self._open: dict[Times, float] = {}
         self._in_handlers = 0.0
         self._depth = 0
         self._clear()
         for key in loop.event_keys:
             for handler in engine.handlers(key):
-                if not isinstance(handler.function, _First):
+                if not isinstance(handler.function, _FirstHandler):
                     self._times(key, handler.name)
 
-    def _hear(self, engine: Engine, heard: str) -> None:
-        if heard == "started":
+    def _hear(self, engine: Engine, key: str) -> None:
+        if key == "started":
             self._listen(engine)  # to what was registered since
             self._begin(engine)
         was_measured, self._is_measured = self._is_measured, False
-        if engine.active is None:  # fired by hand, outside of any run
+        if engine.current_run is None:  # fired by hand, outside of any run
             return
         if not was_measured:  # a run begins, or it goes on after a pause, which ends all measuring
-            engine.active.measure(self._start)
+            engine.current_run.measure(self._start)
             self._open.clear()
-        self._pass_by(heard)
+        self._pass_by(key)
 
-    def _pass_by(self, heard: str) -> None:
+    def _pass_by(self, key: str) -> None:
         now = perf_counter() - self._in_handlers
-        closed, opened = self._closes.get(heard), self._opens.get(heard)
+        closed, opened = self._closes.get(key), self._opens.get(key)
         if closed is not None and closed in self._open:
-            closed.add(self._number(heard, closed), now - self._open.pop(closed))
+            closed.add(self._number(key, closed), now - self._open.pop(closed))
         if opened is not None:
             self._open[opened] = now
 
-    def _start(self, heard: str, handler: Handler) -> Callable[[float], None]:
+    def _start(self, key: str, handler: Handler) -> Callable[[float], None]:
         """A call of a handler begins: a :data:`camshaft.engine.handler.Stopwatch`."""
-        if isinstance(handler.function, _First):
+        if isinstance(handler.function, _FirstHandler):
             self._is_measured |= handler.function.profiler is self
             return _ignore
         self._depth += 1
-        return partial(self._stop, heard, handler.name)
+        return partial(self._stop, key, handler.name)
 
-    def _stop(self, heard: str, handler: str, seconds: float) -> None:
+    def _stop(self, key: str, handler: str, seconds: float) -> None:
         self._depth -= 1
         if not self._depth:  # else it is in the time of the handler that fired the event
             self._in_handlers += seconds
-        times = self._times(heard, handler)
-        times.add(self._number(heard, times), seconds)
+        times = self._times(key, handler)
+        times.add(self._number(key, times), seconds)
 
     def _check_attached(self) -> None:
         if self._engine is None:
@@ -140,11 +140,11 @@ class _Profiler:
     def _clear(self) -> None:
         raise NotImplementedError
 
-    def _times(self, heard: str, handler: str) -> _Times:
+    def _times(self, key: str, handler: str) -> Times:
         """Where the time of a handler goes."""
         raise NotImplementedError
 
-    def _number(self, heard: str, times: _Times) -> int:
+    def _number(self, key: str, times: Times) -> int:
         """Where in ``times`` the time at an event goes."""
         raise NotImplementedError
 
@@ -168,20 +168,20 @@ class BasicTimeProfiler(_Profiler):
         keys = self._loop.event_keys
         self._path = next(path for path, item in self._loop.walk() if item is self._passes)
         self._scopes = _scopes(self._loop, self._path)
-        self._events = {key: _Times(self._keep) for key in keys}
+        self._events = {key: Times(self._keep) for key in keys}
         self._names: dict[str, dict[str, None]] = {key: {} for key in keys}
         self._rows: dict[int, tuple[int, ...]] = {}
 
-    def _times(self, heard: str, handler: str) -> _Times:
-        self._names[heard][handler] = None
-        return self._events[heard]
+    def _times(self, key: str, handler: str) -> Times:
+        self._names[key][handler] = None
+        return self._events[key]
 
-    def _number(self, heard: str, times: _Times) -> int:
-        return _count(self._state, self._scopes[heard]) + (heard in OF_FETCHING)
+    def _number(self, key: str, times: Times) -> int:
+        return _count(self._state, self._scopes[key]) + (key in OF_FETCHING)
 
-    def _pass_by(self, heard: str) -> None:
-        super()._pass_by(heard)
-        if heard != self._passes.started:
+    def _pass_by(self, key: str) -> None:
+        super()._pass_by(key)
+        if key != self._passes.started:
             return
         counts = tuple(_count(self._state, name) for name in self._path)
         self._rows[counts[-1]] = counts
@@ -202,12 +202,12 @@ class BasicTimeProfiler(_Profiler):
             RuntimeError: it is not attached.
         """
         self._check_attached()
-        by_event: dict[str, Any] = {_column(key): _as_mapping(times) for key, times in self._events.items()}
+        by_event: dict[str, Any] = {column(key): as_mapping(times) for key, times in self._events.items()}
         return {
-            "processing_stats": _as_mapping(self._processing),
-            "dataflow_stats": _as_mapping(self._dataflow),
+            "processing_stats": as_mapping(self._processing),
+            "dataflow_stats": as_mapping(self._dataflow),
             "event_handlers_stats": by_event | {"total_time": self._in_handlers},
-            "event_handlers_names": {f"{_column(key)}_names": list(names) for key, names in self._names.items()},
+            "event_handlers_names": {f"{column(key)}_names": list(names) for key, names in self._names.items()},
         }
 
     def write_results(self, output_path: str | os.PathLike[str]) -> None:
@@ -223,15 +223,15 @@ class BasicTimeProfiler(_Profiler):
             RuntimeError: it is not attached.
         """
         self._check_attached()
-        events = _columns(self._loop, self._path)
+        events = columns(self._loop, self._path)
         header = [name.lower() for name in self._path]
-        header += ["processing_stats", "dataflow_stats", *(f"Event_{_column(key)}" for key in events)]
+        header += ["processing_stats", "dataflow_stats", *(f"Event_{column(key)}" for key in events)]
         rows = []
         for number, counts in self._rows.items():
             at = {None: 0} | dict(zip(self._path, counts, strict=True))
             spans = [times.latest.get(number, "") for times in (self._processing, self._dataflow)]
             rows.append([*counts, *spans, *(self._events[key].latest.get(at[self._scopes[key]], "") for key in events)])
-        _write(output_path, header, rows)
+        write_csv(output_path, header, rows)
 
     @staticmethod
     def print_results(results: dict[str, Any]) -> str:
@@ -242,15 +242,15 @@ class BasicTimeProfiler(_Profiler):
         """
         names, handled = results["event_handlers_names"], results["event_handlers_stats"]
         rows = [
-            [key, "\n".join(names[f"{key}_names"]), *_cells(stats)]
+            [key, "\n".join(names[f"{key}_names"]), *cells(stats)]
             for key, stats in handled.items()
             if key != "total_time" and names[f"{key}_names"]
         ]
         spans = [
-            [title, "", *_cells(results[key])]
+            [title, "", *cells(results[key])]
             for title, key in (("Processing", "processing_stats"), ("Dataflow", "dataflow_stats"))
         ]
-        return _print(["Event", "Handlers"], rows, spans, handled["total_time"])
+        return print_table(["Event", "Handlers"], rows, spans, handled["total_time"])
 
 
 class HandlersTimeProfiler(_Profiler):
@@ -266,14 +266,14 @@ class HandlersTimeProfiler(_Profiler):
     """
 
     def _clear(self) -> None:
-        self._handlers: dict[tuple[str, str], _Times] = {}
+        self._handlers: dict[tuple[str, str], Times] = {}
 
-    def _times(self, heard: str, handler: str) -> _Times:
-        if (heard, handler) not in self._handlers:
-            self._handlers[heard, handler] = _Times(self._keep)
-        return self._handlers[heard, handler]
+    def _times(self, key: str, handler: str) -> Times:
+        if (key, handler) not in self._handlers:
+            self._handlers[key, handler] = Times(self._keep)
+        return self._handlers[key, handler]
 
-    def _number(self, heard: str, times: _Times) -> int:
+    def _number(self, key: str, times: Times) -> int:
         return times.count + 1
 
     def get_results(self) -> list[list[Any]]:
@@ -288,10 +288,10 @@ class HandlersTimeProfiler(_Profiler):
             RuntimeError: it is not attached.
         """
         self._check_attached()
-        rows = [[handler, event_name(key), *_as_list(times)] for (key, handler), times in self._handlers.items()]
+        rows = [[handler, event_name(key), *as_list(times)] for (key, handler), times in self._handlers.items()]
         rows.append(["Total", "", self._in_handlers, "", "", "", ""])
-        rows.append(["Processing", "None", *_as_list(self._processing)])
-        rows.append(["Dataflow", "None", *_as_list(self._dataflow)])
+        rows.append(["Processing", "None", *as_list(self._processing)])
+        rows.append(["Dataflow", "None", *as_list(self._dataflow)])
         return rows
 
     def write_results(self, output_path: str | os.PathLike[str]) -> None:
@@ -310,7 +310,7 @@ class HandlersTimeProfiler(_Profiler):
         columns |= {f"{handler} ({event_name(key)})": times for (key, handler), times in self._handlers.items()}
         numbers = sorted(set().union(*(times.latest for times in columns.values())))
         rows = [[number, *(times.latest.get(number, "") for times in columns.values())] for number in numbers]
-        _write(output_path, ["#", *columns], rows)
+        write_csv(output_path, ["#", *columns], rows)
 
     @staticmethod
     def print_results(results: list[list[Any]]) -> str:
@@ -320,9 +320,9 @@ class HandlersTimeProfiler(_Profiler):
             The text that was printed.
         """
         *handlers, total, processing, dataflow = results
-        rows = [[name, key, *map(_cell, numbers)] for name, key, *numbers in handlers]
-        spans = [[name, "", *map(_cell, numbers)] for name, _, *numbers in (processing, dataflow)]
-        return _print(["Handler", "Event"], rows, spans, total[2])
+        rows = [[name, key, *map(cell, numbers)] for name, key, *numbers in handlers]
+        spans = [[name, "", *map(cell, numbers)] for name, _, *numbers in (processing, dataflow)]
+        return print_table(["Handler", "Event"], rows, spans, total[2])
 
 
 # -- rows of passes ---------------------------------------------------------------------------------------------------
@@ -331,10 +331,10 @@ class HandlersTimeProfiler(_Profiler):
 def _scopes(loop: Loop, path: tuple[str, ...]) -> dict[str, str | None]:
     """By event, the loop among those of ``path`` in whose passes it fires; None for what belongs to the whole run."""
     around = {item.name: set(above) for above, item in loop.walk() if isinstance(item, Loop)}
-    of_the_run = {*OF_THE_RUN} | {key for free in loop.free if free.within == RUN for key in free.events}
+    of_the_run = {*OF_THE_RUN} | {key for custom in loop.custom_states if custom.within == RUN for key in custom.events}
     return {
         key: None if key in of_the_run else [name for name in path if name in around[counter]][-1]
-        for key, counter in counters(loop).items()
+        for key, counter in counter_loop_by_event(loop).items()
     }
 
 

@@ -42,7 +42,7 @@ class _Statistics:
         return math.sqrt(self.squares / (self.count - 1)) if self.count > 1 else None
 
 
-class _Times:
+class Times:
     """The seconds of one thing, by the number of the pass or call: statistics of all, and the latest ones singly."""
 
     def __init__(self, keep: int) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from camshaft.events import event_name
-from camshaft.handlers.profiling.statistics import WIDTH, _Times
+from camshaft.handlers.profiling.statistics import WIDTH, Times
 from camshaft.loop.loop import Loop
 
 __all__ = []
 
 
-def _columns(loop: Loop, path: tuple[str, ...]) -> list[str]:
+def columns(loop: Loop, path: tuple[str, ...]) -> list[str]:
     """The events of a loop: of the run, of its loops from the outermost, of the fetch, and all others."""
     first = ["started", "completed"]
     around = {item.name: item.own_events for _, item in loop.walk()}
@@ -26,16 +26,16 @@ def _columns(loop: Loop, path: tuple[str, ...]) -> list[str]:
     return [key for key in dict.fromkeys([*first, *keys]) if key in keys]
 
 
-def _column(key: str) -> str:
+def column(key: str) -> str:
     return event_name(key).replace(".", "_")
 
 
-def _write(path: str | os.PathLike[str], header: list[str], rows: Iterable[list[Any]]) -> None:
+def write_csv(path: str | os.PathLike[str], header: list[str], rows: Iterable[list[Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
 
 
-def _as_mapping(times: _Times) -> dict[str, Any]:
+def as_mapping(times: Times) -> dict[str, Any]:
     found = times.statistics
     if not found.count:
         return {"total": "not yet triggered"}
@@ -43,29 +43,29 @@ def _as_mapping(times: _Times) -> dict[str, Any]:
     return shown if found.std is None else shown | {"std": found.std}
 
 
-def _as_list(times: _Times) -> list[Any]:
+def as_list(times: Times) -> list[Any]:
     found = times.statistics
     if not found.count:
         return ["not triggered", ("None", "None"), ("None", "None"), "None", "None"]
     return [found.total, found.minimum, found.maximum, found.mean, "None" if found.std is None else found.std]
 
 
-def _cells(stats: dict[str, Any]) -> list[str]:
-    return [_cell(stats.get(key, "None")) for key in ("total", "min/index", "max/index", "mean", "std")]
+def cells(stats: dict[str, Any]) -> list[str]:
+    return [cell(stats.get(key, "None")) for key in ("total", "min/index", "max/index", "mean", "std")]
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     from camshaft._text import duration
 
     if isinstance(value, tuple):
         seconds, index = value
-        return f"{_cell(seconds)} #{index}" if seconds != "None" else ""
+        return f"{cell(seconds)} #{index}" if seconds != "None" else ""
     if isinstance(value, str):
         return "" if value == "None" else "never"
     return duration(value)
 
 
-def _print(names: list[str], rows: list[list[str]], spans: list[list[str]], total: float) -> str:
+def print_table(names: list[str], rows: list[list[str]], spans: list[list[str]], total: float) -> str:
     """Print a table of handlers and one line each for what else takes time. Returns the text."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -78,7 +78,7 @@ def _print(names: list[str], rows: list[list[str]], spans: list[list[str]], tota
         table.add_column(name, overflow="fold", min_width=min(longest, 26))
     for name in ("Total", "Min #index", "Max #index", "Mean", "Std"):
         table.add_column(name, justify="right", no_wrap=True)
-    for section in (rows, [["All handlers", "", _cell(total), "", "", "", ""]], spans):
+    for section in (rows, [["All handlers", "", cell(total), "", "", "", ""]], spans):
         for row in section:
             table.add_row(*map(Text, row))
         table.add_section()

@@ -55,7 +55,7 @@ class ProfilerRanges:
     def __init__(self) -> None:
         self._engine: Callable[[], Engine | None] | None = None
         self._name = ""
-        self._heard: set[str] = set()
+        self._attached_at: set[str] = set()
         self._paths: dict[str, Path] = {}
         self._entered: dict[str, list[str]] = {}
         self._left: dict[str, list[str]] = {}
@@ -89,8 +89,8 @@ class ProfilerRanges:
         if engine.loop.data_loop is not None:
             calls["iteration_skipped"] = partial(self._leave, engine.loop.data_loop.name)
         for key, call in calls.items():
-            if key not in self._heard:
-                self._heard.add(key)
+            if key not in self._attached_at:
+                self._attached_at.add(key)
                 engine.add_event_handler(event(key, priority=MEASURE), call)
 
     def _begin(self, engine: Engine) -> None:
@@ -167,7 +167,9 @@ def _states(loop: Loop) -> list[tuple[str, str, str]]:
     """Every state that lasts, with the events that enter and leave it."""
     found = [(item.name, item.started, item.completed) for _, item in loop.walk() if isinstance(item, (Loop, Phase))]
     found += [("GET_BATCH", "get_batch_started", "get_batch_completed") for _, item in loop.walk() if _takes_data(item)]
-    return found + [(free.name, free.events[0], free.events[1]) for free in loop.free if free.is_pair]
+    return found + [
+        (custom.name, custom.events[0], custom.events[1]) for custom in loop.custom_states if custom.is_pair
+    ]
 
 
 def _takes_data(item: Any) -> bool:

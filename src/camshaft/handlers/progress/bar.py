@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import State
 from camshaft.events import EventHandle, Events, event
-from camshaft.handlers.progress.display import _can_draw, _Display, _Look
-from camshaft.handlers.progress.span import _Span
+from camshaft.handlers.progress.display import BarContents, Display, can_draw
+from camshaft.handlers.progress.span import BarSpan
 from camshaft.priorities import CLOSE, OPEN, SHOW
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class ProgressBar:
         loop = engine.loop
         moves_at = (loop.data_loop or loop).completed if event_name is None else event_name
         engine.handlers(moves_at)  # refuses an event that never fires, before anything is attached
-        span = _Span(loop, moves_at, closing_event_name)
+        span = BarSpan(loop, moves_at, closing_event_name)
         bar = _Bar(self, span, _Values(metric_names, output_transform, state_attributes))
         engine.add_event_handler(event(span.started, priority=OPEN), bar.open)
         for over in span.ends_a_pass:
@@ -175,7 +175,7 @@ class _Values:
 class _Bar:
     """One bar of one engine."""
 
-    def __init__(self, options: ProgressBar, span: _Span, values: _Values) -> None:
+    def __init__(self, options: ProgressBar, span: BarSpan, values: _Values) -> None:
         self._options = options
         self._span = span
         self._values = values
@@ -183,7 +183,7 @@ class _Bar:
         self._stands = False
         self._over = 0
         self._title = ""
-        self._display: _Display | None = None
+        self._display: Display | None = None
         self._task: Any = None
         self._shown: dict[str, str] = {}
         self._began, self._began_at, self._due = 0.0, 0, 0.0
@@ -195,7 +195,7 @@ class _Bar:
         self._over = self._span.over(engine.state)
         if self._span.outer is not None:
             self._base = None if engine.state.resumed else self._over
-        self._stand(engine)
+        self._show(engine)
 
     def count(self, engine: Engine) -> None:
         """One more is done."""
@@ -206,7 +206,7 @@ class _Bar:
         """The bar moves on: drawn when it is time."""
         self.count(engine)
         if not self._stands:  # a run that was interrupted goes on
-            self._stand(engine)
+            self._show(engine)
         if perf_counter() < self._due:
             return
         if self._base is None:
@@ -225,7 +225,7 @@ class _Bar:
             return
         self._read(engine)
         missing = self._values.missing(self._shown)
-        self._take_away(engine)
+        self._hide(engine)
         if missing and not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -240,33 +240,33 @@ class _Bar:
             return
         with suppress(Exception):
             self._read(engine)
-        self._take_away(engine)
+        self._hide(engine)
 
     for _handler in (open, count, advance, fill, finish, close):  # as diagrams and reports show them
         _handler.__qualname__ = f"ProgressBar.{_handler.__name__}"
     del _handler
 
-    def _take_away(self, engine: Engine) -> None:
-        self._stands, look = False, self._look(engine)
+    def _hide(self, engine: Engine) -> None:
+        self._stands, contents = False, self._contents(engine)
         if self._display is not None:
-            self._display.remove(self._task, look, keep=bool(self._options.persist))
+            self._display.remove(self._task, contents, keep=bool(self._options.persist))
         elif self._options.persist is not False:
-            self._options.log_message("  ".join(filter(None, [look.title, *look.texts.values()])))
+            self._options.log_message("  ".join(filter(None, [contents.title, *contents.texts.values()])))
 
-    def _stand(self, engine: Engine) -> None:
+    def _show(self, engine: Engine) -> None:
         self._began, self._began_at, self._due = perf_counter(), self._done(engine.state), 0.0
         self._shown, self._title = {}, self._span.title(engine)
         console = self._options.console
-        self._display = _Display.on(console) if _can_draw(console) else None
+        self._display = Display.on(console) if can_draw(console) else None
         self._stands = True
         if self._display is not None:
-            self._task = self._display.add(self._look(engine))
+            self._task = self._display.add(self._contents(engine))
             weakref.finalize(self, self._display.drop, self._task)  # where steps() are left, and the engine goes
 
     def _draw(self, engine: Engine) -> None:
         self._read(engine)
         if self._display is not None:
-            self._display.draw(self._task, self._look(engine))
+            self._display.draw(self._task, self._contents(engine))
 
     def _read(self, engine: Engine) -> None:
         """What is not there right now, such as the output of an iteration that was skipped, stays as it was."""
@@ -277,7 +277,7 @@ class _Bar:
         begun = self._span.count(state)
         return begun if begun == self._over else begun - 1
 
-    def _look(self, engine: Engine) -> _Look:
+    def _contents(self, engine: Engine) -> BarContents:
         state, now = engine.state, self._done(engine.state)
         base = now if self._base is None else self._base
         done, total = now - base, self._span.total(state, base)
@@ -291,7 +291,7 @@ class _Bar:
             "rate": _speed(rate),
             "values": "  ".join(f"{name}={value}" for name, value in self._shown.items()),
         }
-        return _Look(self._title, done, total, texts)
+        return BarContents(self._title, done, total, texts)
 
 
 def _brief(value: Any) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = []
 
 
-class _Look(NamedTuple):
+class BarContents(NamedTuple):
     """What a bar shows at a moment: ``texts`` by the name of their column."""
 
     title: str
@@ -26,21 +26,21 @@ class _Look(NamedTuple):
     texts: dict[str, Any]
 
 
-def _can_draw(console: Console) -> bool:
+def can_draw(console: Console) -> bool:
     """Whether a bar can stand and move there: forced colours alone do not make a file a terminal."""
     if console.is_jupyter:
         return find_spec("ipywidgets") is not None
     return console.is_interactive and console.file.isatty()
 
 
-class _Display:
+class Display:
     """The bars that stand on a console: one live display, from the first that opens to the last that closes.
 
     It is drawn by the handlers that change it, not by a thread: a thread would read tensors beside the training, and
     might hold a lock at the moment when a DataLoader forks its workers.
     """
 
-    standing: ClassVar[dict[Console, _Display]] = {}
+    standing: ClassVar[dict[Console, Display]] = {}
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -74,7 +74,7 @@ class _Display:
         self._ending = ExitStack()
 
     @classmethod
-    def on(cls, console: Console) -> _Display:
+    def on(cls, console: Console) -> Display:
         """The one of this console, started if there is none."""
         if console not in cls.standing:
             display = cls(console)
@@ -82,18 +82,18 @@ class _Display:
             cls.standing[console] = display
         return cls.standing[console]
 
-    def add(self, look: _Look) -> TaskID:
+    def add(self, contents: BarContents) -> TaskID:
         """Put a bar below the others."""
-        return self._progress.add_task(look.title, total=look.total, completed=look.done, **look.texts)
+        return self._progress.add_task(contents.title, total=contents.total, completed=contents.done, **contents.texts)
 
-    def draw(self, task: TaskID, look: _Look) -> None:
+    def draw(self, task: TaskID, contents: BarContents) -> None:
         """Show what has changed."""
-        self._update(task, look)
+        self._update(task, contents)
         self._progress.refresh()
 
-    def remove(self, task: TaskID, look: _Look, keep: bool) -> None:
+    def remove(self, task: TaskID, contents: BarContents, keep: bool) -> None:
         """Take a bar away; where it is to be kept, its line stays above the others."""
-        self._update(task, look)
+        self._update(task, contents)
         row = self._progress.make_tasks_table([item for item in self._progress.tasks if item.id == task])
         self._progress.remove_task(task)
         self._progress.refresh()
@@ -111,8 +111,10 @@ class _Display:
         if not self._progress.tasks:
             self._stop()
 
-    def _update(self, task: TaskID, look: _Look) -> None:
-        self._progress.update(task, description=look.title, total=look.total, completed=look.done, **look.texts)
+    def _update(self, task: TaskID, contents: BarContents) -> None:
+        self._progress.update(
+            task, description=contents.title, total=contents.total, completed=contents.done, **contents.texts
+        )
 
     def _start(self) -> None:
         with ExitStack() as undo:  # undone at once where starting fails

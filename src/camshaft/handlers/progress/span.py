@@ -8,18 +8,18 @@ from collections.abc import Sized
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import State
 from camshaft.events import OF_SKIPPING, EventHandle, FilteredEvent, event_key, event_name
-from camshaft.loop.counting import counters
+from camshaft.loop.counting import counter_loop_by_event
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA
 
 __all__ = []
 
 
-class _Span:
+class BarSpan:
     """The passes of one loop that a bar counts: in each pass of a loop around it, or in the run."""
 
     def __init__(self, loop: Loop, moves_at: EventHandle, closing: EventHandle | None) -> None:
-        counted = counters(loop)[event_key(moves_at)]
+        counted = counter_loop_by_event(loop)[event_key(moves_at)]
         path = next(path for path, item in loop.walk() if item.name == counted)
         loops = {item.name: item for _, item in loop.walk() if isinstance(item, Loop)}
         around = [loops[name] for name in reversed(path[:-1])]

@@ -28,7 +28,7 @@ class Automaton:
 
     def __init__(self, pattern: Choice) -> None:
         self.steps: list[tuple[Atom, int] | None] = []
-        self.joins: list[list[int]] = []
+        self.delegates: list[list[int]] = []
         self.end = self._once(pattern, self._place())
         self.atoms = {atom: None for step in self.steps if step for atom in (step[0], *step[0].others)}
         self.inner = {atom: Automaton(atom.inner) for atom in self.atoms if atom.inner is not None}
@@ -38,7 +38,7 @@ class Automaton:
         if len(self.steps) == MAX_PLACES:
             raise PatternError(f"pattern: with its repetitions written out it has over {MAX_PLACES:,} parts; use '*'")
         self.steps.append(None)
-        self.joins.append([])
+        self.delegates.append([])
         return len(self.steps) - 1
 
     def _repeat(self, item: Item, at: int) -> int:
@@ -52,13 +52,13 @@ class Automaton:
         end = self._place()
         if item.most is None:
             first = self._place()
-            self.joins[at].append(first)
-            self.joins[self._once(item.unit, first)].append(first)
+            self.delegates[at].append(first)
+            self.delegates[self._once(item.unit, first)].append(first)
             at = first
         for _ in range((item.most or item.least) - item.least):
-            self.joins[at].append(end)
+            self.delegates[at].append(end)
             at = self._once(item.unit, at)
-        self.joins[at].append(end)
+        self.delegates[at].append(end)
         return end
 
     def _once(self, unit: Atom | Choice, at: int) -> int:
@@ -68,10 +68,10 @@ class Automaton:
             return end
         for sequence in unit:
             here = self._place()
-            self.joins[at].append(here)
+            self.delegates[at].append(here)
             for item in sequence:
                 here = self._repeat(item, here)
-            self.joins[here].append(end)
+            self.delegates[here].append(end)
         return end
 
     def reach(self, places: Iterable[int]) -> set[int]:
@@ -79,7 +79,7 @@ class Automaton:
         found = set(places)
         todo = list(found)
         while todo:
-            for place in self.joins[todo.pop()]:
+            for place in self.delegates[todo.pop()]:
                 if place not in found:
                     found.add(place)
                     todo.append(place)
@@ -109,8 +109,8 @@ class Events:
         self.trace = trace
         self.indices = indices
         self.strict = strict
-        self.all_rows = [(run, key) for run, key, _, _ in trace.rows()]
-        self.rows = [self.all_rows[index] for index in indices]
+        self.all_rows = [(run, key) for run, key, _, _ in trace.raw_events()]
+        self.raw_events = [self.all_rows[index] for index in indices]
         self.runs_of: dict[str, set[int]] = {}
         for run, record in enumerate(trace.runs):
             self.runs_of.setdefault(record.engine, set()).add(run)
@@ -130,7 +130,7 @@ class Events:
 
     def _outermost(self) -> frozenset[int]:
         """The runs that no other run of the excerpt is around; all runs where it has no events."""
-        seen = {run for run, _ in self.rows}
+        seen = {run for run, _ in self.raw_events}
         within: set[int] = set()
         for run, record in enumerate(self.trace.runs):  # a run comes after the one around it
             if record.parent is not None and (record.parent in seen or record.parent in within):
@@ -173,7 +173,7 @@ class Matcher:
 
     def judge(self) -> list[str]:
         """What is wrong with all of the events, in lines; none where they match."""
-        stop = self._match(0, len(self.events.rows))
+        stop = self._match(0, len(self.events.raw_events))
         return self._explain(stop) if stop is not None else []
 
     def _match(self, first: int, past: int) -> _Stop | None:
@@ -183,7 +183,7 @@ class Matcher:
         return self._stops[first, past]
 
     def _run(self, first: int, past: int) -> _Stop | None:
-        automaton, rows, at = self.automaton, self.events.rows, first
+        automaton, rows, at = self.automaton, self.events.raw_events, first
         places = automaton.reach([0])
         stop = (at, places)
         coming: dict[int, set[int]] = {}  # the places reached further on, behind what begins before
@@ -205,7 +205,7 @@ class Matcher:
 
     def _ends(self, atom: Atom, at: int, past: int) -> list[int]:
         """Where the matches of an atom end that begin with an event."""
-        row = self.events.rows[at]
+        row = self.events.raw_events[at]
         if atom.kind in ("state", "run"):
             return [whole.past or 0 for whole in self._wholes(atom, at) if self._fits(atom, whole, past)]
         if atom.kind == "event":
@@ -247,15 +247,15 @@ class Matcher:
 
     def _explain(self, stop: _Stop) -> list[str]:
         events, at = self.events, stop[0]
-        named = (back for back in range(at - 1, -1, -1) if events.strict or self._is_named(events.rows[back]))
-        shown = [*islice(named, SHOWN_BEFORE)][::-1] + [at] * (at < len(events.rows))
+        named = (back for back in range(at - 1, -1, -1) if events.strict or self._is_named(events.raw_events[back]))
+        shown = [*islice(named, SHOWN_BEFORE)][::-1] + [at] * (at < len(events.raw_events))
         width = len(str(events.indices[shown[-1]] + 1)) if shown else 0
         lines = [f"  {'>' if one == at else ' '} {events.describe(one, width, '  ')}" for one in shown]
-        if at == len(events.rows):
-            what = "trace" if len(events.rows) == len(events.trace) else "excerpt"
+        if at == len(events.raw_events):
+            what = "trace" if len(events.raw_events) == len(events.trace) else "excerpt"
             lines.append(f"  the {what} ends after {at:,} event{'s' * (at != 1)}")
         lines.append(f"  expected: {self._expected(stop)}")
-        reason = self._reason(stop, len(events.rows))
+        reason = self._reason(stop, len(events.raw_events))
         return [*lines, f"  {reason}"] if reason else lines
 
     def _atoms(self, stop: _Stop) -> list[Atom]:

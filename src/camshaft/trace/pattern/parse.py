@@ -11,7 +11,7 @@ import attrs
 from camshaft.events import event_name
 from camshaft.exceptions import PatternError
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import Mark
+from camshaft.loop.states import EventPoint
 from camshaft.trace.log import TraceLog
 from camshaft.trace.spans import span_events
 
@@ -73,8 +73,8 @@ class _Words:
             for state, keys in span_events(loop).items():
                 self.states.setdefault(state, set()).update(keys)
         for loop in loops:  # a state that is entered and left at once is its event
-            single = {item.name: item.event for _, item in loop.walk() if isinstance(item, Mark)}
-            single |= {free.name: free.events[0] for free in loop.free if not free.is_pair}
+            single = {item.name: item.event for _, item in loop.walk() if isinstance(item, EventPoint)}
+            single |= {custom.name: custom.events[0] for custom in loop.custom_states if not custom.is_pair}
             self.events = {name: {key} for name, key in single.items() if name not in self.states} | self.events
 
     def inside(self, state: str) -> _Words:
