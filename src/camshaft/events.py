@@ -13,6 +13,8 @@ from typing import Any
 
 import attrs
 
+from camshaft._checks import check_integer, is_integer
+
 __all__ = [
     "BackpropEvents",
     "EventEnum",
@@ -205,21 +207,11 @@ LAST_EVENTS: dict[str, str] = {outcome: key for key, outcome in OUTCOMES.items()
 """The last event of a run, by how it ended or paused."""
 
 
-def _positive(_: Any, attribute: attrs.Attribute[Any], value: int | None) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"{attribute.name}={value!r} can never be due: give a whole number of 1 or more")
-
-
 def _counts(value: int | Iterable[int] | None) -> Any:
     if value is None:
         return None
     counts = tuple(value) if isinstance(value, Iterable) else (value,)
     return tuple(sorted(set(counts))) if all(isinstance(count, int) for count in counts) else counts
-
-
-def _count(value: int | None, name: str) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise ValueError(f"{name}={value!r} is no count: give a whole number of 0 or more")
 
 
 @attrs.frozen
@@ -238,16 +230,19 @@ class Filter:
     """
 
     event_filter: Callable[[Any, int], bool] | None = None
-    every: int | None = attrs.field(default=None, validator=_positive)
+    every: int | None = None
     once: tuple[int, ...] | None = attrs.field(default=None, converter=_counts)
     before: int | None = None
     after: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        _count(self.before, "before")
-        _count(self.after, "after")
+        if self.every is not None:
+            check_integer("every", self.every)
         for count in self.once or ():
-            _positive(self, attrs.fields(Filter).once, count)
+            check_integer("once", count)
+        for name in ("before", "after"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), least=0)
         if self.once == ():
             raise ValueError("once=() is never due: name at least one count")
         if self.event_filter is not None and not callable(self.event_filter):
@@ -296,8 +291,8 @@ class FilteredEvent:
 
     @priority.validator
     def _whole(self, _: Any, value: int) -> None:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"priority={value!r} is no whole number: handlers with a higher one run first")
+        if not is_integer(value):
+            raise TypeError(f"priority must be an integer, got {value!r}: handlers with a higher one run first")
 
     @property
     def key(self) -> str:
@@ -347,7 +342,7 @@ def event(
         priority: handlers with a higher priority run first; equal ones in the order of attachment.
 
     Raises:
-        ValueError, TypeError: the filter can never be due, or the priority is no whole number.
+        ValueError, TypeError: the filter can never be due, or the priority is not an integer.
     """
     parts = (event_filter, every, once, before, after)
     thinned = Filter(*parts) if any(part is not None for part in parts) else None

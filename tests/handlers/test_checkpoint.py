@@ -229,7 +229,7 @@ def test_impossible_names_and_steps_are_refused(tmp_path):
     engine = counting()
     handler = Checkpoint({"model": nn.Linear(1, 1)}, tmp_path, global_step_transform=lambda engine, event: "now")
     engine.add_event_handler(Events.COMPLETED, handler)
-    with pytest.raises(TypeError, match="Checkpoint: global_step_transform gave 'now', which is no whole number"):
+    with pytest.raises(TypeError, match="Checkpoint: global_step_transform must return an integer, got 'now'"):
         engine.run([0])
     assert names(tmp_path) == []
 
@@ -410,8 +410,8 @@ def test_folders_are_made_unless_that_is_not_wanted_or_possible(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"n_saved": 0}, "Checkpoint: n_saved=0 is no whole number of 1 or more, nor None for all"),
-        ({"n_saved": 1.5}, "n_saved=1.5 is no whole number"),
+        ({"n_saved": 0}, "Checkpoint: n_saved must be an integer of 1 or more, got 0: give None to keep all files"),
+        ({"n_saved": 1.5}, "n_saved must be an integer of 1 or more, got 1.5"),
         ({"score_function": 1}, "Checkpoint: score_function=1 is no function; give one"),
         ({"global_step_transform": 1}, "Checkpoint: global_step_transform=1 is no function; give one"),
         ({"to_save": {}}, "Checkpoint: {} is no mapping of names to objects: give {'model': model}"),

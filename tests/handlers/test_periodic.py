@@ -160,9 +160,9 @@ def test_several_in_one_engine_and_one_in_several():
     [
         ({}, "CustomPeriodicEvent: give n_iterations or n_epochs, and not both"),
         ({"n_iterations": 1, "n_epochs": 1}, "give n_iterations or n_epochs, and not both"),
-        ({"n_iterations": 0}, "n_iterations=0 is no whole number of 1 or more"),
-        ({"n_epochs": 1.5}, "n_epochs=1.5 is no whole number of 1 or more"),
-        ({"n_epochs": True}, "n_epochs=True is no whole number of 1 or more"),
+        ({"n_iterations": 0}, "n_iterations must be an integer of 1 or more, got 0"),
+        ({"n_epochs": 1.5}, "n_epochs must be an integer of 1 or more, got 1.5"),
+        ({"n_epochs": True}, "n_epochs must be an integer of 1 or more, got True"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, says):

@@ -147,9 +147,9 @@ def test_a_score_that_is_no_number_is_an_error(score):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"patience": 0}, "EarlyStopping: patience=0 is no whole number of 1 or more"),
-        ({"patience": 1.5}, "patience=1.5 is no whole number"),
-        ({"patience": True}, "patience=True is no whole number"),
+        ({"patience": 0}, "EarlyStopping: patience must be an integer of 1 or more, got 0"),
+        ({"patience": 1.5}, "patience must be an integer of 1 or more, got 1.5"),
+        ({"patience": True}, "patience must be an integer of 1 or more, got True"),
         ({"score_function": 3}, "EarlyStopping: score_function=3 is no function"),
         ({"trainer": None}, "EarlyStopping: trainer=None is no Engine; give the one to terminate"),
         ({"min_delta": -0.1}, "EarlyStopping: min_delta=-0.1 is no number of 0 or more"),

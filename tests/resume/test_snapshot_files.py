@@ -128,7 +128,11 @@ def test_a_file_of_a_program_with_other_handlers_says_so(tmp_path):
     ("wrong", "error", "says"),
     [
         (lambda engine, folder: Snapshot("trainer", folder), TypeError, "'trainer' is no Engine"),
-        (lambda engine, folder: Snapshot(engine, folder, 0), ValueError, "n_saved=0 is no whole number of 1 or more"),
+        (
+            lambda engine, folder: Snapshot(engine, folder, 0),
+            ValueError,
+            "n_saved must be an integer of 1 or more, got 0",
+        ),
         (
             lambda engine, folder: Snapshot(engine, folder, lr=0.1),
             TypeError,

@@ -184,7 +184,7 @@ def test_a_planted_fault_leaves_a_legal_trace():
 def test_an_n_that_never_comes_is_refused(n):
     trainer = Engine(no_op)
     for plant in (lambda: raise_at(trainer, Events.STARTED, n=n), lambda: call_at(trainer, Events.STARTED, print, n=n)):
-        with pytest.raises(ValueError, match=f"n={n!r} is no firing that ever comes: give a whole number of 1 or more"):
+        with pytest.raises(ValueError, match=f"n must be an integer of 1 or more, got {n!r}"):
             plant()
     assert not trainer.handlers(Events.STARTED)
 

@@ -136,7 +136,7 @@ def test_what_a_step_fires_by_hand_is_printed():
     ("make", "why"),
     [
         (lambda: Call("STEP", 1, "teminate"), "what='teminate' is no call: give 'raise', 'terminate', "),
-        (lambda: Call("STEP", 0, "terminate"), "n=0 is no time: give a whole number of 1 or more"),
+        (lambda: Call("STEP", 0, "terminate"), "n must be an integer of 1 or more, got 0"),
         (lambda: Call("STEP", 1, "raise"), "value=None is no exception: give the class of one"),
         (
             lambda: Scenario(Loop("EPOCH", Phase("ACT", no_op)), calls=(Call("AKT", 1, "terminate"),)),

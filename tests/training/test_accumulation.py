@@ -174,7 +174,7 @@ def test_a_run_that_starts_anew_forgets_what_the_last_one_left():
 @pytest.mark.parametrize("steps", [0, -1, 2.0, True, None, "4"])
 def test_what_is_no_number_of_batches_is_refused(steps):
     model = classifier()
-    with pytest.raises(ValueError, match=r"gradient_accumulation_steps=.* is no whole number of 1 or more"):
+    with pytest.raises(ValueError, match=r"gradient_accumulation_steps must be an integer of 1 or more, got .*"):
         create_supervised_trainer(model, sgd(model), criterion, gradient_accumulation_steps=steps)
 
 

@@ -190,7 +190,7 @@ def test_the_loop_can_be_extended():
 @pytest.mark.parametrize("size", [0, -3, 2.5, None, True])
 def test_what_is_no_number_of_time_steps_is_refused(size):
     model = recurrent()
-    with pytest.raises(ValueError, match="tbtt_step=.* is no whole number of 1 or more"):
+    with pytest.raises(ValueError, match="tbtt_step must be an integer of 1 or more, got .*"):
         create_supervised_tbptt_trainer(model, sgd(model), criterion, size)
 
 

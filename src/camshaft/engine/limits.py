@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from camshaft._checks import check_integer
 from camshaft.engine.data_fetcher import check_data, length_of
 from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
@@ -14,11 +15,6 @@ from camshaft.loop.states import DATA
 __all__ = ["Limits"]
 
 HOW_TO_RESTART = "call close() first to start over"
-
-
-def _check_limit(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} is no limit: give a whole number of 1 or more")
 
 
 @attrs.define
@@ -34,12 +30,9 @@ class Limits:
     epoch_length: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        if self.max_epochs is not None:
-            _check_limit("max_epochs", self.max_epochs)
-        if self.max_iters is not None:
-            _check_limit("max_iters", self.max_iters)
-        if self.epoch_length is not None:
-            _check_limit("epoch_length", self.epoch_length)
+        for name in LIMITS:
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name))
         if self.max_epochs is not None and self.max_iters is not None:
             raise ValueError("max_epochs and max_iters exclude each other: give one")
 

@@ -7,11 +7,13 @@ changed until everything is known to fit.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 import attrs
 
+from camshaft._checks import is_integer
 from camshaft.engine.limits import LIMITS, Limits
 from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
@@ -20,8 +22,7 @@ from camshaft.loop.states import EventPoint, Path
 __all__ = ["RunPosition", "resume_points", "load_progress", "dump_progress"]
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+_is_count = partial(is_integer, least=0)
 
 
 @attrs.frozen
@@ -89,12 +90,12 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
         )
     for name in counter_loop_by_event:
         if not _is_count(saved[name]):
-            raise ValueError(f"the state dict has {name}={saved[name]!r}, which is no count")
+            raise ValueError(f"the state dict has {name}={saved[name]!r}, which must be an integer of 0 or more")
     _check_where(saved.get("where", ()), loop)
     if fetched is not None and not _is_count(fetched):
-        raise ValueError(f"the state dict has fetched={fetched!r}, which is no count of batches")
+        raise ValueError(f"the state dict has fetched={fetched!r}, which must be an integer of 0 or more")
     if not isinstance(counts, Mapping) or not all(map(_is_count, counts.values())):
-        raise ValueError(f"the state dict has event_counts={counts!r}, which are no counts of events")
+        raise ValueError(f"the state dict has event_counts={counts!r}, which must be integers of 0 or more, by event")
     _check_counts(saved, loop, position, limits)
     for name in (*counter_loop_by_event, *user_keys):
         setattr(state, name, saved[name])
@@ -123,7 +124,7 @@ def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
         saved[inner] = saved[outer] * length if _is_count(saved[outer]) else 0
     else:
         if not _is_count(saved[inner]):
-            raise ValueError(f"the state dict has {inner}={saved[inner]!r}, which is no count")
+            raise ValueError(f"the state dict has {inner}={saved[inner]!r}, which must be an integer of 0 or more")
         whole, position = divmod(saved[inner], length)
         saved["position"], saved[outer] = position or None, whole + (position > 0)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from camshaft._checks import check_integer
 from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle
 from camshaft.exceptions import StorageError
@@ -48,8 +49,8 @@ class _Saver:
             check_callable(score_function, "score_function", self)
         if global_step_transform is not None:
             check_callable(global_step_transform, "global_step_transform", self)
-        if n_saved is not None and (not isinstance(n_saved, int) or isinstance(n_saved, bool) or n_saved < 1):
-            raise ValueError(f"{self._name}: n_saved={n_saved!r} is no whole number of 1 or more, nor None for all")
+        if n_saved is not None:
+            check_integer(f"{self._name}: n_saved", n_saved, hint="give None to keep all files")
         self.dirname = Path(dirname).expanduser()
         self.filename_prefix = filename_prefix
         self.score_function = score_function
@@ -140,7 +141,7 @@ class _Saver:
         if self.global_step_transform is not None:
             step = self.global_step_transform(engine, engine.last_event_name)
             if not isinstance(step, int):
-                raise TypeError(f"{self._name}: global_step_transform gave {step!r}, which is no whole number")
+                raise TypeError(f"{self._name}: global_step_transform must return an integer, got {step!r}")
             return step
         if self.score_function is not None:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from camshaft._checks import check_integer
 from camshaft.engine.engine import Engine
 from camshaft.events import EventEnum, EventHandle, Events
 from camshaft.exceptions import LoopError
@@ -27,15 +28,14 @@ class CustomPeriodicEvent:
         Events: an EventEnum with its two events.
 
     Raises:
-        ValueError: both are given, or neither, or what is given is no whole number of 1 or more.
+        ValueError: both are given, or neither, or what is given is not an integer of 1 or more.
     """
 
     def __init__(self, n_iterations: int | None = None, n_epochs: int | None = None) -> None:
         if (n_iterations is None) == (n_epochs is None):
             raise ValueError("CustomPeriodicEvent: give n_iterations or n_epochs, and not both")
         unit, n = ("epoch", n_epochs) if n_iterations is None else ("iteration", n_iterations)
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"CustomPeriodicEvent: n_{unit}s={n!r} is no whole number of 1 or more")
+        check_integer(f"CustomPeriodicEvent: n_{unit}s", n)
         self.unit, self.n = unit, n
         self.counter = f"{unit}s_{n}"
         names = [f"{self.counter}_{end}" for end in ("started", "completed")]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from camshaft._checks import check_integer
 from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle, Events
 
@@ -79,8 +80,7 @@ class EarlyStopping:
         min_delta: float = 0.0,
         cumulative: bool = False,
     ) -> None:
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
-            raise ValueError(f"EarlyStopping: patience={patience!r} is no whole number of 1 or more")
+        check_integer("EarlyStopping: patience", patience)
         check_callable(score_function, "score_function", self)
         if not isinstance(trainer, Engine):
             raise TypeError(f"EarlyStopping: trainer={trainer!r} is no Engine; give the one to terminate")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterable
 
+from camshaft._checks import check_integer
 from camshaft.events import event_name
 from camshaft.exceptions import LoopError
 from camshaft.loop.states import (
@@ -69,8 +70,8 @@ def _check_passes(loop: LoopTree, owner: str) -> None:
     given = [name for name in ("over", "times", "until") if getattr(loop, name) is not None]
     if len(given) > 1:
         raise LoopError(f"{owner}: {' and '.join(given)} exclude each other; give one")
-    if loop.times is not None and (not isinstance(loop.times, int) or isinstance(loop.times, bool) or loop.times < 1):
-        raise LoopError(f"{owner}: times={loop.times!r} makes its body unreachable; give a whole number of 1 or more")
+    if loop.times is not None:
+        check_integer(f"{owner}: times", loop.times, hint="otherwise its body is unreachable", error=LoopError)
     check_callable(owner, "until", loop.until, "(engine) -> bool")
     if (
         loop.over is not None

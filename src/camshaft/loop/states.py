@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from camshaft._checks import check_integer
 from camshaft.events import BUILT_IN, OF_A_LOOP, EventHandle, FilteredEvent, event_key, state_of
 from camshaft.exceptions import LoopError
 from camshaft.loop.declaration import Declared
@@ -53,8 +54,7 @@ class Every:
 
     @n.validator
     def _positive(self, _: Any, value: int) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise LoopError(f"every({value!r}) never holds: give a whole number of 1 or more")
+        check_integer("every(n): n", value, error=LoopError)
 
     def __repr__(self) -> str:
         return f"every({self.n})"

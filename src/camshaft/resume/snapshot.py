@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from camshaft._checks import check_integer
 from camshaft.control import CONTROLS, Interrupt
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
@@ -69,7 +70,7 @@ class Snapshot:
 
     Raises:
         TypeError: ``trainer`` is no engine, or an object has no state to save.
-        ValueError: ``n_saved`` is no whole number of 1 or more, or the trainer has a snapshot already.
+        ValueError: ``n_saved`` is not an integer of 1 or more, or the trainer has a snapshot already.
     """
 
     def __init__(self, trainer: Engine, dirname: str | Path = "snapshots", n_saved: int = 2, **objects: Any) -> None:
@@ -77,8 +78,7 @@ class Snapshot:
             raise TypeError(f"Snapshot: {trainer!r} is no Engine: give the one whose run is to be resumed")
         if trainer.snapshot is not None:
             raise ValueError(f"Snapshot: {trainer.name} has one already: name all objects there")
-        if not isinstance(n_saved, int) or isinstance(n_saved, bool) or n_saved < 1:
-            raise ValueError(f"Snapshot: n_saved={n_saved!r} is no whole number of 1 or more")
+        check_integer("Snapshot: n_saved", n_saved)
         self.trainer = trainer
         self.dirname = Path(dirname).expanduser()
         self.n_saved = n_saved

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
 
+from camshaft._checks import check_integer
 from camshaft.events import EventHandle, attachments
 
 __all__ = ["Planted", "PlantedError", "call_at", "raise_at"]
@@ -134,8 +135,7 @@ def call_at(engine: Any, event: EventHandle, call: Callable[[], Any], n: int = 1
 
 
 def _check_count(n: Any) -> None:
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"n={n!r} is no firing that ever comes: give a whole number of 1 or more")
+    check_integer("n", n, hint="it counts the times that the event fires")
 
 
 def _made(error: Any, message: str) -> BaseException:

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from camshaft._checks import check_integer
 from camshaft.control import CONTROLS
 from camshaft.engine.engine import Engine
 from camshaft.events import FilteredEvent
@@ -177,8 +178,7 @@ class Call:
         if self.what not in ("raise", *CALLS):
             known = ", ".join(map(repr, ("raise", *CALLS)))
             raise ValueError(f"what={self.what!r} is no call: give {known}")
-        if self.n < 1:
-            raise ValueError(f"n={self.n!r} is no time: give a whole number of 1 or more")
+        check_integer("n", self.n)
         if self.what == "raise" and not (isinstance(self.value, type) and issubclass(self.value, BaseException)):
             raise ValueError(f"value={self.value!r} is no exception: give the class of one")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from camshaft._checks import check_integer
 from camshaft.engine.engine import Engine
 
 __all__ = ["AccumulationWindow"]
@@ -31,10 +32,9 @@ class AccumulationWindow:
         """The window of so many batches; None where each batch has a step of its own.
 
         Raises:
-            ValueError: that is no whole number of 1 or more.
+            ValueError: that is not an integer of 1 or more.
         """
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise ValueError(f"gradient_accumulation_steps={steps!r} is no whole number of 1 or more")
+        check_integer("gradient_accumulation_steps", steps)
         return cls(steps) if steps > 1 else None
 
     def begins(self, engine: Engine) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from camshaft._checks import check_integer
 from camshaft._tensors import detached
 from camshaft.engine.engine import Engine
 from camshaft.events import EventEnum
@@ -54,11 +55,10 @@ def tbptt_loop(
         prepare_batch: ``prepare_batch(chunk, device=, non_blocking=) -> (x, y)``, called for each chunk.
 
     Raises:
-        ValueError: ``tbtt_step`` is no whole number of 1 or more. While it runs: a batch is no pair of tensors with
+        ValueError: ``tbtt_step`` is not an integer of 1 or more. While it runs: a batch is no pair of tensors with
             the same number of time steps.
     """
-    if not isinstance(tbtt_step, int) or isinstance(tbtt_step, bool) or tbtt_step < 1:
-        raise ValueError(f"tbtt_step={tbtt_step!r} is no whole number of 1 or more: give the time steps of a chunk")
+    check_integer("tbtt_step", tbtt_step, hint="give the time steps of a chunk")
     hidden: Any = None
 
     def chunks(engine: Engine) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

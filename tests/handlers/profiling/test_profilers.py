@@ -633,7 +633,7 @@ def test_tables_are_printed_and_returned_within_120_columns(clock, capsys):
 def test_wrong_arguments_give_one_clear_error(kind, tmp_path):
     name = kind.__name__
     for keep in (0, -1, 1.5, True, None):
-        with pytest.raises(ValueError, match=f"{name}: keep={keep!r} is no whole number of 1 or more"):
+        with pytest.raises(ValueError, match=f"{name}: keep must be an integer of 1 or more, got {keep!r}"):
             kind(keep=keep)
     profiler = kind()
     with pytest.raises(RuntimeError, match=f"{name} has measured nothing: call attach"):

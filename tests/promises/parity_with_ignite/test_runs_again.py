@@ -177,4 +177,4 @@ def test_starting_over():
 
 def test_a_limit_of_none_at_all():
     assert ignite.engine.Engine(no_op).run([1], max_epochs=0).epoch == 0
-    assert "max_epochs=0 is no limit" in str(run_out(Engine(no_op), [1], max_epochs=0))
+    assert "max_epochs must be an integer of 1 or more, got 0" in str(run_out(Engine(no_op), [1], max_epochs=0))

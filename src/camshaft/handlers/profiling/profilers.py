@@ -13,6 +13,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from camshaft._checks import check_integer
 from camshaft.engine.engine import Engine
 from camshaft.engine.handler import Handler
 from camshaft.engine.state import State
@@ -51,8 +52,7 @@ class _Profiler:
     """
 
     def __init__(self, keep: int = 100_000) -> None:
-        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-            raise ValueError(f"{type(self).__name__}: keep={keep!r} is no whole number of 1 or more")
+        check_integer(f"{type(self).__name__}: keep", keep)
         self._keep = keep
         self._engine: Callable[[], Engine | None] | None = None
         self._attached_at: set[str] = set()
@@ -161,7 +161,7 @@ class BasicTimeProfiler(_Profiler):
         keep: how many iterations (and epochs) :meth:`write_results` writes, the latest ones. Statistics are of all.
 
     Raises:
-        ValueError: ``keep`` is no whole number of 1 or more.
+        ValueError: ``keep`` is not an integer of 1 or more.
     """
 
     def _clear(self) -> None:
@@ -262,7 +262,7 @@ class HandlersTimeProfiler(_Profiler):
         keep: how many calls of each handler :meth:`write_results` writes, the latest ones. Statistics are of all.
 
     Raises:
-        ValueError: ``keep`` is no whole number of 1 or more.
+        ValueError: ``keep`` is not an integer of 1 or more.
     """
 
     def _clear(self) -> None:
