@@ -41,7 +41,7 @@ def test_what_is_derived_from_the_facts():
     assert OF_THE_RUN == ("started", "completed", "terminate", "interrupt", "exception_raised")
     assert OF_FETCHING == ("get_batch_started", "get_batch_completed", "dataloader_stop_iteration")
     assert OF_SKIPPING == ("iteration_skipped",)
-    assert OF_A_BATCH == (*OF_FETCHING, *OF_SKIPPING)
+    assert (*OF_FETCHING, *OF_SKIPPING) == OF_A_BATCH
     assert {"epoch_started", "epoch_completed", "iteration_started", "iteration_completed"} == OF_A_LOOP
     assert {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"} == ANYWHERE
     assert {"terminate", "completed", "exception_raised"} == ENDS_A_RUN

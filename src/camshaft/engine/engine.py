@@ -404,11 +404,11 @@ class Engine:
 
     @property
     def last_event_name(self) -> EventHandle | None:
-        """The event that fired last, as :meth:`handle` gives it; None before any did."""
+        """The event that fired last, as :meth:`event_object` gives it; None before any did."""
         key = self._last_event_key()
-        return self.handle(key) if key is not None else None
+        return self.event_object(key) if key is not None else None
 
-    def handle(self, key: str) -> EventHandle:
+    def event_object(self, key: str) -> EventHandle:
         """The handle of an event: the member of ``Events``, the one it was registered with, or else its key."""
         return self._event_objects.get(key, key)
 
@@ -538,7 +538,7 @@ class Engine:
         max_iters: int | None = None,
         epoch_length: int | None = None,
     ) -> Iterator[EventHandle]:
-        """Run one transition at a time: yields each event, as :meth:`handle` gives it, after its handlers.
+        """Run one transition at a time: yields each event, as :meth:`event_object` gives it, after its handlers.
 
         The engine stands still in between: look at ``where``, ``state``, ``machine``. Leaving the iteration early
         pauses the run; ``run()`` or ``steps()`` go on with it. Arguments and errors are those of :meth:`run`.
