@@ -47,7 +47,7 @@ def test_a_breakpoint_in_the_loop_works_in_pdb(tmp_path):
         "from camshaft import Engine\ntrainer = Engine(lambda engine, batch: batch + 1)\ntrainer.run([41])\n"
     )
     number = 1 + Engine(echo).source().splitlines().index(" " * 28 + "state.output = step(engine, state.batch)")
-    stop_inside = "b train.py:3\nc\nb trainer.namespace['epoch_loop']\nc\n"
+    stop_inside = "b train.py:3\nc\nb trainer._namespace['epoch_loop']\nc\n"
     commands = f"{stop_inside}b {number}\nc\np state.batch\nn\np state.output\nq\n"
     done = subprocess.run(
         [sys.executable, "-m", "pdb", script], input=commands, capture_output=True, text=True, timeout=120

@@ -22,7 +22,7 @@ def test_each_event_is_judged_as_the_row_of_the_table_says(trace, is_known):
         if not is_known:
             context.has_data = None
         place, move = record.place, machine.compiled(context)[record.place]
-        for run, event, _, _ in trace.transitions():
+        for run, event, _, _ in trace.raw_events():
             if run != number:
                 continue
             assert move.next_by_event.keys() == machine.table[place].keys()

@@ -54,7 +54,7 @@ class _Guide:
 
     def __init__(self, trace: Trace) -> None:
         self.records = trace.runs
-        self.events = [(run, key, count) for run, key, count, _ in trace.rows()]
+        self.events = [(run, key, count) for run, key, count, _ in trace.raw_events()]
         self.at = 0
         self.strayed = False
         self.entered: dict[int, set[str]] = {}

@@ -46,7 +46,7 @@ def _mutants_of(case: Case) -> Iterator[TraceMutant]:
 
 
 def _identity(trace: Trace) -> Any:
-    return [row[:3] for row in trace.rows()], trace.runs, trace.segments
+    return [row[:3] for row in trace.raw_events()], trace.runs, trace.segments
 
 
 Edited = tuple[str, str, Trace]
@@ -165,7 +165,7 @@ def outcomes(trace: Trace) -> Iterator[Edited]:
 
 
 def _rows(trace: Trace) -> list[Transition]:
-    return [(run, key, count) for run, key, count, _ in trace.rows()]
+    return [(run, key, count) for run, key, count, _ in trace.raw_events()]
 
 
 def _made(trace: Trace, rows: Iterable[Transition]) -> Trace:

@@ -25,7 +25,7 @@ class Seen:
         screen, self.screens = pyte.Screen(columns, 40), []
         stream = pyte.ByteStream(screen)
         for piece in re.split(rb"(?=\r\x1b\[2K)", raw):
-            stream.fetcher(piece)
+            stream.feed(piece)
             self.screens.append([line.rstrip() for line in screen.display if line.strip()])
         self.lines = self.screens[-1]
         self.cursor_hidden = screen.machine_position.hidden

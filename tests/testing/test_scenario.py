@@ -81,7 +81,7 @@ def test_a_fault_inside_a_phase_is_part_of_the_program():
         "with record() as trace, suppress(RuntimeError, ValueError, PlantedError):",
         "    trainer.run(iter([0, 1, 2]), max_epochs=1)",
         "    for _ in range(2):",
-        "        if trainer.active is not None:",
+        "        if trainer.current_run is not None:",
         "            trainer.run()",
         "trace.assert_legal()",
     ]

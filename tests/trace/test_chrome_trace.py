@@ -235,7 +235,7 @@ def check(trace: Trace) -> None:
     assert all(ticks(one["ts"]) <= ticks(two["ts"]) for one, two in pairwise(timed))
     assert all(one["ts"] >= 0 and one.get("dur", 0) >= 0 for one in timed)
     assert {one["tid"] for one in timed} == titles(events).keys()
-    fired = {run for run, *_ in trace.rows()}
+    fired = {run for run, *_ in trace.raw_events()}
     assert sorted(one["args"]["run"] - 1 for one in slices if one["cat"] == "run") == sorted(fired | parents(trace))
     assert len([one for one in slices if one["cat"] == "state"]) == len(spans(trace))
     check_events(trace, timed)
@@ -245,7 +245,7 @@ def check(trace: Trace) -> None:
 def parents(trace: Trace) -> set[int]:
     """The runs that hold others which fired something."""
     found: set[int] = set()
-    for run in {run for run, *_ in trace.rows()}:
+    for run in {run for run, *_ in trace.raw_events()}:
         parent = trace.runs[run].parent
         while parent is not None:
             found.add(parent)

@@ -339,7 +339,7 @@ def test_a_missing_event_leaves_no_phase_open():
     whole = record_run(Engine([Phase("A", no_op), Phase("B", no_op)], name="t"), data=[1])
     made = Trace()
     made.runs = whole.runs
-    for run, key, count, time in whole.rows():
+    for run, key, count, time in whole.raw_events():
         if key != "a_completed":
             made.append(run, key, count, time)
     assert in_words(made)[3:] == ["t A 6..- past 6", "t B 7..8"]

@@ -103,7 +103,7 @@ def test_an_event_of_no_transition_leaves_the_run_where_it_was():
     trace = trained()
     made = Trace()
     made.runs = trace.runs
-    for index, (run, key, count, time) in enumerate(trace.rows()):
+    for index, (run, key, count, time) in enumerate(trace.raw_events()):
         if index in (0, 8, 20):
             made.append(run, "never_heard_of", count, time)
         made.append(run, key, count, time)
@@ -248,7 +248,7 @@ def test_one_wrong_count_is_one_violation():
     trace = trained()
     made = Trace()
     made.runs = trace.runs
-    for index, (run, key, count, time) in enumerate(trace.rows()):
+    for index, (run, key, count, time) in enumerate(trace.raw_events()):
         made.append(run, key, count + (index == 10), time)
     found = made.rearranged(range(len(made))).violations()
     assert [one.number for one in found] == [11]

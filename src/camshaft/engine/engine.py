@@ -544,7 +544,7 @@ class Engine:
         pauses the run; ``run()`` or ``steps()`` go on with it. Arguments and errors are those of :meth:`run`.
         """
         return map(
-            self.handle,
+            self.event_object,
             self._starter.start_or_resume(self, data, Limits(max_epochs, max_iters, epoch_length)).go(stepping=True),
         )
 

@@ -487,6 +487,6 @@ def _run_lines(scenario: Scenario) -> Iterator[str]:
     yield f"    trainer.run({_arguments(scenario)})"
     if any(call.what == "interrupt" for call in _calls(scenario)):
         yield f"    for _ in range({scenario.resumes}):"
-        yield "        if trainer.active is not None:"
+        yield "        if trainer.current_run is not None:"
         yield "            trainer.run()"
     yield "trace.assert_legal()"

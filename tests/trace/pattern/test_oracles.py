@@ -83,7 +83,7 @@ class Oracle:
     """Says where the matches of a pattern end, from where they begin, by the meaning of each operator."""
 
     def __init__(self, trace: Trace, strict: bool) -> None:
-        self.rows = [(run, key) for run, key, _, _ in trace.rows()]
+        self.rows = [(run, key) for run, key, _, _ in trace.raw_events()]
         self.runs = trace.runs
         self.strict = strict
         self.wholes = {(span.run, span.state, span.first): span for span in spans(trace) if span.last is not None}
