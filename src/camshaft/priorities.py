@@ -1,27 +1,44 @@
-"""In which order the handlers of camshaft itself run at an event, around those that a user attaches."""
+"""The priorities of camshaft's own handlers, the highest first.
 
-__all__ = ["BEGIN", "BEHIND_SNAPSHOT", "CLOSE", "GO_ON", "MEASURE", "METRICS", "OPEN", "SHOW", "SNAPSHOT"]
+At an event, handlers with a higher priority run first. A user's handlers have priority 0 unless another is given. They
+run after :data:`SHOW_RESULTS` and before :data:`CLOSE_BARS`.
+"""
+
+__all__ = [
+    "CLOSE_BARS",
+    "MARK_RESUMED",
+    "MEASURE",
+    "METRICS",
+    "OPEN_BARS",
+    "PAUSE",
+    "RESTORE",
+    "SHOW_RESULTS",
+    "SNAPSHOT",
+]
 
 MEASURE = 1_000_000_000
-"""What measures others: before all of them."""
+"""Profilers start their clocks. They run before all other handlers, so that they time every one of them."""
 
-BEGIN = MEASURE - 1
-"""A resumed run says that it is one."""
+MARK_RESUMED = MEASURE - 1
+"""A resumed run sets ``state.resumed``. Every other handler of STARTED can then read it."""
 
-METRICS = OPEN = 1_000_000
-"""Results are there, and bars stand, before a user's handlers run."""
+METRICS = 1_000_000
+"""Metrics are updated and computed. A user's handlers can then read the results."""
 
-SHOW = METRICS - 1
-"""Results are shown."""
+OPEN_BARS = METRICS
+"""Progress bars open and count a pass. Messages of a user's handlers then appear above the bar."""
 
-CLOSE = -OPEN
-"""Bars close behind a user's handlers."""
+SHOW_RESULTS = METRICS - 1
+"""Progress bars show results. They run after the metrics that compute these."""
 
-GO_ON = -MEASURE + 1
-"""What was saved takes the place of what handlers have set up."""
+CLOSE_BARS = -OPEN_BARS
+"""Progress bars close. They stay open for the messages of a user's handlers."""
 
-SNAPSHOT = GO_ON - 1
-"""A snapshot is written behind all that belongs to the event."""
+RESTORE = -MEASURE + 1
+"""A resumed run loads the saved state. Handlers of STARTED may have set up new objects, so it replaces their state."""
 
-BEHIND_SNAPSHOT = 2 * SNAPSHOT
-"""A run is left."""
+SNAPSHOT = RESTORE - 1
+"""Snapshots are written. They contain what all other handlers of the event have changed."""
+
+PAUSE = 2 * SNAPSHOT
+"""A graceful exit pauses the run. It runs last, so that a snapshot of this event is written before the process ends."""

@@ -12,7 +12,7 @@ from types import FrameType
 from camshaft.engine.engine import Engine
 from camshaft.engine.progress import resume_points
 from camshaft.events import event
-from camshaft.priorities import BEHIND_SNAPSHOT
+from camshaft.priorities import PAUSE
 
 __all__ = ["graceful_exit"]
 
@@ -64,7 +64,7 @@ def graceful_exit(engine: Engine) -> Iterator[None]:
         asked.engines.append(engine)
         undo.callback(asked.engines.pop)
         for key in resume_points(engine.loop):
-            undo.enter_context(engine.add_event_handler(event(key, priority=BEHIND_SNAPSHOT), asked.at_boundary))
+            undo.enter_context(engine.add_event_handler(event(key, priority=PAUSE), asked.at_boundary))
         for number in SIGNALS:
             previous = signal.getsignal(number)
             if previous is None:

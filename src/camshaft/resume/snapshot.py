@@ -20,7 +20,7 @@ from camshaft.engine.engine import Engine
 from camshaft.engine.progress import resume_points
 from camshaft.events import Events, event
 from camshaft.exceptions import StorageError
-from camshaft.priorities import BEGIN, GO_ON, SNAPSHOT
+from camshaft.priorities import MARK_RESUMED, RESTORE, SNAPSHOT
 from camshaft.resume import storage
 from camshaft.resume.data_position import DataPosition
 from camshaft.resume.rng import generators_of, load_rng_states, rng_states
@@ -236,8 +236,8 @@ class Snapshot:
         self._forget_handlers()  # of a file that was not gone on with
         last = trainer.loop.started if in_epoch else Events.STARTED
         self._resuming = [
-            trainer.add_event_handler(event(Events.STARTED, priority=BEGIN), begin),
-            trainer.add_event_handler(event(last, priority=GO_ON), go_on),
+            trainer.add_event_handler(event(Events.STARTED, priority=MARK_RESUMED), begin),
+            trainer.add_event_handler(event(last, priority=RESTORE), go_on),
         ]
 
     def forget(self) -> None:

@@ -15,7 +15,7 @@ from camshaft.engine.state import State
 from camshaft.events import EventHandle, Events, event
 from camshaft.handlers.progress.display import BarContents, Display, can_draw
 from camshaft.handlers.progress.span import BarSpan
-from camshaft.priorities import CLOSE, OPEN, SHOW
+from camshaft.priorities import CLOSE_BARS, OPEN_BARS, SHOW_RESULTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,15 +107,15 @@ class ProgressBar:
         engine.handlers(moves_at)  # refuses an event that never fires, before anything is attached
         span = BarSpan(loop, moves_at, closing_event_name)
         bar = _Bar(self, span, _Values(metric_names, output_transform, state_attributes))
-        engine.add_event_handler(event(span.started, priority=OPEN), bar.open)
+        engine.add_event_handler(event(span.started, priority=OPEN_BARS), bar.open)
         for over in span.ends_a_pass:
-            engine.add_event_handler(event(over, priority=OPEN), bar.count)
+            engine.add_event_handler(event(over, priority=OPEN_BARS), bar.count)
         engine.add_event_handler(moves_at, bar.advance)
-        engine.add_event_handler(event(span.completed, priority=SHOW), bar.fill)
-        engine.add_event_handler(event(span.completed, priority=CLOSE), bar.finish)
+        engine.add_event_handler(event(span.completed, priority=SHOW_RESULTS), bar.fill)
+        engine.add_event_handler(event(span.completed, priority=CLOSE_BARS), bar.finish)
         for ending in (Events.COMPLETED, Events.TERMINATE, Events.INTERRUPT):
-            engine.add_event_handler(event(ending, priority=CLOSE), bar.close)
-        engine.add_event_handler(event(Events.EXCEPTION_RAISED, priority=OPEN), bar.close)
+            engine.add_event_handler(event(ending, priority=CLOSE_BARS), bar.close)
+        engine.add_event_handler(event(Events.EXCEPTION_RAISED, priority=OPEN_BARS), bar.close)
 
     def log_message(self, message: str) -> None:
         """Print a line on the console of the bar, above it."""
