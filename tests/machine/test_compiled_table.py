@@ -1,4 +1,4 @@
-"""The law by which events are judged says what the table says, at every step of every trace."""
+"""The compiled table agrees with the transition table at every event of every trace."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def recorded(draw: st.DrawFn) -> Trace:
 
 
 @given(recorded(), st.booleans())
-def test_each_event_is_judged_as_the_row_of_the_table_says(trace, is_known):
+def test_each_event_is_judged_as_the_table_says(trace, is_known):
     for number, record in enumerate(trace.runs):
         machine, context = LoopMachine(record.loop), record.context.copy()
         if not is_known:
             context.has_data = None
-        place, move = record.place, machine.compiled(context)[record.place]
+        place, compiled = record.place, machine.compiled(context)[record.place]
         for run, event, _, _ in trace.raw_events():
             if run != number:
                 continue
-            assert move.next_by_event.keys() == machine.table[place].keys()
-            for other, row in machine.table[place].items():
+            assert compiled.next_by_event.keys() == machine.table[place].keys()
+            for other, transition in machine.table[place].items():
                 judged, expected = context.copy(), context.copy()
-                refuse = move.next_by_event[other].try_take
-                refused = refuse is not None and refuse(judged) is True
-                assert refused == (row.denied_by(expected) is not None)
-                if not refused:
-                    row.apply(expected)
+                try_take = compiled.next_by_event[other].try_take
+                is_taken = try_take is None or try_take(judged)
+                assert is_taken is (transition.denied_by(expected) is None)
+                if is_taken:
+                    transition.apply(expected)
                 assert judged == expected
-            move, row = move.next_by_event[event], machine.table[place][event]
-            row.apply(context)
-            place = row.dest
-            assert move.place == place
+            compiled, transition = compiled.next_by_event[event], machine.table[place][event]
+            transition.apply(context)
+            place = transition.dest
+            assert compiled.place == place
