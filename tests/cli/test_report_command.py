@@ -80,12 +80,12 @@ def test_the_report_of_nothing(page):
 
 
 def test_the_strip_shows_each_span_in_its_place(page):
-    from camshaft.draw.timeline import strip
+    from camshaft.draw.timeline import timeline
 
     loop = Loop("EPOCH", Phase("A", lambda e, b: None), Phase("B", lambda e, b: None), times=2)
     with record() as trace:
         Engine(loop, name="worker").run()
-    page.show(strip(trace), width=1200)
+    page.show(timeline(trace), width=1200)
     geometry = page.geometry("svg.strip")
     rows = {}
     for node in geometry.nodes:

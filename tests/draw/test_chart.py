@@ -20,7 +20,7 @@ def seen_in(chart: Chart) -> Seen:
     ]
     return Seen(
         labels={node.id: node.label for node in chart.nodes if node.kind == "state"},
-        boxes=chart.around(),
+        boxes=chart.enclosing_boxes(),
         titles={box.id: box.label for box in chart.boxes},
         edges=[edge[:4] for edge in edges if edge[4] != "boundary"],
         boundary=[edge[:4] for edge in edges if edge[4] == "boundary"],

@@ -24,7 +24,7 @@ def test_one_engine_nested_several_times_at_one_event():
         trainer.nest(inner, on=Events.EPOCH_COMPLETED, data=data)
     with record() as trace:
         trainer.run([1], max_epochs=2)
-    nodes = [node for node in trace.diagram().chart.nodes if node.runs]
+    nodes = [node for node in trace.diagram().chart.nodes if node.engine_name]
     assert [node.visits for node in nodes] == [2, 2, 2]
 
 
@@ -44,7 +44,7 @@ def test_engines_run_by_handlers_and_declared_are_told_apart():
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: inner.run([1]))
     with record() as trace:
         trainer.run([1], max_epochs=3)
-    nodes = [(node.label, node.visits, node.is_observed) for node in trace.diagram().chart.nodes if node.runs]
+    nodes = [(node.label, node.visits, node.is_observed) for node in trace.diagram().chart.nodes if node.engine_name]
     assert nodes == [("evaluator(once=1)", 1, False), ("evaluator", 3, True)]
 
 
@@ -56,11 +56,11 @@ def test_engines_at_custom_events_are_counted_as_observed(event):
     with record() as trace:
         trainer.run([1, 2, 3])
     chart = trace.diagram().chart
-    assert [(node.label, node.visits) for node in chart.nodes if node.runs] == [("declared", 3), ("by hand", 3)]
+    assert [(node.label, node.visits) for node in chart.nodes if node.engine_name] == [("declared", 3), ("by hand", 3)]
     assert fired(trace.diagram())[event.value] == 3
     assert visits(trace.diagram())["BACKWARD"] == 3
     reached = {edge.target for edge in chart.edges}
-    assert all(node.id in reached for node in chart.nodes if node.runs)
+    assert all(node.id in reached for node in chart.nodes if node.engine_name)
 
 
 @pytest.mark.parametrize("event", list(Events))
