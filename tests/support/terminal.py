@@ -28,8 +28,8 @@ class Seen:
             stream.feed(piece)
             self.screens.append([line.rstrip() for line in screen.display if line.strip()])
         self.lines = self.screens[-1]
-        self.cursor_hidden = screen.machine_position.hidden
-        self.column = screen.machine_position.x
+        self.cursor_hidden = screen.cursor.hidden
+        self.column = screen.cursor.x
 
     def during(self, *patterns):
         """Whether at some moment the last lines of the screen were these."""
