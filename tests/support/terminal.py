@@ -15,6 +15,8 @@ PRELUDE = """
 import logging, os, signal, sys, time, warnings
 from camshaft import Engine, Events
 from camshaft.handlers.progress.bar import ProgressBar
+# a shell without job control starts background jobs with SIGINT ignored, and children inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 
