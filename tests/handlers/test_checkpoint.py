@@ -190,7 +190,9 @@ def test_a_name_of_a_score_alone_takes_the_metric(tmp_path, dataset):
 def test_a_metric_that_is_not_there_is_named(tmp_path):
     engine = counting("evaluator")
     engine.add_event_handler(Events.COMPLETED, Checkpoint({"m": nn.Linear(1, 1)}, tmp_path, score_name="accuracy"))
-    with pytest.raises(ValueError, match="score_name='accuracy' is no metric of evaluator, which has none; give score"):
+    with pytest.raises(
+        ValueError, match="score_name='accuracy' must be a metric of evaluator, which has none; give score"
+    ):
         engine.run([0])
 
 
@@ -224,7 +226,7 @@ def test_the_step_transform_gets_the_engine_and_the_event(tmp_path):
 def test_impossible_names_and_steps_are_refused(tmp_path):
     engine = counting()
     engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {"a/b": nn.Linear(1, 1)})
-    with pytest.raises(ValueError, match="'a/b_1.pt' is no name of a file: leave slashes out"):
+    with pytest.raises(ValueError, match="'a/b_1.pt' is not a valid file name: remove slashes"):
         engine.run([0])
     engine = counting()
     handler = Checkpoint({"model": nn.Linear(1, 1)}, tmp_path, global_step_transform=lambda engine, event: "now")
@@ -324,7 +326,7 @@ def test_a_score_of_nan_saves_nothing_and_says_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         engine.run([0], max_epochs=4)
     assert names(tmp_path) == ["best_model_0.2500.pt", "best_model_0.5000.pt"]
-    assert caplog.messages == ["ModelCheckpoint: the score is NaN, nothing is saved"] * 2
+    assert caplog.messages == ["ModelCheckpoint: the score is NaN, so nothing is saved"] * 2
 
 
 def test_scores_may_be_tensors_of_one_element(tmp_path):
@@ -338,7 +340,7 @@ def test_scores_may_be_tensors_of_one_element(tmp_path):
 @pytest.mark.parametrize("score", ["0.5", None, torch.ones(2)])
 def test_a_score_that_is_no_number_is_an_error(tmp_path, score):
     engine, _ = scored(tmp_path, [score])
-    with pytest.raises(TypeError, match="ModelCheckpoint: score_function gave .*, which is no number; have it return"):
+    with pytest.raises(TypeError, match="ModelCheckpoint: score_function must return a number, got "):
         engine.run([0])
 
 
@@ -381,7 +383,9 @@ def test_a_state_that_could_not_be_loaded_again_is_refused_at_once(tmp_path):
 
 def test_a_folder_with_files_of_the_prefix_is_refused(tmp_path):
     save(tmp_path / "best_model_1.pt", 1)
-    with pytest.raises(ValueError, match=r"ModelCheckpoint: .* has best_model_1.pt already: .* require_empty=False"):
+    with pytest.raises(
+        ValueError, match=r"ModelCheckpoint: .* already contains best_model_1.pt: .* require_empty=False"
+    ):
         ModelCheckpoint(tmp_path, "best")
     ModelCheckpoint(tmp_path, "best", require_empty=False)
     ModelCheckpoint(tmp_path, "last")
@@ -400,10 +404,10 @@ def test_what_a_killed_writer_left_is_not_in_the_way(tmp_path):
 def test_folders_are_made_unless_that_is_not_wanted_or_possible(tmp_path):
     ModelCheckpoint(tmp_path / "deep" / "down")
     assert (tmp_path / "deep" / "down").is_dir()
-    with pytest.raises(StorageError, match="ModelCheckpoint: there is no folder .*nowhere: make it, or"):
+    with pytest.raises(StorageError, match="ModelCheckpoint: the folder .*nowhere does not exist: create it, or"):
         ModelCheckpoint(tmp_path / "nowhere", create_dir=False)
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="ModelCheckpoint: the folder .*file/models cannot be made: Not a directory"):
+    with pytest.raises(StorageError, match="ModelCheckpoint: cannot create the folder .*file/models: Not a directory"):
         ModelCheckpoint(tmp_path / "file" / "models")
 
 
@@ -412,12 +416,12 @@ def test_folders_are_made_unless_that_is_not_wanted_or_possible(tmp_path):
     [
         ({"n_saved": 0}, "Checkpoint: n_saved must be an integer of 1 or more, got 0: give None to keep all files"),
         ({"n_saved": 1.5}, "n_saved must be an integer of 1 or more, got 1.5"),
-        ({"score_function": 1}, "Checkpoint: score_function=1 is no function; give one"),
-        ({"global_step_transform": 1}, "Checkpoint: global_step_transform=1 is no function; give one"),
-        ({"to_save": {}}, "Checkpoint: {} is no mapping of names to objects: give {'model': model}"),
-        ({"to_save": [1]}, r"Checkpoint: \[1\] is no mapping of names to objects"),
-        ({"to_save": {"rate": 0.1}}, r"Checkpoint: 'rate' is a float, without state_dict\(\); leave it out"),
-        ({"to_save": {1: nn.Linear(1, 1)}}, "Checkpoint: 1 is no name for a Linear: give a string"),
+        ({"score_function": 1}, "Checkpoint: score_function must be a function, got 1"),
+        ({"global_step_transform": 1}, "Checkpoint: global_step_transform must be a function, got 1"),
+        ({"to_save": {}}, "Checkpoint: objects must be a mapping of names to objects, got {}: give {'model': model}"),
+        ({"to_save": [1]}, r"Checkpoint: objects must be a mapping of names to objects, got \[1\]"),
+        ({"to_save": {"rate": 0.1}}, r"Checkpoint: 'rate' must have state_dict\(\), got a float: leave it out"),
+        ({"to_save": {1: nn.Linear(1, 1)}}, "Checkpoint: the name of a Linear must be a string, got 1"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, argument, message):
@@ -430,5 +434,5 @@ def test_wrong_attachments_of_model_checkpoint_are_named(tmp_path):
     with pytest.raises(TypeError, match=r"handler .* does not fit COMPLETED"):
         engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path))
     engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {})
-    with pytest.raises(TypeError, match="ModelCheckpoint: {} is no mapping of names to objects"):
+    with pytest.raises(TypeError, match="ModelCheckpoint: objects must be a mapping of names to objects, got {}"):
         engine.run([0])

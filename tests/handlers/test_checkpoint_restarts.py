@@ -79,7 +79,10 @@ def test_a_smaller_limit_after_a_restart_removes_the_surplus(tmp_path):
 
 @pytest.mark.parametrize("state", [{}, None, {"saved": 3}, {"saved": [1, 2]}])
 def test_a_state_that_is_no_ranking_is_refused(tmp_path, state):
-    with pytest.raises(ValueError, match="ModelCheckpoint: .* is no state of it; give what state_dict"):
+    with pytest.raises(
+        ValueError,
+        match="ModelCheckpoint: state_dict must be one of this handler, got .*: give the result of state_dict",
+    ):
         ModelCheckpoint(tmp_path).load_state_dict(state)
 
 
@@ -123,11 +126,13 @@ def test_a_state_that_does_not_fit_names_the_object(tmp_path):
 
 def test_what_is_no_checkpoint_or_cannot_be_loaded_into_is_named(tmp_path):
     save(tmp_path / "list.pt", [1, 2])
-    with pytest.raises(ValueError, match=r"list.pt holds a list, no state dicts by name"):
+    with pytest.raises(ValueError, match=r"list.pt must contain state dicts by name, got a list"):
         Checkpoint.load_objects({"model": nn.Linear(1, 1)}, tmp_path / "list.pt")
     with pytest.raises(StorageError, match=r"none.pt does not exist"):
         Checkpoint.load_objects({"model": nn.Linear(1, 1)}, tmp_path / "none.pt")
-    with pytest.raises(TypeError, match=r"load_objects: 'rate' is a float, without load_state_dict\(\); leave it out"):
+    with pytest.raises(
+        TypeError, match=r"load_objects: 'rate' must have load_state_dict\(\), got a float: leave it out"
+    ):
         Checkpoint.load_objects({"rate": 0.1}, tmp_path / "list.pt")
 
 

@@ -65,10 +65,10 @@ def test_a_saved_average_goes_on_where_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        (("model",), TypeError, "EMA: 'model' is no torch.nn.Module"),
-        ((nn.Linear(1, 1), 1.5), ValueError, "EMA: decay=1.5 is not from 0 to 1"),
-        ((nn.Linear(1, 1), -0.1), ValueError, "EMA: decay=-0.1 is not from 0 to 1"),
-        ((nn.Linear(1, 1), "0.9"), ValueError, "EMA: decay='0.9' is not from 0 to 1"),
+        (("model",), TypeError, "EMA: model must be a torch.nn.Module, got 'model'"),
+        ((nn.Linear(1, 1), 1.5), ValueError, "EMA: decay must be a number from 0 to 1, got 1.5"),
+        ((nn.Linear(1, 1), -0.1), ValueError, "EMA: decay must be a number from 0 to 1, got -0.1"),
+        ((nn.Linear(1, 1), "0.9"), ValueError, "EMA: decay must be a number from 0 to 1, got '0.9'"),
     ],
 )
 def test_what_cannot_be_averaged_is_refused(arguments, error, says):

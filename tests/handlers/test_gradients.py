@@ -100,11 +100,11 @@ def test_what_has_no_gradients_is_refused(handler, parameters):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda p: ClipGradNorm(p, 0), "ClipGradNorm: max_norm=0 is no number above 0"),
-        (lambda p: ClipGradNorm(p, "1"), "ClipGradNorm: max_norm='1' is no number above 0"),
-        (lambda p: ClipGradNorm(p, 1, float("nan")), "ClipGradNorm: norm_type=nan is no number above 0"),
-        (lambda p: ClipGradValue(p, -1), "ClipGradValue: clip_value=-1 is no number above 0"),
-        (lambda p: GradNorm(p, norm_type=0), "GradNorm: norm_type=0 is no number above 0"),
+        (lambda p: ClipGradNorm(p, 0), "ClipGradNorm: max_norm must be a number above 0, got 0"),
+        (lambda p: ClipGradNorm(p, "1"), "ClipGradNorm: max_norm must be a number above 0, got '1'"),
+        (lambda p: ClipGradNorm(p, 1, float("nan")), "ClipGradNorm: norm_type must be a number above 0, got nan"),
+        (lambda p: ClipGradValue(p, -1), "ClipGradValue: clip_value must be a number above 0, got -1"),
+        (lambda p: GradNorm(p, norm_type=0), "GradNorm: norm_type must be a number above 0, got 0"),
     ],
 )
 def test_limits_that_cannot_be_are_refused(wrong, says):

@@ -78,11 +78,15 @@ def test_a_saved_schedule_goes_on_where_it_was():
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [
-        (lambda optimizer: LRScheduler(optimizer), TypeError, "is no scheduler of torch.optim.lr_scheduler"),
+        (
+            lambda optimizer: LRScheduler(optimizer),
+            TypeError,
+            "LRScheduler: lr_scheduler must be a scheduler of torch.optim.lr_scheduler, got",
+        ),
         (
             lambda optimizer: LRScheduler(lr_scheduler.ReduceLROnPlateau(optimizer)),
             ValueError,
-            "a ReduceLROnPlateau judges a score: give score_function=",
+            "a ReduceLROnPlateau needs a score: give score_function=",
         ),
         (
             lambda optimizer: LRScheduler(lr_scheduler.StepLR(optimizer, 1), lambda engine: 0.0),

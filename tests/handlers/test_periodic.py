@@ -181,7 +181,7 @@ def test_a_loop_without_iterations_is_refused_and_left_as_it_is():
 def test_a_second_one_of_a_length_is_refused(is_same):
     engine, cpe = attached(n_iterations=2)
     loop, handlers = engine.loop, [engine.handlers(key) for key in engine.loop.event_keys]
-    with pytest.raises(LoopError, match="trainer has a state ITERATIONS_2 already: use the events of that one"):
+    with pytest.raises(LoopError, match="trainer already has a state ITERATIONS_2: use the events of that one"):
         (cpe if is_same else CustomPeriodicEvent(n_iterations=2)).attach(engine)
     assert engine.loop is loop
     assert [engine.handlers(key) for key in engine.loop.event_keys] == handlers

@@ -140,7 +140,7 @@ def test_scores_of_one_element_are_kept_as_plain_numbers():
 @pytest.mark.parametrize("score", ["0.5", None, torch.ones(2), 1j])
 def test_a_score_that_is_no_number_is_an_error(score):
     trainer, _ = trainer_and_evaluator([score], patience=1)
-    with pytest.raises(TypeError, match=r"EarlyStopping: score_function gave .*, which is no number; have it return"):
+    with pytest.raises(TypeError, match=r"EarlyStopping: score_function must return a number, got "):
         trainer.run([0])
 
 
@@ -150,11 +150,11 @@ def test_a_score_that_is_no_number_is_an_error(score):
         ({"patience": 0}, "EarlyStopping: patience must be an integer of 1 or more, got 0"),
         ({"patience": 1.5}, "patience must be an integer of 1 or more, got 1.5"),
         ({"patience": True}, "patience must be an integer of 1 or more, got True"),
-        ({"score_function": 3}, "EarlyStopping: score_function=3 is no function"),
-        ({"trainer": None}, "EarlyStopping: trainer=None is no Engine; give the one to terminate"),
-        ({"min_delta": -0.1}, "EarlyStopping: min_delta=-0.1 is no number of 0 or more"),
-        ({"min_delta": NAN}, "min_delta=nan is no number"),
-        ({"min_delta": "1"}, "min_delta='1' is no number"),
+        ({"score_function": 3}, "EarlyStopping: score_function must be a function, got 3"),
+        ({"trainer": None}, "EarlyStopping: trainer must be an Engine, got None: give the one to terminate"),
+        ({"min_delta": -0.1}, "EarlyStopping: min_delta must be a number of 0 or more, got -0.1"),
+        ({"min_delta": NAN}, "min_delta must be a number of 0 or more, got nan"),
+        ({"min_delta": "1"}, "min_delta must be a number of 0 or more, got '1'"),
     ],
 )
 def test_wrong_arguments_of_early_stopping_are_named(argument, message):
@@ -194,7 +194,7 @@ def test_a_restarted_training_stops_at_the_same_epoch(scores, patience, cumulati
 @pytest.mark.parametrize("state", [{}, {"counter": 1}, None, {"counter": 1, "best_score": 2, "more": 3}])
 def test_a_state_that_is_not_of_early_stopping_is_refused(state):
     _, handler = trainer_and_evaluator([1], patience=1)
-    with pytest.raises(ValueError, match="EarlyStopping: .* is no state of it"):
+    with pytest.raises(ValueError, match="EarlyStopping: state_dict must have counter and best_score, got"):
         handler.load_state_dict(state)
 
 
@@ -262,7 +262,7 @@ def test_only_what_the_transform_picks_is_looked_at():
     trainer = Engine(lambda engine, batch: {"loss": float(batch), "noise": NAN})
     trainer.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan(lambda output: output["loss"]))
     assert trainer.run([0, 1, INF, 3]).iteration == 3
-    with pytest.raises(TypeError, match="TerminateOnNan: output_transform='loss' is no function"):
+    with pytest.raises(TypeError, match="TerminateOnNan: output_transform must be a function, got 'loss'"):
         TerminateOnNan("loss")
 
 
@@ -315,7 +315,7 @@ def test_a_run_ends_at_the_first_event_after_its_time_is_over(caplog):
         trainer.run(itertools.repeat(0), max_epochs=1)
     assert 1 <= trainer.state.iteration <= 10
     assert limit.elapsed >= 0.02
-    assert "TimeLimit: the run has taken its 0.02 s and ends" in caplog.text
+    assert "TimeLimit: the run has reached its limit of 0.02 s and ends" in caplog.text
     trace.assert_legal()
 
 
@@ -448,10 +448,10 @@ def test_time_used_up_before_a_restart_ends_the_run():
 
 @pytest.mark.parametrize("limit_sec", [0, -1, NAN, INF, "1h", None, True])
 def test_a_limit_that_is_no_time_is_refused(limit_sec):
-    with pytest.raises(ValueError, match="TimeLimit: limit_sec=.* is no number of seconds above 0"):
+    with pytest.raises(ValueError, match="TimeLimit: limit_sec must be a number of seconds above 0, got "):
         TimeLimit(limit_sec)
 
 
 def test_a_state_that_is_not_of_the_time_limit_is_refused():
-    with pytest.raises(ValueError, match="TimeLimit: .* is no state of it"):
+    with pytest.raises(ValueError, match="TimeLimit: state_dict must have elapsed, got"):
         TimeLimit(1).load_state_dict({"counter": 3})

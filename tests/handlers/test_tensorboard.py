@@ -236,17 +236,21 @@ def test_wrong_arguments_give_one_clear_error(training, tmp_path):
     trainer, _, optimizer, _ = training
     before = len(trainer.handlers(Events.EPOCH_COMPLETED))
     with TensorBoardLogger(tmp_path) as logger:
-        with pytest.raises(TypeError, match="attach_output_handler: 3 is no Engine"):
+        with pytest.raises(TypeError, match="attach_output_handler: engine must be an Engine, got 3"):
             logger.attach_output_handler(3, Events.COMPLETED, "tag")
-        with pytest.raises(TypeError, match="attach_output_handler: tag='' is no name for a group of charts"):
+        with pytest.raises(
+            TypeError, match="attach_output_handler: tag must be a non-empty string, got '': it names a group of charts"
+        ):
             logger.attach_output_handler(trainer, Events.COMPLETED, "")
         with pytest.raises(ValueError, match="LUNCH is not registered"):
             logger.attach_output_handler(trainer, "lunch", "tag")
-        with pytest.raises(TypeError, match="attach_opt_params_handler: 3 is no optimizer of torch.optim"):
+        with pytest.raises(TypeError, match="attach_opt_params_handler: optimizer must be one of torch.optim, got 3"):
             logger.attach_opt_params_handler(trainer, Events.EPOCH_COMPLETED, 3)
-        with pytest.raises(ValueError, match="param_name='beta': SGD has lr, momentum,"):
+        with pytest.raises(
+            ValueError, match="param_name must be a parameter of SGD, got 'beta': give one of lr, momentum,"
+        ):
             logger.attach_opt_params_handler(trainer, Events.EPOCH_COMPLETED, optimizer, "beta")
-        with pytest.raises(TypeError, match="global_step_from_engine: 'trainer' is no Engine"):
+        with pytest.raises(TypeError, match="global_step_from_engine: engine must be an Engine, got 'trainer'"):
             global_step_from_engine("trainer")
     assert len(trainer.handlers(Events.EPOCH_COMPLETED)) == before
 
@@ -254,10 +258,10 @@ def test_wrong_arguments_give_one_clear_error(training, tmp_path):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (None, "TensorBoardLogger: step/output is None, no number: give output_transform="),
-        ("text", "TensorBoardLogger: step/output is 'text', no number"),
-        (torch.zeros(2, 3), r"TensorBoardLogger: step/output is a tensor of shape \(2, 3\), no number"),
-        ({"a": {"b": object}}, "TensorBoardLogger: step/a/b is <class 'object'>, no number"),
+        (None, "TensorBoardLogger: step/output must be a number, got None: give an output_transform="),
+        ("text", "TensorBoardLogger: step/output must be a number, got 'text'"),
+        (torch.zeros(2, 3), r"TensorBoardLogger: step/output must be a number, got a tensor of shape \(2, 3\)"),
+        ({"a": {"b": object}}, "TensorBoardLogger: step/a/b must be a number, got <class 'object'>"),
     ],
 )
 def test_what_is_no_number_is_an_error_that_names_it(tmp_path, output, message):
@@ -271,7 +275,7 @@ def test_a_metric_that_is_not_there_is_an_error_that_says_what_is(training, tmp_
     _, evaluator, _, loader = training
     with TensorBoardLogger(tmp_path) as logger:
         logger.attach_output_handler(evaluator, Events.COMPLETED, "validation", ["loss", "f1"])
-        with pytest.raises(ValueError, match="state.metrics has accuracy, loss at this event, but no 'f1'"):
+        with pytest.raises(ValueError, match="state.metrics has accuracy, loss at this event, but not 'f1'"):
             evaluator.run(loader)
 
 

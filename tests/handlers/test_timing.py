@@ -111,7 +111,7 @@ def test_real_time_passes():
 
 def test_what_cannot_be_attached_is_refused():
     engine = Engine(lambda engine, batch: None)
-    with pytest.raises(TypeError, match="Timer: 3 is no Engine"):
+    with pytest.raises(TypeError, match="Timer: engine must be an Engine, got 3"):
         Timer().attach(3)
     with pytest.raises(ValueError, match="'lunch' is not registered|LUNCH is not registered"):
         Timer().attach(engine, resume=Events.EPOCH_STARTED, step="lunch")

@@ -1,4 +1,4 @@
-"""Handlers: what a training run needs around its loop. Each is attached to events; none is known to the engine."""
+"""Handlers for what a training run needs besides its loop. Handlers are attached to events; the engine knows none."""
 
 from camshaft.handlers.checkpoint import Checkpoint, ModelCheckpoint
 from camshaft.handlers.ema import EMA

@@ -1,4 +1,4 @@
-"""Checkpoints: state dicts in files, the best or the last few, each whole whatever happens while it is written."""
+"""Checkpoints: the best or the latest state dicts in files. An interrupted save never leaves a damaged file."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ __all__ = ["Checkpoint", "ModelCheckpoint"]
 EXTENSION = ".pt"
 
 StepTransform = Callable[[Engine, EventHandle | None], int]
+"""``global_step_transform(engine, event) -> step``, the number in the name of a file."""
 
 
 class _Saved(NamedTuple):
-    """A file in the ranking. Without a score function its score is its number, so that later ones are better."""
+    """A file in the ranking. Without a score function, files are numbered, so that later ones rank higher."""
 
     score: int | float
     filename: str
 
 
 class _Saver:
-    """Writes state dicts to a folder and keeps the best or the last of the files: see :class:`Checkpoint`."""
+    """Base of both handlers: writes state dicts, and keeps the best or the latest files. See :class:`Checkpoint`."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class _Saver:
         self.score_name = score_name
         self.n_saved = n_saved
         self.global_step_transform = global_step_transform
-        self._saved: list[_Saved] = []  # in the order in which they were saved
+        self._saved: list[_Saved] = []  # oldest first
         if score_name is not None and score_function is None:
             self.score_function = self._score_from_metrics
         if _writes_here():
@@ -73,10 +74,12 @@ class _Saver:
                 self.dirname.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StorageError(
-                    f"{self._name}: the folder {self.dirname} cannot be made: {error.strerror}; choose another"
+                    f"{self._name}: cannot create the folder {self.dirname}: {error.strerror}; choose another"
                 ) from error
         if not self.dirname.is_dir():
-            raise StorageError(f"{self._name}: there is no folder {self.dirname}: make it, or give create_dir=True")
+            raise StorageError(
+                f"{self._name}: the folder {self.dirname} does not exist: create it, or give create_dir=True"
+            )
         if require_empty:
             self._refuse_older_files()
 
@@ -85,15 +88,15 @@ class _Saver:
         older = sorted(path.name for path in self.dirname.glob(f"*{EXTENSION}") if path.name.startswith(start))
         if older:
             raise ValueError(
-                f"{self._name}: {self.dirname} has {older[0]}{' and others' * (len(older) > 1)} already: "
-                f"give another folder or prefix, or require_empty=False to save beside them"
+                f"{self._name}: {self.dirname} already contains {older[0]}{' and others' * (len(older) > 1)}: "
+                f"give another folder or prefix, or require_empty=False to keep these files and save more"
             )
 
     def _score_from_metrics(self, engine: Engine) -> float:
         metrics = engine.state.metrics
         if self.score_name not in metrics:
             raise ValueError(
-                f"{self._name}: score_name={self.score_name!r} is no metric of {engine.name}, which has "
+                f"{self._name}: score_name={self.score_name!r} must be a metric of {engine.name}, which has "
                 f"{', '.join(metrics) or 'none'}; give score_function= to score otherwise"
             )
         return metrics[self.score_name]  # type: ignore[no-any-return]
@@ -103,14 +106,14 @@ class _Saver:
     def _save(self, engine: Engine, to_save: Mapping[str, Any]) -> None:
         score = self._score(engine)
         if math.isnan(score):
-            engine.logger.warning("%s: the score is NaN, nothing is saved", self._name)
+            engine.logger.warning("%s: the score is NaN, so nothing is saved", self._name)
             return
         if self.n_saved is not None and sum(item.score >= score for item in self._saved) >= self.n_saved:
             return
         name = next(iter(to_save)) if len(to_save) == 1 else "checkpoint"
         filename = self._filename(name, score, self._step(engine))
         before = self._saved
-        # taken on now, so that a handler that is among what it saves finds the new file in its ranking
+        # ranked before it is written: if this handler is itself in to_save, its saved ranking must include the new file
         self._saved = [*(item for item in before if item.filename != filename), _Saved(score, filename)]
         try:
             if _writes_here():
@@ -137,7 +140,7 @@ class _Saver:
             self._saved.remove(worst)
 
     def _step(self, engine: Engine) -> int | None:
-        """The step that the name of the file has; None where the score says enough."""
+        """Return the step for the name of the file, or None if the score alone identifies it."""
         if self.global_step_transform is not None:
             step = self.global_step_transform(engine, engine.last_event_name)
             if not isinstance(step, int):
@@ -149,19 +152,19 @@ class _Saver:
 
     def _filename(self, name: str, score: int | float, step: int | None) -> str:
         if self.score_function is None:
-            filename = self._joined(name, step, None)
+            filename = self._join_name(name, step, None)
         else:
-            filename = self._joined(name, step, f"{score:.4f}" if isinstance(score, float) else str(score))
+            filename = self._join_name(name, step, f"{score:.4f}" if isinstance(score, float) else str(score))
             if any(item.filename == filename and item.score != score for item in self._saved):
-                filename = self._joined(name, step, repr(score))  # four digits do not tell the two apart
+                filename = self._join_name(name, step, repr(score))  # both scores have the same four decimals
         if Path(filename).name != filename:
             raise ValueError(
-                f"{self._name}: {filename!r} is no name of a file: leave slashes out of the prefix, the name of the "
-                f"score and the names of objects"
+                f"{self._name}: {filename!r} is not a valid file name: remove slashes from filename_prefix, "
+                f"score_name and the names of objects"
             )
         return filename
 
-    def _joined(self, name: str, step: int | None, score: str | None) -> str:
+    def _join_name(self, name: str, step: int | None, score: str | None) -> str:
         scored = f"{self.score_name}={score}" if self.score_name is not None else score
         parts = (self.filename_prefix or None, name, step, scored)
         return "_".join(str(part) for part in parts if part is not None) + EXTENSION
@@ -170,40 +173,40 @@ class _Saver:
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """The file that was saved last; None before there is one."""
+        """The file that was saved last; None before the first save."""
         return self.dirname / self._saved[-1].filename if self._saved else None
 
     @property
     def best_checkpoint(self) -> Path | None:
-        """The file with the highest score, without a score function the last one; None before there is one."""
+        """The file with the highest score, or the last one without a score function; None before the first save."""
         return self.dirname / max(self._saved, key=_by_score).filename if self._saved else None
 
     @staticmethod
     def load_objects(to_load: Mapping[str, Any], checkpoint: str | Path | Mapping[str, Any]) -> None:
-        """Give objects the states that a checkpoint has for them.
+        """Load the states in a checkpoint into objects.
 
         Args:
-            to_load: objects with ``load_state_dict``, by the names they were saved under. A single one may be called
-                anything, where the checkpoint is its state dict.
-            checkpoint: the file, which is read to the CPU, or what was loaded from it.
+            to_load: objects with ``load_state_dict``, by the names they were saved under. A single object may have any
+                name if the checkpoint is its state dict.
+            checkpoint: a file, whose tensors are loaded to the CPU, or the content of one.
 
         Raises:
-            TypeError: an object has no ``load_state_dict``. Nothing is loaded then.
-            StorageError: the file cannot be read safely. Nothing is loaded then.
-            ValueError: names are missing in the checkpoint, and nothing is loaded; or the state of an object does not
-                fit, and those before it are loaded.
+            TypeError: an object has no ``load_state_dict``. Nothing is loaded.
+            StorageError: the file cannot be read safely. Nothing is loaded.
+            ValueError: the checkpoint lacks a name, and nothing is loaded; or the state of an object does not fit, and
+                only the objects before it are loaded.
         """
         _check_objects(to_load, "load_state_dict", "load_objects")
         where = "the checkpoint" if isinstance(checkpoint, Mapping) else str(checkpoint)
         states = checkpoint if isinstance(checkpoint, Mapping) else storage.load(checkpoint, map_location="cpu")
         if not isinstance(states, Mapping):
-            raise ValueError(f"load_objects: {where} holds a {type(states).__name__}, no state dicts by name")
+            raise ValueError(f"load_objects: {where} must contain state dicts by name, got a {type(states).__name__}")
         if len(to_load) == 1 and not set(to_load) <= set(states):
             states = dict.fromkeys(to_load, states)
         missing = [name for name in to_load if name not in states]
         if missing:
             raise ValueError(
-                f"load_objects: {where} has no {', '.join(missing)}; it has {', '.join(map(str, states)) or 'no_op'}"
+                f"load_objects: {where} has no {', '.join(missing)}; it has {', '.join(map(str, states)) or 'nothing'}"
             )
         for name, obj in to_load.items():
             try:
@@ -212,56 +215,58 @@ class _Saver:
                 raise ValueError(f"load_objects: the state in {where} does not fit {name!r}: {error}") from error
 
     def state_dict(self) -> dict[str, Any]:
-        """The ranking: scores and names of files, in the order in which they were saved."""
+        """Return the ranking: scores and names of files, oldest first."""
         return {"saved": [tuple(item) for item in self._saved]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on with a ranking that :meth:`state_dict` gave; files that are gone meanwhile drop out of it.
+        """Restore a ranking returned by :meth:`state_dict`, without files that no longer exist.
 
         Raises:
-            ValueError: it is not of this handler.
+            ValueError: ``state_dict`` does not come from this handler.
         """
         try:
             saved = [_Saved(score, filename) for score, filename in state_dict["saved"]]
         except (KeyError, TypeError, ValueError):
             raise ValueError(
-                f"{self._name}: {state_dict!r} is no state of it; give what state_dict() returned"
+                f"{self._name}: state_dict must be one of this handler, got {state_dict!r}: "
+                f"give the result of state_dict()"
             ) from None
         self._saved = [item for item in saved if (self.dirname / item.filename).is_file()]
 
 
 class Checkpoint(_Saver):
-    """Saves the states of objects at an event, the best or the last few, in files that are always whole.
+    """Handler that saves the states of objects at an event, and keeps the best or the latest files.
 
-    ``trainer.add_event_handler(Events.EPOCH_COMPLETED, handler)``. A file is named by the prefix, the object
-    (``checkpoint`` for several), the step and the score, as ``best_model_3_accuracy=0.9750.pt``. It holds the state
-    dict of a single object, or those of several by name; of modules wrapped for parallel training or by
-    ``torch.compile`` that of the inner one. At any moment every file of such a name is whole, and a superseded one is
-    removed when the new one is there. In distributed training rank 0 writes.
+    Attach it with ``trainer.add_event_handler(Events.EPOCH_COMPLETED, handler)``. The name of a file consists of the
+    prefix, the name of the object (``checkpoint`` for several objects), the step and the score:
+    ``best_model_3_accuracy=0.9750.pt``. A file contains the state dict of a single object, or a mapping of names to the
+    state dicts of several. For a module wrapped for parallel training or by ``torch.compile``, it contains the state
+    dict of the inner module. No file is ever half-written under its final name, and an old file is removed only after
+    the new one is complete. In distributed training only rank 0 writes.
 
-    Attached to an evaluator, give ``global_step_transform=global_step_from_engine(trainer)``: its own count begins anew
-    at each evaluation. Attached to EXCEPTION_RAISED, mind that the counts of a trainer take a batch that failed for
-    done: a run that goes on from there begins with the batch after it.
+    With an evaluator, give ``global_step_transform=global_step_from_engine(trainer)``, because the evaluator's own
+    counts restart with each evaluation. At EXCEPTION_RAISED, the counts of a trainer include the batch that failed: a
+    run that continues from such a checkpoint starts with the batch after it.
 
-    Among the objects can be engines, other handlers, and this handler itself, whose ranking then goes on after a
-    restart.
+    The objects may include engines, other handlers, and this handler itself. Its ranking then survives a restart.
 
     Args:
         to_save: objects with ``state_dict``, by name.
         dirname: the folder.
-        filename_prefix: what names of files begin with.
-        score_function: ``score_function(engine) -> float``: keep the files with the highest scores, not the last
-            ones. Of equal scores the first counts as the better, and with a score of NaN nothing is saved.
-        score_name: put before the score in names of files. Without a score function, the metric that is the score.
-        n_saved: how many files to keep; None for all.
-        global_step_transform: ``global_step_transform(engine, event) -> int``, the step in names of files. Unless
-            given, it is the count of the engine's iterations, or nothing where there is a score.
-        create_dir: make the folder if it is not there.
-        require_empty: refuse a folder with files of this prefix.
+        filename_prefix: the start of each file name.
+        score_function: ``score_function(engine) -> float``. Keep the files with the highest scores instead of the
+            latest ones. Of two equal scores the earlier one ranks higher. Nothing is saved if the score is NaN.
+        score_name: the name written before the score in file names. Without a score function, the metric to use as
+            the score.
+        n_saved: the number of files to keep, or None for all.
+        global_step_transform: ``global_step_transform(engine, event) -> int``, the step in file names. By default, the
+            engine's count of iterations, or no step if there is a score.
+        create_dir: create the folder if it does not exist.
+        require_empty: refuse a folder that contains files with this prefix.
 
     Raises:
-        TypeError, ValueError: an argument that cannot work, or files are there already.
-        StorageError: the folder is not there or cannot be made.
+        TypeError, ValueError: an argument is invalid, or the folder already contains such files.
+        StorageError: the folder does not exist or cannot be created.
     """
 
     def __init__(
@@ -291,24 +296,24 @@ class Checkpoint(_Saver):
         )
 
     def __call__(self, engine: Engine, error: BaseException | None = None) -> None:
-        """Save, if the score is good enough; at EXCEPTION_RAISED too.
+        """Save the objects if the score is good enough. This also works at EXCEPTION_RAISED.
 
         Raises:
-            StorageError: the file cannot be written; what was saved before is untouched.
-            TypeError: the score is no number, or the step no whole one.
+            StorageError: the file cannot be written. Earlier files are unchanged.
+            TypeError: the score is not a number, or the step is not an integer.
         """
         self._save(engine, self.to_save)
 
 
 class ModelCheckpoint(_Saver):
-    """A :class:`Checkpoint` that is told what to save where it is attached.
+    """:class:`Checkpoint` that receives the objects to save when it is attached.
 
-    ``evaluator.add_event_handler(Events.COMPLETED, handler, {"mymodel": model})``. Its arguments are those of
-    :class:`Checkpoint` without ``to_save``.
+    Attach it with ``evaluator.add_event_handler(Events.COMPLETED, handler, {"mymodel": model})``. The arguments are
+    those of :class:`Checkpoint` without ``to_save``.
     """
 
     def __call__(self, engine: Engine, to_save: Mapping[str, Any]) -> None:
-        """Save these objects, if the score is good enough: see :class:`Checkpoint`."""
+        """Save these objects if the score is good enough: see :class:`Checkpoint`."""
         if not isinstance(engine, Engine):
             raise TypeError("ModelCheckpoint cannot be called at EXCEPTION_RAISED: use Checkpoint(to_save, ...) there")
         _check_objects(to_save, "state_dict", self._name)
@@ -319,17 +324,19 @@ def _by_score(item: _Saved) -> int | float:
     return item.score
 
 
-def _check_objects(objects: Any, method: str, asked_by: str) -> None:
+def _check_objects(objects: Any, method: str, caller: str) -> None:
     if not isinstance(objects, Mapping) or not objects:
-        raise TypeError(f"{asked_by}: {objects!r} is no mapping of names to objects: give {{'model': model}}")
+        raise TypeError(
+            f"{caller}: objects must be a mapping of names to objects, got {objects!r}: give {{'model': model}}"
+        )
     for name, obj in objects.items():
         if not isinstance(name, str):
-            raise TypeError(f"{asked_by}: {name!r} is no name for a {type(obj).__name__}: give a string")
+            raise TypeError(f"{caller}: the name of a {type(obj).__name__} must be a string, got {name!r}")
         if not hasattr(obj, method):
-            raise TypeError(f"{asked_by}: {name!r} is a {type(obj).__name__}, without {method}(); leave it out")
+            raise TypeError(f"{caller}: {name!r} must have {method}(), got a {type(obj).__name__}: leave it out")
 
 
 def _writes_here() -> bool:
-    """Whether this process is the one of a distributed training that writes."""
+    """Return whether this process writes files: rank 0, or any process without distributed training."""
     distributed = torch.distributed
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0

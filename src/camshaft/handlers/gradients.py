@@ -1,7 +1,7 @@
-"""Gradients between backward pass and step: clipped, and measured.
+"""Clipping and measuring of gradients, between the backward pass and the step of the optimizer.
 
-Attach these to an event at which the gradients of a step are complete: BACKWARD_COMPLETED; with a GradScaler
-``"unscale_completed"``; with gradient accumulation alone OPTIM_STEP_STARTED.
+Attach these handlers to an event at which the gradients of a step are complete: BACKWARD_COMPLETED by default,
+``"unscale_completed"`` with a GradScaler, or OPTIM_STEP_STARTED with gradient accumulation alone.
 """
 
 from __future__ import annotations
@@ -16,35 +16,41 @@ from camshaft.engine.engine import Engine
 __all__ = ["ClipGradNorm", "ClipGradValue", "GradNorm"]
 
 
-def _listed(handler: str, parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-    """The parameters, to be gone through again and again."""
+def _parameter_list(handler: str, parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """Return parameters as a list, because ``model.parameters()`` can be iterated only once.
+
+    Raises:
+        TypeError: these are not tensors, or there are none.
+    """
     if isinstance(parameters, nn.Module):
-        raise TypeError(f"{handler}: give the parameters of the {type(parameters).__name__}: model.parameters()")
-    listed = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-    if not listed or not all(isinstance(parameter, torch.Tensor) for parameter in listed):
-        raise TypeError(f"{handler}: {listed!r} are no parameters: give model.parameters()")
-    return listed
+        raise TypeError(
+            f"{handler}: parameters must be tensors, got a {type(parameters).__name__}: give model.parameters()"
+        )
+    tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+        raise TypeError(f"{handler}: parameters must be tensors, got {tensors!r}: give model.parameters()")
+    return tensors
 
 
 def _check_positive(handler: str, name: str, value: float) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        raise ValueError(f"{handler}: {name}={value!r} is no number above 0")
+        raise ValueError(f"{handler}: {name} must be a number above 0, got {value!r}")
 
 
 class ClipGradNorm:
-    """Scales gradients down to a norm, all of them together: ``torch.nn.utils.clip_grad_norm_``.
+    """Handler that limits the total norm of all gradients, with ``torch.nn.utils.clip_grad_norm_``.
 
-    Attach it to BACKWARD_COMPLETED; with a GradScaler to ``"unscale_completed"``, when the gradients have their own
-    size again; with gradient accumulation alone to OPTIM_STEP_STARTED, when the window is full.
+    Attach it to BACKWARD_COMPLETED. With a GradScaler use ``"unscale_completed"``: the gradients are unscaled then.
+    With gradient accumulation alone use OPTIM_STEP_STARTED: the window is full then.
 
     Args:
-        parameters: whose gradients.
-        max_norm: the largest norm that they may have.
+        parameters: the parameters whose gradients are clipped.
+        max_norm: the largest total norm allowed.
         norm_type: p of the p-norm; ``float("inf")`` for the largest element.
-        error_if_nonfinite: raise where the norm is infinite or not a number.
+        error_if_nonfinite: raise a RuntimeError if the norm is infinite or NaN.
 
     Raises:
-        TypeError, ValueError: arguments that cannot work.
+        TypeError, ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -54,61 +60,62 @@ class ClipGradNorm:
         norm_type: float = 2.0,
         error_if_nonfinite: bool = False,
     ) -> None:
-        self.parameters = _listed("ClipGradNorm", parameters)
+        self.parameters = _parameter_list("ClipGradNorm", parameters)
         _check_positive("ClipGradNorm", "max_norm", max_norm)
         _check_positive("ClipGradNorm", "norm_type", norm_type)
         self.max_norm, self.norm_type, self.error_if_nonfinite = max_norm, norm_type, error_if_nonfinite
 
     def __call__(self) -> None:
-        """Clip the present gradients."""
+        """Clip the current gradients."""
         nn.utils.clip_grad_norm_(self.parameters, self.max_norm, self.norm_type, self.error_if_nonfinite)
 
 
 class ClipGradValue:
-    """Cuts each element of the gradients off at a value: ``torch.nn.utils.clip_grad_value_``.
+    """Handler that limits the absolute value of each element of the gradients: ``torch.nn.utils.clip_grad_value_``.
 
-    Attach it to BACKWARD_COMPLETED; with a GradScaler to ``"unscale_completed"``, when the gradients have their own
-    size again; with gradient accumulation alone to OPTIM_STEP_STARTED, when the window is full.
+    Attach it to BACKWARD_COMPLETED. With a GradScaler use ``"unscale_completed"``: the gradients are unscaled then.
+    With gradient accumulation alone use OPTIM_STEP_STARTED: the window is full then.
 
     Args:
-        parameters: whose gradients.
-        clip_value: elements end up from ``-clip_value`` to ``clip_value``.
+        parameters: the parameters whose gradients are clipped.
+        clip_value: the limit; afterwards every element lies between ``-clip_value`` and ``clip_value``.
 
     Raises:
-        TypeError, ValueError: arguments that cannot work.
+        TypeError, ValueError: an argument is invalid.
     """
 
     def __init__(self, parameters: Iterable[torch.Tensor], clip_value: float) -> None:
-        self.parameters = _listed("ClipGradValue", parameters)
+        self.parameters = _parameter_list("ClipGradValue", parameters)
         _check_positive("ClipGradValue", "clip_value", clip_value)
         self.clip_value = clip_value
 
     def __call__(self) -> None:
-        """Clip the present gradients."""
+        """Clip the current gradients."""
         nn.utils.clip_grad_value_(self.parameters, self.clip_value)
 
 
 class GradNorm:
-    """Writes the norm of all gradients together into ``state.metrics``, for whatever shows or logs metrics.
+    """Handler that writes the total norm of all gradients to ``state.metrics``.
 
-    Attach it before what clips, to see what there was, and to the same event: BACKWARD_COMPLETED; with a GradScaler
-    ``"unscale_completed"``; with gradient accumulation alone OPTIM_STEP_STARTED.
+    To measure gradients before they are clipped, attach it to the same event as the clipping handler, and before it:
+    BACKWARD_COMPLETED by default, ``"unscale_completed"`` with a GradScaler, or OPTIM_STEP_STARTED with gradient
+    accumulation alone.
 
     Args:
-        parameters: whose gradients.
+        parameters: the parameters whose gradients are measured.
         name: the key in ``state.metrics``.
         norm_type: p of the p-norm; ``float("inf")`` for the largest element.
 
     Raises:
-        TypeError, ValueError: arguments that cannot work.
+        TypeError, ValueError: an argument is invalid.
     """
 
     def __init__(self, parameters: Iterable[torch.Tensor], name: str = "grad_norm", norm_type: float = 2.0) -> None:
-        self.parameters = _listed("GradNorm", parameters)
+        self.parameters = _parameter_list("GradNorm", parameters)
         _check_positive("GradNorm", "norm_type", norm_type)
         self.name, self.norm_type = name, norm_type
 
     def __call__(self, engine: Engine) -> None:
-        """Measure the present gradients; parameters without one count as 0."""
+        """Measure the current gradients. Parameters without a gradient count as 0."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         engine.state.metrics[self.name] = nn.utils.get_total_norm(gradients, self.norm_type).item()

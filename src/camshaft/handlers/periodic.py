@@ -1,4 +1,4 @@
-"""States of a user's own making that span a number of iterations or epochs."""
+"""Custom states that span a number of iterations or epochs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ __all__ = ["CustomPeriodicEvent"]
 
 
 class CustomPeriodicEvent:
-    """A state that is entered every n iterations or epochs, and left when they are done.
+    """Custom state that spans n iterations or epochs, again and again.
 
     ``CustomPeriodicEvent(n_iterations=1000)`` has the events ``Events.ITERATIONS_1000_STARTED`` and ``_COMPLETED``, and
-    counts in ``state.iterations_1000`` how often the state was entered. It is fired from the handlers of the events
-    that begin and end an iteration or an epoch, in their order. A run that goes on in the middle of such a state enters
-    it again at STARTED, without counting; one that ends in the middle of it leaves it without an event.
+    counts in ``state.iterations_1000`` how often the state was entered. Its events are fired by handlers of the events
+    that start and end an iteration or an epoch. They run in the order of attachment among the other handlers. A run
+    that continues in the middle of the state enters it again at STARTED, without counting. A run that ends in the
+    middle of the state leaves it without an event.
 
     Args:
-        n_iterations: how many iterations it spans.
-        n_epochs: how many epochs, instead.
+        n_iterations: the number of iterations that the state spans.
+        n_epochs: the number of epochs, instead of iterations.
 
     Attributes:
-        Events: an EventEnum with its two events.
+        Events: an EventEnum with the two events.
 
     Raises:
-        ValueError: both are given, or neither, or what is given is not an integer of 1 or more.
+        ValueError: both arguments are given, or neither, or the number is not an integer of 1 or more.
     """
 
     def __init__(self, n_iterations: int | None = None, n_epochs: int | None = None) -> None:
@@ -39,37 +40,42 @@ class CustomPeriodicEvent:
         self.unit, self.n = unit, n
         self.counter = f"{unit}s_{n}"
         names = [f"{self.counter}_{end}" for end in ("started", "completed")]
-        make: Any = EventEnum  # the functional interface of enums, which EventEnum's filters hide from type checkers
-        self.Events: Any = make("CustomEvents", {name.upper(): name for name in names})
+        # EventEnum("Name", members) creates an enum; type checkers see only the filters of EventEnum.__call__
+        make_enum: Any = EventEnum
+        self.Events: Any = make_enum("CustomEvents", {name.upper(): name for name in names})
 
     def attach(self, engine: Engine) -> None:
-        """Put the state into the loop of an engine.
+        """Add the state to the loop of an engine.
+
+        Args:
+            engine: the engine whose iterations or epochs are counted.
 
         Raises:
             ValueError: the loop has no iterations or epochs.
-            LoopError: it has a state of that name already, such as another one of this length. Nothing is changed then.
+            LoopError: the loop already has a state of this name, such as another one of this length. Nothing is
+                changed.
         """
         begins, ends = (
             (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED)
             if self.unit == "epoch"
             else (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED | Events.ITERATION_SKIPPED)
         )
-        engine.handlers(begins)  # refuses a loop that has none, before anything is changed
+        engine.handlers(begins)  # raises before anything is changed if the loop never fires this event
         if any(map(engine.has_registered_events, self.Events)):
             raise LoopError(
-                f"CustomPeriodicEvent: {engine.name} has a state {self.counter.upper()} already: "
+                f"CustomPeriodicEvent: {engine.name} already has a state {self.counter.upper()}: "
                 f"use the events of that one"
             )
-        own = dict.fromkeys(self.Events, self.counter)
-        engine.register_events(*own, within="RUN", event_to_attr=own)
+        attributes = dict.fromkeys(self.Events, self.counter)
+        engine.register_events(*attributes, within="RUN", event_to_attr=attributes)
         period = _Period(self)
-        engine.add_event_handler(Events.STARTED, period.go_on)
-        engine.add_event_handler(begins, period.enter)
-        engine.add_event_handler(ends, period.leave)
+        engine.add_event_handler(Events.STARTED, period.on_run_start)
+        engine.add_event_handler(begins, period.on_pass_start)
+        engine.add_event_handler(ends, period.on_pass_end)
 
 
 class _Period:
-    """The state in one engine: whether it is entered."""
+    """The state in one engine, and whether it is entered."""
 
     def __init__(self, event: CustomPeriodicEvent) -> None:
         self.unit, self.n, self.counter = event.unit, event.n, event.counter
@@ -78,27 +84,27 @@ class _Period:
         self.started, self.completed = event.Events
         self.is_entered = False
 
-    def go_on(self, engine: Engine) -> None:
-        """A run begins: what it has behind it counts."""
+    def on_run_start(self, engine: Engine) -> None:
+        """Restore the count, and enter the state again if the run continues in the middle of it."""
         done = getattr(engine.state, self.unit)
         setattr(engine.state, self.counter, -(-done // self.n))
         self.is_entered = bool(done % self.n)
         if self.is_entered:
             engine.fire_event(self.started)
 
-    def enter(self, engine: Engine) -> None:
-        """An iteration or epoch begins."""
+    def on_pass_start(self, engine: Engine) -> None:
+        """Enter the state if a new period begins with this iteration or epoch."""
         before = getattr(engine.state, self.unit) - 1
         if engine.state.resumed or before % self.n:
             return
-        if self.is_entered:  # how the last one ended, no event has told
+        if self.is_entered:  # the previous iteration or epoch ended without an event
             engine.fire_event(self.completed)
         setattr(engine.state, self.counter, before // self.n + 1)
         self.is_entered = True
         engine.fire_event(self.started)
 
-    def leave(self, engine: Engine) -> None:
-        """An iteration or epoch is over."""
+    def on_pass_end(self, engine: Engine) -> None:
+        """Leave the state if this iteration or epoch is the last one of the period."""
         if self.is_entered and getattr(engine.state, self.unit) % self.n == 0:
             self.is_entered = False
             engine.fire_event(self.completed)

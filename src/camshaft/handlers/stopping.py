@@ -1,4 +1,4 @@
-"""Handlers that end a run: scores that no longer improve, outputs that are no numbers any more, time that is over."""
+"""Handlers that end a run: when a score stops improving, an output is not finite, or a time limit is reached."""
 
 from __future__ import annotations
 
@@ -18,32 +18,41 @@ from camshaft.events import EventHandle, Events
 __all__ = ["EarlyStopping", "TerminateOnNan", "TimeLimit"]
 
 ScoreFunction = Callable[[Engine], float]
+"""``score_function(engine) -> score``; higher is better."""
 
 
-def score_of(score_function: ScoreFunction, engine: Engine, asked_by: object) -> int | float:
-    """What a score function gives, as a plain number.
+def score_of(score_function: ScoreFunction, engine: Engine, caller: object) -> int | float:
+    """Call a score function and return its score as a Python number.
+
+    Args:
+        score_function: the function to call.
+        engine: its argument.
+        caller: the handler to name in errors.
 
     Raises:
-        TypeError: it is no real number, nor a tensor of one element.
+        TypeError: the score is neither a real number nor a tensor of one element.
     """
     score: Any = score_function(engine)
     if isinstance(score, torch.Tensor) and score.numel() == 1:
         score = score.item()
     if not isinstance(score, numbers.Real):
-        raise TypeError(
-            f"{type(asked_by).__name__}: score_function gave {score!r}, which is no number; have it return one"
-        )
+        raise TypeError(f"{type(caller).__name__}: score_function must return a number, got {score!r}")
     return int(score) if isinstance(score, numbers.Integral) else float(score)
 
 
-def check_callable(function: object, name: str, asked_by: object) -> None:
-    """Refuse what cannot be called.
+def check_callable(function: object, name: str, caller: object) -> None:
+    """Refuse an argument that cannot be called.
+
+    Args:
+        function: the argument.
+        name: the name of the argument.
+        caller: the handler that received it.
 
     Raises:
-        TypeError: with the names of the argument and of the class that it was given to.
+        TypeError: ``function`` is not callable.
     """
     if not callable(function):
-        raise TypeError(f"{type(asked_by).__name__}: {name}={function!r} is no function; give one")
+        raise TypeError(f"{type(caller).__name__}: {name} must be a function, got {function!r}")
 
 
 def _is_real(value: object) -> bool:
@@ -51,25 +60,25 @@ def _is_real(value: object) -> bool:
 
 
 class EarlyStopping:
-    """Terminates the training once a score has not improved for a while.
+    """Handler that terminates training when a score has not improved for a number of evaluations.
 
-    Attach it to the evaluator: ``evaluator.add_event_handler(Events.COMPLETED, handler)``. A score of NaN is no
-    improvement, be it the first.
+    Attach it to the evaluator: ``evaluator.add_event_handler(Events.COMPLETED, handler)``. A score of NaN never counts
+    as an improvement, not even the first score.
 
     Args:
-        patience: so many scores in a row without improvement end the training.
+        patience: the number of consecutive scores without improvement that ends the training.
         score_function: ``score_function(evaluator) -> float``; higher is better.
         trainer: the engine to terminate.
-        min_delta: a score improves when it is higher than the best by more than this.
-        cumulative: measure ``min_delta`` from the score that improved last, so that small steps add up, instead of
-            from the best score so far.
+        min_delta: the smallest improvement, exclusive: a score must exceed the best one by more than this.
+        cumulative: compare with the last score that counted as an improvement, so that small improvements add up. By
+            default, a score is compared with the highest one so far.
 
     Attributes:
-        counter: scores without improvement since the last one with.
-        best_score: what the next score is compared to; None until there is one.
+        counter: the number of scores since the last improvement.
+        best_score: the score with which the next one is compared, or None before the first.
 
     Raises:
-        TypeError, ValueError: an argument that cannot work.
+        TypeError, ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -83,9 +92,9 @@ class EarlyStopping:
         check_integer("EarlyStopping: patience", patience)
         check_callable(score_function, "score_function", self)
         if not isinstance(trainer, Engine):
-            raise TypeError(f"EarlyStopping: trainer={trainer!r} is no Engine; give the one to terminate")
+            raise TypeError(f"EarlyStopping: trainer must be an Engine, got {trainer!r}: give the one to terminate")
         if not _is_real(min_delta) or not 0 <= min_delta < math.inf:
-            raise ValueError(f"EarlyStopping: min_delta={min_delta!r} is no number of 0 or more")
+            raise ValueError(f"EarlyStopping: min_delta must be a number of 0 or more, got {min_delta!r}")
         self.patience = patience
         self.score_function = score_function
         self.trainer = trainer
@@ -95,7 +104,7 @@ class EarlyStopping:
         self.best_score: float | None = None
 
     def __call__(self, engine: Engine) -> None:
-        """Judge the present score."""
+        """Compare the current score with the best one, and terminate the trainer if patience is exhausted."""
         score = score_of(self.score_function, engine, self)
         if self._improves(score):
             self.best_score, self.counter = score, 0
@@ -115,31 +124,34 @@ class EarlyStopping:
         return score > self.best_score + self.min_delta
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter and the best score."""
+        """Return the counter and the best score."""
         return {"counter": self.counter, "best_score": self.best_score}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave.
+        """Restore the state that :meth:`state_dict` returned.
 
         Raises:
-            ValueError: it is not of this handler.
+            ValueError: ``state_dict`` does not come from this handler.
         """
         if not isinstance(state_dict, Mapping) or set(state_dict) != {"counter", "best_score"}:
-            raise ValueError(f"EarlyStopping: {state_dict!r} is no state of it; give what state_dict() returned")
+            raise ValueError(
+                f"EarlyStopping: state_dict must have counter and best_score, got {state_dict!r}: "
+                f"give the result of state_dict()"
+            )
         self.counter, self.best_score = state_dict["counter"], state_dict["best_score"]
 
 
 class TerminateOnNan:
-    """Terminates the run when there is NaN or infinity in the output, and logs where.
+    """Handler that terminates the run if the output contains NaN or infinity, and logs the place.
 
     Attach it with ``trainer.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan())``.
 
     Args:
-        output_transform: makes of ``state.output`` what is looked through: numbers and tensors, in mappings, lists and
-            tuples nested to any depth. Anything else in it is passed over.
+        output_transform: ``output_transform(state.output)`` returns the values to check: numbers and tensors, in
+            mappings, lists and tuples nested to any depth. Other values are ignored.
 
     Raises:
-        TypeError: ``output_transform`` is no function.
+        TypeError: ``output_transform`` is not a function.
     """
 
     def __init__(self, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
@@ -147,7 +159,7 @@ class TerminateOnNan:
         self.output_transform = output_transform
 
     def __call__(self, engine: Engine) -> None:
-        """Look through the present output."""
+        """Check the current output, and terminate the run if a value is not finite."""
         found = next(_not_finite(self.output_transform(engine.state.output), "output"), None)
         if found is not None:
             engine.logger.warning("TerminateOnNan: %s, in %s; the run ends", found, engine.place)
@@ -155,7 +167,7 @@ class TerminateOnNan:
 
 
 def _not_finite(value: Any, place: str) -> Iterator[str]:
-    """What is NaN or infinite in a nest, in words, as ``output['loss'][1] is nan``."""
+    """Yield a description of each value that is NaN or infinite, such as ``output['loss'][1] is nan``."""
     if isinstance(value, torch.Tensor):
         finite = torch.isfinite(value)
         if not finite.all():
@@ -172,86 +184,88 @@ def _not_finite(value: Any, place: str) -> Iterator[str]:
 
 
 class TimeLimit:
-    """Terminates a run at the first event after its time is over.
+    """Handler that terminates a run at the first event after a time limit.
 
-    ``TimeLimit(3600).attach(trainer)`` counts from the start of each run, without the time in which it was paused by
-    ``interrupt()``. Attached with ``add_event_handler`` alone, it counts from when it was made.
+    With ``TimeLimit(3600).attach(trainer)`` the time counts from the start of each run, without pauses by
+    ``interrupt()``. If the handler is attached with ``add_event_handler`` alone, the time counts from its creation.
 
     Args:
-        limit_sec: seconds.
+        limit_sec: the limit in seconds.
 
     Raises:
-        ValueError: ``limit_sec`` is no positive number.
+        ValueError: ``limit_sec`` is not a positive number.
     """
 
     def __init__(self, limit_sec: float) -> None:
         if not _is_real(limit_sec) or not 0 < limit_sec < math.inf:
-            raise ValueError(f"TimeLimit: limit_sec={limit_sec!r} is no number of seconds above 0")
+            raise ValueError(f"TimeLimit: limit_sec must be a number of seconds above 0, got {limit_sec!r}")
         self.limit_sec = limit_sec
-        self._spent = 0.0
-        self._since: float | None = monotonic()
+        self._elapsed_before = 0.0  # up to the last stop of the clock
+        self._since: float | None = monotonic()  # None while the clock is stopped
         self._loaded = False
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run has taken so far."""
-        return self._spent + (monotonic() - self._since if self._since is not None else 0.0)
+        """The duration of the run so far, in seconds."""
+        return self._elapsed_before + (monotonic() - self._since if self._since is not None else 0.0)
 
     def attach(self, engine: Engine, event: EventHandle = Events.ITERATION_COMPLETED) -> None:
         """Limit each run of an engine.
 
         Args:
-            engine: whose runs.
-            event: where the time is looked at, and the run ends when it is over.
+            engine: the engine to limit.
+            event: the event at which the time is checked, and the run is terminated.
 
         Raises:
-            ValueError: the engine does not know the event.
+            ValueError: the engine never fires the event.
         """
         engine.add_event_handler(event, self)
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.INTERRUPT, self._pause)
-        engine.add_event_handler(Events.TERMINATE | Events.COMPLETED | Events.EXCEPTION_RAISED, self._stop)
+        engine.add_event_handler(Events.STARTED, self._start_clock)
+        engine.add_event_handler(Events.INTERRUPT, self._stop_clock_until_next_event)
+        engine.add_event_handler(Events.TERMINATE | Events.COMPLETED | Events.EXCEPTION_RAISED, self._stop_clock)
 
     def __call__(self, engine: Engine) -> None:
-        """Terminate the run if its time is over."""
-        self._go_on()
+        """Terminate the run if it has reached its time limit."""
+        self._resume_clock()
         if self.elapsed >= self.limit_sec:
-            engine.logger.info("TimeLimit: the run has taken its %s s and ends", self.limit_sec)
+            engine.logger.info("TimeLimit: the run has reached its limit of %s s and ends", self.limit_sec)
             engine.terminate()
 
-    def _start(self) -> None:
+    def _start_clock(self) -> None:
         if not self._loaded:
-            self._spent = 0.0
+            self._elapsed_before = 0.0
         self._loaded = False
         self._since = monotonic()
 
-    def _stop(self, *_: object) -> None:
-        self._spent, self._since = self.elapsed, None
+    def _stop_clock(self, *_: object) -> None:
+        self._elapsed_before, self._since = self.elapsed, None
 
-    def _go_on(self) -> None:
+    def _resume_clock(self) -> None:
         if self._since is None:
             self._since = monotonic()
 
-    def _pause(self, engine: Engine) -> None:
-        """Stop the clock until the next event, whichever it is."""
-        self._stop()
+    def _stop_clock_until_next_event(self, engine: Engine) -> None:
+        """Stop the clock. The next event of any kind starts it again."""
+        self._stop_clock()
 
-        def go_on(*_: object) -> None:
-            self._go_on()
+        def resume(*_: object) -> None:
+            self._resume_clock()
             attached.remove()
 
-        attached = engine.add_event_handler(list(engine.loop.event_keys), go_on)
+        attached = engine.add_event_handler(list(engine.loop.event_keys), resume)
 
     def state_dict(self) -> dict[str, float]:
-        """The seconds that the run has taken."""
+        """Return the duration of the run so far, in seconds."""
         return {"elapsed": self.elapsed}
 
     def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
-        """Have the next run count from where :meth:`state_dict` was called.
+        """Let the next run count from the duration that :meth:`state_dict` returned.
 
         Raises:
-            ValueError: it is not of this handler.
+            ValueError: ``state_dict`` does not come from this handler.
         """
         if not isinstance(state_dict, Mapping) or set(state_dict) != {"elapsed"}:
-            raise ValueError(f"TimeLimit: {state_dict!r} is no state of it; give what state_dict() returned")
-        self._spent, self._since, self._loaded = state_dict["elapsed"], None, True
+            raise ValueError(
+                f"TimeLimit: state_dict must have elapsed, got {state_dict!r}: give the result of state_dict()"
+            )
+        self._elapsed_before, self._since, self._loaded = state_dict["elapsed"], None, True

@@ -1,4 +1,4 @@
-"""Values of a run for TensorBoard: outputs, metrics, and parameters of optimizers."""
+"""Logging for TensorBoard: outputs, metrics and parameters of optimizers."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ if TYPE_CHECKING:
 __all__ = ["TensorBoardLogger", "global_step_from_engine"]
 
 GlobalStep = Callable[[Engine, EventHandle], int]
+"""``global_step_transform(engine, event) -> step``, the position on the horizontal axis."""
 
 
 def global_step_from_engine(engine: Engine) -> GlobalStep:
-    """Let another engine log at the step of this one: an evaluator at the epoch of its trainer.
+    """Return a ``global_step_transform`` that takes the step from ``engine``, such as an evaluator's from its trainer.
 
-    The step is the count of the loop in whose pass the last event of ``engine`` fired: epochs at EPOCH_COMPLETED,
-    iterations at ITERATION_COMPLETED.
+    The step is a count of ``engine``, chosen by its last event: the count of epochs after EPOCH_COMPLETED, the count of
+    iterations after ITERATION_COMPLETED.
 
     Args:
         engine: the engine that counts.
 
     Raises:
-        TypeError: it is no engine.
+        TypeError: ``engine`` is not an Engine.
     """
     _check_engine("global_step_from_engine", engine)
 
     def global_step(_: Engine, event: EventHandle) -> int:
-        return _count(engine, engine.last_event_name or engine.loop.started)
+        return _count_at(engine, engine.last_event_name or engine.loop.started)
 
     return global_step
 
 
 class TensorBoardLogger:
-    """Writes scalars to an event file for TensorBoard while engines run.
+    """Logger that writes scalars to a TensorBoard event file while engines run.
 
-    It writes with ``logger.writer``, a ``torch.utils.tensorboard.SummaryWriter``: handlers of your own may use it for
-    images and histograms. Use it as a context manager, or call :meth:`close`.
+    ``logger.writer`` is a ``torch.utils.tensorboard.SummaryWriter``. Your own handlers may use it for images and
+    histograms. Use the logger as a context manager, or call :meth:`close`.
 
     Args:
-        log_dir: the folder of the event file; ``runs/<time>_<host>`` unless given.
+        log_dir: the folder of the event file; ``runs/<time>_<host>`` by default.
         options: further arguments of ``SummaryWriter``, such as ``flush_secs`` or ``purge_step``.
 
     Raises:
@@ -88,27 +89,27 @@ class TensorBoardLogger:
         output_transform: Callable[[Any], Any] | None = None,
         global_step_transform: GlobalStep | None = None,
     ) -> RemovableEventHandle:
-        """Write the output of an engine, its metrics, or both, at an event.
+        """Write the output of an engine, its metrics, or both at an event.
 
         A number is written as ``<tag>/output`` or ``<tag>/<metric>``, a mapping as ``<tag>/<key>``, the elements of a
         list or of a tensor of shape (N,) as ``.../0``, ``.../1``.
 
         Args:
-            engine: whose output and metrics.
-            event_name: when: an event, a filtered one or a union.
-            tag: the group of charts.
+            engine: the engine with the output and metrics.
+            event_name: the event at which to write: an event, a filtered event or a union.
+            tag: the name of the group of charts.
             metric_names: names in ``state.metrics``, or ``"all"``; None for the output alone.
-            output_transform: makes of ``state.output`` what is written. Without it the output is written as it is, and
-                not at all where metrics are.
-            global_step_transform: gives the step of (engine, event), such as :func:`global_step_from_engine`; the
-                engine's own count of the loop that the event belongs to, unless given.
+            output_transform: ``output_transform(state.output)`` returns the values to write. By default, the output is
+                written unchanged, or not at all if ``metric_names`` is given.
+            global_step_transform: ``global_step_transform(engine, event) -> int``, such as the result of
+                :func:`global_step_from_engine`. By default, the engine's own count of the loop that fires the event.
 
         Returns:
-            What detaches it again.
+            A handle; call its ``remove()`` to detach the handler.
 
         Raises:
-            TypeError, ValueError: wrong arguments; and while it runs, a value that is no number or a metric that is not
-                there.
+            TypeError, ValueError: an argument is invalid. While the engine runs: a value is not a number, or a metric
+                does not exist.
         """
         _check_engine("attach_output_handler", engine)
         _check_tag("attach_output_handler", tag)
@@ -121,7 +122,7 @@ class TensorBoardLogger:
                 output = engine.state.output
                 output = output_transform(output) if output_transform is not None else output
                 yield from _flat(tag if isinstance(output, Mapping) else f"{tag}/output", output)
-            for name in _wanted(names or [], engine.state.metrics):
+            for name in _resolve_metric_names(names or [], engine.state.metrics):
                 yield from _flat(f"{tag}/{name}", engine.state.metrics[name])
 
         return self._attach(engine, event_name, values, global_step_transform, f"log {tag}")
@@ -135,31 +136,32 @@ class TensorBoardLogger:
         tag: str | None = None,
         global_step_transform: GlobalStep | None = None,
     ) -> RemovableEventHandle:
-        """Write a parameter of every group of an optimizer at an event, as ``lr/group_0``, or ``<tag>/lr/group_0``.
+        """Write a parameter of every group of an optimizer at an event, as ``lr/group_0`` or ``<tag>/lr/group_0``.
 
         Args:
-            engine: whose event.
-            event_name: when: an event, a filtered one or a union.
-            optimizer: whose ``param_groups``.
+            engine: the engine that fires the event.
+            event_name: the event at which to write: an event, a filtered event or a union.
+            optimizer: the optimizer with the ``param_groups``.
             param_name: the parameter: ``"lr"``, ``"momentum"``, ``"weight_decay"``.
-            tag: the group of charts.
+            tag: the name of the group of charts.
             global_step_transform: as for :meth:`attach_output_handler`.
 
         Returns:
-            What detaches it again.
+            A handle; call its ``remove()`` to detach the handler.
 
         Raises:
-            TypeError, ValueError: wrong arguments, or a parameter that the optimizer does not have.
+            TypeError, ValueError: an argument is invalid, or the optimizer lacks the parameter.
         """
         _check_engine("attach_opt_params_handler", engine)
         if tag is not None:
             _check_tag("attach_opt_params_handler", tag)
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"attach_opt_params_handler: {optimizer!r} is no optimizer of torch.optim")
+            raise TypeError(f"attach_opt_params_handler: optimizer must be one of torch.optim, got {optimizer!r}")
         if any(param_name not in group for group in optimizer.param_groups):
             known = ", ".join(name for name in optimizer.param_groups[0] if name != "params")
             raise ValueError(
-                f"attach_opt_params_handler: param_name={param_name!r}: {optimizer.__class__.__name__} has {known}"
+                f"attach_opt_params_handler: param_name must be a parameter of {optimizer.__class__.__name__}, got "
+                f"{param_name!r}: give one of {known}"
             )
         prefix = param_name if tag is None else f"{tag}/{param_name}"
 
@@ -170,7 +172,7 @@ class TensorBoardLogger:
         return self._attach(engine, event_name, values, global_step_transform, f"log {prefix}")
 
     def close(self) -> None:
-        """Detach what was attached, and write out and close the event file; a second time does nothing."""
+        """Detach all handlers, then flush and close the event file. Calling it again does nothing."""
         attached, self._attached = self._attached, []
         for handle in attached:
             handle.remove()
@@ -197,26 +199,26 @@ class TensorBoardLogger:
             for chart, value in values(engine):
                 self.writer.add_scalar(chart, value, global_step)
 
-        log.__qualname__ = name  # as diagrams and reports show it
+        log.__qualname__ = name  # the name in diagrams and reports
         handle = engine.add_event_handler(event_name, log)
         self._attached.append(handle)
         return handle
 
 
-def _wanted(names: list[str], metrics: Mapping[str, Any]) -> list[str]:
+def _resolve_metric_names(names: list[str], metrics: Mapping[str, Any]) -> list[str]:
     if names == ["all"]:
         return list(metrics)
     for name in names:
         if name not in metrics:
             raise ValueError(
-                f"TensorBoardLogger: state.metrics has {', '.join(metrics) or 'no_op'} at this event, "
-                f"but no {name!r}: log it where it is computed already"
+                f"TensorBoardLogger: state.metrics has {', '.join(metrics) or 'nothing'} at this event, "
+                f"but not {name!r}: attach the logger to an event after the metric is computed"
             )
     return names
 
 
 def _flat(tag: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Every number of a nest of mappings, lists and small tensors, with its tag."""
+    """Yield each number in nested mappings, lists and tensors of at most one dimension, with its tag."""
     if isinstance(value, torch.Tensor) and value.ndim <= 1:
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -230,20 +232,20 @@ def _flat(tag: str, value: Any) -> Iterator[tuple[str, float]]:
     else:
         shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
         raise TypeError(
-            f"TensorBoardLogger: {tag} is {shown}, no number: give output_transform=, which makes numbers of it"
+            f"TensorBoardLogger: {tag} must be a number, got {shown}: give an output_transform= that returns numbers"
         )
 
 
-def _count(engine: Engine, event: EventHandle) -> int:
-    """The passes so far of the loop that an event belongs to."""
+def _count_at(engine: Engine, event: EventHandle) -> int:
+    """Return the current count of the loop that fires an event."""
     return int(getattr(engine.state, counter_loop_by_event(engine.loop)[event_key(event)].lower()))
 
 
 def _check_engine(where: str, engine: Any) -> None:
     if not isinstance(engine, Engine):
-        raise TypeError(f"{where}: {engine!r} is no Engine: give the one that runs")
+        raise TypeError(f"{where}: engine must be an Engine, got {engine!r}")
 
 
 def _check_tag(where: str, tag: Any) -> None:
     if not isinstance(tag, str) or not tag:
-        raise TypeError(f"{where}: tag={tag!r} is no name for a group of charts: give a string")
+        raise TypeError(f"{where}: tag must be a non-empty string, got {tag!r}: it names a group of charts")

@@ -13,17 +13,17 @@ __all__ = ["Timer"]
 
 
 class Timer:
-    """Measures seconds between events, by hand or attached to an engine.
+    """Stopwatch that is called by hand or by events of an engine.
 
-    It runs from the moment it is made.
+    It starts running when it is created.
 
     Args:
-        average: let :meth:`value` be the mean over the steps that :meth:`step` counted, instead of the total.
+        average: let :meth:`value` return the mean time of a step, instead of the total. :meth:`step` counts steps.
 
     Attributes:
-        total: seconds up to the last pause.
-        step_count: how often :meth:`step` was called since the last reset.
-        running: whether time passes.
+        total: the seconds up to the last pause.
+        step_count: the number of calls of :meth:`step` since the last reset.
+        running: True if the timer is not paused.
 
     >>> timer = Timer(average=True)
     >>> trainer = Engine(lambda engine, batch: None)
@@ -47,22 +47,24 @@ class Timer:
         resume: EventHandle | None = None,
         step: EventHandle | None = None,
     ) -> Timer:
-        """Let events of an engine call the methods; events may be filtered and joined.
+        """Attach the timer's methods to events of an engine. Events may have filters, and may be unions.
 
         Args:
-            engine: whose events they are.
-            start: calls :meth:`reset`.
-            pause, resume, step: call the methods of their names; where two share an event, in this order.
+            engine: the engine that fires the events.
+            start: the event that calls :meth:`reset`.
+            pause, resume, step: the events that call the methods of the same name, in this order if two share an event.
 
         Returns:
             The timer itself.
 
         Raises:
-            TypeError: ``engine`` is no engine.
-            ValueError: the engine does not know one of the events. Nothing is attached then.
+            TypeError: ``engine`` is not an Engine.
+            ValueError: the engine never fires one of the events. Nothing is attached.
         """
         if not isinstance(engine, Engine):
-            raise TypeError(f"Timer: {engine!r} is no Engine: give the one whose events start and pause it")
+            raise TypeError(
+                f"Timer: engine must be an Engine, got {engine!r}: give the one whose events start and pause the timer"
+            )
         calls = ((start, self.reset), (pause, self.pause), (resume, self.resume), (step, self.step))
         with ExitStack() as attached:
             for event, call in calls:
@@ -72,7 +74,7 @@ class Timer:
         return self
 
     def reset(self, *_: Any) -> Timer:
-        """Start from zero, running. Returns the timer itself."""
+        """Restart from zero, and return the timer itself."""
         self._since = perf_counter()
         self.total = 0.0
         self.step_count = 0
@@ -80,22 +82,22 @@ class Timer:
         return self
 
     def pause(self, *_: Any) -> None:
-        """Let no time pass until :meth:`resume`; while paused it does nothing."""
+        """Stop the clock until :meth:`resume`. Do nothing while paused."""
         if self.running:
             self.total += perf_counter() - self._since
             self.running = False
 
     def resume(self, *_: Any) -> None:
-        """Let time pass again; while running it does nothing."""
+        """Start the clock again. Do nothing while running."""
         if not self.running:
             self._since = perf_counter()
             self.running = True
 
     def step(self, *_: Any) -> None:
-        """Count a step, for the average."""
+        """Count a step for the average."""
         self.step_count += 1
 
     def value(self) -> float:
-        """Seconds since the reset, without pauses; with ``average``, those of one step."""
+        """Return the seconds since the reset without pauses, or with ``average`` their mean over the steps."""
         total = self.total + (perf_counter() - self._since if self.running else 0.0)
         return total / max(self.step_count, 1) if self._average else total
