@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from support.command_line import ENV, FILE, PROJECT
+from support.command_line import FILE, PROJECT, run_command
 
 
 @pytest.fixture
@@ -18,9 +15,10 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def run(folder):
+def run(folder, tmp_path_factory):
+    streams = tmp_path_factory.mktemp("streams")
+
     def call(*arguments, cwd=folder):
-        command = [sys.executable, "-m", "camshaft", *arguments]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=ENV)
+        return run_command([*map(str, arguments)], cwd, streams)
 
     return call

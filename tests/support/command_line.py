@@ -1,11 +1,18 @@
-"""A project for the command line."""
+"""A project for the command line, and the command line in processes that need not import torch again."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
 from camshaft import Engine, Events, record
 
-# what is written twice in one second would be taken for what was compiled before
-ENV = {"COLUMNS": "300", "PYTHONDONTWRITEBYTECODE": "1"}
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["camshaft.cli", "camshaft.draw.report"])
 
 FILE = """
 from camshaft import Engine, Events
@@ -31,3 +38,35 @@ def make_trace(path, handler_times=False):
         trainer.run([1, 2, 3], max_epochs=2)
     trace.save(path)
     return trace
+
+
+def _main(arguments: list[str], cwd: str, out: str, err: str) -> None:
+    """Be ``python -m camshaft`` in a folder, with files in place of the streams."""
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ["COLUMNS"] = "300"
+    sys.dont_write_bytecode = True  # a file written twice in one second would be taken for what was compiled before
+    sys.path.insert(0, cwd)
+    sys.argv = ["camshaft", *arguments]
+    runpy.run_module("camshaft", run_name="__main__", alter_sys=True)
+
+
+def run_command(arguments: list[str], cwd: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own.
+
+    Args:
+        arguments: what follows ``camshaft``.
+        cwd: the working directory.
+        folder: where the files stand that take the place of its streams.
+    """
+    out, err = (folder / f"{name}.txt" for name in ("stdout", "stderr"))
+    process = PROCESSES.Process(target=_main, args=(arguments, str(cwd), str(out), str(err)))
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, f"camshaft {arguments} takes too long"
+    said = [path.read_text(encoding="utf-8") for path in (out, err)]
+    for path in (out, err):
+        path.unlink()
+    return subprocess.CompletedProcess(["camshaft", *arguments], process.exitcode, *said)
