@@ -21,6 +21,6 @@ def dataset():
 
 
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True, suppress_health_check=slow)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=slow)
 settings.register_profile("long", max_examples=20_000, deadline=None, suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
