@@ -1,4 +1,4 @@
-"""``python -m camshaft``."""
+"""Entry point of ``python -m camshaft``: runs the command ``camshaft``."""
 
 from camshaft.cli.app import app
 

@@ -1,4 +1,4 @@
-"""Tensors in nests of mappings, lists and tuples."""
+"""Operations on every tensor in nested mappings, lists and tuples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["convert_tensor", "detached"]
 
 
 def _each_tensor(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The same nest of mappings, lists, tuples and named tuples with its tensors changed."""
+    """Return a copy of nested mappings, lists, tuples and named tuples with ``change`` applied to every tensor."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if isinstance(value, Mapping):
@@ -23,12 +23,15 @@ def _each_tensor(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> 
 
 
 def convert_tensor(value: Any, device: str | torch.device | None = None, non_blocking: bool = False) -> Any:
-    """Move every tensor in a nest of mappings, lists and tuples to a device.
+    """Move every tensor in nested mappings, lists and tuples to a device.
 
     Args:
-        value: a tensor, or mappings, lists, tuples and named tuples of such; anything else is left as it is.
-        device: where to; None leaves tensors where they are.
-        non_blocking: copy from pinned memory without waiting, as for ``torch.Tensor.to``.
+        value: a tensor, or mappings, lists, tuples and named tuples of tensors. Other values are returned unchanged.
+        device: the target device. None leaves every tensor on its device.
+        non_blocking: copy from pinned memory without waiting, as in ``torch.Tensor.to``.
+
+    Returns:
+        The same structure with the moved tensors. A mapping becomes a ``dict``.
     """
     return _each_tensor(
         value, lambda tensor: tensor if device is None else tensor.to(device=device, non_blocking=non_blocking)
@@ -36,5 +39,5 @@ def convert_tensor(value: Any, device: str | torch.device | None = None, non_blo
 
 
 def detached(value: Any) -> Any:
-    """The same nest with its tensors cut off from their graphs, so that keeping it keeps no graph alive."""
+    """Return the same structure with every tensor detached, so that storing it keeps no autograd graph alive."""
     return _each_tensor(value, torch.Tensor.detach)

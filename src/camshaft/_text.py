@@ -1,4 +1,4 @@
-"""Values as people read them."""
+"""Values formatted for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["duration"]
 
 
 def duration(value: float) -> str:
-    """Seconds, as people read them."""
+    """Return a duration, given in seconds, as text in s, ms or µs with three significant digits."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if value >= size:
             return f"{value / size:.3g} {unit}"

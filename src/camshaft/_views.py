@@ -1,8 +1,8 @@
-"""The seam for what looks upwards: a low module offers a convenience that a high module provides.
+"""The registry of functions that a module offers but a later package implements.
 
-``loop.diagram()``, ``engine.diagram()`` and ``trace.diagram()`` need the package that draws, and ``record()`` of
-another library's engine needs the one that knows that library. Both stand above. Imports run downwards only, so
-``camshaft/__init__.py`` fills this seam with the names of the functions. They are imported when they are first called.
+``loop.diagram()``, ``engine.diagram()`` and ``trace.diagram()`` need ``camshaft.draw``. ``record()`` of another
+library's engine needs ``camshaft.adapters``. A module may not import from a later package, so
+``camshaft/__init__.py`` registers the full names of these functions here. Each is imported at its first call.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ _providers: dict[str, str] = {}
 
 
 class Picture(Protocol):
-    """What ``diagram()`` returns: see :class:`camshaft.draw.diagram.Diagram`."""
+    """The type that ``diagram()`` returns: see :class:`camshaft.draw.diagram.Diagram`."""
 
     def svg(self) -> str:
         """Return an SVG document."""
 
     def mermaid(self) -> str:
-        """Return a ``stateDiagram-v2`` of Mermaid."""
+        """Return a Mermaid ``stateDiagram-v2``."""
 
     def dot(self) -> str:
-        """Return a directed graph for Graphviz."""
+        """Return a Graphviz digraph."""
 
     def text(self) -> str:
-        """Return lines of text for a terminal."""
+        """Return the picture drawn with characters, for a terminal."""
 
     def html(self) -> str:
-        """Return a page with the picture and a table of the transitions."""
+        """Return an HTML page with the picture and a table of the transitions."""
 
     def save(self, path: str | Path) -> None:
-        """Write a file in the format of its ending."""
+        """Write a file. Its suffix selects the format."""
 
 
 def provide(**functions: str) -> None:
-    """Say where functions are found.
+    """Register the implementations of functions.
 
     Args:
-        functions: by name, ``package.module:function``.
+        functions: for each name, the implementation as ``package.module:function``.
     """
     _providers.update(functions)
 
 
 def view(name: str) -> Any:
-    """Import and return the function of that name."""
+    """Import and return the implementation registered under ``name``."""
     return pkgutil.resolve_name(_providers[name])

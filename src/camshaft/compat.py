@@ -1,4 +1,4 @@
-"""KeptDiagram under this name: what lets handlers of pytorch-ignite take a camshaft engine."""
+"""An alias of :mod:`camshaft.adapters.as_ignite`, kept so that ``from camshaft.compat import as_ignite`` works."""
 
 from camshaft.adapters.as_ignite import as_ignite
 

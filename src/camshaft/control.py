@@ -1,8 +1,8 @@
-"""Control calls: what ``terminate()``, ``skip_iteration()`` and the others ask of a running loop.
+"""Control calls: the requests that ``terminate()``, ``skip_iteration()`` and similar methods make of a running loop.
 
-A call leaves one of these with the engine. It takes effect when the handlers of the present event, the phase or the
-step in which it was made are done. The engine throws those that are exceptions into the loop, which catches them where
-it declares what follows.
+Each call stores an instance of one of these classes in the run. The request takes effect when the handlers of the
+current event, or the phase or step that made the call, have finished. ``Terminate``, ``TerminateEpoch`` and
+``SkipIteration`` are then raised inside the generated loop, and its ``except`` blocks contain what follows.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Control(Exception):
     """Base of the control calls.
 
     Attributes:
-        call: the method of the engine that makes it.
-        event: the event that fires when it takes effect; None where none does.
-        rank: of several calls, the one with the highest rank takes effect and the others are dropped.
-        option: the keyword of the method that leaves out the event after this one; None where there is none.
-        pending: the property of the engine that tells whether the call waits to take effect; None where there is none.
+        call: the name of the engine's method.
+        event: the event that fires when the call takes effect, or None.
+        rank: the precedence. Of several calls, only the one with the highest rank takes effect.
+        option: the keyword argument of the method that suppresses the event after this one, or None.
+        pending: the property of the engine that is True while the call is pending, or None.
     """
 
     call: ClassVar[str]
@@ -33,7 +33,7 @@ class Control(Exception):
 
 
 class Terminate(Control):
-    """End the run: TERMINATE, then COMPLETED unless it is skipped."""
+    """The request to end the run: TERMINATE fires, then COMPLETED unless ``skip_completed`` is set."""
 
     call, event, rank = "terminate", Events.TERMINATE, 5
     option, pending = "skip_completed", "should_terminate"
@@ -44,7 +44,7 @@ class Terminate(Control):
 
 
 class TerminateEpoch(Control):
-    """End the present pass of the outermost loop; the next one starts with fresh data."""
+    """The request to end the current pass of the outermost loop. The next pass restarts the data."""
 
     call, event, rank = "terminate_epoch", Events.TERMINATE_SINGLE_EPOCH, 4
     option, pending = "skip_epoch_completed", "should_terminate_single_epoch"
@@ -55,13 +55,13 @@ class TerminateEpoch(Control):
 
 
 class SkipIteration(Control):
-    """Leave out what the present iteration would do."""
+    """The request to skip the phases of the current iteration."""
 
     call, event, rank = "skip_iteration", Events.ITERATION_SKIPPED, 3
 
 
 class NewData(Control):
-    """Take the next batch from other data."""
+    """The request to take the next batch from other data."""
 
     call, rank = "set_data", 2
 
@@ -71,7 +71,7 @@ class NewData(Control):
 
 
 class Interrupt(Control):
-    """Pause: the next run goes on at this very point."""
+    """The request to pause the run. The next ``run()`` resumes at exactly this point."""
 
     call, event, rank = "interrupt", Events.INTERRUPT, 1
     pending = "should_interrupt"
@@ -80,9 +80,9 @@ class Interrupt(Control):
 CONTROLS: dict[str, type[Control]] = {
     control.call: control for control in (Terminate, TerminateEpoch, SkipIteration, NewData, Interrupt)
 }
-"""The control calls, by the name of the engine's method, the highest rank first."""
+"""The control calls by the name of the engine's method, the highest rank first."""
 
 CALLS: dict[str, type[Control]] = {
     control.event.value: control for control in CONTROLS.values() if control.event is not None
 }
-"""The control call that brings an event, by the key of the event."""
+"""The control calls by the key of the event that they fire."""

@@ -1,7 +1,8 @@
-"""Events: named moments of a loop, the filters that thin them out, and the unions that join them.
+"""Events: named moments of a loop, filters that select some of their firings, and unions of several events.
 
-Inside one engine an event is identified by its *key*: the value of the enum member when that is a string, else
-``Class.NAME``. Enum members, plain strings and members of another library's enums are handles for the key.
+An engine identifies an event by its *key*. For an enum member with a string value the key is that value, otherwise it
+is ``Class.NAME``. An event can be given as an enum member, a string, or a member of another library's enum. All of
+them refer to the same event if their keys are equal.
 """
 
 from __future__ import annotations
@@ -30,19 +31,18 @@ __all__ = [
 ]
 
 EventHandle = Any
-"""What names an event: a member of an enum, a string, or another library's event object with a ``value``."""
+"""An event as a caller gives it: an enum member, a string, or another library's event object with a ``value``."""
 
 
 class EventEnum(enum.Enum):
-    """Base class of event enums. A member is called to filter it and joined to others with ``|``.
-
+    """Base class of event enums. Call a member to filter it, and join members with ``|``.
     >>> class ClipEvents(EventEnum):
     ...     GRADS_CLIPPED = "grads_clipped"
     >>> ClipEvents.GRADS_CLIPPED(every=2) | Events.COMPLETED
     <EventUnion GRADS_CLIPPED(every=2) | COMPLETED>
     """
 
-    # Enum hashes by name in Python code; members are singletons, so identity does, at the speed of C.
+    # Enum.__hash__ is slow Python code that hashes the name. Members are singletons, so hashing by identity is enough.
     __hash__ = object.__hash__
 
     def __call__(
@@ -54,7 +54,7 @@ class EventEnum(enum.Enum):
         after: int | None = None,
         priority: int = 0,
     ) -> FilteredEvent:
-        """This event with a filter and a priority: see :func:`event`."""
+        """Return this event with a filter and a priority. See :func:`event`."""
         return event(self, event_filter, every, once, before, after, priority)
 
     def __or__(self, other: EventHandle) -> EventUnion:
@@ -66,7 +66,7 @@ class EventEnum(enum.Enum):
 class Events(EventEnum):
     """The built-in events, in the order of the standard loop.
 
-    A custom event may not take the value of one of these.
+    A custom event must not have the value of a built-in one.
     """
 
     STARTED = "started"
@@ -86,7 +86,7 @@ class Events(EventEnum):
 
 
 class BackpropEvents(EventEnum):
-    """The events of a supervised training step: entering and leaving FORWARD, BACKWARD and OPTIM_STEP."""
+    """The events of a supervised training step: the start and the end of FORWARD, BACKWARD and OPTIM_STEP."""
 
     FORWARD_STARTED = "forward_started"
     FORWARD_COMPLETED = "forward_completed"
@@ -97,7 +97,7 @@ class BackpropEvents(EventEnum):
 
 
 class Scope(enum.Enum):
-    """What a built-in event belongs to in every loop."""
+    """The part of a loop that a built-in event belongs to."""
 
     RUN = "the run"
     OUTERMOST = "the outermost loop"
@@ -107,17 +107,17 @@ class Scope(enum.Enum):
 
 @attrs.frozen
 class EventFacts:
-    """What is true of a built-in event, whatever the loop.
+    """The facts about a built-in event. They are the same in every loop.
 
     Attributes:
         event: the event.
-        scope: what it belongs to, and so which passes it is counted with.
-        ends: what is over with it; None where nothing is.
-        is_inside: whether the event itself still lies in what it ends.
-        outcome: how a run ended or paused whose last event it is; None where it is not the last one.
-        anywhere: whether a control call or a failure can bring it at any place.
-        once_a_run: whether it fires at most once in a run.
-        counts_passes: whether filters on it count the passes of its loop; otherwise they count its own firings.
+        scope: the part of a loop that the event belongs to. The event is counted with the passes of that part.
+        ends: the part of a loop that this event ends, or None.
+        is_inside: True if the event itself still belongs to the part that it ends.
+        outcome: the outcome of a run with this last event, such as ``"completed"``. None if it cannot be the last one.
+        anywhere: True if a control call or a failure can cause the event at any place.
+        once_a_run: True if the event fires at most once in a run.
+        counts_passes: True if filters on the event count the passes of its loop. Otherwise they count its firings.
     """
 
     event: Events
@@ -162,49 +162,49 @@ FACTS: dict[str, EventFacts] = {
         ),
     )
 }
-"""The facts about every built-in event, by its key, in the order in which a loop lists its events.
+"""The facts about each built-in event, by key, in the order in which a loop lists its events.
 
-The transition table, the generated loop and the chart are derived from a loop separately. They share these facts, and
-none of each other's reasoning.
+The transition table, the generated loop and the chart are derived from a loop by separate code. They share these facts
+and nothing else, so that tests can compare their results.
 """
 
 
-def _keys(holds: Callable[[EventFacts], bool]) -> tuple[str, ...]:
-    return tuple(key for key, facts in FACTS.items() if holds(facts))
+def _keys(is_selected: Callable[[EventFacts], bool]) -> tuple[str, ...]:
+    return tuple(key for key, facts in FACTS.items() if is_selected(facts))
 
 
 BUILT_IN = frozenset(FACTS)
 """The keys of the built-in events."""
 
 OF_A_LOOP = frozenset(_keys(lambda facts: facts.scope is Scope.LOOP))
-"""Built-in events that a loop or phase may declare as its own."""
+"""The built-in events that a loop or phase may use as its start or end event."""
 
 OF_THE_RUN = _keys(lambda facts: facts.scope is Scope.RUN)
-"""Events at which a run begins, pauses or ends."""
+"""The events at which a run begins, pauses or ends."""
 
 OF_A_BATCH = _keys(lambda facts: facts.scope is Scope.DATA)
-"""Events of the loop that takes data, beside the two that it declares."""
+"""The events of the data loop, without its start and end events."""
 
 OF_FETCHING = _keys(lambda facts: facts.scope is Scope.DATA and facts.ends is None)
-"""Events that fire while a batch is fetched."""
+"""The events that fire while a batch is fetched."""
 
 OF_SKIPPING = _keys(lambda facts: facts.ends is Scope.DATA)
-"""Events that end an iteration in place of its own."""
+"""The events that end an iteration instead of its end event."""
 
 ANYWHERE = frozenset(_keys(lambda facts: facts.anywhere))
-"""Events that control calls and failures bring, at any place."""
+"""The events that a control call or a failure can cause at any place."""
 
 ENDS_A_RUN = frozenset(_keys(lambda facts: facts.ends is Scope.RUN))
-"""Events after which no state is entered any more."""
+"""The events after which a run enters no further state."""
 
 ONCE_A_RUN = frozenset(_keys(lambda facts: facts.once_a_run))
-"""Events that fire at most once in a run."""
+"""The events that fire at most once in a run."""
 
 OUTCOMES: dict[str, str] = {key: facts.outcome for key, facts in FACTS.items() if facts.outcome is not None}
-"""How a run ended or paused, by its last event."""
+"""The outcome of a run that ended or paused, by the key of its last event."""
 
 LAST_EVENTS: dict[str, str] = {outcome: key for key, outcome in OUTCOMES.items()}
-"""The last event of a run, by how it ended or paused."""
+"""The key of the last event of a run, by outcome."""
 
 
 def _counts(value: int | Iterable[int] | None) -> Any:
@@ -216,17 +216,19 @@ def _counts(value: int | Iterable[int] | None) -> Any:
 
 @attrs.frozen
 class Filter:
-    """Which counts of an event are due.
+    """A rule that selects some firings of an event by their count. The count starts at 1.
 
     Args:
-        event_filter: ``event_filter(engine, count) -> bool``, asked at each firing.
-        every: the first count after ``after`` and every n-th from there; without ``after``, the multiples of n.
-        once: this count only, or these counts.
-        before: counts below this one.
-        after: counts above this one.
+        event_filter: a function ``event_filter(engine, count) -> bool``, called at each firing.
+        every: every n-th count. Without ``after`` these are the multiples of n. With ``after`` the first count above
+            it is selected, and every n-th count from there.
+        once: one count, or several counts.
+        before: only counts below this number.
+        after: only counts above this number.
 
     Raises:
-        ValueError: the parts exclude each other, or together are never due.
+        TypeError: ``event_filter`` is not callable.
+        ValueError: a number is out of range, the arguments exclude each other, or no count can satisfy them.
     """
 
     event_filter: Callable[[Any, int], bool] | None = None
@@ -246,17 +248,17 @@ class Filter:
         if self.once == ():
             raise ValueError("once=() is never due: name at least one count")
         if self.event_filter is not None and not callable(self.event_filter):
-            raise TypeError(f"event_filter={self.event_filter!r} is no callable: give a function of (engine, count)")
-        ranged = self.every is not None or self.before is not None or self.after is not None
-        if (self.event_filter is not None) + (self.once is not None) + ranged > 1:
+            raise TypeError(f"event_filter must be a function (engine, count) -> bool, got {self.event_filter!r}")
+        has_range = self.every is not None or self.before is not None or self.after is not None
+        if (self.event_filter is not None) + (self.once is not None) + has_range > 1:
             raise ValueError(
-                f"{self} mixes filters: event_filter and once each stand alone, every goes with before and after"
+                f"{self} mixes filters: give event_filter alone, or once alone, or every, before and after together"
             )
         if self.event_filter is None and self.next_due(1) is None:
-            raise ValueError(f"{self} is never due: no count lies above after and below before")
+            raise ValueError(f"{self} is never due: no count is above after and below before")
 
     def next_due(self, count: int) -> int | None:
-        """The smallest due count that is not below ``count``; None when there is none."""
+        """Return the smallest selected count that is ``count`` or more, or None."""
         if self.event_filter is not None:
             return count
         if self.once is not None:
@@ -283,7 +285,7 @@ def _plain(value: Any) -> str:
 
 @attrs.frozen(repr=False)
 class FilteredEvent:
-    """An event with the filter and the priority that a handler is attached with."""
+    """An event with a filter and a priority for the handlers attached to it."""
 
     event: EventHandle
     filter: Filter | None = None
@@ -292,7 +294,7 @@ class FilteredEvent:
     @priority.validator
     def _whole(self, _: Any, value: int) -> None:
         if not is_integer(value):
-            raise TypeError(f"priority must be an integer, got {value!r}: handlers with a higher one run first")
+            raise TypeError(f"priority must be an integer, got {value!r}: handlers with a higher priority run first")
 
     @property
     def key(self) -> str:
@@ -311,7 +313,7 @@ class FilteredEvent:
 
 @attrs.frozen(repr=False)
 class EventUnion:
-    """Several events that one handler is attached to."""
+    """Several events to which one handler is attached."""
 
     events: tuple[FilteredEvent, ...]
 
@@ -334,26 +336,30 @@ def event(
     after: int | None = None,
     priority: int = 0,
 ) -> FilteredEvent:
-    """Give any event, a string too, a filter and a priority.
+    """Add a filter and a priority to any event, including one given as a string.
 
     Args:
         handle: the event.
         event_filter, every, once, before, after: see :class:`Filter`.
-        priority: handlers with a higher priority run first; equal ones in the order of attachment.
+        priority: handlers with a higher priority run first. Equal priorities run in the order of attachment.
+
+    Returns:
+        The filtered event.
 
     Raises:
-        ValueError, TypeError: the filter can never be due, or the priority is not an integer.
+        ValueError, TypeError: the filter is invalid, or the priority is not an integer.
     """
-    parts = (event_filter, every, once, before, after)
-    thinned = Filter(*parts) if any(part is not None for part in parts) else None
-    return FilteredEvent(handle, thinned, priority)
+    options = (event_filter, every, once, before, after)
+    filter = Filter(*options) if any(option is not None for option in options) else None
+    return FilteredEvent(handle, filter, priority)
 
 
 def event_key(handle: EventHandle) -> str:
-    """The key by which an engine knows an event.
+    """Return the key of an event.
 
     Raises:
-        TypeError: ``handle`` names no event.
+        TypeError: ``handle`` is not an event.
+        ValueError: ``handle`` is an empty string.
     """
     if isinstance(handle, FilteredEvent):
         return event_key(handle.event)
@@ -361,22 +367,24 @@ def event_key(handle: EventHandle) -> str:
         return handle.value if isinstance(handle.value, str) else f"{type(handle).__name__}.{handle.name}"
     if isinstance(handle, str):
         if not handle:
-            raise ValueError("an event needs a name: the empty string is none")
+            raise ValueError("the name of an event must not be empty")
         return handle
     value = getattr(handle, "value", None)  # another library's event object
     if isinstance(value, str):
         return value
-    raise TypeError(f"{handle!r} is no event: give a member of an EventEnum or Enum, or a string")
+    raise TypeError(f"{handle!r} is not an event: give a member of an EventEnum or Enum, or a string")
 
 
 def event_name(key: str) -> str:
-    """How an event is shown: its key in capitals."""
+    """Return the display name of an event: its key in capitals. A key of the form ``Class.NAME`` stays as it is."""
     return key if "." in key else key.upper()
 
 
 def state_of(key: str) -> tuple[str, str | None]:
-    """The state that an event belongs to, and ``"started"`` or ``"completed"`` if it enters or leaves it.
+    """Return the state of an event and the event's role in it: ``"started"``, ``"completed"`` or None.
 
+    The suffixes ``_STARTED`` and ``_COMPLETED`` give the role. An event without either has no role: the state is
+    entered and left at the same moment.
     >>> state_of("backward_started")
     ('BACKWARD', 'started')
     >>> state_of("grads_clipped")
@@ -391,7 +399,7 @@ def state_of(key: str) -> tuple[str, str | None]:
 
 
 def attachments(handle: EventHandle) -> list[FilteredEvent]:
-    """The single events of whatever can be given to ``Engine.on``: an event, a filtered one, a union."""
+    """Return the single events in an argument of ``Engine.on``: an event, a filtered event, or a union of events."""
     if isinstance(handle, FilteredEvent):
         return [handle]
     if isinstance(handle, (str, enum.Enum)):
@@ -399,5 +407,5 @@ def attachments(handle: EventHandle) -> list[FilteredEvent]:
     if isinstance(handle, Iterable):
         return [single for part in handle for single in attachments(part)]
     key = event_key(handle)
-    foreign = getattr(handle, "filter", None)
-    return [event(key, foreign if callable(foreign) else None)]
+    event_filter = getattr(handle, "filter", None)  # events of other libraries carry their filter under this name
+    return [event(key, event_filter if callable(event_filter) else None)]

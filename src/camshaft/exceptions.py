@@ -1,6 +1,6 @@
-"""The errors of camshaft.
+"""The exceptions of camshaft.
 
-Each message names the thing, the place and the fix. Wrong arguments raise plain ``ValueError`` and ``TypeError``.
+Each message names the thing, the place and the fix. Wrong arguments raise a plain ``ValueError`` or ``TypeError``.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ __all__ = [
 
 
 class CamshaftError(Exception):
-    """Base of all errors of camshaft. Each one is also the built-in error that fits, such as ``ValueError``."""
+    """Base class of camshaft's errors. Each subclass also inherits from a built-in error, such as ``ValueError``."""
 
 
 class LoopError(CamshaftError, ValueError):
-    """A loop that cannot run; the message names the loop, the state and the fix."""
+    """An invalid loop declaration. The message names the loop, the state and the fix."""
 
 
 class EventOrderError(CamshaftError, RuntimeError):
-    """An event fired where the loop does not allow it; the message says where that is and what was expected."""
+    """An event that the loop does not allow at this place. The message gives the place and the expected events."""
 
 
 class TraceError(CamshaftError, ValueError):
-    """A file that is no whole trace of this version; the message says what is wrong with it."""
+    """A file that cannot be read as a trace: incomplete, damaged, or of an unknown version. The message says which."""
 
 
 class PatternError(CamshaftError, ValueError):
-    """A pattern that cannot be read, or names what no recorded engine has; the message gives the place and the fix."""
+    """A pattern with a syntax error or an unknown event, state or engine. The message gives the place and the fix."""
 
 
 class StorageError(CamshaftError, OSError):
-    """A file cannot be written, or cannot be read back safely."""
+    """A file that cannot be written, or cannot be read safely."""
 
 
 class TargetError(CamshaftError, ValueError):
-    """What a target names cannot be had; the message says why, in one line."""
+    """A target that cannot be imported, or is neither an engine nor a loop. The message gives the reason in one line."""

@@ -313,7 +313,7 @@ def test_what_a_trace_can_be_asked_holds_for_what_was_reported():
             "loss",
             "by hand: its loop EPOCH has no event LOSS; it has STARTED, EPOCH_STARTED, EPOCH_COMPLETED, GET_BATCH_ST",
         ),
-        ("", "an event needs a name: the empty string is none"),
+        ("", "the name of an event must not be empty"),
     ],
 )
 def test_an_event_that_the_loop_does_not_have_is_refused_at_once(event, message):
@@ -329,7 +329,7 @@ def test_an_event_that_the_loop_does_not_have_is_refused_at_once(event, message)
 
 @pytest.mark.parametrize("event", [None, 3, object()])
 def test_what_is_no_event_is_refused(event):
-    with Reporter(LOOP) as report, pytest.raises(TypeError, match="is no event: give a member of an EventEnum or Enum"):
+    with Reporter(LOOP) as report, pytest.raises(TypeError, match="is not an event: give a member of an EventEnum or Enum"):
         report(event)
 
 

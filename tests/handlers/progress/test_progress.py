@@ -18,7 +18,7 @@ from support.terminal import in_pipe
         ({"state_attributes": "lr"}, TypeError, r"state_attributes='lr' is no list of names"),
         ({"output_transform": "loss"}, TypeError, r"output_transform='loss' is no function of state.output"),
         ({"event_name": "unknown"}, ValueError, r"UNKNOWN is not registered in trainer"),
-        ({"event_name": Events.EPOCH_STARTED | Events.COMPLETED}, TypeError, "is no event"),
+        ({"event_name": Events.EPOCH_STARTED | Events.COMPLETED}, TypeError, "is not an event"),
         (
             {"closing_event_name": Events.EPOCH_STARTED},
             ValueError,
