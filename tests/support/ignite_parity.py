@@ -77,8 +77,8 @@ class Ignite:
             raise Endless
 
     @property
-    def active(self) -> Any:
-        """What goes on at the next ``run()``, if it paused."""
+    def current_run(self) -> Any:
+        """The generator of a paused run, which the next ``run()`` continues; None if there is none."""
         generator = self.engine._internal_run_generator
         return generator if generator is not None and generator.gi_frame is not None else None
 

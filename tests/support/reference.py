@@ -74,7 +74,7 @@ class Reference:
         self.add_event_handler(on, lambda *_: engine.run() if engine.paused else engine.run(data, **limits))
 
     @property
-    def active(self) -> Reference | None:
+    def current_run(self) -> Reference | None:
         return self if self.paused else None
 
     def due(self, event: str) -> list[Callable[..., Any]]:

@@ -70,7 +70,7 @@ class _TakenForIgnite(Engine):
         import ignite.engine
 
         keys = self.loop.event_keys
-        return [*map(self.handle, keys), *(event for event in ignite.engine.Events if event.value in keys)]
+        return [*map(self.event_object, keys), *(event for event in ignite.engine.Events if event.value in keys)]
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(

@@ -177,7 +177,7 @@ class _ReportedRun:
     def __init__(self, engine: Reporter) -> None:
         self.engine = engine
         self.parent: Any = None
-        self.children: dict[Any, None] = {}  # nested runs that paused
+        self.paused_children: dict[Any, None] = {}  # nested runs that paused
         self.last: str | None = None
         self._came_by: str | None = None  # the last event that tells its place
         self._first: dict[str, int] = {}  # what was counted when the loop around the one with data began its pass

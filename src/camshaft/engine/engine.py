@@ -107,7 +107,7 @@ class Engine:
             self._nest(nested)
 
     def __del__(self) -> None:
-        if getattr(self, "active", self) is None:  # made, and without a paused run, whose loop closes itself
+        if getattr(self, "current_run", self) is None:  # made, and without a paused run, whose loop closes itself
             self._namespace.clear()  # it and its functions refer to each other: they would hold models and handlers
 
     def __repr__(self) -> str:

@@ -333,7 +333,7 @@ class Play:
     @property
     def is_paused(self) -> bool:
         """Whether it stands at an interrupt still."""
-        return getattr(self.engine, "active", None) is not None
+        return getattr(self.engine, "current_run", None) is not None
 
     def run(self, make: Callable[[Loop, str], Any]) -> None:
         """Play it."""
