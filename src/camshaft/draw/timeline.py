@@ -14,7 +14,7 @@ import attrs
 
 from camshaft._text import duration
 from camshaft.draw.chart import visible
-from camshaft.draw.writers.layout import text_width
+from camshaft.draw.writers.measures import text_width
 from camshaft.loop.loop import Loop
 from camshaft.trace.spans import spans
 

@@ -198,15 +198,15 @@ def _head(wire: Wire) -> str:
 
 def _text(text: Text) -> str:
     css = text.role
-    if isinstance(text.of, Edge) and text.of.kind == "back":
+    if isinstance(text.owner, Edge) and text.owner.kind == "back":
         css += " back"
-    elif isinstance(text.of, Box) and text.of.kind == "loop" and text.role == "title":
+    elif isinstance(text.owner, Box) and text.owner.kind == "loop" and text.role == "title":
         css += " box-title"
-    elif isinstance(text.of, Node) and _is_hot(text.of):
+    elif isinstance(text.owner, Node) and _is_hot(text.owner):
         css += " hot"
-    elif isinstance(text.of, (Node, Box)) and text.of.is_custom:
+    elif isinstance(text.owner, (Node, Box)) and text.owner.is_custom:
         css += " custom"
-    elif isinstance(text.of, Node) and text.of.kind == "nested" and text.role == "state":
+    elif isinstance(text.owner, Node) and text.owner.kind == "nested" and text.role == "state":
         css += " nested"
     anchor = f' text-anchor="{text.anchor}"' if text.anchor != "start" else ""
     return f'<text class="{css}" x="{_number(text.x)}" y="{_number(text.y)}"{anchor}>{escape(text.text)}</text>'
