@@ -636,17 +636,17 @@ def test_wrong_arguments_give_one_clear_error(kind, tmp_path):
         with pytest.raises(ValueError, match=f"{name}: keep must be an integer of 1 or more, got {keep!r}"):
             kind(keep=keep)
     profiler = kind()
-    with pytest.raises(RuntimeError, match=f"{name} has measured nothing: call attach"):
+    with pytest.raises(RuntimeError, match=f"{name} is not attached to an engine: call attach"):
         profiler.get_results()
-    with pytest.raises(RuntimeError, match=f"{name} has measured nothing: call attach"):
+    with pytest.raises(RuntimeError, match=f"{name} is not attached to an engine: call attach"):
         profiler.write_results(tmp_path / "none.csv")
-    with pytest.raises(TypeError, match=f"{name}: 3 is no Engine"):
+    with pytest.raises(TypeError, match=f"{name}: engine must be an Engine, got 3"):
         profiler.attach(3)
     engine = Engine(lambda engine, batch: None)
     profiler.attach(engine)
     before = len(engine.handlers(Events.STARTED))
     profiler.attach(engine)
     assert len(engine.handlers(Events.STARTED)) == before
-    with pytest.raises(ValueError, match=f"{name}: it measures another engine than other: make one for each engine"):
+    with pytest.raises(ValueError, match=f"{name}: already attached to an engine other than other: create one {name}"):
         profiler.attach(Engine(lambda engine, batch: None, name="other"))
     profiler.print_results(profiler.get_results())  # of no run

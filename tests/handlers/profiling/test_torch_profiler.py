@@ -398,13 +398,13 @@ def test_ranges_of_any_run_are_nested_and_those_of_the_trace(scenario):
 
 def test_wrong_arguments_give_one_clear_error():
     ranges = ProfilerRanges()
-    with pytest.raises(TypeError, match="ProfilerRanges: 3 is no Engine"):
+    with pytest.raises(TypeError, match="ProfilerRanges: engine must be an Engine, got 3"):
         ranges.attach(3)
     engine = Engine(Loop("ITERATION", Phase("ACT", work), over=DATA))
     ranges.attach(engine)
     before = len(engine.handlers(Events.STARTED))
     ranges.attach(engine)
     assert len(engine.handlers(Events.STARTED)) == before
-    with pytest.raises(ValueError, match="it shows another engine than other: make one for each engine"):
+    with pytest.raises(ValueError, match="already attached to an engine other than other: create one ProfilerRanges"):
         ranges.attach(Engine(work, name="other"))
     assert engine.run([1, 2], max_iters=2).iteration == 2

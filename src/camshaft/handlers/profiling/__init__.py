@@ -1,4 +1,4 @@
-"""Handlers that measure where the time goes."""
+"""Handlers that measure how a run spends its time."""
 
 from camshaft.handlers.profiling.profilers import BasicTimeProfiler, HandlersTimeProfiler
 from camshaft.handlers.profiling.torch_ranges import ProfilerRanges

@@ -1,7 +1,7 @@
-"""Profilers: how long a run spends in its handlers, in fetching data, and in the passes of its loop.
+"""Profilers of the time that a run spends in its handlers, in fetching data and in the passes of its loop.
 
-Handlers are measured where the engine calls them (:meth:`camshaft.engine.run.Run.measure`), so that what runs, and in
-which order, is what ran before.
+The engine itself times the calls of handlers (:meth:`camshaft.engine.run.Run.measure`). So a profiler changes neither
+the handlers nor their order.
 """
 
 from __future__ import annotations
@@ -29,26 +29,29 @@ __all__ = ["BasicTimeProfiler", "HandlersTimeProfiler"]
 
 
 class _FirstHandler:
-    """What a profiler attaches to each event."""
+    """Handler that a profiler attaches to each event, before all others."""
 
     def __init__(self, profiler: _Profiler, key: str) -> None:
         self.profiler = profiler
         self.key = key
-        self.__qualname__ = type(profiler).__name__  # as diagrams and reports show it
+        self.__qualname__ = type(profiler).__name__  # the name in diagrams and reports
 
     def __call__(self, engine: Engine, *error: BaseException) -> None:
-        self.profiler._hear(engine, self.key)
+        self.profiler._on_event(engine, self.key)
 
 
 def _ignore(seconds: float) -> None:
-    """Takes the time of what is not to be in the results."""
+    """Discard a measurement that does not belong in the results."""
 
 
 class _Profiler:
-    """Measures the runs of one engine, each from zero.
+    """Base of profilers. It measures the runs of one engine, each from zero.
 
-    It hears every event before all other handlers do. What lasts from one event to another is what is left of the
-    time between them without the handlers in it; where the run paused in between, it is left out.
+    Its handler runs before all others at every event. The duration between two events is the time between them minus
+    the time of the handlers in between. A duration is discarded if the run paused in it.
+
+    Args:
+        keep: the number of latest durations of each kind to keep.
     """
 
     def __init__(self, keep: int = 100_000) -> None:
@@ -56,61 +59,66 @@ class _Profiler:
         self._keep = keep
         self._engine: Callable[[], Engine | None] | None = None
         self._attached_at: set[str] = set()
-        self._is_measured = False
+        self._is_measured = False  # True once the engine times handlers for this profiler
 
     def attach(self, engine: Engine) -> None:
-        """Measure the runs of an engine from now on; a second time does nothing.
+        """Measure the runs of an engine from now on. Calling it again does nothing.
+
+        Args:
+            engine: the engine to measure.
 
         Raises:
-            TypeError: ``engine`` is no engine.
-            ValueError: the profiler measures another engine.
+            TypeError: ``engine`` is not an Engine.
+            ValueError: the profiler is attached to another engine.
         """
         name = type(self).__name__
         if not isinstance(engine, Engine):
-            raise TypeError(f"{name}: {engine!r} is no Engine: give the one whose runs it measures")
+            raise TypeError(f"{name}: engine must be an Engine, got {engine!r}: give the one to measure")
         measured = self._engine() if self._engine is not None else engine
         if measured is not engine:
-            raise ValueError(f"{name}: it measures another engine than {engine.name}: make one for each engine")
-        self._engine = weakref.ref(engine)  # its handlers hold this profiler
-        self._listen(engine)
-        self._begin(engine)
+            raise ValueError(
+                f"{name}: already attached to an engine other than {engine.name}: create one {name} for each engine"
+            )
+        self._engine = weakref.ref(engine)  # weak, because the engine's handlers refer to this profiler
+        self._attach_to_new_events(engine)
+        self._reset(engine)
 
-    def _listen(self, engine: Engine) -> None:
+    def _attach_to_new_events(self, engine: Engine) -> None:
         for key in engine.loop.event_keys:
             if key not in self._attached_at:
                 self._attached_at.add(key)
                 engine.add_event_handler(event(key, priority=MEASURE), _FirstHandler(self, key))
 
-    def _begin(self, engine: Engine) -> None:
-        """Forget what was measured."""
+    def _reset(self, engine: Engine) -> None:
+        """Discard all measurements, and look at the loop and its handlers again."""
         loop = engine.loop
         self._loop, self._state = loop, engine.state
         self._passes = loop.data_loop or loop
         self._processing, self._dataflow = Times(self._keep), Times(self._keep)
         self._opens = {"get_batch_started": self._dataflow, self._passes.started: self._processing}
         self._closes = {"get_batch_completed": self._dataflow, self._passes.completed: self._processing}
-        self._open: dict[Times, float] = {}
+        self._open: dict[Times, float] = {}  # when each unfinished duration began
         self._in_handlers = 0.0
-        self._depth = 0
-        self._clear()
+        self._depth = 0  # of handlers inside of handlers
+        self._reset_handler_times()
         for key in loop.event_keys:
             for handler in engine.handlers(key):
                 if not isinstance(handler.function, _FirstHandler):
                     self._times(key, handler.name)
 
-    def _hear(self, engine: Engine, key: str) -> None:
+    def _on_event(self, engine: Engine, key: str) -> None:
         if key == "started":
-            self._listen(engine)  # to what was registered since
-            self._begin(engine)
+            self._attach_to_new_events(engine)
+            self._reset(engine)
         was_measured, self._is_measured = self._is_measured, False
         if engine.current_run is None:  # fired by hand, outside of any run
             return
-        if not was_measured:  # a run begins, or it goes on after a pause, which ends all measuring
+        if not was_measured:  # a run begins, or continues after a pause, and pauses end all measuring
             engine.current_run.measure(self._start)
             self._open.clear()
-        self._pass_by(key)
+        self._measure_spans(key)
 
-    def _pass_by(self, key: str) -> None:
+    def _measure_spans(self, key: str) -> None:
         now = perf_counter() - self._in_handlers
         closed, opened = self._closes.get(key), self._opens.get(key)
         if closed is not None and closed in self._open:
@@ -119,7 +127,10 @@ class _Profiler:
             self._open[opened] = now
 
     def _start(self, key: str, handler: Handler) -> Callable[[float], None]:
-        """A call of a handler begins: a :data:`camshaft.engine.handler.Stopwatch`."""
+        """Begin to time a call of a handler; returns the function that receives its seconds.
+
+        This is a :data:`camshaft.engine.handler.Stopwatch`.
+        """
         if isinstance(handler.function, _FirstHandler):
             self._is_measured |= handler.function.profiler is self
             return _ignore
@@ -128,43 +139,43 @@ class _Profiler:
 
     def _stop(self, key: str, handler: str, seconds: float) -> None:
         self._depth -= 1
-        if not self._depth:  # else it is in the time of the handler that fired the event
+        if not self._depth:  # otherwise the outer handler, which fired the event, includes this time
             self._in_handlers += seconds
         times = self._times(key, handler)
         times.add(self._number(key, times), seconds)
 
     def _check_attached(self) -> None:
         if self._engine is None:
-            raise RuntimeError(f"{type(self).__name__} has measured nothing: call attach(engine) first")
+            raise RuntimeError(f"{type(self).__name__} is not attached to an engine: call attach(engine) first")
 
-    def _clear(self) -> None:
+    def _reset_handler_times(self) -> None:
         raise NotImplementedError
 
     def _times(self, key: str, handler: str) -> Times:
-        """Where the time of a handler goes."""
+        """Return the durations to which the time of a handler is added."""
         raise NotImplementedError
 
     def _number(self, key: str, times: Times) -> int:
-        """Where in ``times`` the time at an event goes."""
+        """Return the number of the pass or call in ``times`` for a duration that ends at an event."""
         raise NotImplementedError
 
 
 class BasicTimeProfiler(_Profiler):
-    """Measures the seconds spent in the handlers of each event, in fetching data, and in processing it.
+    """Profiler of the handlers of each event, of fetching data and of processing it.
 
-    Every event of the loop counts: built-in ones, those of phases, custom ones. Times are those of a pass of the loop
-    that the event belongs to: an epoch, an iteration. Processing is an iteration, without the handlers in it; in a
-    loop that takes no data, a pass of the outermost loop. A handler that fires an event, or runs another engine, is
-    counted with all that it causes. Results are of the last run.
+    It measures every event of the loop: built-in events, events of phases and custom events. A duration is the sum of
+    the seconds in one pass of the loop that fires the event: in one iteration, in one epoch. Processing is an iteration
+    without its handlers; in a loop without data, a pass of the outermost loop. The time of a handler includes the
+    events that it fires and the engines that it runs. Results are those of the last run.
 
     Args:
-        keep: how many iterations (and epochs) :meth:`write_results` writes, the latest ones. Statistics are of all.
+        keep: the number of latest iterations (and epochs) for :meth:`write_results`. Statistics cover all of them.
 
     Raises:
         ValueError: ``keep`` is not an integer of 1 or more.
     """
 
-    def _clear(self) -> None:
+    def _reset_handler_times(self) -> None:
         keys = self._loop.event_keys
         self._path = next(path for path, item in self._loop.walk() if item is self._passes)
         self._scopes = _scopes(self._loop, self._path)
@@ -179,8 +190,8 @@ class BasicTimeProfiler(_Profiler):
     def _number(self, key: str, times: Times) -> int:
         return _count(self._state, self._scopes[key]) + (key in OF_FETCHING)
 
-    def _pass_by(self, key: str) -> None:
-        super()._pass_by(key)
+    def _measure_spans(self, key: str) -> None:
+        super()._measure_spans(key)
         if key != self._passes.started:
             return
         counts = tuple(_count(self._state, name) for name in self._path)
@@ -189,17 +200,19 @@ class BasicTimeProfiler(_Profiler):
             del self._rows[next(iter(self._rows))]
 
     def get_results(self) -> dict[str, Any]:
-        """The statistics of the last run, or of the present one so far, in seconds.
+        """Return the statistics of the last run, or of the current run so far, in seconds.
 
         Returns:
-            ``processing_stats``, ``dataflow_stats`` and ``event_handlers_stats``, the last by event, such as
-            ``"EPOCH_COMPLETED"``: ``total``, ``min/index``, ``max/index``, ``mean`` and, of two passes or more,
-            ``std``; or only ``total``, ``"not yet triggered"``. ``event_handlers_stats`` has the ``total_time`` of all
-            handlers too, nothing counted twice; ``event_handlers_names`` the names of the handlers by event,
-            ``"EPOCH_COMPLETED_names"``.
+            A dictionary with these keys:
+
+            - ``processing_stats`` and ``dataflow_stats``: ``total``, ``min/index``, ``max/index``, ``mean``, and
+              ``std`` for two passes or more. Without any pass, only ``total``, which is ``"not yet triggered"``.
+            - ``event_handlers_stats``: the same by event, such as ``"EPOCH_COMPLETED"``, and ``total_time``: the
+              seconds of all handlers. Handlers inside of handlers are not counted twice in it.
+            - ``event_handlers_names``: the names of the handlers by event, such as ``"EPOCH_COMPLETED_names"``.
 
         Raises:
-            RuntimeError: it is not attached.
+            RuntimeError: the profiler is not attached.
         """
         self._check_attached()
         by_event: dict[str, Any] = {column(key): as_mapping(times) for key, times in self._events.items()}
@@ -211,16 +224,16 @@ class BasicTimeProfiler(_Profiler):
         }
 
     def write_results(self, output_path: str | os.PathLike[str]) -> None:
-        """Write a CSV file with one row for each iteration; what did not happen in one is left empty.
+        """Write a CSV file with one row for each iteration. Cells without a measurement are empty.
 
-        Columns: the counts of the loops (``epoch``, ``iteration``), ``processing_stats``, ``dataflow_stats``, and
-        ``Event_<EVENT>`` for each event; the time of an epoch or of the run stands in each of its rows.
+        The columns are the counts of the loops (``epoch``, ``iteration``), ``processing_stats``, ``dataflow_stats``,
+        and ``Event_<EVENT>`` for each event. The time of an epoch or of the run is repeated in each of its rows.
 
         Args:
             output_path: the file to write.
 
         Raises:
-            RuntimeError: it is not attached.
+            RuntimeError: the profiler is not attached.
         """
         self._check_attached()
         events = columns(self._loop, self._path)
@@ -235,10 +248,13 @@ class BasicTimeProfiler(_Profiler):
 
     @staticmethod
     def print_results(results: dict[str, Any]) -> str:
-        """Print what :meth:`get_results` returned as a table, leaving out events without handlers.
+        """Print the result of :meth:`get_results` as a table, without events that have no handlers.
+
+        Args:
+            results: the result of :meth:`get_results`.
 
         Returns:
-            The text that was printed.
+            The printed text.
         """
         names, handled = results["event_handlers_names"], results["event_handlers_stats"]
         rows = [
@@ -254,18 +270,19 @@ class BasicTimeProfiler(_Profiler):
 
 
 class HandlersTimeProfiler(_Profiler):
-    """Measures the seconds spent in each handler of each event, in fetching data, and in processing it.
+    """Profiler of each handler of each event, of fetching data and of processing it.
 
-    As :class:`BasicTimeProfiler`, by handler and call. Handlers of the same name at the same event are one.
+    It works like :class:`BasicTimeProfiler`, but measures each call of each handler. Handlers of the same name at the
+    same event are measured together.
 
     Args:
-        keep: how many calls of each handler :meth:`write_results` writes, the latest ones. Statistics are of all.
+        keep: the number of latest calls of each handler for :meth:`write_results`. Statistics cover all calls.
 
     Raises:
         ValueError: ``keep`` is not an integer of 1 or more.
     """
 
-    def _clear(self) -> None:
+    def _reset_handler_times(self) -> None:
         self._handlers: dict[tuple[str, str], Times] = {}
 
     def _times(self, key: str, handler: str) -> Times:
@@ -277,15 +294,15 @@ class HandlersTimeProfiler(_Profiler):
         return times.count + 1
 
     def get_results(self) -> list[list[Any]]:
-        """The statistics of the last run, or of the present one so far, in seconds.
+        """Return the statistics of the last run, or of the current run so far, in seconds.
 
         Returns:
-            ``[handler, event, total, (min, index), (max, index), mean, std]`` for each handler, then the same of
-            ``Total``, ``Processing`` and ``Dataflow``; ``"not triggered"`` and ``"None"`` where there is no number.
-            In ``Total`` nothing is counted twice.
+            ``[handler, event, total, (min, index), (max, index), mean, std]`` for each handler, then the same for
+            ``Total``, ``Processing`` and ``Dataflow``. Missing numbers are ``"not triggered"`` or ``"None"``.
+            ``Total`` does not count handlers inside of handlers twice.
 
         Raises:
-            RuntimeError: it is not attached.
+            RuntimeError: the profiler is not attached.
         """
         self._check_attached()
         rows = [[handler, event_name(key), *as_list(times)] for (key, handler), times in self._handlers.items()]
@@ -295,15 +312,15 @@ class HandlersTimeProfiler(_Profiler):
         return rows
 
     def write_results(self, output_path: str | os.PathLike[str]) -> None:
-        """Write a CSV file whose n-th row has the n-th time of each column; columns that have less of them end empty.
+        """Write a CSV file with the n-th duration of each column in the n-th row. Short columns end with empty cells.
 
-        Columns: ``#``, ``processing_stats``, ``dataflow_stats``, and ``<handler> (<EVENT>)`` for each handler.
+        The columns are ``#``, ``processing_stats``, ``dataflow_stats``, and ``<handler> (<EVENT>)`` for each handler.
 
         Args:
             output_path: the file to write.
 
         Raises:
-            RuntimeError: it is not attached.
+            RuntimeError: the profiler is not attached.
         """
         self._check_attached()
         columns = {"processing_stats": self._processing, "dataflow_stats": self._dataflow}
@@ -314,10 +331,13 @@ class HandlersTimeProfiler(_Profiler):
 
     @staticmethod
     def print_results(results: list[list[Any]]) -> str:
-        """Print what :meth:`get_results` returned as a table.
+        """Print the result of :meth:`get_results` as a table.
+
+        Args:
+            results: the result of :meth:`get_results`.
 
         Returns:
-            The text that was printed.
+            The printed text.
         """
         *handlers, total, processing, dataflow = results
         rows = [[name, key, *map(cell, numbers)] for name, key, *numbers in handlers]
@@ -329,18 +349,15 @@ class HandlersTimeProfiler(_Profiler):
 
 
 def _scopes(loop: Loop, path: tuple[str, ...]) -> dict[str, str | None]:
-    """By event, the loop among those of ``path`` in whose passes it fires; None for what belongs to the whole run."""
-    around = {item.name: set(above) for above, item in loop.walk() if isinstance(item, Loop)}
+    """Return for each event the innermost loop of ``path`` whose passes fire it, or None for the whole run."""
+    path_of = {item.name: set(above) for above, item in loop.walk() if isinstance(item, Loop)}
     of_the_run = {*OF_THE_RUN} | {key for custom in loop.custom_states if custom.within == RUN for key in custom.events}
     return {
-        key: None if key in of_the_run else [name for name in path if name in around[counter]][-1]
+        key: None if key in of_the_run else [name for name in path if name in path_of[counter]][-1]
         for key, counter in counter_loop_by_event(loop).items()
     }
 
 
 def _count(state: State, loop: str | None) -> int:
-    """The passes of a loop so far; 0 for the whole run."""
+    """Return the current count of a loop, or 0 for the whole run."""
     return getattr(state, loop.lower()) if loop is not None else 0
-
-
-# -- statistics as they are given out ---------------------------------------------------------------------------------

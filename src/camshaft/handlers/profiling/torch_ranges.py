@@ -1,4 +1,4 @@
-"""Ranges of ``torch.profiler`` named after the states of a loop."""
+"""Ranges in ``torch.profiler`` for the states of a loop."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from torch.profiler import record_function
 from camshaft.engine.engine import Engine
 from camshaft.events import OF_THE_RUN, event
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, Path, Phase
+from camshaft.loop.states import DATA, LoopItem, Path, Phase
 from camshaft.priorities import MEASURE
 
 __all__ = ["ProfilerRanges"]
 
-"""Events at which the engine stands in no state of its loop, or leaves it."""
-
 
 @attrs.define
 class _Range:
-    """A state that was entered."""
+    """An open range. It stays open after its state is left (``is_over``) until the ranges inside it are closed."""
 
     state: str
     function: record_function
@@ -32,16 +30,16 @@ class _Range:
 
 
 class ProfilerRanges:
-    """Shows the states of an engine in ``torch.profiler``, each as a range ``<engine>.<STATE>``: ``trainer.BACKWARD``.
+    """Handler that shows each state of an engine as a range in ``torch.profiler``, such as ``trainer.BACKWARD``.
 
-    Ranges of loops, phases, ``GET_BATCH`` and custom states that are entered and left are ``record_function`` ranges.
-    One begins before the handlers of the event that enters the state and ends before those of the event that leaves
-    it, so that ``profile.step()`` at ITERATION_COMPLETED lies between two iterations. Whatever else ends the state ends
-    its range; a pause does, and what is around the place where the run goes on begins again. Ranges that began before
-    the profile did are not in it.
+    Loops, phases, ``GET_BATCH`` and custom states with two events become ``record_function`` ranges named
+    ``<engine>.<STATE>``. A range begins before the handlers of the event that enters the state. It ends before the
+    handlers of the event that leaves it, so ``profile.step()`` at ITERATION_COMPLETED lies between two iterations.
+    A range also ends if its state ends in another way. A pause ends all ranges; the ranges around the current place
+    begin again when the run continues. A profile does not contain ranges that began before it.
 
-    Ranges are always nested. A custom state whose own range would overlap another's ends with the loop or phase
-    that it began in, or lasts until the custom state that began in it is over.
+    Ranges are always nested. If the range of a custom state would overlap another range, it ends with the loop or phase
+    in which it began, or it lasts until the custom state that began inside it is left.
 
     >>> from torch.profiler import ProfilerActivity, profile
     >>> trainer = Engine(lambda engine, batch: None, name="trainer")
@@ -62,28 +60,36 @@ class ProfilerRanges:
         self._ranges: list[_Range] = []
 
     def attach(self, engine: Engine) -> None:
-        """Show the runs of an engine from now on; a second time does nothing.
+        """Show the runs of an engine from now on. Calling it again does nothing.
+
+        Args:
+            engine: the engine to show.
 
         Raises:
-            TypeError: ``engine`` is no engine.
-            ValueError: it shows another engine.
+            TypeError: ``engine`` is not an Engine.
+            ValueError: this handler is attached to another engine.
         """
         if not isinstance(engine, Engine):
-            raise TypeError(f"ProfilerRanges: {engine!r} is no Engine: give the one whose states are to be shown")
+            raise TypeError(f"ProfilerRanges: engine must be an Engine, got {engine!r}: give the one to show")
         shown = self._engine() if self._engine is not None else engine
         if shown is not engine:
-            raise ValueError(f"ProfilerRanges: it shows another engine than {engine.name}: make one for each engine")
-        self._engine, self._name = weakref.ref(engine), engine.name  # its handlers hold these ranges
-        self._listen(engine)
+            raise ValueError(
+                f"ProfilerRanges: already attached to an engine other than {engine.name}: "
+                f"create one ProfilerRanges for each engine"
+            )
+        self._engine, self._name = weakref.ref(engine), engine.name  # weak, as its handlers refer to this object
+        self._attach_to_new_events(engine)
 
-    def _listen(self, engine: Engine) -> None:
-        """Hear every event that enters or leaves a state, those registered since the last time too."""
+    def _attach_to_new_events(self, engine: Engine) -> None:
+        """Attach to each event that enters or leaves a state, unless already attached."""
         self._paths = dict(_paths(engine.loop))
         self._entered, self._left = defaultdict(list), defaultdict(list)
         for state, entering, leaving in _states(engine.loop):
             self._entered[entering].append(state)
             self._left[leaving].append(state)
-        calls: dict[str, Callable[..., None]] = {key: partial(self._pass, key) for key in (*self._entered, *self._left)}
+        calls: dict[str, Callable[..., None]] = {
+            key: partial(self._on_event, key) for key in (*self._entered, *self._left)
+        }
         calls |= dict.fromkeys(OF_THE_RUN, self._end) | {"started": self._begin}
         calls["terminate_single_epoch"] = partial(self._leave_all_in, engine.loop.name)
         if engine.loop.data_loop is not None:
@@ -95,13 +101,13 @@ class ProfilerRanges:
 
     def _begin(self, engine: Engine) -> None:
         self._end()
-        self._listen(engine)
+        self._attach_to_new_events(engine)
 
     def _end(self, *_: Any) -> None:
-        self._cut(0)
+        self._close_from(0)
 
-    def _pass(self, key: str, engine: Engine) -> None:
-        """Several states may share an event: those that it enters or leaves are where the engine stands."""
+    def _on_event(self, key: str, engine: Engine) -> None:
+        """Leave and enter the states of an event. If several states share it, ``engine.where`` decides."""
         where = engine.where
         for state in self._left[key]:
             if state in where:
@@ -113,15 +119,15 @@ class ProfilerRanges:
     def _enter(self, state: str) -> None:
         path = self._paths.get(state)
         if path is not None:
-            self._go_to(path[:-1])
+            self._open_path(path[:-1])
         self._open(state)
 
-    def _go_to(self, path: Path) -> None:
-        """Close what is not around this place any more; open what is not open since the run paused."""
+    def _open_path(self, path: Path) -> None:
+        """Close the ranges that are not on this path, and open those on it that a pause has closed."""
         outside = (
-            index for index, one in enumerate(self._ranges) if one.state in self._paths and one.state not in path
+            index for index, item in enumerate(self._ranges) if item.state in self._paths and item.state not in path
         )
-        self._cut(next(outside, len(self._ranges)))
+        self._close_from(next(outside, len(self._ranges)))
         for state in path:
             if self._index(state) is None:
                 self._open(state)
@@ -133,38 +139,38 @@ class ProfilerRanges:
 
     def _leave(self, state: str, *_: Any) -> None:
         index = self._index(state)
-        if index is None:  # it was cut
+        if index is None:  # its range is closed already
             return
         if state in self._paths:
-            self._cut(index)
+            self._close_from(index)
         else:
             self._ranges[index].is_over = True
-            self._cut(len(self._ranges))
+            self._close_from(len(self._ranges))
 
     def _leave_all_in(self, state: str, *_: Any) -> None:
-        self._go_to((state,))
+        self._open_path((state,))
 
     def _index(self, state: str) -> int | None:
-        """Where in the ranges the innermost one of a state is."""
+        """Return the index of the innermost open range of a state, or None."""
         found = (index for index in reversed(range(len(self._ranges))) if self._ranges[index].state == state)
         return next(found, None)
 
-    def _cut(self, index: int) -> None:
-        """Close the ranges from there on, and those around them that only waited for it."""
+    def _close_from(self, index: int) -> None:
+        """Close the ranges from an index on, and those around them whose states are already left."""
         ranges = self._ranges
         while len(ranges) > index or (ranges and ranges[-1].is_over):
             ranges.pop().function.__exit__(None, None, None)
 
 
 def _paths(loop: Loop) -> list[tuple[str, Path]]:
-    """The states that the engine itself enters and leaves, with the states around them."""
+    """Return the states that the engine itself enters and leaves, with their paths."""
     found = [(item.name, path) for path, item in loop.walk() if isinstance(item, (Loop, Phase))]
     found += [("GET_BATCH", (*path[:-1], "GET_BATCH")) for path, item in loop.walk() if _takes_data(item)]
     return found
 
 
 def _states(loop: Loop) -> list[tuple[str, str, str]]:
-    """Every state that lasts, with the events that enter and leave it."""
+    """Return each state with two events, the one that enters it and the one that leaves it."""
     found = [(item.name, item.started, item.completed) for _, item in loop.walk() if isinstance(item, (Loop, Phase))]
     found += [("GET_BATCH", "get_batch_started", "get_batch_completed") for _, item in loop.walk() if _takes_data(item)]
     return found + [
@@ -172,5 +178,5 @@ def _states(loop: Loop) -> list[tuple[str, str, str]]:
     ]
 
 
-def _takes_data(item: Any) -> bool:
+def _takes_data(item: LoopItem) -> bool:
     return isinstance(item, Loop) and item.over is DATA

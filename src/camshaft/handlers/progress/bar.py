@@ -1,4 +1,4 @@
-"""Progress bars: how far an engine is, with its metrics and output beside the bar, drawn by rich."""
+"""Progress bars with metrics and outputs, drawn by rich."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from camshaft.priorities import CLOSE_BARS, OPEN_BARS, SHOW_RESULTS
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
 __all__ = ["ProgressBar"]
 
 REFRESH = 0.1
-"""Seconds between two drawings of a bar: ten a second look steady, and cost a loop nothing that can be noticed."""
+"""Seconds between two drawings of a bar. Ten drawings a second look smooth and cost a loop hardly any time."""
 
 
 class ProgressBar:
-    """Shows how far engines are, with metrics and outputs beside: bars in a terminal, lines in a log file.
+    """Handler that shows the progress of engines with their metrics and outputs: as bars, or as lines in a log file.
 
-    Bars of engines that run inside each other stand below each other. What handlers print or log meanwhile comes out
-    above the bars. Where there is no terminal, as in a log file, each bar is one line of text when it closes; so it is
-    in a notebook without ipywidgets.
+    The bars of nested engines are drawn below each other. Text that is printed or logged meanwhile appears above the
+    bars. Without a terminal, as in a log file, a bar writes one line of text when it closes. A notebook without
+    ipywidgets gets such lines too.
 
     Args:
-        persist: leave a line behind where a bar closes: True everywhere, False nowhere, None only where there is no
-            terminal to show the bar itself.
-        console: a ``rich.console.Console`` to draw on; rich's own, on standard output, unless given.
+        persist: whether a closed bar leaves a line: True always, False never, None only if there is no terminal to show
+            the bar itself.
+        console: a ``rich.console.Console`` to draw on; by default rich's own console, on standard output.
 
     Raises:
-        TypeError: one of them is something else.
+        TypeError: an argument has another type.
 
     Example::
 
@@ -50,15 +51,15 @@ class ProgressBar:
 
     def __init__(self, persist: bool | None = None, console: Console | None = None) -> None:
         if persist is not None and not isinstance(persist, bool):
-            raise TypeError(f"ProgressBar: persist={persist!r} is none of True, False and None")
+            raise TypeError(f"ProgressBar: persist must be True, False or None, got {persist!r}")
         if console is not None and not hasattr(console, "is_interactive"):
-            raise TypeError(f"ProgressBar: console={console!r} is no rich.console.Console")
+            raise TypeError(f"ProgressBar: console must be a rich.console.Console, got {console!r}")
         self.persist = persist
         self._console = console
 
     @property
     def console(self) -> Console:
-        """Where it draws."""
+        """The console to draw on."""
         if self._console is not None:
             return self._console
         from rich import get_console
@@ -74,43 +75,46 @@ class ProgressBar:
         closing_event_name: EventHandle | None = None,
         state_attributes: Sequence[str] | None = None,
     ) -> None:
-        """Show the progress of an engine, and values beside it, which are read each time the bar is drawn.
+        """Show the progress of an engine, with values that are read each time the bar is drawn.
 
-        The bar counts the passes of the loop that ``event_name`` belongs to, from the start of the state that
-        ``closing_event_name`` leaves to its end. So it follows the iterations of each epoch unless told otherwise;
-        with ``event_name=Events.EPOCH_COMPLETED`` the epochs of the run, with ``closing_event_name=Events.COMPLETED``
-        the iterations of the run.
+        The bar counts passes of the loop that fires ``event_name``. It opens when the state that ``closing_event_name``
+        leaves is entered, and closes with that event. By default, a bar counts the iterations of each epoch. With
+        ``event_name=Events.EPOCH_COMPLETED`` it counts the epochs of the run, and with
+        ``closing_event_name=Events.COMPLETED`` the iterations of the run.
 
         Args:
-            engine: whose progress it is.
+            engine: the engine to show.
             metric_names: keys of ``state.metrics``, or ``"all"``.
-            output_transform: makes of ``state.output`` a dictionary of values by name, or one value.
-            event_name: the event at which the bar moves on, filtered or not; the end of a pass of the loop that takes
-                data unless given, or of the outermost loop where none does.
-            closing_event_name: the event that closes the bar: the end of a pass of a loop around, or COMPLETED. The
-                loop next around unless given.
+            output_transform: ``output_transform(state.output)`` returns a dictionary of values by name, or one value.
+            event_name: the event at which the bar advances, with or without a filter. By default, the end of a pass of
+                the loop over the data, or of the outermost loop if no loop takes data.
+            closing_event_name: the event that closes the bar: the end of a pass of an enclosing loop, or COMPLETED. By
+                default, the nearest enclosing loop.
             state_attributes: names of attributes of the state.
 
         Raises:
-            TypeError: ``engine`` is no Engine, names are no list of strings, ``output_transform`` is no callable.
-            ValueError: the loop never fires the event, or ``closing_event_name`` ends nothing around it.
+            TypeError: ``engine`` is not an Engine, names are not a list of strings, or ``output_transform`` cannot be
+                called.
+            ValueError: the loop never fires the event, or ``closing_event_name`` does not end an enclosing loop.
         """
         if not isinstance(engine, Engine):
-            raise TypeError(f"ProgressBar: {engine!r} is no Engine: a bar is attached to an engine")
+            raise TypeError(f"ProgressBar: engine must be an Engine, got {engine!r}")
         if metric_names != "all":
             _check_names("metric_names", metric_names)
         _check_names("state_attributes", state_attributes)
         if output_transform is not None and not callable(output_transform):
-            raise TypeError(f"ProgressBar: output_transform={output_transform!r} is no function of state.output")
+            raise TypeError(
+                f"ProgressBar: output_transform must be a function of state.output, got {output_transform!r}"
+            )
         loop = engine.loop
-        moves_at = (loop.data_loop or loop).completed if event_name is None else event_name
-        engine.handlers(moves_at)  # refuses an event that never fires, before anything is attached
-        span = BarSpan(loop, moves_at, closing_event_name)
+        advances_at = (loop.data_loop or loop).completed if event_name is None else event_name
+        engine.handlers(advances_at)  # raises before anything is attached if this event never fires
+        span = BarSpan(loop, advances_at, closing_event_name)
         bar = _Bar(self, span, _Values(metric_names, output_transform, state_attributes))
         engine.add_event_handler(event(span.started, priority=OPEN_BARS), bar.open)
-        for over in span.ends_a_pass:
-            engine.add_event_handler(event(over, priority=OPEN_BARS), bar.count)
-        engine.add_event_handler(moves_at, bar.advance)
+        for pass_ending in span.pass_endings:
+            engine.add_event_handler(event(pass_ending, priority=OPEN_BARS), bar.count)
+        engine.add_event_handler(advances_at, bar.advance)
         engine.add_event_handler(event(span.completed, priority=SHOW_RESULTS), bar.fill)
         engine.add_event_handler(event(span.completed, priority=CLOSE_BARS), bar.finish)
         for ending in (Events.COMPLETED, Events.TERMINATE, Events.INTERRUPT):
@@ -118,7 +122,7 @@ class ProgressBar:
         engine.add_event_handler(event(Events.EXCEPTION_RAISED, priority=OPEN_BARS), bar.close)
 
     def log_message(self, message: str) -> None:
-        """Print a line on the console of the bar, above it."""
+        """Print a line above the bars on their console."""
         self.console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
@@ -128,14 +132,14 @@ def _check_names(argument: str, names: Any) -> None:
     )
     if names is not None and not is_list:
         hint = ', or "all"' if argument == "metric_names" else ""
-        raise TypeError(f"ProgressBar: {argument}={names!r} is no list of names: give a list of strings{hint}")
+        raise TypeError(f"ProgressBar: {argument} must be a list of strings{hint}, got {names!r}")
 
 
-# -- what a bar follows -----------------------------------------------------------------------------------------------
+# -- values beside a bar ----------------------------------------------------------------------------------------------
 
 
 class _Values:
-    """What is shown beside a bar."""
+    """The values shown beside a bar: metrics, the output, and attributes of the state."""
 
     def __init__(
         self,
@@ -149,24 +153,24 @@ class _Values:
         self._output: Any = None
 
     def keep(self, output: Any) -> None:
-        """Have the output of a pass that is over at hand, whatever the next one leaves in the state."""
+        """Keep the output of a completed pass for :meth:`read`, since the next pass replaces ``state.output``."""
         if self._transform is not None and output is not None:
             self._output = output
 
     def read(self, state: State) -> dict[str, Any]:
-        """The values that are there, by name. An output is read once, so that one that fails does not fail again."""
+        """Return the available values by name. An output is transformed only once, even if that fails."""
         names = state.metrics if self._metrics == "all" else self._metrics
         found = {name: state.metrics[name] for name in names if name in state.metrics}
         output, self._output = self._output, None
         if self._transform is not None and output is not None:
-            shown = self._transform(output)
-            found |= shown if isinstance(shown, Mapping) else {"output": shown}
+            transformed = self._transform(output)
+            found |= transformed if isinstance(transformed, Mapping) else {"output": transformed}
         return found | {name: getattr(state, name) for name in self._attributes if hasattr(state, name)}
 
     def missing(self, found: Mapping[str, Any]) -> list[str]:
-        """Names that were asked for and are not there."""
-        asked = [*(() if self._metrics == "all" else self._metrics), *self._attributes]
-        return [name for name in asked if name not in found]
+        """Return the requested names that are not among the values found."""
+        requested = [*(() if self._metrics == "all" else self._metrics), *self._attributes]
+        return [name for name in requested if name not in found]
 
 
 # -- one bar ----------------------------------------------------------------------------------------------------------
@@ -179,52 +183,53 @@ class _Bar:
         self._options = options
         self._span = span
         self._values = values
-        self._base: int | None = 0 if span.outer is None else None
-        self._stands = False
-        self._over = 0
+        # passes completed before the span began; None until known, if the bar opened in the middle of the span
+        self._completed_before: int | None = 0 if span.outer is None else None
+        self._completed = 0  # passes completed in the run
+        self._is_shown = False
         self._title = ""
         self._display: Display | None = None
-        self._task: Any = None
-        self._shown: dict[str, str] = {}
-        self._began, self._began_at, self._due = 0.0, 0, 0.0
+        self._task: TaskID  # set whenever there is a display
+        self._value_texts: dict[str, str] = {}
+        self._shown_since, self._completed_when_shown, self._next_drawing = 0.0, 0, 0.0
         self._has_warned = False
 
     def open(self, engine: Engine) -> None:
-        """What it follows begins."""
-        self.close(engine)  # an epoch ended with skip_epoch_completed has left it standing
-        self._over = self._span.over(engine.state)
+        """Show the bar at the start of the span."""
+        self.close(engine)  # still open if the last epoch was ended with skip_epoch_completed
+        self._completed = self._span.completed_passes(engine.state)
         if self._span.outer is not None:
-            self._base = None if engine.state.resumed else self._over
+            self._completed_before = None if engine.state.resumed else self._completed
         self._show(engine)
 
     def count(self, engine: Engine) -> None:
-        """One more is done."""
-        self._over = self._span.count(engine.state)
+        """Count a completed pass."""
+        self._completed = self._span.count(engine.state)
         self._values.keep(engine.state.output)
 
     def advance(self, engine: Engine) -> None:
-        """The bar moves on: drawn when it is time."""
+        """Count a pass, and draw the bar if :data:`REFRESH` seconds have passed."""
         self.count(engine)
-        if not self._stands:  # a run that was interrupted goes on
+        if not self._is_shown:  # an interrupted run continues
             self._show(engine)
-        if perf_counter() < self._due:
+        if perf_counter() < self._next_drawing:
             return
-        if self._base is None:
-            self._base = self._over - (engine.state_dict()["position"] or 0)
+        if self._completed_before is None:
+            self._completed_before = self._completed - (engine.state_dict()["position"] or 0)
         self._draw(engine)
-        self._due = perf_counter() + REFRESH
+        self._next_drawing = perf_counter() + REFRESH
 
     def fill(self, engine: Engine) -> None:
-        """The last one is done: shown while other handlers, and evaluators, have their turn."""
-        if self._stands:
+        """Draw the full bar. It stays while other handlers and nested engines run at the closing event."""
+        if self._is_shown:
             self._draw(engine)
 
     def finish(self, engine: Engine) -> None:
-        """What it follows is over."""
-        if not self._stands:
+        """Close the bar at the end of the span, and warn once of values that do not exist."""
+        if not self._is_shown:
             return
         self._read(engine)
-        missing = self._values.missing(self._shown)
+        missing = self._values.missing(self._value_texts)
         self._hide(engine)
         if missing and not self._has_warned:
             self._has_warned = True
@@ -235,33 +240,35 @@ class _Bar:
             )
 
     def close(self, engine: Engine, *_: BaseException) -> None:
-        """Take it away, however it ended: a value that cannot be read does not hide what ended it."""
-        if not self._stands:
+        """Close the bar however the run ends. An error in reading values must not hide the reason of the end."""
+        if not self._is_shown:
             return
         with suppress(Exception):
             self._read(engine)
         self._hide(engine)
 
-    for _handler in (open, count, advance, fill, finish, close):  # as diagrams and reports show them
+    for _handler in (open, count, advance, fill, finish, close):  # the names in diagrams and reports
         _handler.__qualname__ = f"ProgressBar.{_handler.__name__}"
     del _handler
 
     def _hide(self, engine: Engine) -> None:
-        self._stands, contents = False, self._contents(engine)
+        self._is_shown, contents = False, self._contents(engine)
         if self._display is not None:
             self._display.remove(self._task, contents, keep=bool(self._options.persist))
         elif self._options.persist is not False:
             self._options.log_message("  ".join(filter(None, [contents.title, *contents.texts.values()])))
 
     def _show(self, engine: Engine) -> None:
-        self._began, self._began_at, self._due = perf_counter(), self._done(engine.state), 0.0
-        self._shown, self._title = {}, self._span.title(engine)
+        self._shown_since, self._next_drawing = perf_counter(), 0.0
+        self._completed_when_shown = self._done(engine.state)
+        self._value_texts, self._title = {}, self._span.title(engine)
         console = self._options.console
         self._display = Display.on(console) if can_draw(console) else None
-        self._stands = True
+        self._is_shown = True
         if self._display is not None:
             self._task = self._display.add(self._contents(engine))
-            weakref.finalize(self, self._display.drop, self._task)  # where steps() are left, and the engine goes
+            # if the generator of steps() is abandoned, nothing but the deletion of the engine closes the bar
+            weakref.finalize(self, self._display.discard, self._task)
 
     def _draw(self, engine: Engine) -> None:
         self._read(engine)
@@ -269,33 +276,33 @@ class _Bar:
             self._display.draw(self._task, self._contents(engine))
 
     def _read(self, engine: Engine) -> None:
-        """What is not there right now, such as the output of an iteration that was skipped, stays as it was."""
-        self._shown |= {name: _brief(value) for name, value in self._values.read(engine.state).items()}
+        """Read the values. Those missing now, such as the output of a skipped iteration, keep their last text."""
+        self._value_texts |= {name: _brief(value) for name, value in self._values.read(engine.state).items()}
 
     def _done(self, state: State) -> int:
-        """Passes begun so far, without the present one until it is over."""
+        """Return the number of completed passes in the run."""
         begun = self._span.count(state)
-        return begun if begun == self._over else begun - 1
+        return begun if begun == self._completed else begun - 1
 
     def _contents(self, engine: Engine) -> BarContents:
         state, now = engine.state, self._done(engine.state)
-        base = now if self._base is None else self._base
-        done, total = now - base, self._span.total(state, base)
-        elapsed = perf_counter() - self._began
-        rate = (now - self._began_at) / elapsed
+        before = now if self._completed_before is None else self._completed_before
+        done, total = now - before, self._span.total(state, before)
+        elapsed = perf_counter() - self._shown_since
+        rate = (now - self._completed_when_shown) / elapsed
         left = None if total is None or not rate else (total - done) / rate
         texts = {
             "count": str(done) if total is None else f"{done}/{total}",
             "percent": f"{100 * done // total}%" if total else "",
             "time": _duration(elapsed) + (f" < {_duration(left)}" if left else ""),
             "rate": _speed(rate),
-            "values": "  ".join(f"{name}={value}" for name, value in self._shown.items()),
+            "values": "  ".join(f"{name}={value}" for name, value in self._value_texts.items()),
         }
         return BarContents(self._title, done, total, texts)
 
 
 def _brief(value: Any) -> str:
-    """A value in a few characters: tensors and arrays of one element as numbers, others by their shape."""
+    """Return a short text for a value. Tensors and arrays of several elements are described by their shape."""
     shape = getattr(value, "shape", None)
     if shape is not None:
         return _brief(value.item()) if math.prod(shape) == 1 else f"of shape {tuple(shape)}"
@@ -318,6 +325,3 @@ def _speed(rate: float) -> str:
     if rate < 1:
         return f"{1 / rate:.1f} s each"
     return f"{rate:.1f}/s" if rate < 100 else f"{rate:.0f}/s"
-
-
-# -- the display ------------------------------------------------------------------------------------------------------

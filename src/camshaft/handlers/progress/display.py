@@ -1,4 +1,4 @@
-"""Where bars are drawn: a terminal, a notebook, or lines in a log."""
+"""The live display of bars in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = []
 
 
 class BarContents(NamedTuple):
-    """What a bar shows at a moment: ``texts`` by the name of their column."""
+    """The contents of a bar: its title, its position, and ``texts`` by the name of their column."""
 
     title: str
     done: int
@@ -27,20 +27,21 @@ class BarContents(NamedTuple):
 
 
 def can_draw(console: Console) -> bool:
-    """Whether a bar can stand and move there: forced colours alone do not make a file a terminal."""
+    """Return whether a console can show a moving bar."""
     if console.is_jupyter:
         return find_spec("ipywidgets") is not None
+    # with FORCE_COLOR, rich calls a file interactive too
     return console.is_interactive and console.file.isatty()
 
 
 class Display:
-    """The bars that stand on a console: one live display, from the first that opens to the last that closes.
+    """The bars on one console. The display is live from the first bar that opens to the last that closes.
 
-    It is drawn by the handlers that change it, not by a thread: a thread would read tensors beside the training, and
-    might hold a lock at the moment when a DataLoader forks its workers.
+    Handlers draw it, not a thread. A thread would read tensors while training changes them, and might hold a lock at
+    the moment at which a DataLoader forks its workers.
     """
 
-    standing: ClassVar[dict[Console, Display]] = {}
+    active: ClassVar[dict[Console, Display]] = {}
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -48,7 +49,7 @@ class Display:
         from rich.text import Text
 
         class Values(ProgressColumn):
-            """Cut short where there is no room, and before the numbers are: its column may wrap, its text does not."""
+            """Column of values, shortened before the numbers are: the column may wrap, but its text may not."""
 
             def render(self, task: Task) -> Text:
                 return Text(task.fields["values"], no_wrap=True, overflow="ellipsis")
@@ -75,24 +76,24 @@ class Display:
 
     @classmethod
     def on(cls, console: Console) -> Display:
-        """The one of this console, started if there is none."""
-        if console not in cls.standing:
+        """Return the display of a console. Start one if there is none."""
+        if console not in cls.active:
             display = cls(console)
             display._start()
-            cls.standing[console] = display
-        return cls.standing[console]
+            cls.active[console] = display
+        return cls.active[console]
 
     def add(self, contents: BarContents) -> TaskID:
-        """Put a bar below the others."""
+        """Add a bar below the others."""
         return self._progress.add_task(contents.title, total=contents.total, completed=contents.done, **contents.texts)
 
     def draw(self, task: TaskID, contents: BarContents) -> None:
-        """Show what has changed."""
+        """Draw a bar with new contents."""
         self._update(task, contents)
         self._progress.refresh()
 
     def remove(self, task: TaskID, contents: BarContents, keep: bool) -> None:
-        """Take a bar away; where it is to be kept, its line stays above the others."""
+        """Remove a bar. With ``keep``, leave its last line above the other bars."""
         self._update(task, contents)
         row = self._progress.make_tasks_table([item for item in self._progress.tasks if item.id == task])
         self._progress.remove_task(task)
@@ -101,8 +102,8 @@ class Display:
             self.console.print(row)
         self._stop_if_empty()
 
-    def drop(self, task: TaskID) -> None:
-        """Take a bar away that nobody closed, if it is still there."""
+    def discard(self, task: TaskID) -> None:
+        """Remove a bar that was never closed, if it is still there."""
         if task in self._progress.task_ids:
             self._progress.remove_task(task)
             self._stop_if_empty()
@@ -117,13 +118,13 @@ class Display:
         )
 
     def _start(self) -> None:
-        with ExitStack() as undo:  # undone at once where starting fails
-            undo.callback(self.standing.pop, self.console, None)
-            if not self.console.is_jupyter:  # which shows what is printed in a place of its own
-                undo.enter_context(_streams_above(self.console))
+        with ExitStack() as undo:  # undone at once if starting fails
+            undo.callback(self.active.pop, self.console, None)
+            if not self.console.is_jupyter:  # notebooks show printed text apart from the bars
+                undo.enter_context(_print_above(self.console))
             undo.callback(self._progress.stop)
             self._progress.start()
-            atexit.register(self._stop)  # for a run whose steps() were left and never gone on with
+            atexit.register(self._stop)  # for a run whose steps() were abandoned
             undo.callback(atexit.unregister, self._stop)
             self._ending = undo.pop_all()
 
@@ -132,40 +133,40 @@ class Display:
 
 
 @contextmanager
-def _streams_above(console: Console) -> Iterator[None]:
-    """Have what goes to the terminal by print, warnings and logging come out above the bars, a line at a time."""
+def _print_above(console: Console) -> Iterator[None]:
+    """Within the block, let print, warnings and logging write to the terminal above the bars, line by line."""
     proxies = {}
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and stream.isatty():  # what is redirected to a file goes on to that file
-            proxies[name] = _Above(console, stream)
+        if stream is not None and stream.isatty():  # a stream redirected to a file is left alone
+            proxies[name] = _LinesAboveBars(console, stream)
             setattr(sys, name, proxies[name])
-            _log_to(proxies[name], instead_of=stream)
+            _redirect_logging(proxies[name], instead_of=stream)
     try:
         yield
     finally:
         for name, proxy in proxies.items():
             if getattr(sys, name) is proxy:
                 setattr(sys, name, proxy.rich_proxied_file)
-            _log_to(proxy.rich_proxied_file, instead_of=proxy)
-            proxy.let_go()
+            _redirect_logging(proxy.rich_proxied_file, instead_of=proxy)
+            proxy.write_rest()
 
 
-def _log_to(stream: Any, instead_of: Any) -> None:
-    """Log handlers keep the stream they were made with, so a new ``sys.stderr`` does not reach them."""
+def _redirect_logging(stream: Any, instead_of: Any) -> None:
+    """Replace a stream in all log handlers. They keep the one they were created with, whatever ``sys.stderr`` is."""
     for logger in (logging.root, *logging.root.manager.loggerDict.values()):
         for handler in getattr(logger, "handlers", ()):
             if isinstance(handler, logging.StreamHandler) and handler.stream is instead_of:
                 handler.setStream(stream)
 
 
-class _Above:
-    """Stands in for a stream while bars stand; rich's own stand-in would break a line where it is flushed."""
+class _LinesAboveBars:
+    """Replacement of a stream while bars are shown. Rich's own replacement would break a line when it is flushed."""
 
     def __init__(self, console: Console, stream: Any) -> None:
         from rich.ansi import AnsiDecoder
 
-        self.rich_proxied_file = stream  # by this name a console that writes to sys.stdout finds the real one
+        self.rich_proxied_file = stream  # the name under which rich looks for the real stream
         self._console = console
         self._decoder = AnsiDecoder()
         self._rest = ""
@@ -174,7 +175,7 @@ class _Above:
         return getattr(self.rich_proxied_file, name)
 
     def write(self, text: str) -> int:
-        """Print the lines that are whole."""
+        """Print the complete lines, and keep the rest for later."""
         from rich.text import Text
 
         *lines, self._rest = (self._rest + text).split("\n")
@@ -183,14 +184,14 @@ class _Above:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Print the lines that are whole."""
+        """Print the complete lines, and keep the rest for later."""
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Nothing waits but the beginning of a line, which could not stand above a bar."""
+        """Do nothing: only the beginning of a line is kept back, and it cannot be shown above a bar."""
 
-    def let_go(self) -> None:
-        """Write the beginning of a line that was not finished while bars stood."""
+    def write_rest(self) -> None:
+        """Write the beginning of a line that was not completed while bars were shown."""
         self.rich_proxied_file.write(self._rest)
         self.rich_proxied_file.flush()
         self._rest = ""

@@ -1,4 +1,4 @@
-"""The part of a run that a bar shows."""
+"""The passes of a loop that a bar counts."""
 
 from __future__ import annotations
 
@@ -16,25 +16,40 @@ __all__ = []
 
 
 class BarSpan:
-    """The passes of one loop that a bar counts: in each pass of a loop around it, or in the run."""
+    """The passes of one loop that a bar counts: within each pass of an enclosing loop, or within the run.
 
-    def __init__(self, loop: Loop, moves_at: EventHandle, closing: EventHandle | None) -> None:
-        counted = counter_loop_by_event(loop)[event_key(moves_at)]
+    Args:
+        loop: the loop of the engine.
+        advances_at: the event at which the bar advances.
+        closing: the event that closes the bar; by default the end of a pass of the nearest enclosing loop.
+
+    Attributes:
+        outer: the enclosing loop, or None for the run.
+        counter: the attribute of the state that counts the passes.
+        pass_endings: the events that end a pass.
+        started, completed: the events at which the bar opens and closes.
+
+    Raises:
+        ValueError: ``closing`` does not end an enclosing loop, or has a filter.
+    """
+
+    def __init__(self, loop: Loop, advances_at: EventHandle, closing: EventHandle | None) -> None:
+        counted = counter_loop_by_event(loop)[event_key(advances_at)]
         path = next(path for path, item in loop.walk() if item.name == counted)
         loops = {item.name: item for _, item in loop.walk() if isinstance(item, Loop)}
-        around = [loops[name] for name in reversed(path[:-1])]
-        ends: dict[str, Loop | None] = {item.completed: item for item in around}
+        enclosing = [loops[name] for name in reversed(path[:-1])]
+        ends: dict[str, Loop | None] = {item.completed: item for item in enclosing}
         ends["completed"] = None
         key = next(iter(ends)) if closing is None else event_key(closing)
         if key not in ends or (isinstance(closing, FilteredEvent) and closing.filter is not None):
             raise ValueError(
-                f"ProgressBar: closing_event_name={closing!r} ends no state around {counted} each time that it ends: "
-                f"give {' or '.join(map(event_name, ends))}"
+                f"ProgressBar: closing_event_name must be {' or '.join(map(event_name, ends))} without a filter, "
+                f"got {closing!r}: the event must end a state around {counted}"
             )
         self.outer = ends[key]
         self.counter = counted.lower()
         passes = loops[counted]
-        self.ends_a_pass = [passes.completed] + [*OF_SKIPPING] * (passes.over is DATA)
+        self.pass_endings = [passes.completed] + [*OF_SKIPPING] * (passes.over is DATA)
         self._is_around_data = passes.over is not DATA and passes.data_loop is not None
         self.started = self.outer.started if self.outer else "started"
         self.completed = key
@@ -42,21 +57,26 @@ class BarSpan:
         self._outermost = loop.name
 
     def count(self, state: State) -> int:
-        """Passes begun so far, over the whole run."""
+        """Return the number of passes begun in the run."""
         return getattr(state, self.counter)  # type: ignore[no-any-return]
 
-    def over(self, state: State) -> int:
-        """Passes over when the span begins: a restart in the middle of one has begun it already."""
+    def completed_passes(self, state: State) -> int:
+        """Return the number of passes completed when the span begins. A resumed run is already inside a pass."""
         return self.count(state) - (state.resumed and self._is_around_data)
 
-    def total(self, state: State, base: int) -> int | None:
-        """Passes in a span that began when ``base`` of them were over; None when that cannot be known."""
+    def total(self, state: State, completed_before: int) -> int | None:
+        """Return the number of passes in the span, or None if unknown.
+
+        Args:
+            state: the state of the engine.
+            completed_before: the number of passes completed before the span.
+        """
         each = [self._passes(loop, state) for loop in self._chain]
         known = [passes for passes in each if passes is not None]
         total = math.prod(known) if len(known) == len(each) else None
         if state.max_iters is None or self._chain[-1].over is not DATA:
             return total
-        limit = state.max_iters - base
+        limit = state.max_iters - completed_before
         if total is None:
             return limit if self.outer is None else None
         return min(total, limit)
@@ -69,7 +89,7 @@ class BarSpan:
         return len(loop.over) if isinstance(loop.over, Sized) else loop.times
 
     def title(self, engine: Engine) -> str:
-        """What is counted, and in which pass of what is around it."""
+        """Return the title of the bar: the engine with what is counted, or with the pass of the enclosing loop."""
         if self.outer is None:
             return f"{engine.name} {self.counter}"
         name = self.outer.name.lower()
