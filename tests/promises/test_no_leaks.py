@@ -547,39 +547,44 @@ def test_control_calls_from_another_thread_raise_nothing(often):
 
 
 def test_interrupts_and_a_terminate_from_another_thread(often):
-    engine, done, pauses = Engine(lambda engine, batch: None), [], []
+    engine, errors = Engine(lambda engine, batch: None), []
+    going, enough, over = threading.Event(), threading.Event(), threading.Event()
+    engine.add_event_handler(Events.STARTED, going.set)
 
     def ask():
-        for _ in range(10_000):
+        for calls in itertools.count(1):
             engine.interrupt()
-        while len(pauses) < 20:  # on a busy machine many calls may meet one pause
-            engine.interrupt()
-        done.append(True)
+            if (calls >= 10_000 and enough.is_set()) or over.is_set():
+                break
+        while not over.is_set():  # a call between two runs does nothing
+            engine.terminate()
 
-    with record() as trace:
-        errors = []
-        going = threading.Event()
-        engine.add_event_handler(Events.STARTED, going.set)
+    def guarded():
+        going.wait(60)
+        try:
+            ask()
+        except BaseException as error:
+            errors.append(error)
 
-        def guarded():
-            going.wait(60)
-            try:
-                ask()
-            except BaseException as error:
-                errors.append(error)
-                done.append(True)
-
-        thread = threading.Thread(target=guarded)
-        thread.start()
-        engine.run(itertools.count(), max_iters=100_000_000)
-        pauses.append(1)
-        while not done:
-            engine.run()
-            pauses.append(1)
+    thread = threading.Thread(target=guarded)
+    try:
+        with record() as trace:
+            thread.start()
+            engine.run(itertools.count(), max_iters=100_000_000)
+            pauses = 1
+            while engine.current_run is not None and not errors:
+                engine.run()
+                pauses += 1
+                if pauses > 11:
+                    enough.set()
+    finally:
+        going.set()
+        over.set()
         thread.join()
     assert errors == []
     trace.assert_legal()
-    assert trace.count(Events.INTERRUPT) >= len(pauses) - 1 > 10
+    assert trace.count(Events.INTERRUPT) >= pauses - 1 > 10
+    assert trace.count(Events.TERMINATE) == 1
 
 
 def test_terminate_is_not_lost_during_a_lower_control_call(often):
