@@ -118,7 +118,7 @@ def test_own_firings_are_saved_with_the_state():
     [
         (lambda: E.STARTED(every=2), "STARTED"),
         (lambda: E.COMPLETED(once=2), "COMPLETED"),
-        (lambda: E.ITERATION_STARTED(every=0), "every=0"),
+        (lambda: E.ITERATION_STARTED(every=0), "every must be an integer of 1 or more, got 0"),
         (lambda: E.ITERATION_STARTED(after=5, before=5), "never due"),
         (lambda: E.ITERATION_STARTED(once=2, every=2), "mixes"),
         (lambda: E.ITERATION_STARTED(event_filter=lambda engine: True), r"\(engine, count\)"),

@@ -116,7 +116,11 @@ def test_runs_that_went_on_are_not_kept():
     outer.add_event_handler(Events.ITERATION_STARTED, lambda: inner.run([1, 2]))
     outer.add_event_handler(Events.ITERATION_COMPLETED, lambda: inner.run())
     kept = []
-    outer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: kept.append(len(engine.current_run.children)))
+
+    @outer.on(Events.ITERATION_COMPLETED)
+    def count_paused(engine):
+        kept.append(len(engine.current_run.paused_children))
+
     outer.run(range(5))
     assert kept == [0] * 5
 

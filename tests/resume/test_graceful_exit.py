@@ -452,7 +452,7 @@ def test_it_can_be_entered_only_in_the_main_thread():
 
 def test_what_is_no_engine_is_refused():
     refused = pytest.raises(
-        TypeError, match=r"^graceful_exit: <function nothing.*> is no Engine: give the engine whose run"
+        TypeError, match=r"^graceful_exit: <function no_op.*> is no Engine: give the engine whose run"
     )
     with refused, graceful_exit(no_op):
         pass

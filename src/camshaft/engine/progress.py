@@ -79,7 +79,7 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
         _complete(saved, *counter_loop_by_event)
     missing = [key for key in (*counter_loop_by_event, *user_keys) if key not in saved]
     if missing:
-        raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'no_op'}")
+        raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
     limits = Limits(*(saved.get(name) for name in LIMITS))
     position, fetched, counts = saved.get("position"), saved.get("fetched"), saved.get("event_counts", {})
     unknown = set(saved) - {*counter_loop_by_event, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts"}

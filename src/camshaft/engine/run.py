@@ -312,7 +312,7 @@ class Run:
         return self.status == PAUSED and self.line() is not None
 
     def discard(self) -> None:
-        """End it without event anything."""
+        """End it without firing anything."""
         if self.engine.current_run is not self or self.is_executing:
             return
         self.suspend()
