@@ -149,16 +149,16 @@ def test_updating_keeps_no_graph(model, data):
 
 
 def test_what_is_no_metric_is_refused():
-    with pytest.raises(TypeError, match=r"is no torchmetrics metric: give an instance"):
+    with pytest.raises(TypeError, match=r"metric must be a torchmetrics metric, got .*: give an instance"):
         attach(Accuracy, echo(), "accuracy")
-    with pytest.raises(TypeError, match=r"is no torchmetrics metric"):
+    with pytest.raises(TypeError, match=r"metric must be a torchmetrics metric, got "):
         create_supervised_evaluator(nn.Linear(1, 1), {"accuracy": lambda y_pred, y: 0})
 
 
 def test_a_second_metric_of_one_name_is_refused():
     engine = Engine(lambda engine, batch: batch, name="mine")
     attach(torchmetrics.SumMetric(), engine, "m")
-    with pytest.raises(ValueError, match=r"mine has a metric named 'm' already: give another name"):
+    with pytest.raises(ValueError, match=r"mine already has a metric named 'm': give another name"):
         attach(torchmetrics.MaxMetric(), engine, "m")
     attach(torchmetrics.MaxMetric(), engine, "other")
     assert engine.run([1.0, 2.0]).metrics == {"m": 3.0, "other": 2.0}
@@ -189,7 +189,7 @@ def test_so_is_what_output_transform_made_of_it():
     engine = Engine(lambda engine, batch: 0.5, "trainer")
     Accuracy().attach(engine, "acc", output_transform=lambda output: (output, output, output))
     with pytest.raises(
-        TypeError, match=r"with what output_transform= makes \(tuple of 3\) of state.output \(float\): "
+        TypeError, match=r"with the result of output_transform= \(tuple of 3\) for state.output \(float\): "
     ):
         engine.run([0])
 
@@ -208,7 +208,7 @@ def test_what_is_raised_inside_a_metric_stays_as_it_is():
 @pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 @pytest.mark.parametrize("metric", [Accuracy(), Loss(nn.MSELoss()), RunningAverage()])
 def test_a_metric_without_samples_is_refused(metric):
-    with pytest.raises(ValueError, match=r"has seen no (sample|value): update it before compute"):
+    with pytest.raises(ValueError, match=r"has no (samples|values): call update\(\) before compute"):
         metric.compute()
 
 
@@ -225,7 +225,7 @@ def test_an_evaluator_without_metrics_imports_no_torchmetrics():
 
 
 def own(metric, batches):
-    """What torchmetrics makes of these batches by itself."""
+    """Return the value of a metric updated with these batches directly, without an engine."""
     metric = metric.clone()
     metric.reset()
     for batch in batches:
@@ -305,11 +305,15 @@ def test_results_are_there_before_handlers_attached_earlier(model, data):
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [
-        (lambda: RunningAverage("loss"), TypeError, "src='loss' is no torchmetrics metric"),
-        (lambda: RunningAverage(alpha=0), ValueError, "alpha=0 is not above 0 and at most 1"),
-        (lambda: RunningAverage(alpha=1.5), ValueError, "alpha=1.5 is not above 0"),
+        (lambda: RunningAverage("loss"), TypeError, "src must be a torchmetrics metric, got 'loss'"),
+        (lambda: RunningAverage(alpha=0), ValueError, "alpha must be above 0 and at most 1, got 0"),
+        (lambda: RunningAverage(alpha=1.5), ValueError, "alpha must be above 0 and at most 1, got 1.5"),
         (lambda: Usage(1, 2, 3), TypeError, "1"),
-        (lambda: attach(Accuracy(), echo(), "a", usage="running"), TypeError, "'running' is no Usage: give EPOCH_WISE"),
+        (
+            lambda: attach(Accuracy(), echo(), "a", usage="running"),
+            TypeError,
+            "usage must be a Usage, got 'running': give EPOCH_WISE",
+        ),
         (
             lambda: attach(Accuracy(), echo(), "a", usage=Usage("x", "y", "z")),
             ValueError,

@@ -102,11 +102,11 @@ def test_accuracy_and_loss_are_torchmetrics_metrics():
 @pytest.mark.parametrize(
     ("y_pred", "y", "message"),
     [
-        (torch.zeros(4, 3), torch.zeros(5), r"predictions of shape \(4, 3\) do not fit labels of shape \(5,\)"),
-        (torch.zeros(4), torch.zeros(5), r"predictions of shape \(4,\) do not fit labels of shape \(5,\)"),
+        (torch.zeros(4, 3), torch.zeros(5), r"predictions of shape \(4, 3\) do not match labels of shape \(5,\)"),
+        (torch.zeros(4), torch.zeros(5), r"predictions of shape \(4,\) do not match labels of shape \(5,\)"),
         (torch.full((4,), 0.3), torch.zeros(4), r"binary predictions must be 0 or 1: round them in output_transform"),
         (torch.full((4, 1), 0.3), torch.zeros(4), r"binary predictions must be 0 or 1: round them in output_transform"),
-        (torch.zeros(1), torch.tensor(0), r"predictions of shape \(1,\) do not fit labels of shape \(\)"),
+        (torch.zeros(1), torch.tensor(0), r"predictions of shape \(1,\) do not match labels of shape \(\)"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(y_pred, y, message):
@@ -120,7 +120,7 @@ def test_a_loss_that_is_no_scalar_is_refused():
     engine = echo()
     Loss(nn.MSELoss(reduction="none")).attach(engine, "loss")
     with pytest.raises(
-        ValueError, match=r"loss_fn gave a tensor of shape \(4,\): it must give the mean over the batch"
+        ValueError, match=r"loss_fn must return the mean over the batch, a scalar, got a tensor of shape \(4,\)"
     ):
         engine.run([(torch.zeros(4), torch.zeros(4))])
 

@@ -122,7 +122,7 @@ def test_an_error_inside_of_a_step_says_where_it_was():
 )
 def test_what_a_closure_rules_out_is_refused(extra, named):
     model = classifier()
-    with pytest.raises(ValueError, match=f"LBFGS asks for gradients as often as it likes: leave out {named}"):
+    with pytest.raises(ValueError, match=f"LBFGS evaluates the model several times in a step: leave out {named}"):
         supervised_loop(model, lbfgs(model), criterion, **extra)
 
 

@@ -174,13 +174,13 @@ def test_autocast_is_over_when_forward_is():
 def test_what_is_no_autocast_is_refused(make, autocast):
     model = classifier()
     arguments = (model, sgd(model), criterion) if make is create_supervised_trainer else (model,)
-    with pytest.raises(TypeError, match=r"autocast=.* is no torch.autocast: give one, such as torch.autocast\("):
+    with pytest.raises(TypeError, match=r"autocast must be a torch.autocast, such as torch.autocast\(.*, got "):
         make(*arguments, autocast=autocast)
 
 
 def test_what_is_no_scaler_is_refused():
     model = classifier()
-    with pytest.raises(TypeError, match="scaler=True is no torch.amp.GradScaler"):
+    with pytest.raises(TypeError, match="scaler must be a torch.amp.GradScaler, .*, got True"):
         create_supervised_trainer(model, sgd(model), criterion, scaler=True)
 
 

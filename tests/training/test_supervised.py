@@ -347,7 +347,7 @@ def test_the_arguments_can_be_given_by_position_in_the_known_order(model, datase
     ],
 )
 def test_a_batch_that_is_no_pair_says_what_to_give(model, kind, batch):
-    says = rf"a batch of type {type(batch).__name__} is no pair \(x, y\): give prepare_batch="
+    says = rf"a batch must be a pair \(x, y\), got a {type(batch).__name__}: give a prepare_batch="
     with pytest.raises(ValueError, match=says):
         engines(model)[kind].run([batch])
 

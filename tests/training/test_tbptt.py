@@ -197,8 +197,11 @@ def test_what_is_no_number_of_time_steps_is_refused(size):
 @pytest.mark.parametrize(
     ("batch", "says"),
     [
-        (torch.zeros(3, 2, 1), "a batch of type Tensor is no pair of tensors"),
-        ((torch.zeros(3, 2, 3), [1, 2]), "a batch of type tuple is no pair of tensors"),
+        (torch.zeros(3, 2, 1), r"a batch must be a pair of tensors \(x, y\) with the time dimension \d, got a Tensor"),
+        (
+            (torch.zeros(3, 2, 3), [1, 2]),
+            r"a batch must be a pair of tensors \(x, y\) with the time dimension \d, got a tuple",
+        ),
         ((torch.zeros(4, 2, 3), torch.zeros(3, 2, 1)), "x has 4 time steps and y has 3, in dimension 0"),
         ((torch.zeros(0, 2, 3), torch.zeros(0, 2, 1)), "x has 0 time steps and y has 0"),
     ],

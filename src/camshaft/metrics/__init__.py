@@ -1,4 +1,4 @@
-"""Metrics: any of torchmetrics on an engine, and the few that nearly everybody needs."""
+"""Metrics: torchmetrics metrics attached to an engine, with Accuracy, Loss and RunningAverage built in."""
 
 from camshaft.metrics.attachment import BATCH_WISE, EPOCH_WISE, RUNNING, RUNNING_EPOCH, Usage, attach
 from camshaft.metrics.basic import Accuracy, Loss, RunningAverage

@@ -1,4 +1,4 @@
-"""Metrics: any torchmetrics metric on an engine, under a name."""
+"""Attachment of torchmetrics metrics to an engine."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from camshaft.priorities import METRICS
 __all__ = ["BATCH_WISE", "EPOCH_WISE", "RUNNING", "RUNNING_EPOCH", "Usage", "attach"]
 
 
-def _checked(handle: EventHandle) -> EventHandle:
-    attachments(handle)  # refuses what is no event
+def _check_event(handle: EventHandle) -> EventHandle:
+    attachments(handle)  # raises a TypeError if this is not an event
     return handle
 
 
 @attrs.frozen
 class Usage:
-    """When a metric is reset, updated and computed.
+    """The events at which a metric is reset, updated and computed.
 
     Args:
-        reset, update, compute: an event each, filtered or not, or a union; custom events too.
+        reset, update, compute: an event, a filtered event or a union for each. Custom events are allowed.
 
     Raises:
-        TypeError: one of them is no event.
+        TypeError: one of them is not an event.
     """
 
-    reset: EventHandle = attrs.field(converter=_checked)
-    update: EventHandle = attrs.field(converter=_checked)
-    compute: EventHandle = attrs.field(converter=_checked)
+    reset: EventHandle = attrs.field(converter=_check_event)
+    update: EventHandle = attrs.field(converter=_check_event)
+    compute: EventHandle = attrs.field(converter=_check_event)
 
 
 EPOCH_WISE = Usage(Events.EPOCH_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
-"""Over each epoch, when it is over."""
+"""Usage for one value per epoch, computed at its end."""
 
 BATCH_WISE = Usage(Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
-"""Over each batch by itself."""
+"""Usage for one value per batch."""
 
 RUNNING_EPOCH = Usage(Events.EPOCH_STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
-"""After each batch, over what the epoch has had so far."""
+"""Usage for a value after each batch, over all batches of the epoch so far."""
 
 RUNNING = Usage(Events.STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COMPLETED)
-"""After each batch, over what the run has had so far."""
+"""Usage for a value after each batch, over all batches of the run so far."""
 
 
 def attach(
@@ -60,39 +60,44 @@ def attach(
     output_transform: Callable[[Any], Any] = lambda output: output,
     usage: Usage = EPOCH_WISE,
 ) -> RemovableEventHandle:
-    """Compute a metric on an engine, into ``state.metrics[name]``: over each epoch unless ``usage`` says otherwise.
+    """Attach a metric to an engine, which then writes its value to ``state.metrics[name]``, by default for each epoch.
 
-    Results are there before the handlers of priority 0 run that are attached to the same event. Values of one element
-    are numbers; a ``MetricCollection`` gives a dictionary of its metrics.
+    The value is available to all handlers of priority 0 at the same event. Scalar tensors become numbers, and a
+    ``MetricCollection`` becomes a dictionary of values.
 
     Args:
-        metric: any ``torchmetrics.Metric`` or ``MetricCollection``.
-        engine: whose outputs it sees.
+        metric: a ``torchmetrics.Metric`` or ``MetricCollection``.
+        engine: the engine whose outputs update the metric.
         name: the key in ``state.metrics``.
-        output_transform: makes of ``state.output`` what ``metric.update`` takes: a tuple of arguments, a mapping of
-            keyword arguments, or one value.
-        usage: when it is reset, updated and computed.
+        output_transform: ``output_transform(state.output)`` returns the arguments of ``metric.update``: a tuple or list
+            of arguments, a mapping of keyword arguments, or one value.
+        usage: the events at which the metric is reset, updated and computed.
 
     Returns:
-        What detaches it again; the last result stays in ``state.metrics``.
+        A handle; call its ``remove()`` to detach the metric. The last value stays in ``state.metrics``.
 
     Raises:
-        TypeError: ``metric`` is no torchmetrics metric, or ``usage`` no :class:`Usage`. While it runs: ``update`` does
-            not take what it is given.
-        ValueError: the engine has a metric of that name already, or never fires one of the events.
+        TypeError: ``metric`` is not a torchmetrics metric, or ``usage`` is not a :class:`Usage`. While the engine runs:
+            ``metric.update`` does not accept its arguments.
+        ValueError: the engine already has a metric of this name, or never fires one of the events.
     """
     if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
-        raise TypeError(f"{metric!r} is no torchmetrics metric: give an instance, such as camshaft.metrics.Accuracy()")
+        raise TypeError(
+            f"metric must be a torchmetrics metric, got {metric!r}: give an instance, such as "
+            f"camshaft.metrics.Accuracy()"
+        )
     if not isinstance(engine, Engine):
-        raise TypeError(f"{engine!r} is no Engine: a metric is attached to an engine, under a name")
+        raise TypeError(f"engine must be an Engine, got {engine!r}: call attach(metric, engine, name)")
     if not isinstance(usage, Usage):
-        raise TypeError(f"{usage!r} is no Usage: give EPOCH_WISE, BATCH_WISE, or a Usage(reset, update, compute)")
+        raise TypeError(
+            f"usage must be a Usage, got {usage!r}: give EPOCH_WISE, BATCH_WISE, or Usage(reset, update, compute)"
+        )
     for handle in (usage.reset, usage.update, usage.compute):
         for single in attachments(handle):
-            engine.handlers(single)  # refuses a loop that never fires it, before anything is attached
+            engine.handlers(single)  # raises before anything is attached if the loop never fires this event
     for handler in (handler for key in engine.loop.event_keys for handler in engine.handlers(key)):
         if isinstance(handler.function, _Compute) and handler.function.name == name:
-            raise ValueError(f"{engine.name} has a metric named {name!r} already: give another name")
+            raise ValueError(f"{engine.name} already has a metric named {name!r}: give another name")
 
     def reset(engine: Engine) -> None:
         if not engine.state.resumed:
@@ -100,24 +105,26 @@ def attach(
 
     @torch.no_grad()
     def update(engine: Engine) -> None:
-        seen = output_transform(engine.state.output)
+        arguments = output_transform(engine.state.output)
         try:
-            if isinstance(seen, Mapping):
-                metric.update(**seen)
-            elif isinstance(seen, (tuple, list)):
-                metric.update(*seen)
+            if isinstance(arguments, Mapping):
+                metric.update(**arguments)
+            elif isinstance(arguments, (tuple, list)):
+                metric.update(*arguments)
             else:
-                metric.update(seen)
+                metric.update(arguments)
         except TypeError as error:
             output = engine.state.output
-            made = "" if seen is output else f"what output_transform= makes ({_kind(seen)}) of "
+            source = (
+                "" if arguments is output else f"the result of output_transform= ({_describe_type(arguments)}) for "
+            )
             raise TypeError(
-                f"{type(metric).__name__} {name!r} of {engine.name} cannot be updated with {made}state.output "
-                f"({_kind(output)}): {error}; give attach() or the engine an output_transform= that makes of it what "
-                f"update() takes"
+                f"{type(metric).__name__} {name!r} of {engine.name} cannot be updated with {source}state.output "
+                f"({_describe_type(output)}): {error}; give attach() or the engine an output_transform= that returns "
+                f"the arguments of update()"
             ) from error
 
-    reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # as diagrams and reports show them
+    reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # the names in diagrams and reports
     roles = ((usage.reset, reset), (usage.update, update), (usage.compute, _Compute(metric, name)))
     return RemovableEventHandle.union(
         engine.add_event_handler(attrs.evolve(single, priority=METRICS), handler)
@@ -127,7 +134,7 @@ def attach(
 
 
 class _Compute:
-    """Writes the value of a metric to the state."""
+    """Handler that writes the value of a metric to the state, and saves the metric in snapshots."""
 
     def __init__(self, metric: torchmetrics.Metric | torchmetrics.MetricCollection, name: str) -> None:
         self.metric = metric
@@ -138,39 +145,40 @@ class _Compute:
         engine.state.metrics[self.name] = _plain(self.metric.compute())
 
     def state_dict(self) -> dict[str, Any]:
-        """What the metric has counted so far."""
+        """Return the accumulated state of the metric."""
         return {
             name: {"updates": metric.update_count, "state": dict(metric.metric_state)}
             for name, metric in self._metrics()
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the accumulated state of the metric."""
         for name, metric in self._metrics():
             for attribute, value in state_dict[name]["state"].items():
                 setattr(metric, attribute, convert_tensor(copy.deepcopy(value), metric.device))
-            metric._update_count, metric._computed = state_dict[name]["updates"], None  # which have no other setter
+            metric._update_count, metric._computed = state_dict[name]["updates"], None  # there are no public setters
 
     def _metrics(self) -> list[tuple[str, torchmetrics.Metric]]:
-        """The metric, or those of a collection, whose values are brought up to date by asking for them."""
+        """Return the metric, or the metrics of a collection, by name."""
         if isinstance(self.metric, torchmetrics.MetricCollection):
+            # items() also copies the state shared by metrics of a compute group to each of them
             return [(str(name), metric) for name, metric in self.metric.items()]
         return [("metric", self.metric)]
 
 
-def _kind(value: Any) -> str:
-    """What a value is, in a few words."""
+def _describe_type(value: Any) -> str:
+    """Return a short description of a value's type and size."""
     if isinstance(value, torch.Tensor):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
-        return f"{type(value).__name__} of {', '.join(map(str, value)) or 'no_op'}"
+        return f"{type(value).__name__} of {', '.join(map(str, value)) or 'nothing'}"
     if isinstance(value, (tuple, list)):
         return f"{type(value).__name__} of {len(value)}"
     return type(value).__name__
 
 
 def _plain(value: Any) -> Any:
-    """Numbers where there is one element."""
+    """Return a value with its scalar tensors converted to numbers."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return value.item() if isinstance(value, torch.Tensor) and value.ndim == 0 else value

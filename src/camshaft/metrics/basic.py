@@ -1,4 +1,4 @@
-"""Accuracy, Loss and RunningAverage."""
+"""The metrics Accuracy, Loss and RunningAverage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Accuracy", "Loss", "RunningAverage"]
 
 
 class _Attachable(torchmetrics.Metric):
-    """A metric with ``attach`` as a method."""
+    """Base of metrics with ``attach`` as a method."""
 
     usage = EPOCH_WISE
 
@@ -27,15 +27,15 @@ class _Attachable(torchmetrics.Metric):
         output_transform: Callable[[Any], Any] = lambda output: output,
         usage: Usage | None = None,
     ) -> RemovableEventHandle:
-        """Compute the metric on an engine: see :func:`attach`."""
+        """Attach the metric to an engine: see :func:`attach`. Without ``usage``, the metric's own default applies."""
         return attach(self, engine, name, output_transform, self.usage if usage is None else usage)
 
 
 class Accuracy(_Attachable):
-    """The share of samples classified rightly.
+    """The fraction of samples that are classified correctly.
 
-    Takes ``(y_pred, y)``: scores of shape (N, C) or (N, C, ...) with labels of shape (N,) or (N, ...); or binary
-    predictions of 0 and 1, of the labels' own shape or of shape (N, 1) or (N, 1, ...).
+    It is updated with ``(y_pred, y)``: scores of shape (N, C) or (N, C, ...) with labels of shape (N,) or (N, ...), or
+    binary predictions of 0 and 1. Binary predictions have the shape of the labels, (N, 1) or (N, 1, ...).
     """
 
     correct: torch.Tensor
@@ -53,13 +53,13 @@ class Accuracy(_Attachable):
         """Count one batch.
 
         Raises:
-            ValueError: the shapes do not belong together, or there are scores where binary predictions should be.
+            ValueError: the shapes do not match, or binary predictions are not 0 or 1.
         """
         if y_pred.ndim > 1 and y_pred.shape[:1] + y_pred.shape[2:] == y.shape:
             y_pred = y_pred.squeeze(dim=1) if y_pred.shape[1] == 1 else y_pred.argmax(dim=1)
         if y_pred.shape != y.shape:
             raise ValueError(
-                f"predictions of shape {tuple(y_pred.shape)} do not fit labels of shape {tuple(y.shape)}: "
+                f"predictions of shape {tuple(y_pred.shape)} do not match labels of shape {tuple(y.shape)}: "
                 f"give (N, C, ...) and (N, ...)"
             )
         if y_pred.is_floating_point() and not bool(((y_pred == 0) | (y_pred == 1)).all()):
@@ -70,20 +70,24 @@ class Accuracy(_Attachable):
         self.total += y.numel()
 
     def compute(self) -> torch.Tensor:
-        """The accuracy so far, a scalar."""
+        """Return the accuracy so far, a scalar tensor.
+
+        Raises:
+            ValueError: the metric was never updated.
+        """
         if self.total == 0:
-            raise ValueError("Accuracy has seen no sample: update it before compute")
+            raise ValueError("Accuracy has no samples: call update() before compute()")
         return self.correct / self.total
 
 
 class Loss(_Attachable):
     """The mean of a loss over samples.
 
-    Args:
-        loss_fn: ``loss_fn(y_pred, y, **kwargs)``, the mean over a batch, a scalar tensor.
-        batch_size: ``batch_size(y) -> int``; the first dimension of y unless given.
+    It is updated with ``(y_pred, y)`` or ``(y_pred, y, kwargs)``.
 
-    Takes ``(y_pred, y)`` or ``(y_pred, y, kwargs)``.
+    Args:
+        loss_fn: ``loss_fn(y_pred, y, **kwargs)`` returns the mean over a batch, a scalar tensor.
+        batch_size: ``batch_size(y) -> int``; by default the size of the first dimension of y.
     """
 
     total: torch.Tensor
@@ -104,37 +108,41 @@ class Loss(_Attachable):
         """Add one batch.
 
         Raises:
-            ValueError: the loss is no scalar.
+            ValueError: the loss is not a scalar.
         """
         mean = self.loss_fn(y_pred, y, **(kwargs or {})).detach()
         if mean.ndim:
             raise ValueError(
-                f"loss_fn gave a tensor of shape {tuple(mean.shape)}: it must give the mean over the batch, a scalar"
+                f"loss_fn must return the mean over the batch, a scalar, got a tensor of shape {tuple(mean.shape)}"
             )
         size = self.batch_size(y)
         self.total += mean.to(self.total) * size
         self.samples += size
 
     def compute(self) -> torch.Tensor:
-        """The mean so far, a scalar."""
+        """Return the mean so far, a scalar tensor.
+
+        Raises:
+            ValueError: the metric was never updated.
+        """
         if self.samples == 0:
-            raise ValueError("Loss has seen no sample: update it before compute")
+            raise ValueError("Loss has no samples: call update() before compute()")
         return self.total / self.samples
 
 
 class RunningAverage(_Attachable):
-    """The exponential moving average of values, or of another metric's values over single batches.
+    """The exponential moving average of values, or of another metric computed on single batches.
 
-    The first value counts as it is; then ``average = alpha * average + (1 - alpha) * value``. It goes over the whole
-    run, and is there after each batch (:data:`RUNNING`), unless it is attached with another usage.
+    The average starts with the first value. Each later value sets ``average = alpha * average + (1 - alpha) * value``.
+    By default it runs over the whole run and is available after each batch (:data:`RUNNING`).
 
     Args:
-        src: a metric that makes a value of each batch; without it ``output_transform`` must give the value: a number,
+        src: a metric that is computed on each batch. Without it, ``output_transform`` must return the value: a number,
             or a tensor of any shape.
-        alpha: how much of the average stays, above 0 and at most 1.
+        alpha: the weight of the previous average, above 0 and at most 1.
 
     Raises:
-        TypeError: ``src`` is no torchmetrics metric.
+        TypeError: ``src`` is not a torchmetrics metric.
         ValueError: ``alpha`` is out of range.
     """
 
@@ -146,16 +154,18 @@ class RunningAverage(_Attachable):
     def __init__(self, src: torchmetrics.Metric | None = None, alpha: float = 0.98, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if src is not None and not isinstance(src, torchmetrics.Metric):
-            raise TypeError(f"src={src!r} is no torchmetrics metric: leave it out for an average of the outputs")
+            raise TypeError(f"src must be a torchmetrics metric, got {src!r}: leave it out to average the outputs")
         if not 0 < alpha <= 1:
-            raise ValueError(f"alpha={alpha!r} is not above 0 and at most 1: it is how much of the average stays")
+            raise ValueError(
+                f"alpha must be above 0 and at most 1, got {alpha!r}: it is the weight of the previous average"
+            )
         self.src = src
         self.alpha = alpha
         self.add_state("average", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="mean")
         self.add_state("values", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Add one batch: a value, or what ``src`` takes."""
+        """Add one batch: a value, or the arguments of ``src.update``."""
         value = torch.as_tensor(self._value(*args, **kwargs), device=self.device).detach().double()
         self.average = value if not self.values else self.alpha * self.average + (1 - self.alpha) * value
         self.values += 1
@@ -168,7 +178,11 @@ class RunningAverage(_Attachable):
         return self.src.compute()
 
     def compute(self) -> torch.Tensor:
-        """The average so far, of the shape of the values."""
+        """Return the average so far, with the shape of the values.
+
+        Raises:
+            ValueError: the metric was never updated.
+        """
         if not self.values:
-            raise ValueError("RunningAverage has seen no value: update it before compute")
+            raise ValueError("RunningAverage has no values: call update() before compute()")
         return self.average

@@ -1,4 +1,4 @@
-"""Training and evaluation as declared loops: supervised, accumulated, in mixed precision, and through time."""
+"""Standard loops: supervised training and evaluation, gradient accumulation, mixed precision, truncated BPTT."""
 
 from camshaft._tensors import convert_tensor
 from camshaft.training.supervised import (

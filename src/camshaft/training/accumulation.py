@@ -1,4 +1,4 @@
-"""Gradient accumulation: which batches share a step of the optimizer."""
+"""Gradient accumulation: the batches that share a step of the optimizer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["AccumulationWindow"]
 
 
 class AccumulationWindow:
-    """The batches whose gradients are added up before a step: so many, or what is left of the epoch.
+    """The batches whose gradients are summed before a step: ``steps`` batches, or fewer at the end of an epoch.
 
     Args:
-        steps: how many batches share a step.
+        steps: the number of batches that share a step.
 
     Attributes:
-        accumulated: batches whose gradients wait for the step.
-        length: how many batches the present window will have.
+        accumulated: the number of batches in the window so far.
+        length: the number of batches in the complete window.
     """
 
     def __init__(self, steps: int) -> None:
@@ -29,49 +29,55 @@ class AccumulationWindow:
 
     @classmethod
     def of(cls, steps: int) -> AccumulationWindow | None:
-        """The window of so many batches; None where each batch has a step of its own.
+        """Return a window of ``steps`` batches, or None if each batch has its own step.
 
         Raises:
-            ValueError: that is not an integer of 1 or more.
+            ValueError: ``steps`` is not an integer of 1 or more.
         """
         check_integer("gradient_accumulation_steps", steps)
         return cls(steps) if steps > 1 else None
 
-    def begins(self, engine: Engine) -> bool:
-        """Whether the present batch is the first of a window; each belongs to one epoch."""
+    def starts_window(self, engine: Engine) -> bool:
+        """Return whether the current batch is the first of a window, and if so, start that window.
+
+        A window never extends over the end of an epoch.
+        """
         if 0 < self.accumulated < engine.position:
             return False
-        self.accumulated, self.length = 0, int(min(self.steps, _ahead(engine)))
+        self.accumulated, self.length = 0, int(min(self.steps, _remaining_batches(engine)))
         return True
 
-    def share(self, loss: torch.Tensor) -> torch.Tensor:
-        """Count the present batch in; returns the share that its loss has in the window's."""
+    def add(self, loss: torch.Tensor) -> torch.Tensor:
+        """Count the current batch, and return its loss divided by the number of batches in the window."""
         self.accumulated += 1
         return loss / self.length
 
     def close(self) -> None:
-        """The optimizer has stepped."""
+        """End the window after the step of the optimizer."""
         self.accumulated = 0
 
     def window_is_full(self, engine: Engine) -> bool:
-        """Whether it is time for a step."""
+        """Return whether all batches of the window are accumulated."""
         return self.accumulated >= self.length
 
     def gradients_are_left(self, engine: Engine) -> bool:
-        """Whether the epoch ended before its last window was full."""
+        """Return whether the epoch ended before its last window was full."""
         return self.accumulated > 0
 
     def state_dict(self) -> dict[str, int]:
-        """How far the window is; a :class:`~camshaft.Snapshot` finds it by the phases that ask."""
+        """Return the progress of the window.
+
+        A :class:`~camshaft.Snapshot` finds the window through the conditions of the phases, which are its methods.
+        """
         return {"accumulated": self.accumulated, "length": self.length}
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Go on with a window, whose gradients must be there."""
+        """Restore the progress of a window. The gradients of its batches must be restored too."""
         self.accumulated, self.length = state_dict["accumulated"], state_dict["length"]
 
 
-def _ahead(engine: Engine) -> float:
-    """The batches that the epoch and the run still have, the present one included, as far as that is known."""
+def _remaining_batches(engine: Engine) -> float:
+    """Return the number of batches left in the epoch or the run, including the current one; infinity if unknown."""
     state = engine.state
-    ahead = float("inf") if state.epoch_length is None else state.epoch_length - engine.position + 1
-    return ahead if state.max_iters is None else min(ahead, state.max_iters - state.iteration + 1)
+    remaining = float("inf") if state.epoch_length is None else state.epoch_length - engine.position + 1
+    return remaining if state.max_iters is None else min(remaining, state.max_iters - state.iteration + 1)

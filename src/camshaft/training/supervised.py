@@ -1,4 +1,4 @@
-"""Supervised training and evaluation, each a declared loop."""
+"""Supervised training and evaluation as declared loops."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _call(model: Callable[..., Any], x: Any) -> Any:
 
 
 class ForwardResult(NamedTuple):
-    """What FORWARD leaves for BACKWARD: the prepared batch, the prediction, and the loss with its graph."""
+    """Result of FORWARD for BACKWARD: the prepared batch, the prediction, and the loss with its graph."""
 
     x: Any
     y: Any
@@ -51,7 +51,7 @@ class ForwardResult(NamedTuple):
 
 @attrs.frozen
 class _Objective:
-    """How a batch becomes a loss, and what is kept of it."""
+    """Computation of the loss of a batch, and of the output that is kept."""
 
     model: nn.Module
     loss_fn: Callable[[Any, Any], torch.Tensor]
@@ -64,14 +64,16 @@ class _Objective:
     autocast: AbstractContextManager[Any]
 
     def forward(self, batch: Batch) -> ForwardResult:
+        """Return the predictions and the loss of a batch."""
         self.model.train()
         x, y = self.prepare_batch(batch, device=self.device, non_blocking=self.non_blocking)
         with self.autocast:
             y_pred = self.model_transform(self.model_fn(self.model, x))
             return ForwardResult(x, y, y_pred, self.loss_fn(y_pred, y))
 
-    def output(self, made: ForwardResult) -> Any:
-        return detached(self.output_transform(*made))
+    def output(self, result: ForwardResult) -> Any:
+        """Return the output to keep, without graphs."""
+        return detached(self.output_transform(*result))
 
 
 def supervised_loop(
@@ -89,39 +91,46 @@ def supervised_loop(
     autocast: torch.autocast | None = None,
     scaler: torch.amp.GradScaler | None = None,
 ) -> Loop:
-    """The loop of supervised training: FORWARD, BACKWARD and OPTIM_STEP in every ITERATION.
+    """Return the loop of supervised training, with FORWARD, BACKWARD and OPTIM_STEP in every ITERATION.
 
-    FORWARD leaves a :class:`ForwardResult` in ``state.output``. BACKWARD replaces it by what is kept, so that no graph
-    outlives the iteration. Further states depend on the arguments:
+    FORWARD puts a :class:`ForwardResult` into ``state.output``. BACKWARD replaces it with the output to keep, so no
+    graph outlives the iteration. Further states depend on the arguments:
 
-    - With ``gradient_accumulation_steps``, OPTIM_STEP comes when a window of so many batches is full, and each loss
-      is divided by the number of batches in its window. The last window of an epoch, or of a run that ``max_iters``
-      ends, has what is left: it is divided by its own number, and stepped with its last batch. In the first epoch
-      over data of unknown length nobody knows which batch is the last: a shorter last window is divided by the full
-      number then, and LAST_OPTIM_STEP behind the iterations makes the step, with the events of OPTIM_STEP. What
-      terminate_epoch() or a failure leaves of a window is dropped. What is in the middle of a window goes on from a
-      :class:`~camshaft.Snapshot`, which has its gradients; from ``engine.state_dict()`` a new one begins.
-    - With a ``scaler``, UNSCALE stands before OPTIM_STEP: gradients are clipped at UNSCALE_COMPLETED.
+    - With ``gradient_accumulation_steps``, OPTIM_STEP runs when a window of this many batches is full. Each loss is
+      divided by the number of batches in its window. The last window of an epoch may be shorter, and so may the last
+      window of a run that ``max_iters`` ends. It is divided by its own length and stepped with its last batch.
+
+      In the first epoch over data of unknown length, the last batch is not known in advance. A shorter last window is
+      then divided by the full length. Its step is LAST_OPTIM_STEP, after the iterations, with the events of OPTIM_STEP.
+
+      A window that ``terminate_epoch()`` or a failure interrupts is discarded. A :class:`~camshaft.Snapshot` includes
+      the gradients of an incomplete window, and a run resumed from it continues that window. A run resumed from
+      ``engine.state_dict()`` starts a new window.
+    - With a ``scaler``, UNSCALE precedes OPTIM_STEP. Clip gradients at UNSCALE_COMPLETED.
     - With an optimizer whose ``step`` requires a closure, such as ``torch.optim.LBFGS``, FORWARD and BACKWARD run
-      inside of OPTIM_STEP as often as it asks. ``state.output`` is what is kept of the first time.
+      inside OPTIM_STEP each time the optimizer evaluates the closure. ``state.output`` is that of the first evaluation.
 
     Args:
-        model: in training mode from FORWARD on, on the device already.
-        optimizer: over the parameters of the model.
-        loss_fn: ``loss_fn(y_pred, y)``, a scalar tensor.
-        device: where batches are moved to; None leaves them where they are.
-        non_blocking: move them without waiting.
+        model: the model, already on the device. FORWARD puts it into training mode.
+        optimizer: an optimizer of the model's parameters.
+        loss_fn: ``loss_fn(y_pred, y)`` returns a scalar tensor.
+        device: the device for batches, or None to leave them where they are.
+        non_blocking: copy batches asynchronously if possible.
         prepare_batch: ``prepare_batch(batch, device=, non_blocking=) -> (x, y)``.
-        model_transform: what makes ``y_pred`` of what the model gives.
-        output_transform: ``output_transform(x, y, y_pred, loss)``, kept in ``state.output``, its tensors detached;
-            the loss as a number unless given. It is the loss before any division and scaling.
-        model_fn: how the model is called, ``model_fn(model, x)``.
-        gradient_accumulation_steps: how many batches share a step of the optimizer.
-        autocast: such as ``torch.autocast("cpu", torch.bfloat16)``: the model and the loss run in it.
-        scaler: such as ``torch.amp.GradScaler()``: scales the loss, so that gradients in half precision do not vanish.
+        model_transform: ``model_transform(model_output) -> y_pred``.
+        output_transform: ``output_transform(x, y, y_pred, loss)`` returns the output to keep in ``state.output``. Its
+            tensors are detached. The default is the loss as a number. The loss is neither divided nor scaled.
+        model_fn: ``model_fn(model, x)`` calls the model.
+        gradient_accumulation_steps: the number of batches that share a step of the optimizer.
+        autocast: the context for the model and the loss, such as ``torch.autocast("cpu", torch.bfloat16)``.
+        scaler: a scaler of the loss, such as ``torch.amp.GradScaler()``. It keeps gradients in half precision from
+            becoming 0.
+
+    Returns:
+        The loop, for an :class:`~camshaft.Engine`.
 
     Raises:
-        TypeError, ValueError: arguments that cannot work, or not together.
+        TypeError, ValueError: an argument is invalid, or two arguments exclude each other.
     """
     window = AccumulationWindow.of(gradient_accumulation_steps)
     _check_precision(autocast, scaler)
@@ -139,26 +148,28 @@ def supervised_loop(
     if _requires_closure(optimizer):
         if window is not None or scaler is not None:
             extra = "gradient_accumulation_steps" if window is not None else "scaler"
-            raise ValueError(f"{type(optimizer).__name__} asks for gradients as often as it likes: leave out {extra}")
+            raise ValueError(
+                f"{type(optimizer).__name__} evaluates the model several times in a step: leave out {extra}"
+            )
         return _closure_loop(objective, optimizer)
 
     is_unscaled = False
 
     def forward(engine: Engine, batch: Batch) -> ForwardResult:
         nonlocal is_unscaled
-        if window is None or window.begins(engine):
+        if window is None or window.starts_window(engine):
             optimizer.zero_grad()
-            if is_unscaled:  # a control call came before the step, and the scaler waits for it
+            if is_unscaled:  # a control call skipped the step; without update(), the scaler refuses to unscale again
                 scaler.update()  # type: ignore[union-attr]
                 is_unscaled = False
         return objective.forward(batch)
 
     def backward(engine: Engine, batch: Batch) -> Any:
-        made: ForwardResult = engine.state.output
-        loss = made.loss if window is None else window.share(made.loss)
+        result: ForwardResult = engine.state.output
+        loss = result.loss if window is None else window.add(result.loss)
         loss = loss if scaler is None else scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]
-        return objective.output(made)
+        return objective.output(result)
 
     def unscale(engine: Engine, batch: Batch) -> None:
         nonlocal is_unscaled
@@ -181,16 +192,16 @@ def supervised_loop(
         if scaler is None
         else [Phase("UNSCALE", unscale), Phase("OPTIM_STEP", optim_step)]
     )
-    passes = [Phase("FORWARD", forward), Phase("BACKWARD", backward)]
+    gradients = [Phase("FORWARD", forward), Phase("BACKWARD", backward)]
     if window is None:
-        return Loop("EPOCH", Loop("ITERATION", *passes, *step, over=DATA))
-    full = [attrs.evolve(phase, when=window.window_is_full) for phase in step]
-    left = [attrs.evolve(phase, name=f"LAST_{phase.name}", when=window.gradients_are_left) for phase in step]
-    return Loop("EPOCH", Loop("ITERATION", *passes, *full, over=DATA), *left)
+        return Loop("EPOCH", Loop("ITERATION", *gradients, *step, over=DATA))
+    step_if_full = [attrs.evolve(phase, when=window.window_is_full) for phase in step]
+    step_if_left = [attrs.evolve(phase, name=f"LAST_{phase.name}", when=window.gradients_are_left) for phase in step]
+    return Loop("EPOCH", Loop("ITERATION", *gradients, *step_if_full, over=DATA), *step_if_left)
 
 
 def _closure_loop(objective: _Objective, optimizer: torch.optim.Optimizer) -> Loop:
-    """The loop around an optimizer that evaluates the model itself."""
+    """Return the loop for an optimizer that evaluates the model through a closure."""
 
     def optim_step(engine: Engine, batch: Batch) -> Any:
         outputs = []
@@ -198,14 +209,14 @@ def _closure_loop(objective: _Objective, optimizer: torch.optim.Optimizer) -> Lo
         def closure() -> Any:
             optimizer.zero_grad()
             engine.fire_event(BackpropEvents.FORWARD_STARTED)
-            engine.state.output = made = objective.forward(batch)
+            engine.state.output = result = objective.forward(batch)
             engine.fire_event(BackpropEvents.FORWARD_COMPLETED)
             engine.fire_event(BackpropEvents.BACKWARD_STARTED)
-            made.loss.backward()  # type: ignore[no-untyped-call]
-            engine.state.output = objective.output(made)
+            result.loss.backward()  # type: ignore[no-untyped-call]
+            engine.state.output = objective.output(result)
             outputs.append(engine.state.output)
             engine.fire_event(BackpropEvents.BACKWARD_COMPLETED)
-            return made.loss
+            return result.loss
 
         optimizer.step(closure)
         return outputs[0]
@@ -223,17 +234,17 @@ def _requires_closure(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def _check_precision(autocast: Any, scaler: Any) -> None:
-    """Refuse what only looks like mixed precision.
+    """Refuse arguments of other types than torch's for mixed precision.
 
     Raises:
-        TypeError: it is no autocast, or no scaler.
+        TypeError: ``autocast`` is not a ``torch.autocast``, or ``scaler`` not a ``torch.amp.GradScaler``.
     """
     if autocast is not None and not isinstance(autocast, torch.autocast):
         raise TypeError(
-            f"autocast={autocast!r} is no torch.autocast: give one, such as torch.autocast('cpu', torch.bfloat16)"
+            f"autocast must be a torch.autocast, such as torch.autocast('cpu', torch.bfloat16), got {autocast!r}"
         )
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
-        raise TypeError(f"scaler={scaler!r} is no torch.amp.GradScaler: give one, such as torch.amp.GradScaler()")
+        raise TypeError(f"scaler must be a torch.amp.GradScaler, such as torch.amp.GradScaler(), got {scaler!r}")
 
 
 def create_supervised_trainer(
@@ -253,12 +264,15 @@ def create_supervised_trainer(
     name: str = "trainer",
     strict: bool = False,
 ) -> Engine:
-    """An engine that trains: :func:`supervised_loop` with the same arguments.
+    """Return an engine for supervised training. It runs the :func:`supervised_loop` with the same arguments.
 
-    Its phases fire :class:`~camshaft.BackpropEvents`, so that a handler at BACKWARD_COMPLETED can clip gradients.
+    Its phases fire :class:`~camshaft.BackpropEvents`. For example, a handler at BACKWARD_COMPLETED can clip gradients.
 
     Args:
         name, strict: as for :class:`~camshaft.Engine`.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid, or two arguments exclude each other.
     """
     loop = supervised_loop(
         model,
@@ -291,14 +305,18 @@ def create_supervised_evaluator(
     name: str = "evaluator",
     strict: bool = False,
 ) -> Engine:
-    """An engine that evaluates: one FORWARD in every ITERATION, without gradients.
+    """Return an engine for evaluation, with one FORWARD in every ITERATION, without gradients.
 
     Args:
-        model: put into evaluation mode, in which it stays.
+        model: the model. FORWARD puts it into evaluation mode, in which it stays.
         metrics: torchmetrics metrics by name, attached with :func:`camshaft.metrics.attach`.
-        output_transform: ``output_transform(x, y, y_pred)``, kept in ``state.output``; ``(y_pred, y)`` unless given.
+        output_transform: ``output_transform(x, y, y_pred)`` returns the output to keep in ``state.output``. The default
+            is ``(y_pred, y)``.
         device, non_blocking, prepare_batch, model_transform, model_fn, autocast: as for :func:`supervised_loop`.
         name, strict: as for :class:`~camshaft.Engine`.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid.
     """
     _check_precision(autocast, None)
     precision = nullcontext() if autocast is None else autocast
@@ -312,7 +330,7 @@ def create_supervised_evaluator(
 
     engine = Engine([Phase("FORWARD", forward)], name, strict=strict)
     if metrics:
-        from camshaft.metrics.attachment import attach  # torchmetrics is imported only where metrics are used
+        from camshaft.metrics.attachment import attach  # torchmetrics is imported only if metrics are used
 
         for metric_name, metric in metrics.items():
             attach(metric, engine, metric_name)

@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time: a loop over chunks of time in every ITERATION."""
+"""Truncated back-propagation through time, as a loop over chunks of time in every ITERATION."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["TbpttEvents", "create_supervised_tbptt_trainer", "tbptt_loop"]
 
 
 class TbpttEvents(EventEnum):
-    """What the loop TIME fires at the start and at the end of each chunk."""
+    """Events of the loop TIME, at the start and the end of each chunk."""
 
     TIME_ITERATION_STARTED = "time_iteration_started"
     TIME_ITERATION_COMPLETED = "time_iteration_completed"
@@ -36,27 +36,30 @@ def tbptt_loop(
     non_blocking: bool = False,
     prepare_batch: PrepareBatch = prepare_pair,
 ) -> Loop:
-    """The loop of truncated back-propagation through time: FORWARD, BACKWARD and OPTIM_STEP for each chunk of time.
+    """Return the loop of truncated back-propagation through time, with FORWARD, BACKWARD and OPTIM_STEP per chunk.
 
-    The batch is split along its time dimension; each chunk goes on with the hidden state that the one before it left,
-    cut off from its graph (Williams and Peng 1990, BPTT(h; h) in their notation). The loop TIME counts chunks in
-    ``state.time``, over the whole run, and fires :class:`TbpttEvents`. ``state.output`` is the loss of the chunk at
+    Each batch is split into chunks along its time dimension. A chunk starts with the detached hidden state of the chunk
+    before it (Williams and Peng 1990, BPTT(h; h) in their notation). The loop TIME counts chunks over the whole run in
+    ``state.time``, and fires :class:`TbpttEvents`. ``state.output`` is the loss of the chunk at
     TIME_ITERATION_COMPLETED, and the mean over the chunks at ITERATION_COMPLETED.
 
     Args:
-        model: ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others, each giving
-            ``(y_pred, hidden)``; hidden is a tensor, or a nest of such.
-        optimizer: over the parameters of the model.
-        loss_fn: ``loss_fn(y_pred, y)``, a scalar tensor.
-        tbtt_step: time steps in a chunk; the last one may have fewer.
+        model: called as ``model(x)`` for the first chunk and ``model(x, hidden)`` for the others. Both return
+            ``(y_pred, hidden)``, where hidden is a tensor or a nest of tensors.
+        optimizer: an optimizer of the model's parameters.
+        loss_fn: ``loss_fn(y_pred, y)`` returns a scalar tensor.
+        tbtt_step: the number of time steps in a chunk. The last chunk may have fewer.
         dim: the time dimension of x and y.
-        device: where chunks are moved to; None leaves them where they are.
-        non_blocking: move them without waiting.
+        device: the device for chunks, or None to leave them where they are.
+        non_blocking: copy chunks asynchronously if possible.
         prepare_batch: ``prepare_batch(chunk, device=, non_blocking=) -> (x, y)``, called for each chunk.
 
+    Returns:
+        The loop, for an :class:`~camshaft.Engine`.
+
     Raises:
-        ValueError: ``tbtt_step`` is not an integer of 1 or more. While it runs: a batch is no pair of tensors with
-            the same number of time steps.
+        ValueError: ``tbtt_step`` is not an integer of 1 or more. While the loop runs: a batch is not a pair of tensors
+            with the same number of time steps.
     """
     check_integer("tbtt_step", tbtt_step, hint="give the time steps of a chunk")
     hidden: Any = None
@@ -69,7 +72,7 @@ def tbptt_loop(
                 yield chunk
                 losses.append(engine.state.output)
             engine.state.output = sum(losses) / len(losses)
-        finally:  # nothing of this batch is kept
+        finally:  # free the graph and the data of this batch
             hidden = None
             engine.state.time_item = None
 
@@ -109,12 +112,12 @@ def _split(batch: Any, tbtt_step: int, dim: int) -> Iterator[tuple[torch.Tensor,
         steps = x.shape[dim], y.shape[dim]
     except (TypeError, ValueError, AttributeError, IndexError):
         raise ValueError(
-            f"a batch of type {type(batch).__name__} is no pair of tensors (x, y) with a dimension {dim} of time: "
+            f"a batch must be a pair of tensors (x, y) with the time dimension {dim}, got a {type(batch).__name__}: "
             f"give such batches, or another dim="
         ) from None
     if steps[0] != steps[1] or not steps[0]:
         raise ValueError(
-            f"x has {steps[0]} time steps and y has {steps[1]}, in dimension {dim}: they must have the same"
+            f"x has {steps[0]} time steps and y has {steps[1]}, in dimension {dim}: they must have equally many"
         )
     yield from zip(x.split(tbtt_step, dim=dim), y.split(tbtt_step, dim=dim), strict=True)
 
@@ -132,10 +135,13 @@ def create_supervised_tbptt_trainer(
     name: str = "trainer",
     strict: bool = False,
 ) -> Engine:
-    """An engine that trains a recurrent model: :func:`tbptt_loop` with the same arguments.
+    """Return an engine that trains a recurrent model. It runs the :func:`tbptt_loop` with the same arguments.
 
     Args:
         name, strict: as for :class:`~camshaft.Engine`.
+
+    Raises:
+        ValueError: ``tbtt_step`` is not an integer of 1 or more.
     """
     loop = tbptt_loop(model, optimizer, loss_fn, tbtt_step, dim, device, non_blocking, prepare_batch)
     return Engine(loop, name, strict=strict)
