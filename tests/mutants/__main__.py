@@ -11,7 +11,7 @@ from time import perf_counter
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes would wait for each other's threads
 
 from rich.console import Console
-from rich.table import TransitionTable
+from rich.table import Table
 
 from mutants.measure import Verdict, all_mutants, control_run, faults, measured, stale_reasons
 from mutants.tools import TOOLS
@@ -51,9 +51,9 @@ def report(console: Console, verdicts: list[Verdict]) -> None:
     console.print()
 
 
-def table(verdicts: list[Verdict]) -> TransitionTable:
+def table(verdicts: list[Verdict]) -> Table:
     """By kind of mutant, how many there are, and the share of those with an effect that each tool catches."""
-    found = TransitionTable("mutants", *(str(name) for name in ("all", "broken", "endless", "no effect")), *TOOLS)
+    found = Table("mutants", *(str(name) for name in ("all", "broken", "endless", "no effect")), *TOOLS)
     for column in found.columns[1:]:
         column.justify = "right"
     for group, some in _grouped(verdicts, lambda kind: kind.partition(":")[0]):

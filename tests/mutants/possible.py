@@ -94,7 +94,7 @@ class _Guide:
         begins = run not in self.engines
         if begins:
             self.engines[run] = self.engine(run, record)
-        engine, runs = self.engines[run], self.engines[run].runs
+        engine, runs = self.engines[run], self.engines[run]._run_number
         try:
             if not begins:
                 if engine.current_run is None:
@@ -111,7 +111,7 @@ class _Guide:
         except PlantedError:
             self.outcomes[run] = "failed"
         self.going.discard(run)
-        assert engine.runs <= runs + 1
+        assert engine._run_number <= runs + 1
 
     def ended(self, engine: Engine) -> str:
         """How a run ended that is over."""

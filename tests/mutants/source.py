@@ -134,7 +134,7 @@ class MutatedProgram(Program):
 
     def namespace(self, loop: Loop) -> dict[str, Any]:
         """A new namespace."""
-        namespace = super()._namespace(loop)
+        namespace = super().namespace(loop)
         namespace["spend"] = spend
         return namespace
 

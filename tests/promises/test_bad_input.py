@@ -150,12 +150,12 @@ def test_a_handler_that_is_no_callable_is_an_error(handler):
         (lambda: E.EPOCH_STARTED(event_filter=lambda engine: True), r"event_filter.*\(engine, count\)"),
         (lambda: E.EPOCH_STARTED(event_filter=5), "event_filter must be a function.*, got 5"),
         (lambda: E.EPOCH_STARTED(once=[]), "once"),
-        (lambda: E.EPOCH_STARTED(once=0), "once=0.*1 or more"),
+        (lambda: E.EPOCH_STARTED(once=0), "once must be an integer of 1 or more, got 0"),
         (lambda: E.EPOCH_STARTED(once=[1, "x"]), "once.*'x'"),
         (lambda: E.EPOCH_STARTED(once="x"), "once='x'"),
         (lambda: E.EPOCH_STARTED(once=2.5), "once=2.5"),
         (lambda: E.EPOCH_STARTED(before="x"), "before='x'"),
-        (lambda: E.EPOCH_STARTED(after=-1), "after=-1.*0 or more"),
+        (lambda: E.EPOCH_STARTED(after=-1), "after must be an integer of 0 or more, got -1"),
         (lambda: E.EPOCH_STARTED(priority="high"), "priority='high'"),
     ],
 )
@@ -167,11 +167,11 @@ def test_a_filter_that_cannot_work_on_its_event_is_an_error(make, message):
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.5, "2"])
 def test_every_0_is_an_error(value):
-    with pytest.raises(ValueError, match=rf"every={value!r}.*1 or more"):
+    with pytest.raises(ValueError, match=rf"every must be an integer of 1 or more, got {value!r}"):
         E.ITERATION_STARTED(every=value)
-    with pytest.raises(ValueError, match=rf"every={value!r}.*1 or more"):
+    with pytest.raises(ValueError, match=rf"every must be an integer of 1 or more, got {value!r}"):
         event("grads_clipped", every=value)
-    with pytest.raises(LoopError, match=rf"every\({value!r}\).*1 or more"):
+    with pytest.raises(LoopError, match=rf"every\(n\): n must be an integer of 1 or more, got {value!r}"):
         every(value)
 
 
@@ -209,7 +209,7 @@ def test_both_max_epochs_and_max_iters_are_an_error(start):
 @pytest.mark.parametrize("value", [0, -3, "2"])
 def test_a_limit_that_is_no_positive_number_is_an_error(start, limit, value):
     engine = trainer()
-    with refused(engine, ValueError, rf"{limit}={value!r}.*1 or more"):
+    with refused(engine, ValueError, rf"{limit} must be an integer of 1 or more, got {value!r}"):
         start(engine, [1], **{limit: value})
 
 
@@ -402,7 +402,7 @@ def test_new_limits_that_cannot_work_leave_a_paused_run_as_it_is():
     for limits, message in (
         ({"max_iters": 9}, "begun with max_epochs"),
         ({"epoch_length": 5}, "epoch_length=5"),
-        ({"max_epochs": 0}, "max_epochs=0"),
+        ({"max_epochs": 0}, "max_epochs must be an integer of 1 or more, got 0"),
     ):
         with refused(engine, ValueError, message):
             engine.run(**limits)
@@ -428,7 +428,7 @@ def saved(**changes):
         ({"epoch": "two"}, "epoch='two'"),
         ({"iteration": 1.5}, "iteration=1.5"),
         ({"max_iters": 9}, "max_epochs and max_iters"),
-        ({"epoch_length": 0}, "epoch_length=0"),
+        ({"epoch_length": 0}, "epoch_length must be an integer of 1 or more, got 0"),
         ({"position": 4}, "position=4.*epoch of 3"),
         ({"position": 2, "epoch": 0}, "position=2.*epoch=0"),
         ({"position": 2, "iteration": 1}, "position=2.*iteration=1"),
