@@ -69,7 +69,7 @@ class Verdict:
     rest: dict[str, None] = attrs.field(factory=dict)
     holes: list[str] = attrs.field(factory=list)
     alarms: list[str] = attrs.field(factory=list)
-    must_refetch: str = ""
+    stale: str = ""
 
     @property
     def why_legal(self) -> tuple[str, str]:
@@ -94,7 +94,7 @@ def judge(mutant: Mutant | TraceMutant) -> Verdict:
     try:
         (_judge_trace if isinstance(mutant, TraceMutant) else _judge_run)(mutant, verdict)
     except StaleError as error:
-        verdict.must_refetch = str(error)
+        verdict.stale = str(error)
     return verdict
 
 
@@ -187,9 +187,9 @@ def control_run() -> Iterator[str]:
 def faults(verdicts: Iterable[Verdict]) -> Iterator[str]:
     """Whatever must not be."""
     for one in verdicts:
-        if one.must_refetch:
-            yield f"it cannot be made any more, as {one.must_refetch}: {one.name}"
-        if one.must_refetch or not one.compiles:
+        if one.stale:
+            yield f"it cannot be made any more, as {one.stale}: {one.name}"
+        if one.stale or not one.compiles:
             continue
         if not one.caught and not one.harmless:
             yield f"nobody catches it, and no reason is written beside it: {one.name}"

@@ -272,7 +272,7 @@ class _Asks:
         """A run goes on."""
         self.request()
 
-    def release(self, run: ObservedRun, outcome: str) -> None:
+    def on_run_end(self, run: ObservedRun, outcome: str) -> None:
         """It ended or paused."""
 
 

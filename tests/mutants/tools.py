@@ -61,7 +61,7 @@ class _Meter:
         worked = len(play.worked) if play is not None else 0
         self.moments.append((name, key, moment, list(state.times), worked))
 
-    def release(self, run: ObservedRun, outcome: str) -> None:
+    def on_run_end(self, run: ObservedRun, outcome: str) -> None:
         """Nothing is left to do."""
 
 

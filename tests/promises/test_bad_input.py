@@ -152,11 +152,11 @@ def test_a_handler_that_is_no_callable_is_an_error(handler):
         (lambda: E.EPOCH_STARTED(once=[]), "once"),
         (lambda: E.EPOCH_STARTED(once=0), "once must be an integer of 1 or more, got 0"),
         (lambda: E.EPOCH_STARTED(once=[1, "x"]), "once.*'x'"),
-        (lambda: E.EPOCH_STARTED(once="x"), "once='x'"),
-        (lambda: E.EPOCH_STARTED(once=2.5), "once=2.5"),
-        (lambda: E.EPOCH_STARTED(before="x"), "before='x'"),
+        (lambda: E.EPOCH_STARTED(once="x"), "once must be an integer of 1 or more, got 'x'"),
+        (lambda: E.EPOCH_STARTED(once=2.5), "once must be an integer of 1 or more, got 2.5"),
+        (lambda: E.EPOCH_STARTED(before="x"), "before must be an integer of 0 or more, got 'x'"),
         (lambda: E.EPOCH_STARTED(after=-1), "after must be an integer of 0 or more, got -1"),
-        (lambda: E.EPOCH_STARTED(priority="high"), "priority='high'"),
+        (lambda: E.EPOCH_STARTED(priority="high"), "priority must be an integer, got 'high'"),
     ],
 )
 def test_a_filter_that_cannot_work_on_its_event_is_an_error(make, message):
