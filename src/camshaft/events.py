@@ -36,6 +36,7 @@ EventHandle = Any
 
 class EventEnum(enum.Enum):
     """Base class of event enums. Call a member to filter it, and join members with ``|``.
+
     >>> class ClipEvents(EventEnum):
     ...     GRADS_CLIPPED = "grads_clipped"
     >>> ClipEvents.GRADS_CLIPPED(every=2) | Events.COMPLETED
@@ -385,6 +386,7 @@ def state_of(key: str) -> tuple[str, str | None]:
 
     The suffixes ``_STARTED`` and ``_COMPLETED`` give the role. An event without either has no role: the state is
     entered and left at the same moment.
+
     >>> state_of("backward_started")
     ('BACKWARD', 'started')
     >>> state_of("grads_clipped")

@@ -41,4 +41,4 @@ class StorageError(CamshaftError, OSError):
 
 
 class TargetError(CamshaftError, ValueError):
-    """A target that cannot be imported, or is neither an engine nor a loop. The message gives the reason in one line."""
+    """A target that cannot be imported, or is not an engine or a loop. The message is one line with the reason."""

@@ -13,30 +13,33 @@ from support.steps import no_op
 
 REFUSED = {
     "two states of one name": (lambda: standard(Phase("A", no_op), Phase("A", no_op)), "two states are named A"),
-    "a name that is not in capitals": (lambda: Phase("forward", no_op), "'forward': name a state in capitals"),
-    "a reserved name": (lambda: Phase("STARTED", no_op), "STARTED: this name is taken"),
+    "a name that is not in capitals": (
+        lambda: Phase("forward", no_op),
+        "'forward': the name must be a Python identifier in capitals",
+    ),
+    "a reserved name": (lambda: Phase("STARTED", no_op), "STARTED: this is the name of a built-in state"),
     "a counter that State needs": (
         lambda: Loop("BATCH", Phase("A", no_op), times=2),
         "state.batch, which is taken",
     ),
-    "a phase that is no callable": (lambda: Phase("A", 3), "phase A: what it runs is 3, which is no callable"),
-    "no way out": (lambda: Loop("A", Loop("B", Phase("C", no_op))), "no way out of the inner loop B; give it over="),
+    "a phase that is no callable": (lambda: Phase("A", 3), r"phase A: run must be a function \(engine, batch\), got 3"),
+    "no way out": (lambda: Loop("A", Loop("B", Phase("C", no_op))), "the inner loop B would never end; give it over="),
     "an unreachable body": (
         lambda: Loop("A", Phase("B", no_op), times=0),
         "times must be an integer of 1 or more, got 0: otherwise its body is unreachable",
     ),
-    "a cycle that does nothing": (lambda: Loop("A", until=lambda engine: True), "a cycle that does nothing"),
+    "a cycle that does nothing": (lambda: Loop("A", until=lambda engine: True), "its passes do nothing"),
     "two ways to end": (lambda: Loop("A", Phase("B"), times=2, over=DATA), "over and times exclude each other"),
-    "what cannot be iterated": (lambda: Loop("A", Phase("B"), over=3), "over=3 is not iterable"),
+    "what cannot be iterated": (lambda: Loop("A", Phase("B"), over=3), "over must be DATA, an iterable, .*got 3"),
     "two loops over the data": (
         lambda: Loop("A", Loop("B", Phase("C"), over=DATA), Loop("D", Phase("E"), over=DATA)),
-        "B and D both take the data",
+        "B and D both have over=DATA",
     ),
-    "one event for entering and leaving": (lambda: Phase("A", started="x", completed="x"), "fire the same event 'x'"),
+    "one event for entering and leaving": (lambda: Phase("A", started="x", completed="x"), "are the same event 'x'"),
     "a built-in event": (lambda: Phase("A", started="terminate"), "'terminate' is a built-in event"),
     "one event that leads two ways": (
         lambda: standard(Phase("A", started="s", when=every(2)), Phase("B", started="s")),
-        "S would lead two ways before A",
+        "before A, S would have two transitions",
     ),
     "a function where a state should be": (lambda: standard(no_op), r"wrap it: Phase\('NO_OP', no_op\)"),
     "every=0": (lambda: Phase("A", no_op, when=every(0)), r"every\(n\): n must be an integer of 1 or more, got 0"),

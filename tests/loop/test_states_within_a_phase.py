@@ -82,7 +82,7 @@ def test_a_terminated_run_leaves_them():
 
 
 def test_a_scope_that_is_no_loop_or_phase_is_refused():
-    with pytest.raises(LoopError, match="within='NOWHERE' is no loop or phase of it; it has EPOCH, ITERATION, RUN"):
+    with pytest.raises(LoopError, match="within='NOWHERE' is not a loop or phase in it; it has EPOCH, ITERATION, RUN"):
         Engine(lambda engine, batch: None).register_events("x", within="NOWHERE")
 
 

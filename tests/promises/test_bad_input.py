@@ -277,21 +277,27 @@ def test_wrong_limits_leave_a_run_that_is_done_as_it_is():
 
 @pytest.mark.parametrize("process", [5, None, "step"])
 def test_a_step_that_is_no_callable_is_an_error(process):
-    with pytest.raises(TypeError, match=rf"{process!r} is no step.*function \(engine, batch\)"):
+    with pytest.raises(TypeError, match=rf"process must be a function \(engine, batch\).*, got {process!r}"):
         Engine(process)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Phase("FORWARD", 5), r"FORWARD.*5.*no callable.*\(engine, batch\)"),
-        (lambda: Phase("FORWARD", echo, when=5), r"FORWARD.*when.*5.*every\(n\)"),
+        (lambda: Phase("FORWARD", 5), r"FORWARD: run must be a function \(engine, batch\), got 5"),
+        (lambda: Phase("FORWARD", echo, when=5), r"FORWARD: when must be a function .*every\(n\), got 5"),
         (lambda: Engine([echo]), r"ITERATION.*echo.*Phase\('ECHO', echo\)"),
-        (lambda: Engine([5]), "ITERATION.*5 is no state"),
+        (lambda: Engine([5]), "ITERATION.*5 is not a state"),
         (lambda: Engine([]), "at least one Phase"),
         (lambda: Engine(Phase("FORWARD", echo)), r"Engine\(\[FORWARD\]\)"),
-        (lambda: Loop("EPOCH", Phase("ACT", echo), until=5), r"EPOCH.*until.*5.*no callable"),
-        (lambda: Loop("EPOCH", Loop("INNER", Phase("ACT", echo), over=5)), r"INNER.*over=5.*not iterable"),
+        (
+            lambda: Loop("EPOCH", Phase("ACT", echo), until=5),
+            r"EPOCH: until must be a function \(engine\) -> bool, got 5",
+        ),
+        (
+            lambda: Loop("EPOCH", Loop("INNER", Phase("ACT", echo), over=5)),
+            r"INNER: over must be .*an iterable.*, got 5",
+        ),
     ],
 )
 def test_a_phase_or_a_condition_that_is_no_callable_is_an_error(make, message):
@@ -337,7 +343,7 @@ def test_after_and_before_together_are_an_error():
 
 def test_an_order_that_is_unknown_is_an_error():
     engine = phases()
-    with refused(engine, ValueError, "order='strict'.*'free' or 'declared'"):
+    with refused(engine, ValueError, "order must be 'free' or 'declared', got 'strict'"):
         engine.register_events("grads_clipped", order="strict")
 
 

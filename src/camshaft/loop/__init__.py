@@ -1,4 +1,4 @@
-"""The declaration of a training loop: its states, what may be declared, and how it is shown and stored."""
+"""The declaration of a training loop: its states, the rules for them, and the loop as text and as JSON."""
 
 from camshaft.exceptions import LoopError
 from camshaft.loop.loop import Loop

@@ -1,4 +1,4 @@
-"""What is counted with each event of a loop."""
+"""The counters that belong to the events of a loop."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ __all__ = ["counter_loop_by_event", "counter_attribute_by_event"]
 
 
 def counter_loop_by_event(loop: LoopTree) -> dict[str, str]:
-    """By event, the name of the loop whose passes are counted with it."""
+    """Return, for each event key, the name of the loop whose passes are counted with the event.
+
+    An event without a loop of its own, such as STARTED, is counted with the outermost loop.
+    """
     found = dict.fromkeys(loop.event_keys, loop.name)
     data_loop = loop.data_loop
     if data_loop is not None:
         found |= dict.fromkeys(OF_A_BATCH, data_loop.name)
-    around = {RUN: loop.name}
-    for path, item in sorted(loop.walk(), key=lambda found: len(found[0])):  # an event of two loops goes by the inner
-        around[item.name] = item.name if isinstance(item, LoopTree) else path[-2]
-        found |= dict.fromkeys(item.own_events, around[item.name])
+    enclosing_loop = {RUN: loop.name}
+    # Two loops may share an event. Deeper states come later here, so that the inner loop counts it.
+    for path, item in sorted(loop.walk(), key=lambda path_and_item: len(path_and_item[0])):
+        enclosing_loop[item.name] = item.name if isinstance(item, LoopTree) else path[-2]
+        found |= dict.fromkeys(item.own_events, enclosing_loop[item.name])
     for custom in loop.custom_states:
-        found |= dict.fromkeys(custom.events, around[custom.within])
+        found |= dict.fromkeys(custom.events, enclosing_loop[custom.within])
     return found
 
 
 def counter_attribute_by_event(loop: LoopTree) -> dict[str, str]:
-    """By event, the attribute of the state that filters on it count; on any other they count its firings."""
+    """Return, for each event key, the attribute of ``engine.state`` that filters on the event compare with.
+
+    Filters on events that are missing here count the firings of the event itself.
+    """
     found: dict[str, str] = {}
     for _, item in loop.walk():
         if isinstance(item, LoopTree):

@@ -1,4 +1,4 @@
-"""How a state is shown: as the Python that declares it."""
+"""The ``repr`` of states: the Python code that declares them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 __all__ = ["Declared"]
 
 WIDTH = 110
-"""Declarations longer than this are broken into lines."""
+"""The maximal length of a declaration on one line, in characters. Longer ones are split, one argument per line."""
 
 
 class Declared:
-    """A part of a loop that is shown as the Python that declares it."""
+    """Base class of the parts of a loop. Their ``repr`` is the Python code that declares them."""
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, Any]]]:
-        """Return the positional arguments, and by name the (value, default) of the others."""
+        """Return the positional arguments, and each keyword argument as ``(value, default)``."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
         return _declaration(self, 0)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Show the same text in Hypothesis and IPython."""
+        """Print the ``repr`` in Hypothesis and IPython. Both would otherwise choose a format of their own."""
         printer.text(repr(self))
 
 
 def _declaration(item: Declared, indent: int) -> str:
-    """Return the Python that declares a state; functions are shown by name."""
+    """Return the Python code that declares a state. Functions are shown by name."""
     positional, named = item._arguments()
     arguments = [_argument(value, indent + 4) for value in positional]
     arguments += [

@@ -1,12 +1,11 @@
-"""Registration: what custom events do to a loop, and the guard of an order that was declared for them.
+"""The registration of custom events: it adds their states to a loop.
 
-A function here returns a new loop or raises; the engine takes the loop on.
+A loop is frozen, so registration returns a new one. The engine then runs that loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from camshaft.events import BUILT_IN, EventHandle, attachments, event_key, event_name, state_of
 from camshaft.loop.loop import Loop
@@ -24,69 +23,79 @@ def register(
     within: str | None = None,
     order: str = "free",
 ) -> Loop:
-    """The loop with the states of these events put in: see :meth:`camshaft.Engine.register_events`."""
+    """Return the loop with the states of these events added.
+
+    Args:
+        loop: the loop to extend.
+        events, after, before, within, order: see :meth:`camshaft.Engine.register_events`.
+
+    Raises:
+        TypeError, ValueError: an event, or the combination of arguments, is invalid.
+        LoopError: the place does not exist.
+    """
     _check(events, order)
     keys = list(dict.fromkeys(event_key(event) for event in events))
     known = set(loop.event_keys)
     new = [key for key in keys if key not in known]
     if after is None and before is None:
         declared = tuple(keys) if order == "declared" else ()
-        scope = within or _innermost(loop)
+        scope = within or _default_scope(loop)
         if declared or within is not None:
-            _check_alike(loop, [key for key in keys if key in known], scope, declared)
-        return _with_free(loop, new, scope, declared) if new else loop
+            _check_unchanged(loop, [key for key in keys if key in known], scope, declared)
+        return _with_custom_states(loop, new, scope, declared) if new else loop
     if order == "declared":
-        raise ValueError("events with a place are fired in the order given; leave out order='declared'")
+        raise ValueError("events with after= or before= always fire in the given order; leave out order='declared'")
     if new != keys:
         taken = next(key for key in keys if key in known)
         raise ValueError(
-            f"{event_name(taken)} is in the loop {loop.name} already, and an event has one place: "
-            f"register it only there"
+            f"{event_name(taken)} is already in the loop {loop.name}, and an event can have only one place: "
+            f"do not register it again with after= or before="
         )
-    return loop.insert(*_placed(keys), after=after, before=before, within=within)
+    return loop.insert(*_placed_states(keys), after=after, before=before, within=within)
 
 
 def _check(events: Sequence[EventHandle], order: str) -> None:
     if not events:
         raise ValueError("no events to register: give members of an EventEnum, or strings")
     if order not in ("free", "declared"):
-        raise ValueError(f"order={order!r}: give 'free' or 'declared'")
+        raise ValueError(f"order must be 'free' or 'declared', got {order!r}")
     for event in events:
         key = event_key(event)
         if key in BUILT_IN:
             raise ValueError(f"{event_name(key)} is a built-in event; give the custom event another value than {key!r}")
         if any(single.filter is not None for single in attachments(event)):
             raise ValueError(
-                f"{event!r} has a filter: register the event itself, and filter where a handler is attached"
+                f"{event!r} has a filter: register the event without it, and use the filter to attach a handler"
             )
 
 
-def _check_alike(loop: Loop, keys: Sequence[str], within: str, order: tuple[str, ...]) -> None:
-    """Refuse another scope or order for events that are registered already."""
+def _check_unchanged(loop: Loop, keys: Sequence[str], within: str, order: tuple[str, ...]) -> None:
+    """Refuse another scope or order for events that are already registered."""
     states = {event: state for state in loop.custom_states for event in state.events}
     for key in keys:
         if key not in states:
             raise ValueError(f"{event_name(key)} is fired by the loop {loop.name} itself: leave out within= and order=")
         state = states[key]
         if (state.within, state.order) != (within, order):
-            there = f"within {state.within}, in {'the order ' + str(state.order) if state.order else 'a custom order'}"
+            there = f"within {state.within}, in {'the order ' + str(state.order) if state.order else 'any order'}"
             raise ValueError(
-                f"{event_name(key)} is registered already, {there}: register it once, with all of its order"
+                f"{event_name(key)} is already registered {there}: "
+                f"register all events of an order in one call, and only once"
             )
 
 
-def _innermost(loop: Loop) -> str:
-    """Where custom events belong unless said otherwise: the loop that takes data, else the deepest one."""
+def _default_scope(loop: Loop) -> str:
+    """Return the scope of custom events registered without ``within=``: the data loop, or else the deepest loop."""
     if loop.data_loop is not None:
         return loop.data_loop.name
     return max((path for path, item in loop.walk() if isinstance(item, Loop)), key=len)[-1]
 
 
 def _by_state(keys: Sequence[str]) -> dict[str, list[str]]:
-    """The events of each state: the two that enter and leave it, or the one that does both.
+    """Return, for each state, its two events on entry and exit, or the single event that does both.
 
     Raises:
-        ValueError: two events would be the same state, and are no such pair.
+        ValueError: two events belong to the same state, but are not its ``_STARTED`` and ``_COMPLETED``.
     """
     states: dict[str, list[str]] = {}
     for key in keys:
@@ -97,34 +106,35 @@ def _by_state(keys: Sequence[str]) -> dict[str, list[str]]:
     return states
 
 
-def _enters_first(events: list[str]) -> list[str]:
+def _started_first(events: list[str]) -> list[str]:
     return sorted(events, key=lambda key: state_of(key)[1] == "completed")
 
 
-def _placed(keys: Sequence[str]) -> list[Any]:
-    made: list[Any] = []
+def _placed_states(keys: Sequence[str]) -> list[Phase | EventPoint]:
+    states: list[Phase | EventPoint] = []
     for state, events in _by_state(keys).items():
         if len(events) == 2:
-            started, completed = _enters_first(events)
-            made.append(Phase(state, started=started, completed=completed))
+            started, completed = _started_first(events)
+            states.append(Phase(state, started=started, completed=completed))
         else:
-            made.append(EventPoint(events[0]))
-    return made
+            states.append(EventPoint(events[0]))
+    return states
 
 
-def _with_free(loop: Loop, new: Sequence[str], within: str, order: tuple[str, ...]) -> Loop:
+def _with_custom_states(loop: Loop, new: Sequence[str], within: str, order: tuple[str, ...]) -> Loop:
     custom = {state.name: state for state in loop.custom_states}
     for name in _by_state(new):
         if name in custom and (custom[name].within, custom[name].order) != (within, order):
             raise ValueError(
-                f"the state {name} is registered already, within {custom[name].within}; rename the new event"
+                f"the state {name} is already registered within {custom[name].within}; rename the new event"
             )
     registered = [event for state in loop.custom_states for event in state.events]
     for name, events in _by_state([*registered, *new]).items():
         if name in custom and len(events) == len(custom[name].events):
             continue
-        first, *second = _enters_first(events)
-        lone_leaves = not second and state_of(first)[1] == "completed"
-        started, completed = (None, first) if lone_leaves else (first, second[0] if second else None)
+        # A lone X_COMPLETED is kept as ``completed``: X_STARTED may still be registered later and make it a pair.
+        first, *second = _started_first(events)
+        is_lone_completed = not second and state_of(first)[1] == "completed"
+        started, completed = (None, first) if is_lone_completed else (first, second[0] if second else None)
         custom[name] = CustomState(name, started, completed, within, order)
     return loop.evolve(custom_states=tuple(custom.values()))

@@ -1,4 +1,4 @@
-"""The rules that a loop must follow. A loop that breaks one is refused when it is declared."""
+"""The rules for the declaration of a loop. They are checked when a loop is created."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from camshaft.loop.tree import LoopTree
 __all__ = ["check_loop"]
 
 MAX_DEPTH = 40
-"""How deep loops may be nested: each level costs the interpreter a few frames of its recursion limit."""
+"""The maximal depth of nested states. Each level needs several frames of the interpreter's recursion limit."""
 
 _STATE_FIELDS = {
     "EPOCH_LENGTH",
@@ -37,19 +37,20 @@ _STATE_FIELDS = {
     "DATALOADER",
     "RESUMED",
 }
+"""Names that a loop must not have: its counter would overwrite an attribute of ``engine.state``."""
 
 
 def check_loop(loop: LoopTree) -> None:
     """Refuse a loop that cannot run.
 
     Raises:
-        LoopError: the first rule that it breaks, with the loop, the state and the fix.
+        LoopError: the loop breaks a rule. The message names the loop, the state and the fix.
     """
     owner = f"loop {loop.name}"
     check_name("loop", loop.name)
     counter = loop.name.lower()
     if keyword.iskeyword(counter):
-        raise LoopError(f"{owner}: its counter would be state.{counter}, a keyword of Python; choose another name")
+        raise LoopError(f"{owner}: its counter would be state.{counter}, a Python keyword; choose another name")
     if loop.name in _STATE_FIELDS:
         raise LoopError(f"{owner}: its counter would be state.{counter}, which is taken; choose another name")
     check_events(owner, *loop.own_events)
@@ -57,13 +58,13 @@ def check_loop(loop: LoopTree) -> None:
     for item in loop.body:
         if not isinstance(item, (Phase, OpaqueStep, EventPoint, LoopTree)):
             hint = f"; wrap it: Phase({item.__name__.upper()!r}, {item.__name__})" if hasattr(item, "__name__") else ""
-            raise LoopError(f"{owner}: {item!r} is no state; a body has Phase, Loop, Step and Mark{hint}")
-        if isinstance(item, LoopTree) and item.over is None and item.times is None and item.until is None:
             raise LoopError(
-                f"{owner}: there is no way out of the inner loop {item.name}; give it over=, times= or until="
+                f"{owner}: {item!r} is not a state; a body may contain Phase, Loop, OpaqueStep and EventPoint{hint}"
             )
+        if isinstance(item, LoopTree) and item.over is None and item.times is None and item.until is None:
+            raise LoopError(f"{owner}: the inner loop {item.name} would never end; give it over=, times= or until=")
     _check_names(loop, owner)
-    _check_choices(loop, owner)
+    _check_unambiguous(loop, owner)
 
 
 def _check_passes(loop: LoopTree, owner: str) -> None:
@@ -80,10 +81,10 @@ def _check_passes(loop: LoopTree, owner: str) -> None:
         and not isinstance(loop.over, Iterable)
     ):
         raise LoopError(
-            f"{owner}: over={loop.over!r} is not iterable; give DATA, an iterable, or a function (engine) -> iterable"
+            f"{owner}: over must be DATA, an iterable, or a function (engine) -> iterable, got {loop.over!r}"
         )
     if not loop.body and loop.over is None and loop.times is None:
-        raise LoopError(f"{owner}: it has no body and takes no data, a cycle that does nothing; give it a phase")
+        raise LoopError(f"{owner}: it has no body and takes no data, so its passes do nothing; give it a phase")
 
 
 def _check_names(loop: LoopTree, owner: str) -> None:
@@ -101,8 +102,8 @@ def _check_names(loop: LoopTree, owner: str) -> None:
             data_loops.append(item.name)
     if len(data_loops) > 1:
         raise LoopError(
-            f"{owner}: {' and '.join(data_loops)} both take the data of the run; "
-            f"one can, the others need over= of their own"
+            f"{owner}: {' and '.join(data_loops)} both have over=DATA; only one loop can take the data of the run, "
+            f"give the others another over="
         )
     scopes = {RUN} | {item.name for _, item in loop.walk() if isinstance(item, (LoopTree, Phase))}
     for custom in loop.custom_states:
@@ -115,22 +116,25 @@ def _check_names(loop: LoopTree, owner: str) -> None:
         seen.add(custom.name)
         if custom.within not in scopes:
             raise LoopError(
-                f"{owner}: within={custom.within!r} is no loop or phase of it; it has {', '.join(sorted(scopes))}"
+                f"{owner}: within={custom.within!r} is not a loop or phase in it; it has {', '.join(sorted(scopes))}"
             )
 
 
-def _check_choices(loop: LoopTree, owner: str) -> None:
-    """No event may lead two ways out of one place: the events that may come next, gathered from the end."""
-    following = {loop.completed}
+def _check_unambiguous(loop: LoopTree, owner: str) -> None:
+    """Refuse a loop in which one event has two different transitions out of the same place."""
+    # Walk backwards with the set of events that may come next. A state that is never skipped hides all later events;
+    # a phase with a condition, or an inner loop, may be skipped, so the events after it stay possible.
+    next_events = {loop.completed}
     for item in reversed(loop.body):
         if isinstance(item, OpaqueStep):
             continue
         first = item.event if isinstance(item, EventPoint) else item.started
-        always = isinstance(item, EventPoint) or (isinstance(item, Phase) and item.when is None)
-        if always:
-            following = set()
-        if first in following:
+        is_never_skipped = isinstance(item, EventPoint) or (isinstance(item, Phase) and item.when is None)
+        if is_never_skipped:
+            next_events = set()
+        if first in next_events:
             raise LoopError(
-                f"{owner}: {event_name(first)} would lead two ways before {item.name}; give it events of its own"
+                f"{owner}: before {item.name}, {event_name(first)} would have two transitions; "
+                f"give {item.name} events of its own"
             )
-        following.add(first)
+        next_events.add(first)

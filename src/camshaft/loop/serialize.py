@@ -1,7 +1,12 @@
-"""A loop as plain JSON values, without its functions."""
+"""A loop as JSON values, without its functions.
+
+The keys and kinds are those of the first release (``"free"`` for custom states, ``"mark"`` for event points, ``"step"``
+for opaque steps), so that later versions can read the files of earlier ones.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,48 +15,59 @@ import attrs
 from camshaft.events import Filter, FilteredEvent
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, CustomState, EventPoint, Every, Nested, OpaqueStep, Phase
+from camshaft.loop.tree import LoopTree
 
 __all__ = ["from_dict", "to_dict"]
 
 
 def to_dict(loop: Loop) -> dict[str, Any]:
-    """The declaration without its functions, as JSON values: the same machine can be built from it."""
+    """Return the declaration of a loop as JSON values. Functions are written by name.
 
-    def item_dict(item: Any) -> dict[str, Any]:
+    :func:`from_dict` reads it. The machine of that loop is the same.
+    """
+
+    def item_dict(item: Phase | OpaqueStep | EventPoint | LoopTree) -> dict[str, Any]:
         if isinstance(item, OpaqueStep):
             return {"kind": "step", "runs": _name(item.run)}
         if isinstance(item, EventPoint):
             return {"kind": "mark", "event": item.event}
-        made: dict[str, Any] = {"name": item.name, "started": item.started, "completed": item.completed}
+        fields: dict[str, Any] = {"name": item.name, "started": item.started, "completed": item.completed}
         if isinstance(item, Phase):
             when = item.when
-            return {"kind": "phase", **made, "when": when.n if isinstance(when, Every) else when is not None} | {
+            return {"kind": "phase", **fields, "when": when.n if isinstance(when, Every) else when is not None} | {
                 "runs": _name(item.run)
             }
-        return {"kind": "loop", **made, "passes": item.passes, "body": [item_dict(child) for child in item.body]}
+        return {"kind": "loop", **fields, "passes": item.passes, "body": [item_dict(child) for child in item.body]}
 
     nested = [{"name": inner.name, "on": inner.on.key, "filter": _filter(inner.on.filter)} for inner in loop.nested]
     return {**item_dict(loop), "free": [attrs.asdict(custom) for custom in loop.custom_states], "nested": nested}
 
 
 def from_dict(data: dict[str, Any]) -> Loop:
-    """The loop that :func:`to_dict` wrote. Its phases run nothing: it is for judging and drawing."""
+    """Return the loop that :func:`to_dict` has written. It can be checked and drawn, but not run.
+
+    Args:
+        data: the JSON values.
+
+    Raises:
+        KeyError, TypeError, ValueError: the values are not those of a loop.
+    """
 
     def item_from(part: dict[str, Any]) -> Any:
         if part["kind"] == "step":
-            return OpaqueStep(_stand_in(part.get("runs")))
+            return OpaqueStep(_placeholder(part.get("runs")))
         if part["kind"] == "mark":
             return EventPoint(part["event"])
         events = {"started": part["started"], "completed": part["completed"]}
         if part["kind"] == "phase":
             when = part["when"]
-            condition = None if when is False else _unknown if when is True else Every(when)
-            return Phase(part["name"], _stand_in(part.get("runs")), condition, **events)
+            condition = None if when is False else _missing_function if when is True else Every(when)
+            return Phase(part["name"], _placeholder(part.get("runs")), condition, **events)
         passes = part["passes"]
         kinds: dict[Any, dict[str, Any]] = {
             "data": {"over": DATA},
-            "over": {"over": _unknown},
-            "until": {"until": _unknown},
+            "over": {"over": _missing_function},
+            "until": {"until": _missing_function},
         }
         return Loop(part["name"], *map(item_from, part["body"]), **kinds.get(passes, {"times": passes}), **events)
 
@@ -70,24 +86,24 @@ def _name(function: Any) -> str | None:
 
 
 def _filter(filter: Filter | None) -> dict[str, Any] | None:
-    """A filter as plain values; that by a function cannot be written."""
+    """Return a filter as JSON values. A filter by a function cannot be written and becomes None."""
     if filter is None or filter.event_filter is not None:
         return None
     return attrs.asdict(filter, filter=lambda _, value: value is not None)
 
 
-@cache
-def _stand_in(name: str | None) -> Any:
-    """In the place of a function of this name; the same for all."""
+@cache  # equal names give the same function, so that two loops read from the same values are equal
+def _placeholder(name: str | None) -> Callable[[Any, Any], Any] | None:
+    """Return a function with this name that raises when it is called."""
     if name is None:
         return None
 
-    def unknown(engine: Any, batch: Any) -> Any:
-        return _unknown(engine)
+    def placeholder(engine: Any, batch: Any) -> Any:
+        return _missing_function(engine)
 
-    unknown.__name__ = unknown.__qualname__ = name
-    return unknown
+    placeholder.__name__ = placeholder.__qualname__ = name
+    return placeholder
 
 
-def _unknown(engine: Any) -> Any:
-    raise RuntimeError("this loop was read from a file, without its functions: it can be judged and drawn, not run")
+def _missing_function(engine: Any) -> Any:
+    raise RuntimeError("this loop was read from a file, without its functions: it can be checked and drawn, not run")

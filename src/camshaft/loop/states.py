@@ -1,4 +1,4 @@
-"""The states that a loop is made of: phases, opaque steps, marks, custom states and nested engines."""
+"""The states of a loop: phases, opaque steps, event points, custom states and nested engines."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ RUN = "RUN"
 """The scope around the outermost loop: from STARTED to COMPLETED."""
 
 Path = tuple[str, ...]
+"""The names of the states around a place, outermost first."""
 
 RESERVED = {RUN, "READY", "STARTED", "GET_BATCH", "RESTART", "COMPLETED", "TERMINATED", "FAILED"}
+"""Names of built-in places in the machine. A declared state must have another name."""
 
 
 class _Data(enum.Enum):
@@ -43,12 +45,12 @@ class _Data(enum.Enum):
 
 
 DATA = _Data.DATA
-"""``Loop(..., over=DATA)``: one pass for each batch of the data that is given to ``Engine.run``."""
+"""The data given to ``Engine.run``. ``Loop(..., over=DATA)`` makes one pass for each batch."""
 
 
 @attrs.frozen
 class Every:
-    """Holds in every n-th pass of the loop around the phase. Made by :func:`every`."""
+    """The condition "in every n-th pass of the enclosing loop", for :class:`Phase`. Made by :func:`every`."""
 
     n: int = attrs.field()
 
@@ -61,28 +63,38 @@ class Every:
 
 
 def every(n: int) -> Every:
-    """The condition "every n-th pass" for :class:`Phase`: ``Phase("OPTIM_STEP", optim_step, when=every(4))``."""
+    """Return the condition "in every n-th pass" for a phase: ``Phase("OPTIM_STEP", optim_step, when=every(4))``.
+
+    Args:
+        n: an integer of 1 or more.
+
+    Raises:
+        LoopError: ``n`` is not such an integer.
+    """
     return Every(n)
 
 
 def check_name(kind: str, name: Any) -> None:
+    """Refuse a name that is not an identifier in capitals, or is the name of a built-in state."""
     if not isinstance(name, str) or not name.isidentifier() or name != name.upper():
-        raise LoopError(f"{kind} {name!r}: name a state in capitals, as a Python identifier, such as OPTIM_STEP")
+        raise LoopError(f"{kind} {name!r}: the name must be a Python identifier in capitals, such as OPTIM_STEP")
     if name in RESERVED:
-        raise LoopError(f"{kind} {name}: this name is taken by a built-in state; choose another")
+        raise LoopError(f"{kind} {name}: this is the name of a built-in state; choose another")
 
 
-def check_callable(owner: str, role: str, value: Any, signature: str) -> None:
+def check_callable(owner: str, argument: str, value: Any, signature: str) -> None:
+    """Refuse a value that is neither None nor callable."""
     if value is not None and not callable(value):
-        raise LoopError(f"{owner}: {role} is {value!r}, which is no callable; give a function {signature}")
+        raise LoopError(f"{owner}: {argument} must be a function {signature}, got {value!r}")
 
 
-def _default_event(suffix: str) -> Any:
+def default_event(suffix: str) -> Any:
+    """Return an attrs default for the key of an event: ``<name of the state in lower case>_<suffix>``."""
     return attrs.Factory(lambda self: f"{self.name.lower()}_{suffix}", takes_self=True)
 
 
 class LoopItem(Declared):
-    """A state in the tree of a loop: a phase, an opaque step, a mark, or a loop."""
+    """A state in the tree of a loop: a phase, an opaque step, an event point, or a loop."""
 
     name: str
 
@@ -94,21 +106,26 @@ class LoopItem(Declared):
 
 @attrs.frozen(init=False, repr=False)
 class Phase(LoopItem):
-    """A state that does one thing, between the event that enters it and the event that leaves it.
+    """A state that runs one function. It fires an event when it is entered and another when it is left.
 
     Args:
-        name: the state, in capitals.
-        run: ``run(engine, batch)``; a value that is not None becomes ``state.output``. None for a state that only
-            fires its two events.
-        when: :func:`every`, or ``when(engine) -> bool``; where it does not hold, the phase and its events are left out.
-        started, completed: the events, ``<name>_started`` and ``<name>_completed`` unless given.
+        name: the name of the state, in capitals.
+        run: the function ``run(engine, batch)``. A return value other than None becomes ``state.output``. Without a
+            function the state only fires its two events.
+        when: the condition, :func:`every` or a function ``when(engine) -> bool``. If it is false, the phase is skipped
+            and its events do not fire.
+        started: the event on entry, ``<name>_started`` by default.
+        completed: the event on exit, ``<name>_completed`` by default.
+
+    Raises:
+        LoopError: a name, function or event is invalid.
     """
 
     name: str
     run: Callable[[Any, Any], Any] | None = None
     when: Every | Callable[[Any], bool] | None = None
-    started: str = _default_event("started")
-    completed: str = _default_event("completed")
+    started: str = default_event("started")
+    completed: str = default_event("completed")
 
     def __init__(
         self,
@@ -116,36 +133,43 @@ class Phase(LoopItem):
         run: Callable[[Any, Any], Any] | None = None,
         when: Every | Callable[[Any], bool] | None = None,
         *,
-        started: Any = None,
-        completed: Any = None,
+        started: EventHandle | None = None,
+        completed: EventHandle | None = None,
     ) -> None:
         check_name("phase", name)
-        check_callable(f"phase {name}", "what it runs", run, "(engine, batch)")
+        check_callable(f"phase {name}", "run", run, "(engine, batch)")
         if not isinstance(when, Every):
             check_callable(f"phase {name}", "when", when, "(engine) -> bool, or every(n)")
-        self.__attrs_init__(name, run, when, **_events(started, completed))
+        self.__attrs_init__(name, run, when, **given_events(started, completed))
         check_events(f"phase {name}", *self.own_events)
 
     @property
     def own_events(self) -> tuple[str, str]:
-        """The keys of the events that enter and leave it."""
+        """The keys of the events on entry and on exit."""
         return (self.started, self.completed)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, Any]]]:
         positional = (self.name,) if self.run is None else (self.name, self.run)
-        return positional, {"when": (self.when, None)} | _named_events(self.name, self.started, self.completed)
+        return positional, {"when": (self.when, None)} | event_arguments(self.name, self.started, self.completed)
 
 
 @attrs.frozen(repr=False)
 class OpaqueStep(LoopItem):
-    """An opaque step: one function does forward, backward and the optimizer's step. It fires no events of its own."""
+    """A state whose one function does forward, backward and the optimizer's step. It has no events of its own.
+
+    Args:
+        run: the function ``run(engine, batch) -> output``.
+
+    Raises:
+        LoopError: ``run`` is not callable.
+    """
 
     run: Callable[[Any, Any], Any] | None = attrs.field(default=None)
     name: str = attrs.field(default="STEP", init=False)
 
     @run.validator
     def _callable(self, _: Any, value: Any) -> None:
-        check_callable("step", "what it runs", value, "(engine, batch) -> output")
+        check_callable("step", "run", value, "(engine, batch) -> output")
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, Any]]]:
         return (() if self.run is None else (self.run,)), {}
@@ -153,7 +177,11 @@ class OpaqueStep(LoopItem):
 
 @attrs.frozen(repr=False)
 class EventPoint(LoopItem):
-    """A place where the engine fires one event: a state that is entered and left at once."""
+    """A state with a single event, which the engine fires at this place. It is entered and left at the same moment.
+
+    Args:
+        event: the event.
+    """
 
     event: str = attrs.field(converter=event_key)
     name: str = attrs.field(init=False)
@@ -164,7 +192,7 @@ class EventPoint(LoopItem):
 
     @property
     def own_events(self) -> tuple[str, ...]:
-        """The key of its event."""
+        """The key of the event."""
         return (self.event,)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, Any]]]:
@@ -173,15 +201,15 @@ class EventPoint(LoopItem):
 
 @attrs.frozen(repr=False)
 class CustomState(Declared):
-    """A state that the user's own code enters and leaves by firing its events, in an order that is not declared.
+    """A state without a fixed place. The user's code enters and leaves it by firing its events.
 
     Args:
-        name: the state.
-        started: the event that enters it; None when ``completed`` enters and leaves it at once.
-        completed: the event that leaves it; None when ``started`` enters and leaves it at once.
-        within: where it can be entered: the loop in whose pass, or the phase in which, it must be left; or ``"RUN"``,
-            whose end leaves it.
-        order: the declared order of the events it was registered with; empty when their order is free.
+        name: the name of the state.
+        started: the event on entry. None if ``completed`` alone enters and leaves the state at the same moment.
+        completed: the event on exit. None if ``started`` alone enters and leaves the state at the same moment.
+        within: the name of its scope, a loop or a phase. The state can be entered only inside the scope and must be
+            left before the pass of the loop, or the phase, ends. With ``"RUN"`` the end of the run leaves it.
+        order: the declared order of all events registered together with it. Empty if they may come in any order.
     """
 
     name: str
@@ -192,12 +220,12 @@ class CustomState(Declared):
 
     @property
     def events(self) -> tuple[str, ...]:
-        """The one or two events, in order."""
+        """The keys of its one or two events, in order."""
         return tuple(event for event in (self.started, self.completed) if event is not None)
 
     @property
     def is_pair(self) -> bool:
-        """Whether it stays entered between two events."""
+        """True if it has two events and is entered between them."""
         return len(self.events) == 2
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, Any]]]:
@@ -210,13 +238,14 @@ def _as_filtered(on: EventHandle) -> FilteredEvent:
 
 @attrs.frozen
 class Nested:
-    """An engine that runs inside another, at its place among the handlers of an event.
+    """An engine that another engine runs at an event, in order with the handlers of that event.
 
     Args:
-        engine: the inner engine; None in a declaration that was read from a file.
-        on: the event of the outer engine, filtered or not.
-        data: what the inner engine runs over.
-        max_epochs, max_iters, epoch_length: the limits of each inner run, as for ``Engine.run``.
+        engine: the inner engine. None in a declaration that was read from a file.
+        on: the event of the outer engine, with or without a filter.
+        data: the data of each inner run.
+        max_epochs, max_iters, epoch_length: the limits of each inner run, as in ``Engine.run``.
+        name: the name of the inner engine.
     """
 
     engine: Any
@@ -232,24 +261,26 @@ class Nested:
         return str(self.engine.name)
 
 
-def _events(started: Any, completed: Any) -> dict[str, str]:
+def given_events(started: EventHandle | None, completed: EventHandle | None) -> dict[str, str]:
+    """Return the keys of those events that are not None, as keyword arguments of a state."""
     given = {"started": started, "completed": completed}
     return {role: event_key(handle) for role, handle in given.items() if handle is not None}
 
 
-def _named_events(name: str, started: str, completed: str) -> dict[str, tuple[str, str]]:
-    """Return the events of a state as named arguments, each beside its default."""
+def event_arguments(name: str, started: str, completed: str) -> dict[str, tuple[str, str]]:
+    """Return the events of a state as keyword arguments ``(value, default)``, see :class:`Declared`."""
     lower = name.lower()
     return {"started": (started, f"{lower}_started"), "completed": (completed, f"{lower}_completed")}
 
 
 def check_events(owner: str, started: str, completed: str) -> None:
+    """Refuse events that are equal, or that the engine fires for a purpose of its own."""
     if started == completed:
-        raise LoopError(f"{owner}: entering and leaving it fire the same event {started!r}; give two")
+        raise LoopError(f"{owner}: started and completed are the same event {started!r}; give two events")
     for key in (started, completed):
         if key in BUILT_IN and key not in OF_A_LOOP:
             raise LoopError(f"{owner}: {key!r} is a built-in event of the engine; choose another")
 
 
 Free, Mark, Step = CustomState, EventPoint, OpaqueStep
-"""Short names of :class:`CustomState`, :class:`EventPoint` and :class:`OpaqueStep`."""
+"""Short aliases of :class:`CustomState`, :class:`EventPoint` and :class:`OpaqueStep`."""

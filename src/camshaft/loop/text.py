@@ -1,4 +1,4 @@
-"""A loop as a tree of text."""
+"""A loop as an indented tree of text."""
 
 from __future__ import annotations
 
@@ -13,45 +13,50 @@ __all__ = ["condition", "loop_text"]
 
 
 def loop_text(loop: LoopTree) -> str:
-    """A loop as a tree of states, from STARTED to COMPLETED."""
+    """Return a loop as an indented tree of states, from STARTED to COMPLETED."""
     lines: list[str] = []
 
-    def nested_at(events: Iterable[str], depth: int) -> None:
+    def add_nested_engines(events: Iterable[str], depth: int) -> None:
         for nested in loop.nested:
             if nested.on.key in events:
                 lines.append(f"{'  ' * depth}[{nested.name}] at {nested.on!r}")
 
-    def draw(item: LoopItem, depth: int, around: str | None) -> None:
-        words = condition(item, around)
+    def add_state(item: LoopItem, depth: int, counter: str | None) -> None:
+        words = condition(item, counter)
         note = "  (opaque)" if isinstance(item, OpaqueStep) else f"  {words}" if words else ""
         lines.append(f"{'  ' * depth}{item.name}{note}")
         if isinstance(item, LoopTree):
             for child in item.body:
-                draw(child, depth + 1, item.name.lower())
-        customs(item.name, depth + 1)
-        nested_at(item.own_events, depth + 1)
+                add_state(child, depth + 1, item.name.lower())
+        add_custom_states(item.name, depth + 1)
+        add_nested_engines(item.own_events, depth + 1)
         if item is loop.data_loop:
-            nested_at(OF_A_BATCH, depth + 1)
+            add_nested_engines(OF_A_BATCH, depth + 1)
 
-    def customs(scope: str, depth: int) -> None:
+    def add_custom_states(scope: str, depth: int) -> None:
         for custom in loop.custom_states:
             if custom.within == scope:
                 order = "in the declared order" if custom.order else "wherever your code fires it"
                 lines.append(f"{'  ' * depth}{custom.name}  ({order})")
-                nested_at(custom.events, depth + 1)
+                add_nested_engines(custom.events, depth + 1)
 
     lines.append("STARTED")
-    nested_at(("started",), 1)
-    draw(loop, 0, None)
-    customs(RUN, 0)
+    add_nested_engines(("started",), 1)
+    add_state(loop, 0, None)
+    add_custom_states(RUN, 0)
     lines.append("COMPLETED")
-    nested_at(("completed",), 1)
-    nested_at(ANYWHERE, 0)
+    add_nested_engines(("completed",), 1)
+    add_nested_engines(ANYWHERE, 0)
     return "\n".join(lines)
 
 
-def condition(item: LoopItem, around: str | None = None) -> str:
-    """The condition of a phase or the number of passes of a loop, in words; empty when there is none."""
+def condition(item: LoopItem, counter: str | None = None) -> str:
+    """Return the condition of a phase, or the passes of a loop, in words. Without one the text is empty.
+
+    Args:
+        item: the state.
+        counter: the counter of the enclosing loop, for conditions made by ``every(n)``.
+    """
     if isinstance(item, LoopTree):
         if item.over is DATA:
             return "for each batch"
@@ -63,7 +68,7 @@ def condition(item: LoopItem, around: str | None = None) -> str:
     when = item.when if isinstance(item, Phase) else None
     if when is None:
         return ""
-    return f"when {around} % {when.n} == 0" if isinstance(when, Every) else f"when {_named(when)}"
+    return f"when {counter} % {when.n} == 0" if isinstance(when, Every) else f"when {_named(when)}"
 
 
 def _named(function: Any) -> str:
