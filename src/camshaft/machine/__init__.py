@@ -1,4 +1,4 @@
-"""The state machine of a loop: its transitions, their guards, and the checker of event orders."""
+"""The state machine of a loop: its transitions, their guards, and the check of event orders."""
 
 from camshaft.exceptions import EventOrderError
 from camshaft.machine.checker import OrderChecker

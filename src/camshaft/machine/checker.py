@@ -1,4 +1,4 @@
-"""The checker of event orders."""
+"""The check of event orders against a machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ __all__ = ["OrderChecker"]
 
 
 class OrderChecker:
-    """Follows the events of one run through the machine.
+    """A checker that follows the events of one run through the machine.
 
     Args:
-        machine: the machine of the loop that runs.
-        name: the engine's name, for messages.
-        context: limits and counters where the run begins.
-        place: the place where it begins.
+        machine: the machine of the loop.
+        name: the name of the engine, for messages.
+        context: the limits and counters at the start of the check.
+        place: the place at the start of the check.
+
+    Attributes:
+        last_transition: the transition taken by the last event.
+        seen: the number of events so far.
     """
 
     __slots__ = ("context", "last_transition", "machine", "name", "seen")
@@ -34,19 +38,22 @@ class OrderChecker:
 
     @property
     def place(self) -> str:
-        """Where the run stands."""
+        """The place after the last event."""
         return self.last_transition.place
 
     @property
     def last(self) -> str | None:
-        """The event that came last; None before the first."""
+        """The last event, or None before the first one."""
         return self.last_transition.event
 
     def advance(self, event: str) -> None:
         """Take the transition of an event.
 
+        Args:
+            event: the key of the event.
+
         Raises:
-            EventOrderError: the machine has none here, or a guard denies it.
+            EventOrderError: there is no such transition at this place, or a guard denies it.
         """
         self.seen += 1
         transition = self.last_transition.next_by_event.get(event)
@@ -55,51 +62,51 @@ class OrderChecker:
         self.last_transition = transition
 
     def finish(self) -> None:
-        """Judge that the run ends here.
+        """Check that the run may end at this place.
 
         Raises:
-            EventOrderError: it stands neither at an end nor at an interrupt.
+            EventOrderError: the place is not an end, and the last event is not INTERRUPT.
         """
         if self.place not in ENDS and self.last != "interrupt":
             expected = " | ".join(map(event_name, self.expected()))
             raise EventOrderError(
-                f"{self.name} stops with event #{self.seen}, {self._stands()}\n  expected: {expected}"
+                f"{self.name} stops with event #{self.seen}, {self._where_with_preposition()}\n  expected: {expected}"
             )
 
     def expected(self) -> list[str]:
-        """The events that may come next."""
+        """Return the events that may come next."""
         return self.machine.expected(self.place, self.context)
 
     def where(self) -> str:
-        """Where the run stands, in words: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
+        """Return the states around the current place with their counters: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
         path = self.machine.paths[self.place]
         if not path:
             return self.place
         entered = [state for state in sorted(self.context.entered) if state not in path]
-        counted = [
+        states = [
             f"{state} {self.context.counts[state]}" if state in self.context.counts else state
             for state in (*path, *entered)
         ]
         if "after " in self.place and self.place.endswith(f"after {path[-1]}"):
-            counted[len(path) - 1] = f"after {counted[len(path) - 1]}"
-        return " / ".join(counted)
+            states[len(path) - 1] = f"after {states[len(path) - 1]}"
+        return " / ".join(states)
 
-    def _stands(self) -> str:
+    def _where_with_preposition(self) -> str:
         where = self.where()
         return where if where.startswith("after") else f"in {where}"
 
     def error(self, event: str) -> EventOrderError:
-        """What there is to say of an event that is illegal here."""
+        """Return the error for an event that is illegal at this place."""
         transition = self.machine.table[self.place].get(event)
         denied = transition.denied_by(self.context) if transition is not None else None
         expected = " | ".join(map(event_name, self.expected()))
         why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""
         number = f"#{self.seen} " if self.seen else ""
         what = f"{self.name} event {number}{event_name(event)} is illegal"
-        lines = [f"{what} {self._stands()}{why}", f"  expected: {expected}"]
-        first = self.machine.path_to(event, self.place, self.context)
-        if first:
-            lines.append(f"  nearest legal order: {_listed(first)} come{'s' * (len(first) == 1)} first")
+        lines = [f"{what} {self._where_with_preposition()}{why}", f"  expected: {expected}"]
+        missing = self.machine.path_to(event, self.place, self.context)
+        if missing:
+            lines.append(f"  nearest legal order: {_listed(missing)} come{'s' * (len(missing) == 1)} first")
         return EventOrderError("\n".join(lines))
 
 

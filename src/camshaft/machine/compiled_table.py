@@ -1,7 +1,7 @@
-"""The compiled table: the transitions of a loop, prepared for judging the events of one run one after the other.
+"""The compiled table: the transitions of a loop, prepared for checking the events of a run quickly.
 
-Each transition links to those that may follow. What is the same at every event of a run is decided beforehand, so that
-judging an event is a look-up and at most one function call.
+Each transition links to the transitions that may follow it. Guards that cannot fail in such a run are removed when the
+table is compiled. To check an event then takes one dictionary look-up and at most one function call.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ __all__ = ["CompiledTransition", "compile_transitions"]
 
 
 class CompiledTransition:
-    """A transition, as it is taken in a run.
+    """A transition with links to the transitions that may follow it.
 
     Attributes:
-        loop: the loop whose passes are counted with the event.
-        event: the event; None for standing at a place without having come there.
-        place: where it leads.
-        next_by_event: the transitions that lead on from there, by event.
-        try_take: ``try_take(context) -> bool``: changes a context as taking the transition does, and returns True; or
-            changes nothing and returns False, where a guard denies it. None where there is nothing to test or to do.
+        loop: the name of the loop whose passes are counted with the event.
+        event: the key of the event. None for the start at a place, which no event has led to.
+        place: the destination.
+        next_by_event: the transitions out of the destination, by event.
+        try_take: a function ``try_take(context) -> bool``. If the guards allow the transition, it applies the effects
+            to the context and returns True. Otherwise it leaves the context as it is and returns False. None if there
+            are neither guards nor effects.
     """
 
     __slots__ = ("_effects", "_guards", "event", "loop", "next_by_event", "place", "try_take")
@@ -45,10 +46,10 @@ class CompiledTransition:
         self.loop = loop
         self._guards = guards
         self._effects = effects
-        self.try_take: Callable[[Context], bool] | None = self._make if guards or effects else None
+        self.try_take: Callable[[Context], bool] | None = self._compile_and_try if guards or effects else None
 
-    def _make(self, context: Context) -> bool:
-        """Write the function when it is wanted for the first time."""
+    def _compile_and_try(self, context: Context) -> bool:
+        """Compile the function at the first call and replace ``try_take`` with it."""
         tests = [f"if ({guard.holds}) is False: return False" for guard in self._guards]
         names = {name: value for guard in self._guards for name, value in guard.names.items()}
         self.try_take = function([*tests, *self._effects, "return True"], names)
@@ -58,24 +59,25 @@ class CompiledTransition:
 def compile_transitions(
     loop: Loop, table: Mapping[str, Mapping[str, Transition]], has_data: bool | None
 ) -> dict[str, CompiledTransition]:
-    """Return, by place, the transition to begin with where a run stands there.
+    """Return, for each place, the start of a check at this place.
 
     Args:
-        loop: the declaration.
+        loop: the loop.
         table: its transitions, by place and event.
-        has_data: whether the runs to be judged have data; None when that is not known, or when there is a run to ask.
+        has_data: True or False if all runs to be checked have data, or none has. None if this is unknown, or if guards
+            can query a live run.
     """
-    given, counted = Context(has_data=has_data), counter_loop_by_event(loop)
+    context, loop_of = Context(has_data=has_data), counter_loop_by_event(loop)
     linked: dict[str, dict[str, CompiledTransition]] = {place: {} for place in table}
     for place, transitions in table.items():
         for event, transition in transitions.items():
-            guards = [guard for guard in transition.guards if has_data is None or not _is_granted(guard, given)]
+            guards = [guard for guard in transition.guards if has_data is None or not _always_holds(guard, context)]
             linked[place][event] = CompiledTransition(
-                transition.dest, linked[transition.dest], event, counted[event], guards, transition.effects
+                transition.dest, linked[transition.dest], event, loop_of[event], guards, transition.effects
             )
     return {place: CompiledTransition(place, linked[place]) for place in table}
 
 
-def _is_granted(guard: Guard, given: Context) -> bool:
-    """Whether a guard never denies anything in such runs."""
-    return guard.is_settled and guard.test(given) is not False
+def _always_holds(guard: Guard, context: Context) -> bool:
+    """Return whether a guard allows its transition in every run that agrees with ``context`` about data."""
+    return guard.is_settled and guard.test(context) is not False

@@ -1,7 +1,7 @@
-"""What a machine remembers beside its place, the conditions that read it, and the effects that change it.
+"""The context of a machine (the extended state of a statechart), its guards and its effects.
 
-Conditions and effects are Python text over ``context``. So several of them make one function, and an event is judged
-with one call.
+Guards and effects are Python source that refers to ``context``. Several of them can therefore be joined into one
+function, so that an event is checked with a single call.
 """
 
 from __future__ import annotations
@@ -17,24 +17,27 @@ __all__ = ["Context", "Effect", "Guard", "function", "unknown_answer"]
 
 
 def unknown_answer(question: str, item: object) -> None:
-    """Answers what only a run can know while there is no run to ask: that it is not known."""
+    """Return None, "unknown". This is the default for :attr:`Context.ask`: there is no live run to query."""
 
 
 @attrs.define
 class Context:
-    """What the machine remembers besides its place.
+    """The limits, counters and entered states that a machine has in addition to its place.
 
     Attributes:
-        max_epochs, max_iters, epoch_length: the limits of the run; an ``epoch_length`` of None is not known yet.
-        has_data: whether the run has data, or only a number of iterations; None when not known.
-        counts: passes of each loop, over the whole run.
-        passes: passes of each loop within the present pass of the loop around it; None when not known.
-        position: passes that a loop has behind it already when it is entered next, where a run goes on in the middle.
-        resumed: loops whose next pass was counted already, when the run was left in the middle of it.
-        entered: the free states that were entered and not left.
-        knows_entered: False when it begins in the middle of a run, so that states may have been entered before.
-        order_positions: for each declared order, the position that the next event must have reached at least.
-        ask: answers what only a run can know, ``ask(question, item) -> bool``; None (not known) while checking.
+        max_epochs: the limit for passes of the outermost loop, or None.
+        max_iters: the limit for batches of the whole run, or None.
+        epoch_length: the number of batches in each pass of the outermost loop. None while it is unknown.
+        has_data: True if the run has data, False if it only has a number of iterations, None if this is unknown.
+        counts: the passes of each loop in the whole run.
+        passes: the passes of each loop in the current pass of the enclosing loop. None if unknown.
+        position: for a run resumed inside a loop, the passes already done when the loop is entered again.
+        resumed: for a run resumed inside a pass, the loops whose next pass has already been counted.
+        entered: the custom states that are entered.
+        knows_entered: False if the check begins in the middle of a run, so that ``entered`` may be incomplete.
+        order_positions: for each declared order, the lowest index that its next event may have.
+        ask: a function ``ask(question, item) -> bool | None`` that queries the live run. Questions are ``"batch"``,
+            ``"more"``, ``"skipped"`` and ``"when"``. None means unknown, as in the check of a recorded trace.
     """
 
     max_epochs: int | None = None
@@ -51,35 +54,36 @@ class Context:
     ask: Callable[[str, Any], bool | None] = unknown_answer
 
     def copy(self) -> Context:
-        """An independent context of the same values."""
+        """Return an independent context with the same values."""
         own = {name: getattr(self, name).copy() for name in _COLLECTIONS}
         return attrs.evolve(self, **own)
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """What two contexts of one run have in common when the same transitions can follow."""
+        """A key that is equal for two contexts of one run if the same transitions may follow in both."""
         return str(self.counts), str(self.passes), frozenset(self.entered), str(self.order_positions)
 
 
 _COLLECTIONS = ("counts", "passes", "position", "resumed", "entered", "order_positions")
 
 Effect = str
-"""A statement that changes ``context``."""
+"""A Python statement that changes ``context``."""
 
 
-def _negated(held: bool | None) -> bool | None:
-    return None if held is None else not held
+def _negated(holds: bool | None) -> bool | None:
+    return None if holds is None else not holds
 
 
 @attrs.frozen(eq=False, slots=False)
 class Guard:
-    """A condition on a transition.
+    """A condition on a transition. Its value is True, False, or None for unknown. Only False denies the transition.
 
     Attributes:
-        text: how it is shown.
-        holds: a Python expression of ``context``; it gives None where only a run can know.
-        names: what else the expression refers to.
-        is_settled: whether it stays what it is through a run of which is known whether it has data.
+        text: the condition in words, for diagrams and messages.
+        holds: the condition as a Python expression of ``context``. It is None if only a live run knows the value.
+        names: the other names in the expression, with their values.
+        is_settled: True if the value depends only on ``context.has_data`` and on answers of a live run. Without a live
+            run it is then the same at every event.
     """
 
     text: str
@@ -89,20 +93,24 @@ class Guard:
 
     @cached_property
     def test(self) -> Callable[[Context], bool | None]:
-        """Whether it holds in a context."""
+        """The condition as a function of a context."""
         return function([f"return {self.holds}"], self.names)
 
     def negated(self, text: str) -> Guard:
-        """The opposite condition."""
+        """Return the opposite condition. Unknown stays unknown.
+
+        Args:
+            text: the opposite condition in words.
+        """
         return Guard(text, f"negated({self.holds})", self.names | {"negated": _negated}, self.is_settled)
 
 
 def function(lines: Iterable[str], names: dict[str, Any] | None = None) -> Callable[[Context], Any]:
-    """A function of ``context`` with these lines as its body.
+    """Return a function of ``context`` with these lines as its body.
 
     Args:
-        lines: statements.
-        names: what they refer to beside the context.
+        lines: Python statements.
+        names: the other names in the statements, with their values.
     """
     namespace = dict(names or {})
     exec(_compiled("\n    ".join(["def transition(context):", *lines])), namespace)

@@ -1,4 +1,4 @@
-"""The machine: a loop as a flat ``transitions.Machine`` of places."""
+"""The machine of a loop: a flat ``transitions.Machine`` with places as its states."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["LoopMachine"]
 
 
 class _Model:
-    """The model object of ``transitions``: it holds the place in ``state`` and the context beside it."""
+    """The model object of ``transitions``. Its ``state`` is the place."""
 
     state: str
 
@@ -28,12 +28,16 @@ class _Model:
 class LoopMachine(Machine):
     """A loop as a ``transitions.Machine``.
 
-    ``machine.states`` are the places, ``machine.get_triggers(place)`` the events that may follow there, and
-    ``machine.model.trigger(event)`` takes a transition, if its guards allow it. :attr:`table` holds the same
-    transitions for fast reading, :attr:`paths` the states around each place.
+    ``machine.states`` are the places. ``machine.get_triggers(place)`` returns the events that may follow there.
+    ``machine.model.trigger(event)`` takes a transition if its guards allow it.
 
     Args:
         loop: the loop.
+
+    Attributes:
+        table: the same transitions by place and event, for fast look-up.
+        paths: for each place, the names of the states around it, outermost first.
+        items: for each place inside a declared state, that state.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -50,15 +54,21 @@ class LoopMachine(Machine):
             self.add_transition(
                 transition.event,
                 transition.source,
+                # an interrupt leaves no state: without a destination, ``transitions`` makes it an internal transition
                 None if transition.dest == transition.source and transition.event == "interrupt" else transition.dest,
                 conditions=[partial(_allows, guard, model) for guard in transition.guards],
                 after=[partial(_apply, transition, model)],
             )
 
     def expected(self, place: str, context: Context | None = None) -> list[str]:
-        """The events that may follow at a place; with a context, those that its guards allow.
+        """Return the events that may follow at a place.
 
-        Those of the loop itself come first, then those that control calls and failures bring.
+        Args:
+            place: the place.
+            context: the limits and counters there. Without a context the guards are ignored.
+
+        Returns:
+            The keys of the events: first those of the loop itself, then those of control calls and failures.
         """
         transitions = [
             transition
@@ -68,25 +78,25 @@ class LoopMachine(Machine):
         return [transition.event for transition in sorted(transitions, key=lambda transition: transition.is_control)]
 
     def path_to(self, event: str, place: str, context: Context) -> list[str] | None:
-        """The fewest events of the loop itself after which an event may follow.
+        """Return the shortest sequence of the loop's own events after which an event may follow.
 
         Args:
-            event: the event to come.
-            place: where the run stands.
-            context: limits and counters there.
+            event: the key of the event to reach.
+            place: the place to start from.
+            context: the limits and counters there.
 
         Returns:
-            The events that come before it; None where none of the nearest orders has it.
+            The keys of the events before it. None if the search near ``place`` does not find the event.
         """
         path = shortest_path(self.table, event, place, context)
         return None if path is None else [transition.event for transition in path[:-1]]
 
     def compiled(self, context: Context) -> dict[str, CompiledTransition]:
-        """By place, the move to begin with in judging a run with this context."""
-        given = context.has_data if context.ask is unknown_answer else None
-        if given not in self._compiled:
-            self._compiled[given] = compile_transitions(self.loop, self.table, given)
-        return self._compiled[given]
+        """Return the compiled table for checks with this context: for each place, the start of a check there."""
+        has_data = context.has_data if context.ask is unknown_answer else None
+        if has_data not in self._compiled:
+            self._compiled[has_data] = compile_transitions(self.loop, self.table, has_data)
+        return self._compiled[has_data]
 
     def __repr__(self) -> str:
         return f"<LoopMachine of {self.loop.name}: {len(self.table)} places>"

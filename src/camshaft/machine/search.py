@@ -1,4 +1,4 @@
-"""The search over a machine: breadth first, so that the first path found is a shortest one."""
+"""Breadth-first search over a machine. The first path that it finds is a shortest one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from camshaft.machine.transition_table import ENDS, Transition
 __all__ = ["breadth_first", "shortest_path", "unguarded_path"]
 
 Node = TypeVar("Node")
-Rows = Mapping[str, Mapping[str, Transition]]
+Transitions = Mapping[str, Mapping[str, Transition]]
+"""The transitions of a machine, by place and event."""
 
-NEAREST = 2000
-"""How many places and contexts :func:`shortest_path` looks at. Messages need near paths only."""
+MAX_VISITS = 2000
+"""The maximal number of different places with contexts in :func:`shortest_path`. Messages need only near paths."""
 
 
 def breadth_first(
@@ -26,16 +27,16 @@ def breadth_first(
     key: Callable[[Node], Hashable],
     limit: float = float("inf"),
 ) -> Iterator[Node]:
-    """Yield a node and all that can be reached from it, the nearest first.
+    """Yield a node and all nodes reachable from it, the nearest first.
 
-    Every node that is generated is yielded, so that a caller sees each way to arrive. Of nodes with equal keys only the
-    first is followed further.
+    A node reached by several edges is yielded once for each edge. Of all nodes with equal keys, only the first one is
+    expanded.
 
     Args:
-        start: where the search begins.
-        following: gives the nodes one step after a node.
-        key: what two nodes have in common when the same can follow them.
-        limit: how many different keys are followed at most.
+        start: the first node.
+        following: a function that returns the successors of a node.
+        key: a function that returns equal keys for nodes with the same successors.
+        limit: the maximal number of different keys to expand.
     """
     yield start
     waiting, seen = deque([start]), {key(start)}
@@ -50,7 +51,7 @@ def breadth_first(
 
 @attrs.frozen
 class _Visit:
-    """A place, the context there, and the transitions that lead to it."""
+    """A place with its context and the transitions that lead to it."""
 
     place: str
     context: Context
@@ -61,19 +62,20 @@ class _Visit:
         return self.path[-1] if self.path else None
 
 
-def shortest_path(table: Rows, event: str, place: str, context: Context) -> list[Transition] | None:
-    """Return the fewest transitions that lead to an event, the last of which fires it.
+def shortest_path(table: Transitions, event: str, place: str, context: Context) -> list[Transition] | None:
+    """Return the shortest sequence of transitions that ends with the transition of an event.
 
-    Only transitions that their guards allow are taken, and control calls only for ``event`` itself.
+    Every transition in it is allowed by its guards. Transitions of control calls and failures are only taken as the
+    last one.
 
     Args:
         table: the transitions, by place and event.
-        event: the event to come.
-        place: where the run stands.
-        context: limits and counters there.
+        event: the key of the event to reach.
+        place: the place to start from.
+        context: the limits and counters there.
 
     Returns:
-        The transitions; None where none of the nearest paths has the event.
+        The transitions. None if the event is not found within :data:`MAX_VISITS`.
     """
     if not any(event in transitions for transitions in table.values()):
         return None
@@ -89,22 +91,25 @@ def shortest_path(table: Rows, event: str, place: str, context: Context) -> list
             transition.apply(after)
             yield _Visit(transition.dest, after, (*visit.path, transition))
 
-    visits = breadth_first(_Visit(place, context), following, lambda visit: (visit.place, *visit.context.key), NEAREST)
+    visits = breadth_first(
+        _Visit(place, context), following, lambda visit: (visit.place, *visit.context.key), MAX_VISITS
+    )
     return next((list(visit.path) for visit in visits if visit.last is not None and visit.last.event == event), None)
 
 
-def unguarded_path(table: Rows, event: str, place: str) -> list[Transition] | None:
-    """Return the fewest transitions that lead to an event, whatever their guards say.
+def unguarded_path(table: Transitions, event: str, place: str) -> list[Transition] | None:
+    """Return the shortest sequence of transitions that ends with the transition of an event, ignoring guards.
 
-    Control calls and ends are not passed, except by ``event`` itself.
+    Transitions of control calls and failures are only taken as the last one. A path does not continue after the end of
+    the run.
 
     Args:
         table: the transitions, by place and event.
-        event: the event to come.
-        place: where the run stands.
+        event: the key of the event to reach.
+        place: the place to start from.
 
     Returns:
-        The transitions, the last of which fires the event; None where it cannot be reached from here.
+        The transitions. None if the event cannot be reached from this place.
     """
 
     def following(path: tuple[Transition, ...]) -> Iterator[tuple[Transition, ...]]:

@@ -1,4 +1,4 @@
-"""A machine as text."""
+"""A machine as lines of text."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ __all__ = ["machine_text"]
 
 
 def machine_text(loop: Loop, table: Mapping[str, Mapping[str, Transition]]) -> str:
-    """Return each place and the transitions out of it, as lines of text.
+    """Return all places and the transitions out of each, as lines of text.
 
     Args:
-        loop: the declaration.
+        loop: the loop.
         table: its transitions, by place and event.
     """
     return "\n".join(_machine_lines(loop, table))
 
 
 def _machine_lines(loop: Loop, table: Mapping[str, Mapping[str, Transition]]) -> Iterator[str]:
-    """Show places with the same transitions together, and what is possible everywhere once, at the end."""
-    names = {custom.name for custom in loop.custom_states}
-    aside = {event for custom in loop.custom_states for event in custom.events} | ANYWHERE
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for place, ways in table.items():
-        if place in ENDS or ("/" in place and place.rpartition("/")[2] in names):
+    # Custom states and control calls add transitions to almost every place. Repeated at each place they would hide the
+    # loop itself, so they are listed once, at the end. Places with equal transitions share their lines.
+    custom_names = {custom.name for custom in loop.custom_states}
+    listed_at_end = {event for custom in loop.custom_states for event in custom.events} | ANYWHERE
+    places_by_lines: dict[tuple[str, ...], list[str]] = {}
+    for place, transitions in table.items():
+        if place in ENDS or ("/" in place and place.rpartition("/")[2] in custom_names):
             continue
-        transitions = tuple(
-            _transition_text(transition) for transition in ways.values() if transition.event not in aside
+        lines = tuple(
+            _transition_text(transition) for transition in transitions.values() if transition.event not in listed_at_end
         )
-        alike.setdefault(transitions, []).append(place)
-    for transitions, places in alike.items():
+        places_by_lines.setdefault(lines, []).append(place)
+    for lines, places in places_by_lines.items():
         yield ", ".join(places)
-        yield from transitions
+        yield from lines
     scopes: dict[tuple[str, bool], list[CustomState]] = {}
     for custom in loop.custom_states:
         scopes.setdefault((custom.within, bool(custom.order)), []).append(custom)
@@ -50,7 +51,7 @@ def _machine_lines(loop: Loop, table: Mapping[str, Mapping[str, Transition]]) ->
     if loop.over is not DATA:
         yield f"  TERMINATE_SINGLE_EPOCH, within {loop.name} -> {loop.name}/TERMINATED,"
         yield f"      then {event_name(loop.completed)} unless it is skipped"
-    yield "  INTERRUPT -> the same place, where the next run goes on"
+    yield "  INTERRUPT -> the same place, where the next run resumes"
     yield f"  EXCEPTION_RAISED -> {FAILED}"
 
 

@@ -1,18 +1,18 @@
-"""The transitions of a loop: which event leads from which place to which, under which conditions.
+"""The transition table of a loop: the transitions between its places, with their guards and effects.
 
-A *place* is where the loop stands after an event, written as the path to it: ``EPOCH/ITERATION/BACKWARD`` inside a
-state, ``EPOCH/ITERATION/after BACKWARD`` when it was left. Counters, limits and the free states that are entered make
-up the *context* (the extended state of a statechart): guards read it and transitions change it.
+A *place* is a state of the flat machine. It is named by the path to a state of the loop: ``EPOCH/ITERATION/BACKWARD``
+while the run is inside BACKWARD, ``EPOCH/ITERATION/after BACKWARD`` when it has left it. The *context* is the extended
+state of the statechart: limits, counters, and the custom states that are entered. Guards read it, effects change it.
 
-This module knows nothing of the generated source. Both are derived from the loop separately, so that comparing them
-means something.
+The table is built without looking at the generated source. Tests compare the two, and a comparison means something
+only between independent results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import attrs
 
@@ -25,19 +25,27 @@ __all__ = ["COMPLETED", "ENDS", "FAILED", "READY", "TERMINATED", "Transition", "
 
 READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
 ENDS = {COMPLETED, TERMINATED, FAILED}
+"""The places at which a run may end."""
 
 
 def place_of(path: Path, left: bool = False) -> str:
-    """The name of the place inside the state at ``path``, or after it when it was ``left``."""
+    """Return the name of the place inside the state at ``path``, or with ``left=True`` of the place after it."""
     return "/".join((*path[:-1], f"after {path[-1]}") if left else path)
 
 
 @attrs.frozen(eq=False, slots=False)
 class Transition:
-    """A transition: at ``source``, ``event`` leads to ``dest`` if no guard denies it.
+    """A transition of the machine.
 
-    ``guards_and_steps`` holds the guards in the order in which a run meets them, and between them the opaque steps that
-    run on the way. ``guards`` has the conditions alone.
+    Attributes:
+        source: the place before it.
+        event: the key of the event that triggers it.
+        dest: the place after it.
+        guards_and_steps: its guards in the order in which a run evaluates them, and between them the opaque steps that
+            run before the event.
+        effects: the changes that it makes to the context.
+        is_control: True if a control call or a failure causes the event.
+        guards: the guards alone. The transition is allowed unless one of them is False.
     """
 
     source: str
@@ -49,11 +57,11 @@ class Transition:
     guards: tuple[Guard, ...] = attrs.field(init=False)
 
     @guards.default
-    def _conditions(self) -> tuple[Guard, ...]:
-        return tuple(stage for stage in self.guards_and_steps if isinstance(stage, Guard))
+    def _guards_alone(self) -> tuple[Guard, ...]:
+        return tuple(part for part in self.guards_and_steps if isinstance(part, Guard))
 
     def denied_by(self, context: Context) -> Guard | None:
-        """The first guard that does not hold, or None."""
+        """Return the first guard that is False in a context, or None."""
         for guard in self.guards:
             if guard.test(context) is False:
                 return guard
@@ -61,16 +69,35 @@ class Transition:
 
     @cached_property
     def apply(self) -> Callable[[Context], None]:
-        """Does to a context what taking this transition does."""
+        """A function that applies the effects to a context."""
         return function(self.effects or ["pass"])
 
 
-Candidate = tuple[str, str, tuple[Any, ...], tuple[Effect, ...]]
-"""An event that may come next: (event, dest, stages, effects)."""
+class Candidate(NamedTuple):
+    """A transition whose source is still open. The fields are those of :class:`Transition`."""
+
+    event: str
+    dest: str
+    guards_and_steps: tuple[Guard | OpaqueStep, ...] = ()
+    effects: tuple[Effect, ...] = ()
 
 
 class TransitionTable:
-    """Builds the rows of a loop, from the end of each body to its start."""
+    """The builder of all places and transitions of a loop.
+
+    States are visited from the end of each body to its start. The candidates for the next event are then known when a
+    state is visited: they become the transitions out of the place after it, and the state itself becomes the new
+    candidate for whatever is before it. A state that may be skipped (a phase with a condition, a loop without a further
+    pass) adds its own candidate in front of those behind it, and a guard to each of them.
+
+    Args:
+        loop: the loop.
+
+    Attributes:
+        transitions: all transitions, in no particular order of their sources.
+        paths: for each place, the names of the states around it, outermost first.
+        items: for each place inside a declared state, that state.
+    """
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
@@ -78,195 +105,249 @@ class TransitionTable:
         self.paths: dict[str, Path] = {READY: (), STARTED: (), COMPLETED: (), TERMINATED: (), FAILED: ()}
         self.items: dict[str, LoopItem] = {}
         self.data_loop = loop.data_loop
-        self._boundary()
+        self._run()
         self.paths = {place: self.paths[place] for place in self._in_order()}
 
-    # -- the loops ---------------------------------------------------------------------------------------------------
+    # -- states ------------------------------------------------------------------------------------------------------
 
-    def _boundary(self) -> None:
-        loop = self.loop
-        completed: Candidate = ("completed", COMPLETED, (), ())
-        candidates = self._loop(loop, (loop.name,), [completed])
-        self._add(READY, [("started", STARTED, (), (_reset(loop.name),))])
+    def _run(self) -> None:
+        """Add the whole run: from READY through the outermost loop to its ends, then custom states and control calls.
+
+        Custom states and control calls come last, because they start from places that must already exist.
+        """
+        loop, root = self.loop, (self.loop.name,)
+        after_loop = place_of(root, left=True)
+        completed = Candidate("completed", COMPLETED)
+        candidates = self._loop(loop, root, [completed])
+        self._add(READY, [Candidate("started", STARTED, (), (_reset_passes(loop.name),))])
         self._add(STARTED, candidates)
-        self._add(TERMINATED, [("completed", COMPLETED, (), ())])
-        root = loop.name
-        inside = {
-            place for place, path in self.paths.items() if path[:1] == (root,) and place != place_of((root,), left=True)
-        }
-        inside = set() if loop.over is DATA else inside
-        ended = place_of((root, "TERMINATED"))
-        if inside:
-            self.paths[ended] = (root,)
+        self._add(TERMINATED, [completed])
+        terminated_pass = place_of((loop.name, "TERMINATED"))
+        # terminate_epoch() ends a pass of the outermost loop, unless this loop takes the data: it then has no epochs
+        has_epochs = loop.over is not DATA
+        if has_epochs:
+            self.paths[terminated_pass] = root
             skipped = Guard("skip_epoch_completed", _ask("skipped", loop), {loop.name: loop})
-            completes: Candidate = (
-                loop.completed,
-                place_of((root,), left=True),
-                (skipped.negated("not skip_epoch_completed"),),
-                (),
-            )
-            self._add(ended, [completes, *_guarded(skipped, candidates)])
+            completes = Candidate(loop.completed, after_loop, (skipped.negated("not skip_epoch_completed"),))
+            self._add(terminated_pass, [completes, *_guarded(skipped, candidates)])
         self._custom_states([place for place in self.paths if place not in ENDS and place != READY])
         for custom in (custom for custom in loop.custom_states if custom.within == RUN):
-            for end in (COMPLETED, TERMINATED, FAILED):  # its handlers are still part of the run
+            for end in (COMPLETED, TERMINATED, FAILED):  # handlers of the last event still belong to the run
                 self._custom_transitions(custom, end, end, end)
-        inside = {place for place in self.paths if place.partition("/")[0] == root} if inside else inside
-        clear_inner = _clear(custom.name for custom in loop.custom_states if custom.within != RUN)
-        clear_all = _clear(custom.name for custom in loop.custom_states)
+        self._control_transitions(terminated_pass if has_epochs else None)
+
+    def _control_transitions(self, terminated_pass: str | None) -> None:
+        """Add the transitions of control calls and failures at every place.
+
+        Args:
+            terminated_pass: the place after ``terminate_epoch()``, or None if the loop has no epochs.
+        """
+        root, customs = self.loop.name, self.loop.custom_states
+        leave_inner = _leave(custom.name for custom in customs if custom.within != RUN)
+        leave_all = _leave(custom.name for custom in customs)
         for place in [*self.paths]:
             if place in (READY, FAILED):
                 continue
             if place not in ENDS:
-                self._control(place, "terminate", TERMINATED, *clear_all)
+                self._control(place, "terminate", TERMINATED, *leave_all)
                 self._control(place, "interrupt", place)
-            if place in inside and place != ended and not place.startswith(f"{ended}/"):
-                self._control(place, "terminate_single_epoch", ended, *clear_inner)
+            if terminated_pass is not None and place.partition("/")[0] == root:
+                is_terminated = place == terminated_pass or place.startswith(f"{terminated_pass}/")
+                if not is_terminated:
+                    self._control(place, "terminate_single_epoch", terminated_pass, *leave_inner)
             self._control(place, "exception_raised", FAILED)
 
-    def _loop(self, loop: Loop, path: Path, rest: list[Candidate]) -> list[Candidate]:
-        """The ways into a loop, and past it when its passes are done; writes the rows inside it."""
+    def _loop(self, loop: Loop, path: Path, after: list[Candidate]) -> list[Candidate]:
+        """Add a loop and everything inside it.
+
+        Args:
+            loop: the loop.
+            path: the path to it.
+            after: the candidates when its passes are done.
+
+        Returns:
+            The candidates before the loop: those of its first pass, and those of ``after`` for a loop without a pass.
+        """
         self._enter(loop, path)
-        after = place_of(path, left=True)
-        self.paths[after] = path
-        children = [item.name for item in loop.body if isinstance(item, Loop)]
-        count = (*_count(loop.name), *map(_reset, children), *self._reset_orders(loop.name))
+        after_pass = place_of(path, left=True)
+        self.paths[after_pass] = path
+        inner_loops = [item.name for item in loop.body if isinstance(item, Loop)]
+        begin_pass = (*_count_pass(loop.name), *map(_reset_passes, inner_loops), *self._reset_orders(loop.name))
         candidates: list[Candidate]
         if loop.over is DATA:
-            candidates = self._data_loop(loop, path, rest, count)
+            candidates = self._data_loop(loop, path, after, begin_pass)
         else:
-            more, done = self.pass_guards(loop)
-            candidates = [(loop.started, place_of(path), more, count), *_guarded(done, rest)]
-        self._add(after, candidates)
-        ends: Candidate = (loop.completed, after, (self.all_left_guard(loop.name),), ())
-        self._add(place_of(path), self._body(loop, path, [ends]))
+            another_pass, passes_done = self.pass_guards(loop)
+            begin = Candidate(loop.started, place_of(path), another_pass, begin_pass)
+            candidates = [begin, *_guarded(passes_done, after)]
+        # the same decision is made before the first pass and after each pass
+        self._add(after_pass, candidates)
+        all_left = (self.all_left_guard(loop.name),)
+        self._add(place_of(path), self._body(loop, path, [Candidate(loop.completed, after_pass, all_left)]))
         if loop.over is DATA:
-            self._add(
-                place_of(path), [("iteration_skipped", after, (self.all_left_guard(loop.name),), ())], is_control=True
-            )
+            self._add(place_of(path), [Candidate("iteration_skipped", after_pass, all_left)], is_control=True)
         return candidates
 
     def _body(self, loop: Loop, path: Path, candidates: list[Candidate]) -> list[Candidate]:
+        """Add the states in the body of a loop, the last one first.
+
+        Args:
+            loop: the loop.
+            path: the path to it.
+            candidates: the candidates after the last state.
+
+        Returns:
+            The candidates before the first state.
+        """
         for item in reversed(loop.body):
             inner = (*path, item.name)
             if isinstance(item, OpaqueStep):
+                # a step has no events and so no place of its own: it runs on the way to whatever event comes next
                 candidates = [
-                    (event, dest, (item, *guards_and_steps), effects)
-                    for event, dest, guards_and_steps, effects in candidates
+                    candidate._replace(guards_and_steps=(item, *candidate.guards_and_steps)) for candidate in candidates
                 ]
             elif isinstance(item, EventPoint):
                 self._enter(item, inner)
                 self._add(place_of(inner), candidates)
-                candidates = [(item.event, place_of(inner), (), ())]
+                candidates = [Candidate(item.event, place_of(inner))]
             elif isinstance(item, Phase):
                 candidates = self._phase(item, inner, loop.name, candidates)
             elif isinstance(item, Loop):
                 candidates = self._loop(item, inner, candidates)
         return candidates
 
-    def _phase(self, phase: Phase, path: Path, around: str, rest: list[Candidate]) -> list[Candidate]:
+    def _phase(self, phase: Phase, path: Path, enclosing_loop: str, after: list[Candidate]) -> list[Candidate]:
+        """Add a phase. Return the candidates before it: its own, and those of ``after`` if it may be skipped."""
         self._enter(phase, path)
-        after = place_of(path, left=True)
-        self.paths[after] = path
-        self._add(place_of(path), [(phase.completed, after, (self.all_left_guard(phase.name),), ())])
-        self._add(after, rest)
-        holds = when(phase, around) if phase.when is not None else None
-        guards = (holds,) if holds is not None else ()
-        enter: Candidate = (phase.started, place_of(path), guards, self._reset_orders(phase.name))
-        return [enter, *(_guarded(holds.negated(f"not {holds.text}"), rest) if holds is not None else [])]
+        after_phase = place_of(path, left=True)
+        self.paths[after_phase] = path
+        self._add(place_of(path), [Candidate(phase.completed, after_phase, (self.all_left_guard(phase.name),))])
+        self._add(after_phase, after)
+        reset_orders = self._reset_orders(phase.name)
+        if phase.when is None:
+            return [Candidate(phase.started, place_of(path), (), reset_orders)]
+        condition_holds = when(phase, enclosing_loop)
+        enter = Candidate(phase.started, place_of(path), (condition_holds,), reset_orders)
+        return [enter, *_guarded(condition_holds.negated(f"not {condition_holds.text}"), after)]
 
     def _reset_orders(self, scope: str) -> tuple[Effect, ...]:
-        """What begins the declared orders of a scope anew."""
+        """Return the effects that start the declared orders of a scope again."""
         orders = dict.fromkeys(
             custom.order for custom in self.loop.custom_states if custom.within == scope and custom.order
         )
         return tuple(f"context.order_positions[{order!r}] = 0" for order in orders)
 
-    def _data_loop(self, loop: Loop, path: Path, rest: list[Candidate], count: tuple[Effect, ...]) -> list[Candidate]:
+    def _data_loop(
+        self, loop: Loop, path: Path, after: list[Candidate], begin_pass: tuple[Effect, ...]
+    ) -> list[Candidate]:
+        """Add the places at which a batch is fetched. Return the candidates before the loop.
+
+        The data may run out during a fetch. What follows depends on the length of the epoch. If it is known, the data
+        is restarted and the same fetch continues. If it is unknown, the epoch ends and its length is now known.
+        """
         fetching, restarting = (*path[:-1], "GET_BATCH"), (*path[:-1], "GET_BATCH", "RESTART")
         fetched = place_of(fetching, left=True)
         self.paths |= {place_of(fetching): fetching, place_of(restarting): fetching, fetched: fetching}
         self.items[place_of(fetching)] = self.items[place_of(restarting)] = loop
         counter = loop.name.lower()
-        more, done = self.pass_guards(loop)
+        another_pass, passes_done = self.pass_guards(loop)
+        below_length, *other_limits = another_pass
         has_data = Guard("data", "context.has_data", is_settled=True)
         no_data = has_data.negated("no data")
         known = Guard("epoch_length known", "context.epoch_length is not None")
-        some = Guard(f"{counter} > 0", _unless_none(_passes(loop), "passes > 0"))
-        # a loop that camshaft does not run may look for a batch when the epoch has had its share
-        is_full = f"(context.has_data is None and {more[0].holds} is False)"
-        fetches = Guard(more[0].text, f"(None if context.has_data is None else {more[0].holds})")
+        not_first = Guard(f"{counter} > 0", _unless_none(_passes_of(loop), "passes > 0"))
+        # ``has_data`` is None for an engine of another library. Such an engine may try to fetch a batch even if the
+        # epoch has all its batches. The fetch is then allowed, gets no batch, and the epoch ends.
+        is_full = f"(context.has_data is None and {below_length.holds} is False)"
+        may_fetch = Guard(below_length.text, f"(None if context.has_data is None else {below_length.holds})")
         unknown = Guard("epoch_length unknown", f"(context.epoch_length is None or {is_full})")
-        got = Guard("batch", f"(False if {is_full} else {_ask('batch', loop)})", {loop.name: loop}, is_settled=True)
-        ran_out = got.negated("data ran out")
-        enter: Candidate = (loop.started, place_of(path), (), count)
-        completes: Candidate = ("get_batch_completed", fetched, (got,), ())
-        learned = _guarded(some, _guarded(unknown, rest))
-        learned = [
-            (event, dest, guards_and_steps, (_learn_length(loop), *effects))
-            for event, dest, guards_and_steps, effects in learned
+        got_batch = Guard(
+            "batch", f"(False if {is_full} else {_ask('batch', loop)})", {loop.name: loop}, is_settled=True
+        )
+        ran_out = got_batch.negated("data ran out")
+        completes = Candidate("get_batch_completed", fetched, (got_batch,))
+        restarts = Candidate("dataloader_stop_iteration", place_of(restarting), (ran_out, known))
+        epoch_ends = [
+            candidate._replace(effects=(_learn_length(loop), *candidate.effects))
+            for candidate in _guarded(not_first, _guarded(unknown, after))
         ]
-        restarts: Candidate = ("dataloader_stop_iteration", place_of(restarting), (ran_out, known), ())
-        self._add(place_of(fetching), [completes, restarts, *_guarded(ran_out, learned)])
+        self._add(place_of(fetching), [completes, restarts, *_guarded(ran_out, epoch_ends)])
         self._add(place_of(restarting), [completes])
-        self._add(fetched, [enter])
+        self._add(fetched, [Candidate(loop.started, place_of(path), (), begin_pass)])
         return [
-            ("get_batch_started", place_of(fetching), (has_data, fetches, *more[1:]), ()),
-            (loop.started, place_of(path), (no_data, *more), count),
-            *_guarded(done, rest),
+            Candidate("get_batch_started", place_of(fetching), (has_data, may_fetch, *other_limits)),
+            Candidate(loop.started, place_of(path), (no_data, *another_pass), begin_pass),
+            *_guarded(passes_done, after),
         ]
 
     # -- guards ------------------------------------------------------------------------------------------------------
 
     def pass_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
-        """What must hold for another pass of a loop of this table, and what is so when its passes are done."""
-        return self._batches(loop) if loop.over is DATA else self._rounds(loop)
+        """Return the guards of another pass of a loop, all of which must hold, and the guard of its end.
 
-    def _rounds(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
+        Args:
+            loop: the loop of this table, or a loop inside it.
+        """
+        return self._batch_guards(loop) if loop.over is DATA else self._round_guards(loop)
+
+    def _round_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         name, counter = loop.name, loop.name.lower()
-        data, is_root = self.data_loop, loop is self.loop
+        data_loop, is_root = self.data_loop, loop is self.loop
 
-        def within(context: Context) -> bool:
-            if not is_root or name in context.resumed:
+        def is_within_limits(context: Context) -> bool:
+            if not is_root or name in context.resumed:  # a pass that is resumed was within the limits when it began
                 return True
             if context.max_iters is not None:
-                return data is None or context.counts.get(data.name, 0) < context.max_iters
+                return data_loop is None or context.counts.get(data_loop.name, 0) < context.max_iters
             return context.max_epochs is None or context.counts.get(name, 0) < context.max_epochs
 
-        def more(context: Context) -> bool | None:
+        def has_another_pass(context: Context) -> bool | None:
             passes = context.passes.get(name)
             has_end = not is_root or loop.passes or context.max_epochs is not None or context.max_iters is not None
-            goes_on: bool | None = True if has_end else None
-            if loop.until is not None and passes != 0:  # asked after each pass, whatever the limits say
-                goes_on = context.ask("more", loop)
-            if not within(context):
+            answer: bool | None = True if has_end else None
+            if loop.until is not None and passes != 0:
+                # The run calls ``until`` after each pass even if a limit ends the loop. The question must therefore be
+                # asked before the limits are checked, so that question and call stay in step.
+                answer = context.ask("more", loop)
+            if not is_within_limits(context):
                 return False
             if loop.times is not None:
                 return None if passes is None else passes < loop.times
-            return context.ask("more", loop) if loop.over is not None else goes_on
+            return context.ask("more", loop) if loop.over is not None else answer
 
         bound = loop.times if loop.times is not None else "max_epochs" if is_root and not loop.passes else None
-        goes_on, is_done = (f"{counter} < {bound}", f"{counter} == {bound}") if bound is not None else _ends(loop)
-        guard = Guard(goes_on, f"more_{counter}(context)", {f"more_{counter}": more})
-        return (guard,), guard.negated(is_done)
+        another, done = (f"{counter} < {bound}", f"{counter} == {bound}") if bound is not None else _pass_words(loop)
+        guard = Guard(another, f"more_{counter}(context)", {f"more_{counter}": has_another_pass})
+        return (guard,), guard.negated(done)
 
-    def _batches(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
+    def _batch_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         name, counter = loop.name, loop.name.lower()
 
-        unknown = "(True if context.has_data else None)"  # with data, the next fetch tells
-        short = _unless_none(_passes(loop), "passes < context.epoch_length")
-        more = Guard(f"{counter} < epoch_length", f"({unknown} if context.epoch_length is None else {short})")
-        within = f"(context.max_iters is None or {_count_of(name)} < context.max_iters)"
-        return (more, Guard(f"{counter} < max_iters", within)), more.negated(f"{counter} == epoch_length")
+        # while the length is unknown, every fetch is allowed: it finds out whether there is another batch
+        if_unknown = "(True if context.has_data else None)"
+        if_known = _unless_none(_passes_of(loop), "passes < context.epoch_length")
+        below_length = Guard(
+            f"{counter} < epoch_length", f"({if_unknown} if context.epoch_length is None else {if_known})"
+        )
+        below_limit = f"(context.max_iters is None or {_count_of(name)} < context.max_iters)"
+        return (
+            (below_length, Guard(f"{counter} < max_iters", below_limit)),
+            below_length.negated(f"{counter} == epoch_length"),
+        )
 
     def all_left_guard(self, scope: str) -> Guard:
-        """No free state of the scope is entered."""
+        """Return the guard "no custom state of this scope is entered", which the end of the scope needs."""
         pairs = {custom.name for custom in self.loop.custom_states if custom.within == scope and custom.is_pair}
         return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", _none_entered(pairs))
 
-    # -- free states and rows ----------------------------------------------------------------------------------------
+    # -- custom states -----------------------------------------------------------------------------------------------
 
     def _custom_states(self, places: list[str]) -> None:
-        """From every place of its scope a free state can be entered; what may follow there may follow in it too."""
+        """Add the custom states to the places of their scopes.
+
+        A custom state is an inner state of each place, ``<place>/<custom state>``. The transitions out of the place
+        also start from there, because the loop continues while a custom state is entered.
+        """
         if not self.loop.custom_states:
             return
         by_source: dict[str, list[Transition]] = {}
@@ -276,7 +357,7 @@ class TransitionTable:
             customs = [custom for custom in self.loop.custom_states if self._is_within(place, custom.within)]
             inner = {custom.name: f"{place}/{custom.name}" for custom in customs}
             self.paths |= {name: (*self.paths[place], custom) for custom, name in inner.items()}
-            for source in (place, *inner.values()):
+            for source in (place, *inner.values()):  # an event may also come while another custom state is entered
                 for custom in customs:
                     self._custom_transitions(custom, source, place, inner[custom.name])
                 if source != place:
@@ -291,50 +372,62 @@ class TransitionTable:
         return scope in path and not (path[-1] == scope and place == place_of(path, left=True))
 
     def _custom_transitions(self, custom: CustomState, source: str, host: str, inner: str) -> None:
-        outside = Guard(f"not in {custom.name}", _none_entered({custom.name}))
-        inside = outside.negated(f"in {custom.name}")
+        """Add the transitions of the events of a custom state.
+
+        Args:
+            custom: the custom state.
+            source: the place before the event.
+            host: the place without custom states.
+            inner: the place inside the custom state.
+        """
+        is_outside = Guard(f"not in {custom.name}", _none_entered({custom.name}))
+        is_inside = is_outside.negated(f"in {custom.name}")
         for event in custom.events:
-            guards_and_steps: tuple[Guard, ...] = ()
+            guards: tuple[Guard, ...] = ()
             effects: tuple[Effect, ...] = ()
             if custom.order:
-                rank = custom.order.index(event)
-                passed = custom.order[:rank]
-                before = {
-                    other.name for other in self.loop.custom_states if other.is_pair and other.completed in passed
+                # Two guards keep the declared order. Events may be left out, but must not come back. A state whose end
+                # is earlier in the order must have been left, so that its end is not left out alone.
+                index = custom.order.index(event)
+                earlier = custom.order[:index]
+                ended = {
+                    other.name for other in self.loop.custom_states if other.is_pair and other.completed in earlier
                 }
-                guards_and_steps = (
-                    Guard("declared order", _not_passed(custom.order, rank)),
-                    Guard("declared order", _none_entered(before)),
+                guards = (
+                    Guard("declared order", _not_passed(custom.order, index)),
+                    Guard("declared order", _none_entered(ended)),
                 )
-                effects = (f"context.order_positions[{custom.order!r}] = {rank + 1}",)
+                effects = (f"context.order_positions[{custom.order!r}] = {index + 1}",)
             if custom.is_pair:
                 enters = event == custom.started
-                guards_and_steps += (outside if enters else inside,)
+                guards += (is_outside if enters else is_inside,)
                 effects += (f"context.entered.{'add' if enters else 'discard'}({custom.name!r})",)
             dest = host if custom.is_pair and event == custom.completed else inner
-            self.transitions.append(Transition(source, event, dest, guards_and_steps, effects))
+            self.transitions.append(Transition(source, event, dest, guards, effects))
+
+    # -- places and transitions --------------------------------------------------------------------------------------
 
     def _in_order(self) -> Iterator[str]:
-        """All places, as a run comes by them."""
+        """Yield all places in the order in which a run reaches them."""
         names = [custom.name for custom in self.loop.custom_states]
         yield from (READY, STARTED)
-        for place in self._in_order_of(self.loop, ()):
+        for place in self._places_of(self.loop, ()):
             if place in self.paths:
                 yield place
                 yield from (f"{place}/{name}" for name in names if f"{place}/{name}" in self.paths)
         yield from (f"{STARTED}/{name}" for name in names if f"{STARTED}/{name}" in self.paths)
         yield from (COMPLETED, TERMINATED, FAILED)
 
-    def _in_order_of(self, item: LoopItem, around: Path) -> Iterator[str]:
-        path = (*around, item.name)
+    def _places_of(self, item: LoopItem, parents: Path) -> Iterator[str]:
+        path = (*parents, item.name)
         if isinstance(item, Loop) and item.over is DATA:
-            fetching = (*around, "GET_BATCH")
+            fetching = (*parents, "GET_BATCH")
             yield from (place_of(fetching), place_of((*fetching, "RESTART")), place_of(fetching, left=True))
         yield place_of(path)
         for child in item.body if isinstance(item, Loop) else ():
-            yield from self._in_order_of(child, path)
+            yield from self._places_of(child, path)
         yield place_of(path, left=True)
-        if not around:
+        if not parents:
             yield place_of((*path, "TERMINATED"))
 
     def _enter(self, item: LoopItem, path: Path) -> None:
@@ -343,7 +436,8 @@ class TransitionTable:
 
     def _add(self, source: str, candidates: list[Candidate], is_control: bool = False) -> None:
         for event, dest, guards_and_steps, effects in candidates:
-            kept = tuple(stage for stage in guards_and_steps if isinstance(stage, OpaqueStep) or stage.text)
+            # a guard without text always holds: all_left_guard() of a scope without custom states
+            kept = tuple(part for part in guards_and_steps if isinstance(part, OpaqueStep) or part.text)
             self.transitions.append(Transition(source, event, dest, kept, effects, is_control))
 
     def _control(self, source: str, event: str, dest: str, *effects: Effect) -> None:
@@ -351,27 +445,33 @@ class TransitionTable:
 
 
 def _guarded(guard: Guard, candidates: list[Candidate]) -> list[Candidate]:
-    return [(event, dest, (guard, *guards_and_steps), effects) for event, dest, guards_and_steps, effects in candidates]
+    """Return the candidates with a guard added in front of their own."""
+    return [candidate._replace(guards_and_steps=(guard, *candidate.guards_and_steps)) for candidate in candidates]
 
 
-def _ends(loop: Loop) -> tuple[str, str]:
-    """In words, that an inner loop goes on, and that it is done."""
+def _pass_words(loop: Loop) -> tuple[str, str]:
+    """Return the words for "there is another pass" and "the passes are done"."""
     if loop.until is None:
         return "another element", "no element left"
     words = condition(loop).removeprefix("until ")
     return f"not {words}", words
 
 
-def when(phase: Phase, around: str) -> Guard:
-    """The condition of a phase in the loop named ``around``."""
+def when(phase: Phase, enclosing_loop: str) -> Guard:
+    """Return the guard for entering a phase that has a condition.
+
+    Args:
+        phase: the phase.
+        enclosing_loop: the name of the loop with the phase in its body.
+    """
     if isinstance(phase.when, Every):
         n = phase.when.n
-        return Guard(f"{around.lower()} % {n} == 0", f"({_count_of(around)} % {n} == 0)")
+        return Guard(f"{enclosing_loop.lower()} % {n} == 0", f"({_count_of(enclosing_loop)} % {n} == 0)")
     text = condition(phase).removeprefix("when ")
     return Guard(text, _ask("when", phase), {phase.name: phase}, is_settled=True)
 
 
-# -- the text of conditions and effects -------------------------------------------------------------------------------
+# -- the source of guards and effects ---------------------------------------------------------------------------------
 
 
 def _ask(question: str, item: LoopItem) -> str:
@@ -382,11 +482,12 @@ def _count_of(name: str) -> str:
     return f"context.counts.get({name!r}, 0)"
 
 
-def _passes(loop: Loop) -> str:
+def _passes_of(loop: Loop) -> str:
     return f"context.passes.get({loop.name!r})"
 
 
 def _unless_none(passes: str, test: str) -> str:
+    """Return an expression that is None if the number of passes is unknown."""
     return f"(None if (passes := {passes}) is None else {test})"
 
 
@@ -394,11 +495,12 @@ def _none_entered(names: Iterable[str]) -> str:
     return f"(context.entered.isdisjoint({tuple(sorted(names))!r}) if context.knows_entered else None)"
 
 
-def _not_passed(order: tuple[str, ...], rank: int) -> str:
-    return f"(context.order_positions.get({order!r}, 0) <= {rank} if context.knows_entered else None)"
+def _not_passed(order: tuple[str, ...], index: int) -> str:
+    return f"(context.order_positions.get({order!r}, 0) <= {index} if context.knows_entered else None)"
 
 
-def _count(name: str) -> list[Effect]:
+def _count_pass(name: str) -> list[Effect]:
+    # the pass in which a run was paused has already been counted, so it is not counted again when the run resumes
     return [
         f"if context.resumed and {name!r} in context.resumed: context.resumed.remove({name!r})",
         f"else: context.counts[{name!r}] = {_count_of(name)} + 1",
@@ -407,14 +509,14 @@ def _count(name: str) -> list[Effect]:
     ]
 
 
-def _reset(name: str) -> Effect:
+def _reset_passes(name: str) -> Effect:
     return f"context.passes[{name!r}] = context.position.pop({name!r}, 0)"
 
 
-def _clear(names: Iterable[str]) -> list[Effect]:
-    gone = tuple(sorted(names))
-    return [f"context.entered.difference_update({gone!r})"] if gone else []
+def _leave(names: Iterable[str]) -> list[Effect]:
+    left = tuple(sorted(names))
+    return [f"context.entered.difference_update({left!r})"] if left else []
 
 
 def _learn_length(loop: Loop) -> Effect:
-    return f"if context.epoch_length is None: context.epoch_length = {_passes(loop)}"
+    return f"if context.epoch_length is None: context.epoch_length = {_passes_of(loop)}"
