@@ -115,7 +115,7 @@ class _Guide:
 
     def ended(self, engine: Engine) -> str:
         """How a run ended that is over."""
-        return {"completed": "completed", "terminate": "terminated"}[engine._last_event or ""]
+        return {"completed": "completed", "terminate": "terminated"}[engine._location.last_event or ""]
 
     def engine(self, run: int, record: RunRecord) -> Engine:
         """An engine that does nothing but what the trace says."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from enum import Enum
 from functools import partial
 from typing import Any
 
 from camshaft.engine.dispatch import EngineEvent, EventDispatcher
 from camshaft.engine.run import RunHost
-from camshaft.events import BUILT_IN, EventHandle, event_key, event_name
+from camshaft.events import BUILT_IN, EventHandle, Events, event_key, event_name
 from camshaft.exceptions import EventOrderError
 from camshaft.loop.counting import counter_loop_by_event
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import RUN, CustomState
 
 __all__ = ["CustomEvents", "check_known"]
+
+BUILT_IN_HANDLES: dict[str, EventHandle] = {event.value: event for event in Events}
 
 
 class _DeclaredOrder:
@@ -75,6 +78,7 @@ class CustomEvents:
 
     def __init__(self) -> None:
         self.by_hand: dict[EventHandle, EngineEvent] = {}
+        self.handles: dict[str, EventHandle] = BUILT_IN_HANDLES.copy()
         self._guarded: set[tuple[str, ...]] = set()
 
     def update(self, loop: Loop, dispatcher: EventDispatcher) -> None:
@@ -91,6 +95,8 @@ class CustomEvents:
 
     def add_handle(self, event: EventHandle, key: str) -> None:
         """Let an event be fired under another handle too, if user code fires it."""
+        if not isinstance(self.handles.get(key), Enum):
+            self.handles[key] = event
         if key in self.by_hand:
             self.by_hand[event] = self.by_hand[key]
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from camshaft._views import Picture, view
 from camshaft.compiler.program import Program
@@ -18,16 +17,17 @@ from camshaft.compiler.writer import generate
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
 from camshaft.engine.custom_events import CustomEvents, check_known
 from camshaft.engine.data_fetcher import OpenData, check_data, open_data
-from camshaft.engine.dispatch import EngineEvent, EventDispatcher, RemovableEventHandle
+from camshaft.engine.dispatch import EventDispatcher, RemovableEventHandle
 from camshaft.engine.handler import Handler, adapt_signature, check_filter
 from camshaft.engine.limits import Limits
+from camshaft.engine.location import EngineLocation, format_path
 from camshaft.engine.nesting import check_nested, nested_handler
 from camshaft.engine.progress import dump_progress, load_progress
+from camshaft.engine.resumable import Resumable
 from camshaft.engine.run import Run
 from camshaft.engine.starting import RunStarter, refuse_if_executing
 from camshaft.engine.state import State
-from camshaft.events import LAST_EVENTS, EventHandle, Events, attachments, event_key, event_name
-from camshaft.exceptions import EventOrderError
+from camshaft.events import LAST_EVENTS, EventHandle, attachments, event_key, event_name
 from camshaft.loop.counting import counter_attribute_by_event
 from camshaft.loop.loop import Loop, as_loop
 from camshaft.loop.registration import register
@@ -35,26 +35,6 @@ from camshaft.loop.states import DATA, Nested, Path
 from camshaft.machine.machine import LoopMachine
 
 __all__ = ["Engine"]
-
-
-BUILT_IN_OBJECTS = {event.value: event for event in Events}
-
-
-class Resumable(Protocol):
-    """What an engine needs of its :class:`~camshaft.Snapshot`."""
-
-    def resume(self, path: str | os.PathLike[str]) -> os.PathLike[str] | None:
-        """Have the next run resume from a file; returns the file, or None where there is none."""
-
-    def forget(self) -> None:
-        """Cancel a pending resume."""
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether a file was asked for and is not written yet."""
-
-    def __call__(self, engine: Any = None) -> None:
-        """Have a file written at the next point from which the run can be resumed."""
 
 
 class Engine:
@@ -98,9 +78,7 @@ class Engine:
         self._starter = RunStarter()
         self._custom_events = CustomEvents()
         self._by_hand = self._custom_events.by_hand  # looked up at each fire_event()
-        self._by_hand_stack: list[str] = []
-        self._event_objects: dict[str, EventHandle] = BUILT_IN_OBJECTS.copy()
-        self._last_event: str | None = None
+        self._location = EngineLocation()
         self._machine: LoopMachine | None = None
         self._install_loop(loop.evolve(nested=()) if loop.nested else loop)
         for nested in loop.nested:
@@ -215,8 +193,6 @@ class Engine:
                 setattr(self.state, attribute, 0)
         self._dispatcher.count_by(attributes)
         for event, key in zip(events, keys, strict=True):
-            if not isinstance(self._event_objects.get(key), Enum):
-                self._event_objects[key] = event
             self._custom_events.add_handle(event, key)
 
     def has_registered_events(self, event: EventHandle) -> bool:
@@ -236,31 +212,14 @@ class Engine:
         except (KeyError, TypeError):
             engine_event = self._custom_events.find(self, event)
         if engine_event.handlers:
-            self._dispatch_outside_loop(engine_event)
-
-    def _dispatch_outside_loop(self, engine_event: EngineEvent, *error: BaseException) -> list[Any]:
-        """Call the handlers of an event that the generated loop does not yield; returns what they did."""
-        self._by_hand_stack.append(engine_event.key)
-        try:
-            return [handler.call(self, *error) for handler in engine_event.handlers]
-        except EventOrderError:
-            raise  # what did not fire did not enter its state either
-        except BaseException as raised:
-            places = raised.__dict__.setdefault("camshaft_places", {})
-            places.setdefault(id(self), self.place)
-            raise
-        finally:
-            self._by_hand_stack.pop()
-
-    def _check_known(self, key: str) -> None:
-        check_known(self, key)
+            self._location.dispatch(self, engine_event)
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
     def on(self, event: EventHandle, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorator that attaches a handler: see :meth:`add_event_handler`."""
         for single in attachments(event):
-            self._check_known(single.key)
+            check_known(self, single.key)
 
         def attach(handler: Callable[..., Any]) -> Callable[..., Any]:
             self.add_event_handler(event, handler, *args, **kwargs)
@@ -288,7 +247,7 @@ class Engine:
         attached = []
         for single in attachments(event):  # all of it is checked before any of it is done
             key = single.key
-            self._check_known(key)
+            check_known(self, key)
             if single.filter is not None:
                 check_filter(single.filter, key)
             attached.append(
@@ -301,7 +260,7 @@ class Engine:
     def handlers(self, event: EventHandle) -> tuple[Handler, ...]:
         """What is attached to an event, in the order in which it runs."""
         key = event_key(event)
-        self._check_known(key)
+        check_known(self, key)
         return self._dispatcher.event(key).attached
 
     def has_event_handler(self, handler: Callable[..., Any], event: EventHandle | None = None) -> bool:
@@ -358,7 +317,7 @@ class Engine:
         self._install_loop(self._loop.evolve(nested=(*self._loop.nested, nested)))
 
     def _check_nested(self, nested: Nested) -> None:
-        self._check_known(nested.on.key)
+        check_known(self, nested.on.key)
         check_nested(self, nested)
 
     # -- where it stands ---------------------------------------------------------------------------------------------
@@ -372,30 +331,16 @@ class Engine:
     @property
     def where(self) -> Path:
         """The states in which it stands, outermost first; empty when no run is under way."""
-        line = self.current_run.line() if self.current_run is not None else None
-        path = line.path if line is not None else ()
-        if self._by_hand_stack:
-            path += tuple(
-                custom.name for custom in self._loop.custom_states if self._by_hand_stack[-1] in custom.events
-            )
-        return path
+        return self._location.states(self)
 
     @property
     def place(self) -> str:
         """Where it stands, in words: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
-        return self.format_path(self.where) or event_name(self._last_event_key() or "before STARTED")
-
-    def _place_of_error(self, error: BaseException) -> str:
-        """Where it stood, in words, when ``error`` was raised."""
-        places: dict[int, str] = getattr(error, "camshaft_places", {})
-        return places.get(id(self), self.place)
+        return self._location.place(self)
 
     def format_path(self, path: Path) -> str:
         """A path of states in words, with the counts of its loops."""
-        loops = {item.name for _, item in self._loop.walk() if isinstance(item, Loop)}
-        return " / ".join(
-            f"{state} {getattr(self.state, state.lower())}" if state in loops else state for state in path
-        )
+        return format_path(self.state, self._loop, path)
 
     @property
     def position(self) -> int:
@@ -405,18 +350,12 @@ class Engine:
     @property
     def last_event_name(self) -> EventHandle | None:
         """The event that fired last, as :meth:`event_object` gives it; None before any did."""
-        key = self._last_event_key()
+        key = self._location.last_event_key(self)
         return self.event_object(key) if key is not None else None
 
     def event_object(self, key: str) -> EventHandle:
         """The handle of an event: the member of ``Events``, the one it was registered with, or else its key."""
-        return self._event_objects.get(key, key)
-
-    def _last_event_key(self) -> str | None:
-        if self._by_hand_stack:
-            return self._by_hand_stack[-1]
-        line = self.current_run.line() if self.current_run is not None else None
-        return line.last if line is not None else self._last_event
+        return self._custom_events.handles.get(key, key)
 
     # -- control -----------------------------------------------------------------------------------------------------
 
@@ -436,7 +375,7 @@ class Engine:
             raise RuntimeError(
                 f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has none; call terminate()"
             )
-        line = self.current_run.line() if self.current_run is not None else None
+        line = self._location.line(self)
         if line is None or line.last == "started":
             raise RuntimeError(f"{self.name} cannot terminate an epoch: none has begun; call it from EPOCH_STARTED on")
         if line.last not in (self._loop.completed, "terminate_single_epoch"):
@@ -448,11 +387,11 @@ class Engine:
         Raises:
             RuntimeError: called elsewhere than at GET_BATCH_COMPLETED or ITERATION_STARTED.
         """
-        line, data_loop = self.current_run.line() if self.current_run is not None else None, self._loop.data_loop
+        line, data_loop = self._location.line(self), self._loop.data_loop
         entering = (
             data_loop is not None and line is not None and line.event in ("get_batch_completed", data_loop.started)
         )
-        if not entering or self._by_hand_stack:
+        if not entering or self._location.is_outside_loop:
             raise RuntimeError(
                 f"{self.name} cannot skip an iteration in {self.place}: "
                 f"call it at GET_BATCH_COMPLETED or ITERATION_STARTED"
@@ -567,7 +506,7 @@ class Engine:
     def _on_run_ended(self, outcome: str, finished: bool) -> None:
         """Take note that the run is over, and whether it did all that it was asked to."""
         self.current_run, self._starter.finished = None, finished
-        self._last_event = LAST_EVENTS[outcome]
+        self._location.last_event = LAST_EVENTS[outcome]
 
     # -- saving ------------------------------------------------------------------------------------------------------
 

@@ -7,13 +7,17 @@ from typing import Any, Protocol
 
 from camshaft.compiler.program import Line, Program
 from camshaft.engine.data_fetcher import DataFetcher
+from camshaft.engine.dispatch import EngineEvent
 from camshaft.engine.state import State
+from camshaft.events import event_name
+from camshaft.exceptions import EventOrderError
 from camshaft.loop.loop import Loop
+from camshaft.loop.states import Path
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition_table import READY
 
-__all__ = ["LAST_LINE", "LoopLocation", "machine_position"]
+__all__ = ["LAST_LINE", "EngineLocation", "LoopLocation", "format_path", "machine_position"]
 
 LAST_LINE = Line((), None, "completed")
 """Where a run stands after its loop: only closing the data is left to do."""
@@ -72,10 +76,21 @@ class LoopLocation:
         return self._program.lines[number]
 
 
-class _Stands(Protocol):
-    """What an engine has to say about where it stands."""
+class _HasLine(Protocol):
+    """The part of a run that :class:`EngineLocation` reads."""
+
+    def line(self) -> Line | None:
+        """Return the line on which the generated loop stands."""
+
+
+class _Located(Protocol):
+    """The part of an engine that this module reads."""
 
     state: State
+
+    @property
+    def current_run(self) -> _HasLine | None:
+        """The run that is executing or paused."""
 
     @property
     def loop(self) -> Loop:
@@ -86,8 +101,86 @@ class _Stands(Protocol):
         """The loop as a machine."""
 
 
+class EngineLocation:
+    """Where an engine stands: its states, its last event, and its place in words.
+
+    Most of it is read from the generated loop. The rest is kept here: events that are dispatched outside the generated
+    loop, and the last event of a run that has ended. The engine itself is not kept, so that a finished engine is freed
+    at once.
+
+    Attributes:
+        last_event: the key of the last event of the last run; None before the first run has ended.
+    """
+
+    def __init__(self) -> None:
+        self.last_event: str | None = None
+        self._dispatched: list[str] = []  # events outside the generated loop, the innermost last
+
+    @property
+    def is_outside_loop(self) -> bool:
+        """True while an event is dispatched outside the generated loop."""
+        return bool(self._dispatched)
+
+    def line(self, engine: _Located) -> Line | None:
+        """Return the line on which the generated loop stands; None before its first event and after its last."""
+        return engine.current_run.line() if engine.current_run is not None else None
+
+    def states(self, engine: _Located) -> Path:
+        """Return the states that the engine is in, the outermost first."""
+        line = self.line(engine)
+        path = line.path if line is not None else ()
+        if self._dispatched:
+            path += tuple(custom.name for custom in engine.loop.custom_states if self._dispatched[-1] in custom.events)
+        return path
+
+    def last_event_key(self, engine: _Located) -> str | None:
+        """Return the key of the event that fired last; None before the first one."""
+        if self._dispatched:
+            return self._dispatched[-1]
+        line = self.line(engine)
+        return line.last if line is not None else self.last_event
+
+    def place(self, engine: _Located) -> str:
+        """Return where the engine stands, in words: its states, or its last event outside of all states."""
+        states = format_path(engine.state, engine.loop, self.states(engine))
+        return states or event_name(self.last_event_key(engine) or "before STARTED")
+
+    def place_of_error(self, engine: _Located, error: BaseException) -> str:
+        """Return where the engine stood, in words, when ``error`` was raised."""
+        places: dict[int, str] = getattr(error, "camshaft_places", {})
+        return places.get(id(engine), self.place(engine))
+
+    def dispatch(self, engine: _Located, event: EngineEvent, *error: BaseException) -> list[Any]:
+        """Call the handlers of an event outside the generated loop, and return their results.
+
+        Args:
+            engine: the engine, passed to the handlers.
+            event: the event.
+            error: the exception, for EXCEPTION_RAISED.
+        """
+        self._dispatched.append(event.key)
+        try:
+            return [handler.call(engine, *error) for handler in event.handlers]
+        except EventOrderError:
+            raise  # the event was refused, so its state was not entered
+        except BaseException as raised:
+            # The error passes through the generated loop before it is reported, and the stack is unwound by then. So
+            # the place is kept on the error. The innermost place of each engine wins.
+            places = raised.__dict__.setdefault("camshaft_places", {})
+            places.setdefault(id(engine), self.place(engine))
+            raise
+        finally:
+            self._dispatched.pop()
+
+
+def format_path(state: State, loop: Loop, path: Path) -> str:
+    """Return a path of states in words, with the counts of its loops: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
+    loops = {item.name for _, item in loop.walk() if isinstance(item, Loop)}
+    return " / ".join(f"{name} {getattr(state, name.lower())}" if name in loops else name for name in path)
+
+
 def machine_position(
-    engine: _Stands, line: Line | None, fetcher: DataFetcher, deferred: str | None, waits: bool
+    engine: _Located, line: Line | None, fetcher: DataFetcher, deferred: str | None, waits: bool
 ) -> tuple[str, Context]:
     """Return the place in the machine where a run stands, and the context to judge it from there.
 

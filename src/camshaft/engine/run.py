@@ -19,7 +19,7 @@ from camshaft.control import Control, Interrupt, NewData, SkipIteration, Termina
 from camshaft.engine.data_fetcher import DataFetcher, OpenData
 from camshaft.engine.dispatch import EngineEvent, EventDispatcher
 from camshaft.engine.handler import Stopwatch
-from camshaft.engine.location import LAST_LINE, LoopLocation, machine_position
+from camshaft.engine.location import LAST_LINE, EngineLocation, LoopLocation, machine_position
 from camshaft.engine.observing import Observer, code_site, observers
 from camshaft.engine.state import State
 from camshaft.engine.strict import StrictObserver
@@ -158,7 +158,7 @@ class Run:
 
     def _interrupt(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
         """Pause, unless a handler of INTERRUPT asks to end the run or the epoch."""
-        self.engine._dispatch_outside_loop(self.engine._dispatcher.event("interrupt"))
+        self.engine._location.dispatch(self.engine, self.engine._dispatcher.event("interrupt"))
         if isinstance(self.control, (Terminate, TerminateEpoch)):
             return self._apply_control(event, fired)
         if isinstance(self.control, NewData):
@@ -267,13 +267,13 @@ class Run:
         engine = self.engine
         self._failed_at = self._location.line_of(error) or self.line() or LAST_LINE
         self.status, self.control = FAILED, None
-        error.add_note(f"in {engine.name}: {engine._place_of_error(error)}")
+        error.add_note(f"in {engine.name}: {engine._location.place_of_error(engine, error)}")
         engine._program.write_out()
         answers = []
         try:
-            answers = engine._dispatch_outside_loop(engine._dispatcher.event("exception_raised"), error)
+            answers = engine._location.dispatch(engine, engine._dispatcher.event("exception_raised"), error)
         except BaseException as second:
-            second.add_note(f"in {engine.name}: {engine._place_of_error(error)}, at EXCEPTION_RAISED")
+            second.add_note(f"in {engine.name}: {engine._location.place_of_error(engine, error)}, at EXCEPTION_RAISED")
             raise
         finally:
             try:
@@ -385,6 +385,7 @@ class RunHost(Protocol):
     state: State
     strict: bool
     _dispatcher: EventDispatcher
+    _location: EngineLocation
     _program: Program
     _namespace: dict[str, Any]
     current_run: Run | None
@@ -402,12 +403,6 @@ class RunHost(Protocol):
     @property
     def where(self) -> Path:
         """The states in which it stands, outermost first."""
-
-    def _dispatch_outside_loop(self, event: EngineEvent, *error: BaseException) -> list[Any]:
-        """Call the handlers of an event that the loop does not yield."""
-
-    def _place_of_error(self, error: BaseException) -> str:
-        """Where it stood, in words, when an error was raised."""
 
     def _on_run_ended(self, outcome: str, finished: bool) -> None:
         """Take note that the run is over."""

@@ -1,0 +1,25 @@
+"""The part of a snapshot that an engine uses, so that the engine need not import it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+__all__ = ["Resumable"]
+
+
+class Resumable(Protocol):
+    """The part of :class:`~camshaft.Snapshot` that an engine uses."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """True if a file was requested and is not written yet."""
+
+    def resume(self, path: str | os.PathLike[str]) -> os.PathLike[str] | None:
+        """Make the next run resume from a file. Returns the file, or None if there is none."""
+
+    def forget(self) -> None:
+        """Cancel a pending resume."""
+
+    def __call__(self, engine: Any = None) -> None:
+        """Request a file at the next point where the run can be resumed."""
