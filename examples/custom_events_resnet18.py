@@ -1,14 +1,14 @@
 """Custom events between backward() and optimizer.step(): a ResNet18 learns handwritten digits.
 
-The step is one opaque function that fires three events of its own. Registering them puts the states BACKWARD and
-OPTIM_STEP into the loop of the trainer; two evaluators are nested in it at the end of each epoch. Run it:
+The step is one opaque function that fires three custom events. Registering them adds the states BACKWARD and OPTIM_STEP
+to the loop of the trainer. Two nested evaluators run at the end of each epoch. Run it:
 
     python examples/custom_events_resnet18.py
     python examples/custom_events_resnet18.py --data mnist --download
 
-The digits that scikit-learn carries are the default and need no network. Training takes about a minute on two CPU
-cores. It prints the loop that runs, its machine, what is learned, where the time went, and whether every event came in
-a legal order.
+The default data are the digits included in scikit-learn, which need no download. Training takes about a minute on two
+CPU cores. The program prints the generated loop, its state machine, the metrics of each epoch, the time spent in
+handlers, and the result of checking the order of all events.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from camshaft.metrics import Accuracy, Loss
 
 
 class Values(NamedTuple):
-    """What suits a data set."""
+    """Hyperparameters that suit a data set."""
 
     epochs: int
     batch_size: int
@@ -52,7 +52,7 @@ DEFAULTS = {
 
 
 class BackpropEvents(EventEnum):
-    """What happens inside the step."""
+    """Events that the step fires."""
 
     BACKWARD_STARTED = "backward_started"
     BACKWARD_COMPLETED = "backward_completed"
@@ -60,7 +60,7 @@ class BackpropEvents(EventEnum):
 
 
 class Net(nn.Module):
-    """ResNet18 for images of one channel and ten classes."""
+    """ResNet18 for images with one channel and ten classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,14 +68,14 @@ class Net(nn.Module):
         self.model.conv1 = nn.Conv2d(1, 64, kernel_size=3, padding=1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores of shape (N, 10) for images of shape (N, 1, H, W)."""
+        """Return scores of shape (N, 10) for images of shape (N, 1, H, W)."""
         return self.model(x)
 
 
 def make_trainer(
     model: nn.Module, optimizer: torch.optim.Optimizer, criterion: nn.Module, device: torch.device
 ) -> Engine:
-    """An engine whose step fires the events of backpropagation."""
+    """Return an engine whose step fires the events of backpropagation."""
 
     def train_step(engine: Engine, batch: Sequence[torch.Tensor]) -> float:
         model.train()
@@ -105,7 +105,7 @@ def make_trainer(
 
     @trainer.on(BackpropEvents.OPTIM_STEP_COMPLETED)
     def lower_lr(engine: Engine) -> None:
-        """Steadily down to nothing, so that the last epoch settles wherever the seed began."""
+        """Lower the learning rate linearly to 0, so that the last epoch converges with every seed."""
         state = engine.state
         iterations = state.max_iters or state.max_epochs * state.epoch_length
         for group in optimizer.param_groups:
@@ -118,7 +118,7 @@ def make_trainer(
 
 
 def load_digits() -> tuple[Dataset[Any], Dataset[Any]]:
-    """The 1,797 digits of scikit-learn at 28x28, four fifths of them for training; the split is always the same."""
+    """Return the 1,797 digits of scikit-learn at 28x28, always split in the same way, 4:1."""
     digits = datasets.load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
     images = F.interpolate(images, size=28, mode="bilinear", align_corners=False)
@@ -130,27 +130,27 @@ def load_digits() -> tuple[Dataset[Any], Dataset[Any]]:
 
 
 def load_idx(data: str, root: str | Path, download: bool) -> tuple[Dataset[Any], Dataset[Any]]:
-    """MNIST or Fashion-MNIST from IDX files; the test set serves for validation.
+    """Return MNIST or Fashion-MNIST from IDX files. The test set is used for validation.
 
     Raises:
-        FileNotFoundError: the files are not there; the message says what to do.
+        FileNotFoundError: the files are missing. The message says how to get them.
     """
     kind = {"mnist": MNIST, "fashion-mnist": FashionMNIST}[data]
     transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
     try:
         train, validation = (kind(root, train=train, transform=transform, download=download) for train in (True, False))
-    except RuntimeError as error:  # what torchvision raises for files that are missing, damaged, or out of reach
+    except RuntimeError as error:  # torchvision raises it for missing, damaged and unreachable files
         folder = Path(root) / kind.__name__ / "raw"
         fix = f"unpack its four IDX files into {folder}" + ("" if download else ", or add --download to fetch them")
         raise FileNotFoundError(f"no {data} under {root} ({str(error).partition('.')[0]}): {fix}") from None
     return train, validation
 
 
-# -- everything together ----------------------------------------------------------------------------------------------
+# -- the program ------------------------------------------------------------------------------------------------------
 
 
 class Training(NamedTuple):
-    """A trainer, what is nested in it, and what it learns from."""
+    """A trainer, the evaluators nested in it, and the data."""
 
     trainer: Engine
     train_evaluator: Engine
@@ -170,15 +170,15 @@ def build(
     device: str | None = None,
     epoch_length: int | None = None,
 ) -> Training:
-    """Make all that a training needs, without starting it.
+    """Build the engines and the data, without running anything.
 
     Args:
         data: "digits", "mnist" or "fashion-mnist".
-        root, download: where the IDX files are, and whether to fetch them.
-        batch_size, lr: those of DEFAULTS unless given.
-        seed: the same seed gives the same numbers, on the same machine.
-        device: a GPU where there is one, unless given.
-        epoch_length: at most so many batches in each evaluation; all of them unless given.
+        root, download: the folder of the IDX files, and whether to download them.
+        batch_size, lr: the batch size and the learning rate; those of DEFAULTS by default.
+        seed: the same seed gives the same numbers on the same machine.
+        device: the device; by default a GPU if there is one.
+        epoch_length: the largest number of batches in an evaluation; all of them by default.
     """
     defaults = DEFAULTS[data]
     train_set, validation_set = load_digits() if data == "digits" else load_idx(data, root, download)
@@ -197,24 +197,26 @@ def build(
         create_supervised_evaluator(model, {"accuracy": Accuracy(), "loss": Loss(criterion)}, device=place, name=name)
         for name in ("train_evaluator", "validation_evaluator")
     ]
-    bar = ProgressBar(persist=False)  # an epoch leaves one line behind, that of show_metrics
+    bar = ProgressBar(persist=False)  # show_metrics already prints a line for each epoch
     for engine in (trainer, *evaluators):
         bar.attach(engine)
     for evaluator, loader in zip(evaluators, (train_loader, validation_loader), strict=True):
         length = min(epoch_length, len(loader)) if epoch_length else None
         trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader, epoch_length=length)
     training = Training(trainer, *evaluators, train_loader, validation_loader)
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, show_metrics, training)  # after the evaluators: attached later
+    trainer.add_event_handler(
+        Events.EPOCH_COMPLETED, show_metrics, training
+    )  # attached last, so it runs after the evaluators
     return training
 
 
 def trainer() -> Engine:
-    """The trainer alone, for looking at its loop: ``camshaft show examples/custom_events_resnet18.py:trainer``."""
+    """Return the trainer, for ``camshaft show examples/custom_events_resnet18.py:trainer``."""
     return build().trainer
 
 
 def show_metrics(engine: Engine, training: Training) -> None:
-    """The results of an epoch in one line."""
+    """Print the results of an epoch in one line."""
     train, validation = (inner.state.metrics for inner in (training.train_evaluator, training.validation_evaluator))
     print(
         f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
@@ -225,14 +227,14 @@ def show_metrics(engine: Engine, training: Training) -> None:
 
 
 def show(title: str, text: object) -> None:
-    """A text under its title."""
+    """Print a text under a title."""
     print(f"=== {title} ===\n\n{text}\n")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description="Train a ResNet18 on handwritten digits, with events of its own.",
+        description="Train a ResNet18 on handwritten digits, with custom events.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
 
@@ -244,24 +246,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     def positive(text: str) -> int:
         if int(text) < 1:
-            raise argparse.ArgumentTypeError(f"{text} is below 1")
+            raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
         return int(text)
 
     hidden = argparse.SUPPRESS  # keeps "(default: None)" out of the help
-    add("--data", "what to learn", choices=list(DEFAULTS), default="digits")
-    add("--root", "the folder of the IDX files, or where to put them", type=Path, default=Path("data"))
-    add("--download", "fetch the IDX files if they are missing", action="store_true", default=hidden)
+    add("--data", "the data set", choices=list(DEFAULTS), default="digits")
+    add("--root", "the folder of the IDX files", type=Path, default=Path("data"))
+    add("--download", "download the IDX files if they are missing", action="store_true", default=hidden)
     add("--epochs", defaults("epochs"), type=positive, default=hidden)
     add("--batch-size", defaults("batch_size"), type=positive, default=hidden)
     add("--lr", defaults("lr"), type=float, default=hidden)
-    add("--seed", "same seed, same numbers", type=int, default=0)
-    add("--device", "such as cpu or cuda; a GPU where there is one", default=hidden)
-    add("--epoch-length", "at most so many batches an epoch, for a quick look", type=positive, default=hidden)
+    add("--seed", "the seed of all random numbers", type=int, default=0)
+    add("--device", "such as cpu or cuda (default: a GPU if there is one)", default=hidden)
+    add("--epoch-length", "the largest number of batches in an epoch, for a quick look", type=positive, default=hidden)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build it, show it, train it, judge it; returns the exit code."""
+    """Build, show and train the engine, and check the order of its events. Returns the exit code."""
     options = vars(parse(argv))
     epochs = options.pop("epochs", DEFAULTS[options["data"]].epochs)
     try:

@@ -1,13 +1,13 @@
 """A generative adversarial network (Goodfellow et al. 2014): two networks and two optimizers in one ITERATION.
 
-Forward, backward and step of the discriminator and of the generator are a state each, so a handler can stand between
-any two of them. The data is a density in the plane, because there it can be measured how well it is met: by the
-squared maximum mean discrepancy (MMD²) to other samples of it. Run it:
+The forward pass, the backward pass and the step of each network are separate states, so a handler can run between any
+two of them. The data are samples of a density in the plane, because the quality of generated samples can be measured
+there: by the squared maximum mean discrepancy (MMD²) between generated and real samples. Run it:
 
     python examples/gan.py
 
-It takes a few seconds. The generator begins at an MMD² of 0.8; it ends below 0.012, a fifth of what the baseline has,
-which is the one Gaussian that fits best.
+It takes a few seconds. The MMD² of the generator starts at 0.8 and ends below 0.012. That is a fifth of the baseline,
+a single Gaussian fitted to the data.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ LATENT = 8
 
 
 def ring(number: int) -> torch.Tensor:
-    """Samples, of shape (number, 2), of eight Gaussians of deviation 0.1 on a circle of radius 1."""
+    """Return samples of shape (number, 2) of eight Gaussians of deviation 0.1 on a circle of radius 1."""
     angle = torch.randint(8, (number,)) * math.pi / 4
     return torch.stack([angle.cos(), angle.sin()], dim=1) + 0.1 * torch.randn(number, 2)
 
 
 def mmd2(a: torch.Tensor, b: torch.Tensor, width: float = 0.5) -> float:
-    """MMD² of two samples of one size, unbiased, with a Gaussian kernel (Gretton et al. 2012, equation 3)."""
+    """Return the unbiased MMD² of two equally large samples, with a Gaussian kernel (Gretton et al. 2012, eq. 3)."""
     in_a, in_b, across = (torch.exp(-((torch.cdist(x, y) / width) ** 2) / 2) for x, y in [(a, a), (b, b), (a, b)])
-    pairs = in_a.sum() + in_b.sum() - 2 * len(a)  # none of a sample with itself
+    pairs = in_a.sum() + in_b.sum() - 2 * len(a)  # without pairs of a sample with itself
     return (pairs / (len(a) * (len(a) - 1)) - 2 * across.mean()).item()
 
 
 def gaussian(number: int) -> torch.Tensor:
-    """Samples, of shape (number, 2), of the Gaussian that fits the ring best: the baseline."""
+    """Return samples of shape (number, 2) of the baseline, the Gaussian that fits the ring best."""
     return math.sqrt(0.5 + 0.1**2) * torch.randn(number, 2)
 
 
 class Program(NamedTuple):
-    """The engine, its data in batches, and the network that makes samples."""
+    """The engine, its data in batches, and the generator."""
 
     trainer: Engine
     batches: Sequence[torch.Tensor]
@@ -52,12 +52,12 @@ class Program(NamedTuple):
 
     @torch.no_grad()
     def sample(self, number: int) -> torch.Tensor:
-        """Made samples, of shape (number, 2)."""
+        """Return generated samples of shape (number, 2)."""
         return self.generator(torch.randn(number, LATENT))
 
 
 def build(seed: int = 0) -> Program:
-    """Make everything, without running anything."""
+    """Build the engine and the data, without running anything."""
     torch.manual_seed(seed)
     generator, discriminator = (
         nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, outputs))
@@ -94,12 +94,12 @@ def build(seed: int = 0) -> Program:
 
 
 def trainer() -> Engine:
-    """The trainer alone, for looking at its loop: ``camshaft show examples/gan.py:trainer``."""
+    """Return the trainer, for ``camshaft show examples/gan.py:trainer``."""
     return build().trainer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, and say after each epoch how near the samples are."""
+    """Train, and print the MMD² after each epoch."""
     program, held_out = build(), ring(1000)
     engine = program.trainer
     print(f"{engine.loop}\nbaseline  MMD² {mmd2(gaussian(1000), held_out):.4f}")

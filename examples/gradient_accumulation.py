@@ -1,13 +1,14 @@
 """Gradient accumulation in two ways: counted by hand in an opaque step, and declared.
 
-By hand, a condition inside of the step decides when the optimizer steps. Declared, OPTIM_STEP is a state that is
-entered when a window of batches is full; handlers, the picture and tests see it. Run it:
+By hand, a condition inside the step decides when the optimizer steps. In the declared loop, OPTIM_STEP is a state that
+is entered when a window of batches is full. Handlers, diagrams and tests can use it. Run it:
 
     python examples/gradient_accumulation.py
 
-Where the number of batches divides by the window, both end with the same weights, bit for bit. Where it does not, the
-step by hand counts iterations over epochs: the last batches of an epoch share a step with the first of the next, and
-those of the last epoch are lost. The declared way gives every epoch its own last window, scaled by its own length.
+If the number of batches is a multiple of the window, both ways end with the same weights, bit for bit. Otherwise they
+differ. The step written by hand counts iterations over epochs: the last batches of an epoch share a step with the first
+batches of the next, and the last batches of the last epoch are lost. In the declared loop, every epoch has its own last
+window, scaled by its own length.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ criterion = nn.CrossEntropyLoss()
 
 
 def make_model(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A small classifier and its optimizer: the same each time."""
+    """Return a small classifier and its optimizer, the same each time."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     return model, torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
 
 
 def counted_by_hand(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Engine, list[int]]:
-    """The step counts for itself; returns the engine, and the iterations after which it stepped."""
+    """Return an engine whose step counts batches, and the list of iterations with a step of the optimizer."""
     stepped: list[int] = []
 
     def update(engine: Engine, batch: Sequence[torch.Tensor]) -> float:
@@ -52,7 +53,7 @@ def counted_by_hand(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple
 
 
 def declared(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Engine, list[int]]:
-    """The loop says it; returns the engine, and the iterations after which it stepped."""
+    """Return an engine with a declared loop, and the list of iterations with a step of the optimizer."""
     trainer = create_supervised_trainer(model, optimizer, criterion, gradient_accumulation_steps=WINDOW)
     stepped: list[int] = []
     trainer.add_event_handler(
@@ -62,12 +63,12 @@ def declared(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Engine
 
 
 def trainer() -> Engine:
-    """The declared trainer alone, for looking at its loop."""
+    """Return the declared trainer, for ``camshaft show examples/gradient_accumulation.py:trainer``."""
     return declared(*make_model())[0]
 
 
 def batches(number: int) -> DataLoader[tuple[torch.Tensor, ...]]:
-    """So many batches of 32 digits."""
+    """Return a loader of ``number`` batches with 32 digits each."""
     x, y = load_digits(return_X_y=True)
     size = number * 32
     data = TensorDataset(torch.tensor(x[:size], dtype=torch.float32) / 16, torch.tensor(y[:size]))
@@ -75,7 +76,7 @@ def batches(number: int) -> DataLoader[tuple[torch.Tensor, ...]]:
 
 
 def compare(number: int) -> tuple[float, list[int], list[int]]:
-    """Train in both ways; the largest difference of any weight, and the iterations after which each stepped."""
+    """Train in both ways. Returns the largest difference of a weight, and the iterations with a step in each way."""
     trained = []
     for make in (counted_by_hand, declared):
         model, optimizer = make_model()
@@ -88,7 +89,7 @@ def compare(number: int) -> tuple[float, list[int], list[int]]:
 
 
 def main() -> int:
-    """Both ways, where the number of batches divides and where it does not."""
+    """Compare both ways with 12 batches, a multiple of the window, and with 10."""
     print(trainer().loop)
     for number in (12, 10):
         difference, by_hand, by_loop = compare(number)

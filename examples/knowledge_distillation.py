@@ -1,13 +1,13 @@
-"""Knowledge distillation (Hinton, Vinyals & Dean 2015): a student learns from what its teacher thinks of few images.
+"""Knowledge distillation (Hinton, Vinyals & Dean 2015): a student learns from its teacher's scores of few images.
 
-The student's loop is the standard one with one state more, TEACHER_FORWARD, which puts the teacher's scores beside the
-labels; the teacher's own training is an engine nested at STARTED, so that one run does both. Run it:
+The student's loop is the standard loop with an additional state. TEACHER_FORWARD adds the teacher's scores to the
+labels. The teacher is trained by an engine nested at STARTED, so one run trains both. Run it:
 
     python examples/knowledge_distillation.py
 
-It takes a few seconds. The teacher sees all training images, the student fifty (section 6 of the paper). From their
-labels alone it learns to read some 82 of 100 new digits, untrained 10; with the teacher's soft targets at least 3 more,
-on average 10.
+It takes a few seconds. The teacher is trained on all training images, the student on fifty (section 6 of the paper).
+Before training, the student classifies about 10 of 100 new digits correctly. Trained with labels alone, it reaches
+about 82. The teacher's soft targets add at least 3, and 10 on average.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from camshaft import Engine, Events, Phase, create_supervised_evaluator, create_
 from camshaft.metrics import Accuracy
 
 TEMPERATURE = 10.0
-SOFT_SHARE = 0.9  # of the soft targets in the loss; the labels have the rest
+SOFT_SHARE = 0.9  # weight of the soft targets in the loss; the labels have the rest
 
 
 def make_model(hidden: int) -> nn.Module:
-    """A network for images of 8x8 and ten classes."""
+    """Return a network for images of shape (8, 8) and ten classes."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 
 
 def distillation_loss(scores: torch.Tensor, targets: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Cross entropy with labels and with softened scores of the teacher, the latter times T² (section 2 of the paper).
+    """Return the weighted sum of two cross entropies: with the labels, and T² times that with the soft targets.
+
+    See section 2 of the paper.
 
     Args:
-        scores: of the student, of shape (N, 10).
-        targets: labels, of shape (N,), and scores of the teacher, of shape (N, 10).
+        scores: the scores of the student, of shape (N, 10).
+        targets: the labels, of shape (N,), and the scores of the teacher, of shape (N, 10).
     """
     labels, teacher_scores = targets
     soft = F.cross_entropy(scores / TEMPERATURE, (teacher_scores / TEMPERATURE).softmax(dim=1))
@@ -47,7 +49,7 @@ def distillation_loss(scores: torch.Tensor, targets: tuple[torch.Tensor, torch.T
 
 
 class Program(NamedTuple):
-    """Who learns, who measures it, and from what: the teacher's trainer is nested in the student's."""
+    """The engines and the data. The teacher's trainer is nested in the student's."""
 
     student_trainer: Engine
     lone_trainer: Engine
@@ -56,12 +58,12 @@ class Program(NamedTuple):
     test_loader: DataLoader[Any]
 
     def accuracies(self) -> dict[str, float]:
-        """The share of test images that each model reads rightly."""
+        """Return the accuracy of each model on the test images."""
         return {name: e.run(self.test_loader).metrics["accuracy"] for name, e in self.evaluators.items()}
 
 
 def build(seed: int = 0) -> Program:
-    """Make everything, without running anything."""
+    """Build the engines and the data, without running anything."""
     torch.manual_seed(seed)
     digits = datasets.load_digits()
     everything = TensorDataset(torch.tensor(digits.images, dtype=torch.float32) / 16, torch.tensor(digits.target))
@@ -95,12 +97,12 @@ def build(seed: int = 0) -> Program:
 
 
 def student_trainer() -> Engine:
-    """The student's trainer, to be looked at: ``camshaft show examples/knowledge_distillation.py:student_trainer``."""
+    """Return the student's trainer, for ``camshaft show examples/knowledge_distillation.py:student_trainer``."""
     return build().student_trainer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train teacher and student, and a student on its own, and compare."""
+    """Train teacher and student, train another student with labels alone, and compare them."""
     program = build()
     print(program.student_trainer.loop)
     untrained = program.accuracies()

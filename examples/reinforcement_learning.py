@@ -1,12 +1,12 @@
-"""Reinforcement learning: the loops are EPISODE and TIMESTEP, and there is no data.
+"""Reinforcement learning with the loops EPISODE and TIMESTEP, without data.
 
-A policy learns to balance a pole on a cart, by REINFORCE with a learned baseline (Williams 1992). What judges a policy
-is the same loop without UPDATE, and what plays at random is that loop with another ACT. Run it:
+A policy learns to balance a pole on a cart, by REINFORCE with a learned baseline (Williams 1992). The evaluator runs
+the same loop without UPDATE. The random player runs that loop with another phase ACT. Run it:
 
     python examples/reinforcement_learning.py
 
-It takes some seconds. Of 200 timesteps, a random or untrained policy keeps the pole up for some 20, a trained one for
-190: at least four times as long as either, whatever the seed.
+It takes some seconds. A random or untrained policy balances the pole for about 20 of 200 timesteps, a trained policy
+for about 190. With every seed, the trained policy lasts at least four times as long as the others.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ MAX_TIMESTEPS, DISCOUNT = 200, 0.99
 
 
 class CartPole:
-    """The cart and pole of Barto, Sutton & Anderson (1983) without friction: in m, kg, s and rad, by Euler's method."""
+    """Cart and pole of Barto, Sutton & Anderson (1983) without friction, in m, kg, s and rad, by Euler's method."""
 
     def reset(self) -> torch.Tensor:
-        """Begin anew; returns the observation: cart position and velocity, pole angle and angular velocity."""
+        """Start an episode. Returns the observation: cart position and velocity, pole angle and angular velocity."""
         self.observation = torch.empty(4).uniform_(-0.05, 0.05)
         return self.observation
 
     def step(self, action: int) -> tuple[torch.Tensor, bool]:
-        """Push left (0) or right (1) for 0.02 s; returns the observation, and whether cart or pole is out of bounds."""
+        """Push left (0) or right (1) for 0.02 s. Returns the observation, and True if cart or pole is out of bounds."""
         _, x_dot, theta, theta_dot = self.observation.tolist()
         gravity, pole_mass, total_mass, half_length, force = 9.8, 0.1, 1.1, 0.5, 10.0 if action else -10.0
         sin, cos = math.sin(theta), math.cos(theta)
@@ -47,7 +47,7 @@ class CartPole:
 
 
 class Program(NamedTuple):
-    """An engine that learns, one that plays with the same policy, and one that plays at random."""
+    """The engine that trains the policy, the one that evaluates it, and one that acts at random."""
 
     trainer: Engine
     evaluator: Engine
@@ -55,7 +55,7 @@ class Program(NamedTuple):
 
 
 def build(seed: int = 0) -> Program:
-    """Make the engines, without running anything."""
+    """Build the engines, without running anything."""
     torch.manual_seed(seed)
     environment = CartPole()
     policy, critic = (nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, outputs)) for outputs in (2, 1))
@@ -79,7 +79,9 @@ def build(seed: int = 0) -> Program:
 
     def update(engine: Engine, _: None) -> None:
         observations, actions = torch.stack(engine.state.observations), torch.tensor(engine.state.actions)
-        returns = 10 * (1 - DISCOUNT ** torch.arange(len(actions), 0, -1))  # a reward of 0.1 for each timestep to come
+        returns = 10 * (
+            1 - DISCOUNT ** torch.arange(len(actions), 0, -1)
+        )  # a reward of 0.1 for each remaining timestep
         values = critic(observations).squeeze(1)
         advantages = returns - values.detach()
         losses = advantages * F.cross_entropy(policy(observations), actions, reduction="none")
@@ -95,18 +97,18 @@ def build(seed: int = 0) -> Program:
 
 
 def mean_length(engine: Engine, episodes: int = 20) -> float:
-    """The timesteps in an episode, on average over so many; they are played anew in each call."""
+    """Return the mean number of timesteps over a number of new episodes."""
     engine.close()
     return engine.run(max_epochs=episodes).timestep / episodes
 
 
 def trainer() -> Engine:
-    """The trainer alone, for looking at its loop: ``camshaft show examples/reinforcement_learning.py:trainer``."""
+    """Return the trainer, for ``camshaft show examples/reinforcement_learning.py:trainer``."""
     return build().trainer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, and compare how long the pole stays up."""
+    """Train, and compare the lengths of episodes."""
     program = build()
     print(f"{program.trainer.loop}\nrandom    {mean_length(program.random_player):5.1f} timesteps in an episode")
     print(f"untrained {mean_length(program.evaluator):5.1f}")

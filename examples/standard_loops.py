@@ -1,4 +1,4 @@
-"""The loops that come with camshaft, each ready to be printed and drawn.
+"""The standard loops of camshaft, as targets for the command line.
 
 camshaft draw examples/standard_loops.py:supervised_trainer
 camshaft source examples/standard_loops.py:opaque_step
@@ -20,7 +20,7 @@ from camshaft import (
 
 
 def opaque_step() -> Engine:
-    """One function does everything: what it does in there, the loop does not know."""
+    """Return an engine with an opaque step: one function, whose contents the loop does not know."""
 
     def train_step(engine: Engine, batch: torch.Tensor) -> torch.Tensor:
         return batch
@@ -29,7 +29,7 @@ def opaque_step() -> Engine:
 
 
 def declared_phases() -> Engine:
-    """The step in phases, one of them in every fourth iteration only."""
+    """Return an engine with declared phases. One of them runs in every fourth iteration only."""
 
     def forward(engine: Engine, batch: torch.Tensor) -> None: ...
 
@@ -42,20 +42,20 @@ def declared_phases() -> Engine:
 
 
 def supervised_trainer() -> Engine:
-    """What create_supervised_trainer makes."""
+    """Return a supervised trainer."""
     model = nn.Linear(4, 2)
     return create_supervised_trainer(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
 
 
 def accumulating_trainer() -> Engine:
-    """Four batches share a step; what an epoch of unknown length leaves is stepped behind it."""
+    """Return a trainer with gradient accumulation: four batches share a step of the optimizer."""
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return create_supervised_trainer(model, optimizer, nn.CrossEntropyLoss(), gradient_accumulation_steps=4)
 
 
 def mixed_precision_trainer() -> Engine:
-    """With autocast and a scaler there is a state in which gradients are unscaled, before they are used."""
+    """Return a trainer in mixed precision. Its scaler adds the state UNSCALE before the step of the optimizer."""
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return create_supervised_trainer(
@@ -68,18 +68,18 @@ def mixed_precision_trainer() -> Engine:
 
 
 def closure_trainer() -> Engine:
-    """LBFGS evaluates the model itself, inside of its step."""
+    """Return a trainer with LBFGS, which evaluates the model inside its step."""
     model = nn.Linear(4, 2)
     return create_supervised_trainer(model, torch.optim.LBFGS(model.parameters()), nn.CrossEntropyLoss())
 
 
 def tbptt_trainer() -> Engine:
-    """Truncated back-propagation through time: a loop over chunks of time in every iteration."""
+    """Return a trainer with truncated back-propagation through time: a loop over chunks of time in every iteration."""
     model = nn.LSTM(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return create_supervised_tbptt_trainer(model, optimizer, nn.MSELoss(), tbtt_step=20)
 
 
 def supervised_evaluator() -> Engine:
-    """What create_supervised_evaluator makes."""
+    """Return a supervised evaluator."""
     return create_supervised_evaluator(nn.Linear(4, 2))

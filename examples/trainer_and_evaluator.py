@@ -1,12 +1,13 @@
-"""Each engine has its own events: a trainer, and an evaluator that is run from one of its handlers.
+"""A trainer, and an evaluator that one of its handlers runs. Each engine has its own events.
 
-The trainer runs many epochs. The evaluator, started anew after each of them, has a loop of its own that runs for one
-epoch only: its EPOCH_COMPLETED and its COMPLETED both come once in every run. Run it:
+The trainer runs many epochs. After each of them, a handler runs the evaluator, whose own loop has one epoch. So the
+evaluator fires EPOCH_COMPLETED once and COMPLETED once in each of its runs. Run it:
 
     python examples/trainer_and_evaluator.py
 
-It takes a few seconds, prints what fires, and at the end the trace with the evaluator's runs inside the trainer's.
-Training ends when the validation accuracy has not improved in three epochs; the best weights are kept in a file.
+It takes a few seconds. It prints some events as they fire, and at the end the trace, with the evaluator's runs inside
+the trainer's. Training ends when the validation accuracy has not improved for three epochs. A file keeps the best
+weights.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from camshaft.metrics import Accuracy
 
 
 class Program(NamedTuple):
-    """Two engines and their data, and what keeps the best model."""
+    """The model, the two engines, the handler that saves the best weights, and the data."""
 
     model: nn.Module
     trainer: Engine
@@ -37,7 +38,7 @@ class Program(NamedTuple):
 
 
 def load(batch_size: int = 128) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """The handwritten digits of scikit-learn, 8x8, for training and for validation."""
+    """Return loaders of the digits of scikit-learn, in images of 8x8, for training and for validation."""
     digits = datasets.load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32) / 16
     everything = TensorDataset(images, torch.tensor(digits.target))
@@ -46,12 +47,12 @@ def load(batch_size: int = 128) -> tuple[DataLoader[Any], DataLoader[Any]]:
 
 
 def score_function(engine: Engine) -> float:
-    """What has to grow."""
+    """Return the validation accuracy, the score that should increase."""
     return engine.state.metrics["accuracy"]
 
 
 def build(dirname: str | Path, seed: int = 0) -> Program:
-    """Make the engines and attach the handlers, without running anything. The best weights go to ``dirname``."""
+    """Build the engines and attach the handlers, without running anything. The best weights go to ``dirname``."""
     torch.manual_seed(seed)
     train_loader, val_loader = load()
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
@@ -87,13 +88,13 @@ def build(dirname: str | Path, seed: int = 0) -> Program:
 
 
 def trainer() -> Engine:
-    """The trainer alone, for looking at its loop: ``camshaft show examples/trainer_and_evaluator.py:trainer``."""
+    """Return the trainer, for ``camshaft show examples/trainer_and_evaluator.py:trainer``."""
     with tempfile.TemporaryDirectory() as dirname:
         return build(dirname).trainer
 
 
 def main(max_epochs: int = 20) -> None:
-    """Train, show what came inside what, and load the best weights back."""
+    """Train, print the nested trace, and load the best weights."""
     with tempfile.TemporaryDirectory() as dirname:
         program = build(dirname)
         with record() as trace:

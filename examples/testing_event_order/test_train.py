@@ -1,7 +1,7 @@
-"""The order of events in train.py, as tests: what may follow what, how often, and what happens inside of what.
+"""Tests of the order of events in train.py: their sequence, their number and their nesting.
 
-Nothing here trains with camshaft. A Reporter stands for each of the two loops: the loop calls it with its events, and
-whatever records and judges the events of engines records and judges these.
+Nothing here trains with camshaft. Each of the two loops calls a Reporter with its events. camshaft records and checks
+them like the events of an engine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from camshaft.testing import Reporter
 
 
 def at_the_end_of_a_window(_: Any) -> bool:
-    """When the optimizer steps. This is never called: only train.py knows, so the machine allows both."""
+    """Condition of the optimizer's step. It is never called: train.py decides, and the machine allows both."""
     raise NotImplementedError
 
 
@@ -42,12 +42,12 @@ EPOCHS, BATCHES, ACCUMULATE = 2, 5, 2
 
 @pytest.fixture(scope="module")
 def loaders() -> list[Any]:
-    """A few small batches of the real data."""
+    """Return loaders of a few small batches of the real data."""
     return [DataLoader(Subset(full.dataset, range(8 * BATCHES)), batch_size=8) for full in train.load_digits()]
 
 
 def run(loaders: list[Any], epochs: int = EPOCHS) -> None:
-    """Train a new model, with a reporter for each loop. The limits are known, so a batch too few is illegal too."""
+    """Train a new model with a reporter for each loop. The limits are given, so a missing batch is illegal too."""
     torch.manual_seed(0)
     with (
         Reporter(TRAINING, name="trainer", max_epochs=epochs, epoch_length=BATCHES) as trainer,
@@ -68,7 +68,7 @@ def run(loaders: list[Any], epochs: int = EPOCHS) -> None:
 
 @pytest.mark.legal_events
 def test_every_event_comes_where_its_loop_allows_it(loaders):
-    """The mark is the whole test: what happens inside is judged by the machines of both loops."""
+    """The mark is the whole test: the machines of both loops check all events inside it."""
     run(loaders)
 
 
@@ -80,7 +80,7 @@ def test_every_epoch_is_followed_by_one_validation(loaders, event_trace):
 
 
 def test_validation_never_runs_inside_of_an_epoch(loaders, event_trace):
-    """The same by selecting: what the evaluator fired while the trainer was in EPOCH."""
+    """Select the events that the evaluator fired while the trainer was in EPOCH: there must be none."""
     with event_trace() as trace:
         run(loaders)
     assert trace.select(engine="evaluator", inside="EPOCH") == []
@@ -88,7 +88,7 @@ def test_validation_never_runs_inside_of_an_epoch(loaders, event_trace):
 
 
 def test_the_optimizer_steps_at_the_end_of_each_window_the_last_one_too(loaders, event_trace):
-    """Five batches in windows of two: the last window has one batch, and it is not forgotten."""
+    """Five batches in windows of two: the last window has one batch, and a step too."""
     with event_trace() as trace:
         run(loaders)
     trace.assert_matches("(EPOCH[((FORWARD BACKWARD){1,2} OPTIM_STEP)+]){2}")
@@ -96,7 +96,7 @@ def test_the_optimizer_steps_at_the_end_of_each_window_the_last_one_too(loaders,
 
 
 def test_the_whole_run_is_as_it_was_reviewed(loaders, golden_trace):
-    """The file traces/one_epoch.txt has every event in order. ``pytest --update-traces`` writes it anew."""
+    """The file traces/one_epoch.txt lists all events in order. ``pytest --update-traces`` rewrites it."""
     with golden_trace("one_epoch"):
         run(loaders, epochs=1)
 
@@ -105,14 +105,14 @@ def test_the_whole_run_is_as_it_was_reviewed(loaders, golden_trace):
 
 
 def test_the_model_trains_in_training_mode_after_a_validation_too(loaders):
-    """Events say when to look. What to look at is up to the test; here it needs no Reporter."""
+    """An event can also trigger a check of something else, such as the model. This needs no Reporter."""
     model, modes = train.make_model(), []
 
-    def look(event: str) -> None:
+    def check_mode(event: str) -> None:
         if event == "iteration_started":
             modes.append(model.training)
 
-    train.fit(model, *loaders, epochs=EPOCHS, report=look)
+    train.fit(model, *loaders, epochs=EPOCHS, report=check_mode)
     assert modes == [True] * EPOCHS * BATCHES
 
 
@@ -120,7 +120,7 @@ def test_the_model_trains_in_training_mode_after_a_validation_too(loaders):
 
 
 def test_a_label_that_does_not_exist_ends_the_run_in_forward(loaders, event_trace):
-    """An exception that leaves the block of a Reporter is its last event, EXCEPTION_RAISED: a legal end."""
+    """If an exception leaves the block of a Reporter, the last event is EXCEPTION_RAISED, a legal end."""
     training, validation = loaders
     batches = list(training)
     batches[2][1][0] = 10  # there are ten digits, from 0
@@ -131,7 +131,7 @@ def test_a_label_that_does_not_exist_ends_the_run_in_forward(loaders, event_trac
 
 
 def zero_too_early(model: nn.Module, loader: Any, optimizer: Any, accumulate: int, report: train.Report) -> None:
-    """An epoch as people write it on a bad day: it runs, nothing complains, and the model never learns."""
+    """Train for one epoch with a common mistake: it runs without an error, but the model never learns."""
     for x, y in loader:
         with train.span("iteration", report):
             with train.span("forward", report):
@@ -145,7 +145,7 @@ def zero_too_early(model: nn.Module, loader: Any, optimizer: Any, accumulate: in
 
 
 def test_gradients_that_are_gone_before_the_step_are_caught(loaders, event_trace, monkeypatch):
-    """What a failure says: which event, where the loop stood, what it expected there."""
+    """A failure names the event, the place in the loop, and the events expected there."""
     monkeypatch.setattr(train, "train_epoch", zero_too_early)
     with event_trace() as trace:
         run(loaders)

@@ -1,6 +1,6 @@
-"""A plain training loop with gradient accumulation. It does not know camshaft.
+"""A plain training loop with gradient accumulation, without camshaft.
 
-Whoever wants to know what it does passes a function, which is called with the name of each event. Run it:
+An optional function ``report`` is called with the name of each event. Run it:
 
     python examples/testing_event_order/train.py
 """
@@ -21,12 +21,12 @@ Report = Callable[[str], Any]
 
 
 def ignore(event: str) -> None:
-    """Nobody listens."""
+    """Discard an event. This is the default for ``report``."""
 
 
 @contextmanager
 def span(name: str, report: Report) -> Iterator[None]:
-    """Report that a part of the loop begins and, unless it fails, that it is over."""
+    """Report the start of a part of the loop and, unless it fails, its end."""
     report(f"{name}_started")
     yield
     report(f"{name}_completed")
@@ -42,7 +42,7 @@ def fit(
     report: Report = ignore,
     report_validation: Report = ignore,
 ) -> float:
-    """Train a model, and validate it after each epoch. Returns the last accuracy."""
+    """Train a model and validate it after each epoch. Returns the last accuracy."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     accuracy = 0.0
     report("started")
@@ -57,7 +57,7 @@ def fit(
 def train_epoch(
     model: nn.Module, loader: DataLoader[Any], optimizer: torch.optim.Optimizer, accumulate: int, report: Report
 ) -> None:
-    """One pass over the data: the optimizer steps when a window of batches is full, and at the end of the last one."""
+    """Train for one epoch. The optimizer steps when a window of batches is full, and after the last batch."""
     model.train()
     for i, (x, y) in enumerate(loader, 1):
         with span("iteration", report):
@@ -74,7 +74,7 @@ def train_epoch(
 
 @torch.no_grad()
 def validate(model: nn.Module, loader: DataLoader[Any], report: Report = ignore) -> float:
-    """The accuracy of a model."""
+    """Return the accuracy of a model."""
     model.eval()
     correct = seen = 0
     report("started")
@@ -87,12 +87,12 @@ def validate(model: nn.Module, loader: DataLoader[Any], report: Report = ignore)
 
 
 def make_model() -> nn.Module:
-    """A small classifier, which behaves differently in training and in evaluation."""
+    """Return a small classifier with dropout, which behaves differently in training and evaluation."""
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 10))
 
 
 def load_digits(batch_size: int = 32) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """The handwritten digits of scikit-learn, for training and for validation."""
+    """Return loaders of the digits of scikit-learn for training and for validation."""
     pixels, labels = datasets.load_digits(return_X_y=True)
     digits = TensorDataset(torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels))
     training, validation = random_split(digits, [0.8, 0.2], generator=torch.Generator().manual_seed(0))

@@ -151,7 +151,7 @@ def test_idx_files_are_read_from_root(resnet, capsys, tmp_path, data, folder):
 def test_options_that_cannot_work_are_refused(resnet, capsys, option):
     with pytest.raises(SystemExit, match="2"):
         resnet.main([option, "0"])
-    assert f"argument {option}: 0 is below 1" in capsys.readouterr().err
+    assert f"argument {option}: must be 1 or more, got 0" in capsys.readouterr().err
 
 
 def test_resnet18_writes_no_bars_where_there_is_no_terminal(resnet, capsys):
