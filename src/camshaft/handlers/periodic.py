@@ -13,7 +13,7 @@ __all__ = ["CustomPeriodicEvent"]
 
 
 class CustomPeriodicEvent:
-    """Custom state that spans n iterations or epochs, again and again.
+    """Custom state that repeatedly spans n iterations or epochs.
 
     ``CustomPeriodicEvent(n_iterations=1000)`` has the events ``Events.ITERATIONS_1000_STARTED`` and ``_COMPLETED``, and
     counts in ``state.iterations_1000`` how often the state was entered. Its events are fired by handlers of the events
