@@ -65,13 +65,13 @@ def test_a_fault_inside_a_phase_is_part_of_the_program():
         "from contextlib import suppress",
         "",
         "from camshaft import DATA, Engine, Loop, Phase, event, every, record",
-        "from camshaft.testing import At, Call, PlantedError, call_at, gives",
+        "from camshaft.testing import Call, CallAt, PlantedError, call_at, return_batch",
         "",
         "trainer = Engine(Loop(",
         '    "EPOCH",',
         "    Loop(",
         '        "ITERATION",',
-        "        Phase(\"FORWARD\", At(Call('FORWARD', 2, 'raise', PlantedError), gives)),",
+        "        Phase(\"FORWARD\", CallAt(Call('FORWARD', 2, 'raise', PlantedError), return_batch)),",
         '        Phase("OPTIM_STEP", when=every(2)),',
         "        over=DATA,",
         "    ),",
@@ -127,7 +127,9 @@ def test_conditions_start_anew_with_each_play():
 
 
 def test_what_a_step_fires_by_hand_is_printed():
-    assert repr(OpaqueStep(FireEvents("x_started", "x_completed"))) == "OpaqueStep(Fires('x_started', 'x_completed'))"
+    assert (
+        repr(OpaqueStep(FireEvents("x_started", "x_completed"))) == "OpaqueStep(FireEvents('x_started', 'x_completed'))"
+    )
     assert FireEvents("a") == FireEvents("a") != FireEvents("b")
     assert hash(FireEvents("a")) == hash(FireEvents("a"))
 

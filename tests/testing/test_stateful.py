@@ -18,6 +18,7 @@ from camshaft.control import Interrupt, Terminate
 from camshaft.engine.dispatch import EngineEvent, _FilteredHandlers
 from camshaft.engine.handler import Handler
 from camshaft.engine.run import Run
+from camshaft.engine.starting import RunStarter
 from camshaft.testing import no_op, return_batch
 from camshaft.testing.stateful import LOOPS, EngineStateMachine
 from support.edits import mutate, replace
@@ -227,29 +228,29 @@ def close_does_not_start_over(patch: pytest.MonkeyPatch) -> None:
     close = Engine.close
 
     def keep(self: Engine) -> None:
-        state, begun = self.state, self._begun
+        state, has_started = self.state, self._starter.has_started
         epoch, iteration = state.epoch, state.iteration
         close(self)
-        state.epoch, state.iteration, self._begun = epoch, iteration, begun
+        state.epoch, state.iteration, self._starter.has_started = epoch, iteration, has_started
 
     patch.setattr(Engine, "close", keep)
 
 
 @broken("is pass|was not refused|the state counts", events=["epoch_started"])
 def an_engine_that_was_terminated_starts_over(patch: pytest.MonkeyPatch) -> None:
-    ended = Engine.ended
-    patch.setattr(Engine, "ended", lambda self, outcome, _: ended(self, outcome, outcome == "completed"))
+    on_run_ended = Engine._on_run_ended
+    patch.setattr(Engine, "_on_run_ended", lambda self, outcome, _: on_run_ended(self, outcome, outcome == "completed"))
 
 
 @broken("is pass|was not refused|the state counts")
 def an_engine_that_failed_starts_over(patch: pytest.MonkeyPatch) -> None:
-    ended = Engine.ended
+    on_run_ended = Engine._on_run_ended
 
     def forget(self: Engine, outcome: str, finished: bool) -> None:
-        ended(self, outcome, finished)
-        self._begun = outcome != "failed"
+        on_run_ended(self, outcome, finished)
+        self._starter.has_started = outcome != "failed"
 
-    patch.setattr(Engine, "ended", forget)
+    patch.setattr(Engine, "_on_run_ended", forget)
 
 
 @broken("is pass")
@@ -259,19 +260,23 @@ def a_counter_is_counted_twice(patch: pytest.MonkeyPatch) -> None:
 
 @broken("other data was not refused")
 def a_paused_engine_takes_other_data(patch: pytest.MonkeyPatch) -> None:
-    go_on = Engine._go_on
-    patch.setattr(Engine, "_go_on", lambda self, run, data, limits: go_on(self, run, None, limits))
+    continue_paused = RunStarter._continue_paused
+    patch.setattr(
+        RunStarter,
+        "_continue_paused",
+        lambda self, engine, run, data, limits: continue_paused(self, engine, run, None, limits),
+    )
 
 
 @broken("is illegal|a twin fires", events=["iteration_completed"])
 def a_pause_ends_the_epoch(patch: pytest.MonkeyPatch) -> None:
-    go_on = Engine._go_on
+    continue_paused = RunStarter._continue_paused
 
-    def restart(self: Engine, run: Run, data: Any, limits: Any) -> Run:
+    def restart(self: RunStarter, engine: Engine, run: Run, data: Any, limits: Any) -> Run:
         run.fetcher.restart()
-        return go_on(self, run, data, limits)
+        return continue_paused(self, engine, run, data, limits)
 
-    patch.setattr(Engine, "_go_on", restart)
+    patch.setattr(RunStarter, "_continue_paused", restart)
 
 
 @broken("did not leave")
@@ -282,19 +287,19 @@ def an_error_does_not_leave(patch: pytest.MonkeyPatch) -> None:
 
 @broken("lacks 'in trainer")
 def an_error_does_not_say_where(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Engine, "place_of", lambda self, error: "somewhere")
+    patch.setattr(Engine, "_place_of_error", lambda self, error: "somewhere")
 
 
 @broken("is illegal in FAILED")
 def exception_raised_fires_twice(patch: pytest.MonkeyPatch) -> None:
-    dispatch_outside_loop = Engine.dispatch_outside_loop
+    dispatch = Engine._dispatch_outside_loop
 
-    def fire(self: Engine, firing: EngineEvent, *error: BaseException) -> list[Any]:
+    def dispatch_twice(self: Engine, event: EngineEvent, *error: BaseException) -> list[Any]:
         if error:
-            dispatch_outside_loop(self, firing, *error)
-        return dispatch_outside_loop(self, firing, *error)
+            dispatch(self, event, *error)
+        return dispatch(self, event, *error)
 
-    patch.setattr(Engine, "fire_aside", fire)
+    patch.setattr(Engine, "_dispatch_outside_loop", dispatch_twice)
 
 
 @broken("a step gave")

@@ -44,7 +44,7 @@ def test_a_found_failure_shrinks_to_a_few_lines():
         few_iterations()
     program = caught.value.__notes__[0]
     assert program.splitlines()[-4:] == [
-        'trainer = Engine(Loop("EPOCH", Loop("ITERATION", OpaqueStep(gives), over=DATA)), \'trainer\')',
+        'trainer = Engine(Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA)), \'trainer\')',
         "with record() as trace:",
         "    trainer.run([0, 1, 2])",
         "trace.assert_legal()",

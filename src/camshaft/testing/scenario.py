@@ -23,18 +23,18 @@ from camshaft.trace.recording import record
 from camshaft.trace.trace import Trace
 
 __all__ = [
-    "Scripted",
-    "CallAt",
     "Batches",
     "Call",
+    "CallAt",
     "Data",
-    "ScriptedRange",
-    "FireEvents",
     "EveryNthTime",
+    "FireEvents",
     "Play",
     "Scenario",
-    "return_batch",
+    "Scripted",
+    "ScriptedRange",
     "no_op",
+    "return_batch",
 ]
 
 # -- what random loops are made of: callables that can be printed as Python and compared ------------------------------
@@ -217,7 +217,7 @@ class CallAt:
         return self.then(engine, batch)
 
     def __repr__(self) -> str:
-        return f"At({self.call!r}, {getattr(self.then, '__qualname__', repr(self.then))})"
+        return f"{type(self).__name__}({self.call!r}, {getattr(self.then, '__qualname__', repr(self.then))})"
 
 
 @attrs.frozen(repr=False)

@@ -45,7 +45,7 @@ PAUSED = {"terminate": "nothing"}
 
 
 def _promises(loop: Loop, key: str) -> dict[str, str]:
-    """What comes of calls at an event: one is ``"done"``, does ``"no_op"``, or is ``"refused"``; the rest is open."""
+    """What comes of calls at an event: one is ``"done"``, does ``"nothing"``, or is ``"refused"``; the rest is open."""
     data_loop = loop.data_loop
     found = {"run": "refused", "close": "refused"}
     if key != "exception_raised":
@@ -152,7 +152,7 @@ class EngineStateMachine(RuleBasedStateMachine):
 
     >>> class Mine(EngineStateMachine):
     ...     def make_engine(self):
-    ...         return Engine([Phase("FORWARD", gives)])
+    ...         return Engine([Phase("FORWARD", return_batch)])
     >>> TestMine = Mine.TestCase  # what pytest collects
 
     Rules of a subclass may look at everything, and attach and remove handlers. To run, steer or close the engine they
