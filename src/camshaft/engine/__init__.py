@@ -1,4 +1,4 @@
-"""The engine: what runs a loop over data and calls the handlers of its events."""
+"""The engine: runs a loop over data and calls the handlers of its events."""
 
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine

@@ -1,7 +1,7 @@
-"""The engine: owns a loop, the handlers of its events, and its state.
+"""The engine: owns a loop, the handlers of its events, and a state.
 
-What a loop is, how it is written out and run, who hears an event and where batches come from is the business of the
-modules that this one brings together.
+It delegates to the modules of this package: ``starting`` and ``run`` execute the loop, ``dispatch`` calls handlers, and
+``data_fetcher`` fetches batches.
 """
 
 from __future__ import annotations
@@ -38,31 +38,46 @@ __all__ = ["Engine"]
 
 
 class Engine:
-    """Runs a loop over data and fires its events.
+    """A loop that runs over data and fires events, with the handlers of these events and a state.
 
     Args:
-        process: what it runs: a step function ``(engine, batch) -> output``, a list of phases that make up the
-            iteration, or a whole :class:`~camshaft.Loop`.
-        name: how traces and errors call it.
-        strict: check every event against the machine as it fires, and raise at the first illegal one.
+        process: a step function ``(engine, batch) -> output``, a list of phases that make up an iteration, or a whole
+            :class:`~camshaft.Loop`.
+        name: the name of the engine in traces and error messages.
+        strict: check every event against the machine as it fires, and raise an error at the first illegal one.
 
     Attributes:
-        state: the :class:`~camshaft.State`, the same object for the life of the engine.
-        strict: see above; a change counts from the next run on.
-        logger: a standard logger of the engine's name.
-        state_dict_user_keys: names of attributes of the state that :meth:`state_dict` saves as well.
-        snapshot: the :class:`~camshaft.Snapshot` that was made for it, or None.
-        open_data: ``open_data(data, number) -> (iterator, passed)``, how reading begins, behind so many batches.
+        name: see above.
+        state: the :class:`~camshaft.State`. It stays the same object for the life of the engine.
+        strict: see above. A change takes effect at the next run.
+        logger: the standard logger ``camshaft.<name>``.
+        state_dict_user_keys: names of further attributes of the state to save in :meth:`state_dict`.
+        snapshot: the :class:`~camshaft.Snapshot` of this engine, or None.
+        open_data: the function that opens the data: see :data:`~camshaft.engine.data_fetcher.OpenData`.
+        current_run: the run that is executing or paused, or None. Read :attr:`where` or :attr:`place` instead.
 
     Raises:
-        TypeError: ``process`` is none of these.
+        TypeError: ``process`` is of another type, or ``name`` is not a string.
         LoopError: the loop cannot run as declared.
+
+    Example:
+        >>> trainer = Engine(lambda engine, batch: 2 * batch, name="trainer")
+        >>> @trainer.on("iteration_completed")
+        ... def show(engine):
+        ...     print(engine.state.iteration, engine.state.output)
+        >>> state = trainer.run([1, 2], max_epochs=2)
+        1 2
+        2 4
+        3 2
+        4 4
+        >>> state.epoch
+        2
     """
 
     def __init__(self, process: Any, name: str = "engine", *, strict: bool = False) -> None:
         loop = as_loop(process)
         if not isinstance(name, str):
-            raise TypeError(f"name={name!r} is no string: it is how traces and errors call the engine")
+            raise TypeError(f"name must be a string, got {name!r}: traces and errors show it")
         self.name = name
         self.strict = strict
         self.state = State()
@@ -70,14 +85,14 @@ class Engine:
         self.state_dict_user_keys: list[str] = []
         self.open_data: OpenData = open_data
         self.snapshot: Resumable | None = None
-        # for the modules that run, record and print it, not for users:
+        # private to camshaft: the modules that run, record and draw engines use these
         self._dispatcher = EventDispatcher()
         self._namespace: dict[str, Any] = {}
         self.current_run: Run | None = None
         self._run_number = 0
         self._starter = RunStarter()
         self._custom_events = CustomEvents()
-        self._by_hand = self._custom_events.by_hand  # looked up at each fire_event()
+        self._by_hand = self._custom_events.by_hand  # one attribute lookup less in each fire_event()
         self._location = EngineLocation()
         self._machine: LoopMachine | None = None
         self._install_loop(loop.evolve(nested=()) if loop.nested else loop)
@@ -85,8 +100,12 @@ class Engine:
             self._nest(nested)
 
     def __del__(self) -> None:
-        if getattr(self, "current_run", self) is None:  # made, and without a paused run, whose loop closes itself
-            self._namespace.clear()  # it and its functions refer to each other: they would hold models and handlers
+        # Nothing is done if __init__ failed before current_run was set. A paused run still needs the namespace: its
+        # generator executes its ``finally`` blocks when it is collected.
+        if getattr(self, "current_run", self) is None:
+            # The namespace and its functions refer to each other. Without this, models and handlers would stay in
+            # memory until the garbage collector runs.
+            self._namespace.clear()
 
     def __repr__(self) -> str:
         return f"<Engine {self.name}, {self.current_run.status if self.current_run else 'idle'}, {self.place}>"
@@ -95,39 +114,44 @@ class Engine:
 
     @property
     def loop(self) -> Loop:
-        """The declaration that it runs, with the states that registration put in."""
+        """The declaration of the loop, including the states of registered events."""
         return self._loop
 
     @property
     def machine(self) -> LoopMachine:
-        """The loop as a ``transitions.Machine``: ask it what may follow what."""
+        """The loop as a ``transitions.Machine``, to ask which event may follow which."""
         if self._machine is None:
             self._machine = LoopMachine(self._loop)
         return self._machine
 
     def source(self) -> str:
-        """The Python that runs."""
+        """Return the Python source of the loop, exactly as it runs."""
         return self._program.source
 
     def diagram(self, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Picture:
-        """The picture of the loop; while the engine stands in a state, that is marked.
+        """Draw the loop. During a run or a pause, the current state is marked.
 
         Args:
-            level: ``"overview"``: the states that were declared, long bodies folded; ``"full"``: every place and every
+            level: ``"overview"`` for the declared states, with long bodies folded; ``"full"`` for every place and every
                 transition of the machine.
-            handlers: list the handlers at their events, in the order in which they are called.
-            control: show what control calls and failures bring, instead of one edge for all of it.
+            handlers: list the handlers of each event, in the order of their calls.
+            control: show the transitions of each control call and of failures, instead of one edge for all of them.
+
+        Returns:
+            The picture; its ``save()`` writes a file.
 
         Raises:
-            ValueError: there is no such level.
+            ValueError: ``level`` is unknown.
         """
         picture: Picture = view("engine_diagram")(self, level, control, handlers)
         return picture
 
     def _install_loop(self, loop: Loop) -> None:
-        """Run this loop from now on; handlers stay attached."""
+        """Replace the loop. Attached handlers stay attached."""
         program = generate(loop)
         if self.current_run is not None:
+            # A run that has begun keeps its generated loop, and its trace is judged by the states that it began with. A
+            # nested engine changes neither, so it may be added during a run.
             if program is not self._program or loop.custom_states != self._loop.custom_states:
                 raise RuntimeError(
                     f"{self.name} has a run that is not over: change its loop before run(), or after close()"
@@ -160,30 +184,35 @@ class Engine:
         order: str = "free",
         event_to_attr: dict[EventHandle, str] | None = None,
     ) -> None:
-        """Put the states of custom events into the loop.
+        """Register custom events: each becomes a state of the loop.
 
-        ``X_STARTED`` and ``X_COMPLETED`` make the state X, any other event a state that is entered and left at once.
-        An event that a phase of the loop fires already is only made known under another handle.
+        ``X_STARTED`` and ``X_COMPLETED`` together become the state X. Any other event becomes a state that is entered
+        and left at once. If a phase of the loop already fires an event of the same value, no state is added: the new
+        handle then refers to that event.
 
         Args:
             events: members of an EventEnum or Enum, or strings.
-            after, before: the state beside which the engine fires the events itself, in the order given. Without
-                either, your own code fires them.
-            within: the loop that they belong to, ITERATION unless given; or a phase, whose function fires them; or
-                ``"RUN"``.
-            order: ``"free"``, or ``"declared"``: in the order given, each at most once a pass.
-            event_to_attr: by event, the attribute of the state that filters on it count instead of its firings.
+            after: a state. The engine fires the events after it, in the order given.
+            before: a state. The engine fires the events before it, in the order given. Without ``after`` and
+                ``before``, your own code fires the events with :meth:`fire_event`.
+            within: the loop in which the events fire, by default ITERATION; or a phase, if its function fires them; or
+                ``"RUN"`` for events outside of all loops.
+            order: ``"free"``; or ``"declared"`` to allow the events in the order given only, each at most once a pass.
+            event_to_attr: for an event, the attribute of the state that its filters count. By default they count how
+                often the event has fired.
 
         Raises:
-            TypeError: one of them is no event.
-            ValueError: the value of a built-in event, or an order that is unknown.
-            LoopError: there is no such place.
+            TypeError: one of ``events`` is not an event.
+            ValueError: an event has the value of a built-in event, ``order`` is unknown, or ``event_to_attr`` names an
+                event that is not registered in this call.
+            LoopError: the loop has no state of the name given as ``after``, ``before`` or ``within``.
         """
         attributes = {event_key(event): attribute for event, attribute in (event_to_attr or {}).items()}
         keys = [event_key(event) for event in events]
-        if strangers := sorted(set(attributes) - set(keys)):
+        if unregistered := sorted(set(attributes) - set(keys)):
             raise ValueError(
-                f"event_to_attr names {event_name(strangers[0])}, which is not among the events registered with it"
+                f"event_to_attr names {event_name(unregistered[0])}, which is not among the events of this call: "
+                f"register it in the same call"
             )
         loop = register(self._loop, events, after=after, before=before, within=within, order=order)
         if loop is not self._loop:
@@ -196,16 +225,20 @@ class Engine:
             self._custom_events.add_handle(event, key)
 
     def has_registered_events(self, event: EventHandle) -> bool:
-        """Whether this engine knows the event: built-in, of a phase, or registered."""
+        """Return whether the event can fire in this engine: built-in, declared by a state, or registered."""
         known = self._loop.event_keys
         return all(single.key in known for single in attachments(event))
 
     def fire_event(self, event: EventHandle) -> None:
-        """Fire a registered event that has no declared place.
+        """Fire a registered event: call its handlers that are due.
+
+        Args:
+            event: an event registered without ``after`` and ``before``.
 
         Raises:
-            ValueError: it is not registered, or the engine fires it itself.
-            EventOrderError: it is out of its declared order, or the engine is strict and it is illegal here.
+            ValueError: the event is not registered, or the engine fires it itself.
+            EventOrderError: the event is out of its declared order, or the engine is strict and it is illegal here.
+            BaseException: an exception of a handler.
         """
         try:
             engine_event = self._by_hand[event]
@@ -217,7 +250,10 @@ class Engine:
     # -- handlers ----------------------------------------------------------------------------------------------------
 
     def on(self, event: EventHandle, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator that attaches a handler: see :meth:`add_event_handler`."""
+        """Return a decorator that attaches its function as a handler of an event.
+
+        Args and errors are those of :meth:`add_event_handler`.
+        """
         for single in attachments(event):
             check_known(self, single.key)
 
@@ -233,19 +269,23 @@ class Engine:
         """Attach a handler to an event, a filtered event, or a union of events.
 
         Args:
-            event: when to call it.
-            handler: called with the engine, if its signature accepts it, then ``args`` and ``kwargs``; at
-                EXCEPTION_RAISED with the exception after the engine.
+            event: an event such as ``Events.EPOCH_COMPLETED``, a filtered one such as
+                ``Events.ITERATION_COMPLETED(every=100)``, or several joined by ``|``.
+            handler: called with the engine, then ``args`` and ``kwargs``. The engine is left out if the signature does
+                not accept it. A handler of EXCEPTION_RAISED gets the exception after the engine.
+            args: further positional arguments of the handler.
+            kwargs: keyword arguments of the handler.
 
         Returns:
-            What removes it again, also as a context manager.
+            A handle that detaches the handler, by ``remove()`` or at the end of a ``with`` block.
 
         Raises:
             ValueError: the event is not registered, can never fire in this loop, or the filter cannot work on it.
-            TypeError: the signature of the handler does not fit.
+            TypeError: the handler is not callable, or its signature does not fit.
         """
         attached = []
-        for single in attachments(event):  # all of it is checked before any of it is done
+        # everything is checked first, so that an error leaves no handler attached
+        for single in attachments(event):
             key = single.key
             check_known(self, key)
             if single.filter is not None:
@@ -258,21 +298,29 @@ class Engine:
         return RemovableEventHandle(self._dispatcher, attached)
 
     def handlers(self, event: EventHandle) -> tuple[Handler, ...]:
-        """What is attached to an event, in the order in which it runs."""
+        """Return the handlers of an event, in the order of their calls.
+
+        Raises:
+            ValueError: the event is not registered.
+        """
         key = event_key(event)
         check_known(self, key)
         return self._dispatcher.event(key).attached
 
     def has_event_handler(self, handler: Callable[..., Any], event: EventHandle | None = None) -> bool:
-        """Whether ``handler`` is attached to ``event``, or without it to any event."""
+        """Return whether ``handler`` is attached to ``event``; without ``event``, to any event of this engine."""
         keys = self._loop.event_keys if event is None else [single.key for single in attachments(event)]
         return any(made.function == handler for key in keys for made in self.handlers(key))
 
     def remove_event_handler(self, handler: Callable[..., Any], event: EventHandle) -> None:
-        """Detach a handler from an event.
+        """Detach a handler from an event, or from all events of a union.
+
+        Args:
+            handler: the function given to :meth:`add_event_handler`.
+            event: the event. A filter is ignored.
 
         Raises:
-            ValueError: it is not attached there.
+            ValueError: the handler is not attached to one of the events. No handler is removed then.
         """
         found = []
         for key in (single.key for single in attachments(event)):
@@ -293,18 +341,25 @@ class Engine:
         max_iters: int | None = None,
         epoch_length: int | None = None,
     ) -> None:
-        """Run another engine at an event of this one, at its place among that event's handlers.
+        """Run another engine at an event of this one, in turn with the handlers of that event.
+
+        The inner engine becomes a part of the loop, so that diagrams show it. Each time it starts a new run. If it is
+        paused, it continues its run instead.
 
         Args:
-            engine: the inner engine; the loop of this one knows about it from now on.
-            on: the event, filtered or not, or a union.
-            data, max_epochs, max_iters, epoch_length: as for the :meth:`run` of the inner engine.
+            engine: the inner engine.
+            on: the event, the filtered event, or the union of events.
+            data, max_epochs, max_iters, epoch_length: the arguments of :meth:`run` for the inner engine.
 
         Raises:
-            ValueError: the event is not registered, or the engine would run inside itself.
+            TypeError: ``engine`` is not an Engine.
+            ValueError: the event is not registered, the engine would run inside itself, ``data`` can be read only once,
+                or the limits do not fit the inner loop.
         """
         if not isinstance(engine, Engine):
-            raise TypeError(f"{engine!r} is no Engine: nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader)")
+            raise TypeError(
+                f"engine must be an Engine, got {engine!r}: nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader)"
+            )
         added = [Nested(engine, single, data, max_epochs, max_iters, epoch_length) for single in attachments(on)]
         for nested in added:
             self._check_nested(nested)
@@ -324,56 +379,66 @@ class Engine:
 
     @property
     def parent(self) -> Engine | None:
-        """The engine inside a transition of which this one executes right now, or None."""
+        """The engine whose handler or step is running this engine right now, or None."""
         parent = self.current_run.parent if self.current_run is not None else None
         return parent if isinstance(parent, Engine) else None
 
     @property
     def where(self) -> Path:
-        """The states in which it stands, outermost first; empty when no run is under way."""
+        """The states that the engine is in, such as ``("EPOCH", "ITERATION", "BACKWARD")``; empty between runs."""
         return self._location.states(self)
 
     @property
     def place(self) -> str:
-        """Where it stands, in words: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
+        """The states that the engine is in, in words: ``EPOCH 2 / ITERATION 57 / BACKWARD``."""
         return self._location.place(self)
 
     def format_path(self, path: Path) -> str:
-        """A path of states in words, with the counts of its loops."""
+        """Return a path of states in words, with the present counts of its loops."""
         return format_path(self.state, self._loop, path)
 
     @property
     def position(self) -> int:
-        """Batches that the present epoch has had, the present one included; 0 when no run is under way."""
+        """The number of batches used in this epoch, including the present one; 0 between runs."""
         return self.current_run.fetcher.position if self.current_run is not None else 0
 
     @property
     def last_event_name(self) -> EventHandle | None:
-        """The event that fired last, as :meth:`event_object` gives it; None before any did."""
+        """The event that fired last, as :meth:`event_object` returns it; None before the first one."""
         key = self._location.last_event_key(self)
         return self.event_object(key) if key is not None else None
 
     def event_object(self, key: str) -> EventHandle:
-        """The handle of an event: the member of ``Events``, the one it was registered with, or else its key."""
+        """Return the handle of an event: the member of ``Events``, the handle it was registered with, or its key."""
         return self._custom_events.handles.get(key, key)
 
     # -- control -----------------------------------------------------------------------------------------------------
 
     def terminate(self, *, skip_completed: bool = False) -> None:
-        """End the run: TERMINATE fires, then COMPLETED unless it is skipped. Without a run it does nothing."""
+        """End the run: TERMINATE fires, then COMPLETED.
+
+        Like every control call, it takes effect when the handlers of the present event, or the present phase, have
+        finished. It does nothing if the engine is not running, or if the run is ending already.
+
+        Args:
+            skip_completed: leave out COMPLETED.
+        """
         self._request(Terminate(skip_completed))
 
     def terminate_epoch(self, *, skip_epoch_completed: bool = False) -> None:
-        """End the present pass of the outermost loop: TERMINATE_SINGLE_EPOCH fires, then its completion unless skipped.
+        """End the present pass of the outermost loop: TERMINATE_SINGLE_EPOCH fires, then EPOCH_COMPLETED.
 
-        The next pass starts with fresh data.
+        The next epoch reads its data from the beginning.
+
+        Args:
+            skip_epoch_completed: leave out EPOCH_COMPLETED.
 
         Raises:
             RuntimeError: no epoch has begun, or the outermost loop takes the data itself.
         """
         if self._loop.over is DATA:
             raise RuntimeError(
-                f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has none; call terminate()"
+                f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has no epochs; call terminate()"
             )
         line = self._location.line(self)
         if line is None or line.last == "started":
@@ -382,10 +447,12 @@ class Engine:
             self._request(TerminateEpoch(skip_epoch_completed))
 
     def skip_iteration(self) -> None:
-        """Leave out what this iteration would do: ITERATION_SKIPPED replaces its phases and ITERATION_COMPLETED.
+        """Skip the phases of this iteration: ITERATION_SKIPPED fires instead of ITERATION_COMPLETED.
+
+        The iteration is counted all the same.
 
         Raises:
-            RuntimeError: called elsewhere than at GET_BATCH_COMPLETED or ITERATION_STARTED.
+            RuntimeError: not called in a handler of GET_BATCH_COMPLETED or ITERATION_STARTED.
         """
         line, data_loop = self._location.line(self), self._loop.data_loop
         entering = (
@@ -399,19 +466,23 @@ class Engine:
         self._request(SkipIteration())
 
     def interrupt(self) -> None:
-        """Pause: INTERRUPT fires and ``run()`` returns; the next ``run()`` goes on at that very point."""
+        """Pause the run: INTERRUPT fires and ``run()`` returns. The next ``run()`` continues at the same point."""
         self._request(Interrupt())
 
     def set_data(self, data: Any) -> None:
-        """Take the next batch from other data.
+        """Fetch the next batch from other data.
+
+        Args:
+            data: an iterable of batches.
 
         Raises:
-            TypeError, ValueError: no batch can come from it.
-            RuntimeError: there is no run that takes data.
+            TypeError: ``data`` is not iterable.
+            ValueError: ``data`` is empty.
+            RuntimeError: the engine has no run, or its run takes no data.
         """
         check_data(data)
         if self.current_run is None or not self.current_run.fetcher.has_data:
-            raise RuntimeError(f"{self.name} has no run that takes data: give it to run()")
+            raise RuntimeError(f"{self.name} has no run that takes data: give the data to run()")
         self._request(NewData(data))
 
     def _request(self, control: Control) -> None:
@@ -420,17 +491,17 @@ class Engine:
 
     @property
     def should_terminate(self) -> bool:
-        """Whether ``terminate()`` was called and has not taken effect yet."""
+        """True if ``terminate()`` was called and has not taken effect yet."""
         return self.current_run is not None and isinstance(self.current_run.control, Terminate)
 
     @property
     def should_terminate_single_epoch(self) -> bool:
-        """Whether ``terminate_epoch()`` was called and has not taken effect yet."""
+        """True if ``terminate_epoch()`` was called and has not taken effect yet."""
         return self.current_run is not None and isinstance(self.current_run.control, TerminateEpoch)
 
     @property
     def should_interrupt(self) -> bool:
-        """Whether ``interrupt()`` was called and has not taken effect yet."""
+        """True if ``interrupt()`` was called and has not taken effect yet."""
         return self.current_run is not None and isinstance(self.current_run.control, Interrupt)
 
     # -- running -----------------------------------------------------------------------------------------------------
@@ -444,23 +515,29 @@ class Engine:
         *,
         resume: str | os.PathLike[str] | None = None,
     ) -> State:
-        """Run the loop, or go on with a run that is not done.
+        """Run the loop, or continue a run that is paused or has not reached its limits.
+
+        A paused run continues with its own data and limits, unless higher limits are given. After a run that reached
+        its limits, higher limits continue it, and the same or no limits start a new run. After a failure or
+        :meth:`terminate`, the run continues with the next epoch. Call :meth:`close` first to start over.
 
         Args:
-            data: an iterable of batches; None for a loop that takes none, or with ``epoch_length``.
-            max_epochs: passes of the outermost loop; 1 unless given.
-            max_iters: passes of the loop that takes data, instead of ``max_epochs``.
-            epoch_length: batches in an epoch; the length of the data unless given. Where that is unknown, the first
-                epoch ends with the data and its length is kept.
-            resume: a file, or ``"latest"``: call :meth:`resume` with it first.
+            data: an iterable of batches. None for a loop that takes no data, to continue with the same data, or to get
+                None as each of ``epoch_length`` batches.
+            max_epochs: the number of passes of the outermost loop; 1 by default.
+            max_iters: the number of passes of the loop that takes data, instead of ``max_epochs``.
+            epoch_length: the number of batches in an epoch; by default the length of the data. If that is unknown, the
+                first epoch ends with the data, and its length is used from then on.
+            resume: a file of a snapshot, or ``"latest"``: see :meth:`resume`.
 
         Returns:
-            The state.
+            The state of the engine.
 
         Raises:
-            RuntimeError: it is running already.
-            TypeError, ValueError: data or limits that cannot work.
-            BaseException: what left the step or a handler, with a note that says where the loop was.
+            RuntimeError: the engine is running already.
+            TypeError: ``data`` is not iterable.
+            ValueError: the limits contradict each other, the loop, or what the run has done already.
+            BaseException: an exception of the step or of a handler, with a note that says where the loop was.
         """
         if resume is not None:
             self.resume(resume)
@@ -477,10 +554,14 @@ class Engine:
         max_iters: int | None = None,
         epoch_length: int | None = None,
     ) -> Iterator[EventHandle]:
-        """Run one transition at a time: yields each event, as :meth:`event_object` gives it, after its handlers.
+        """Run one transition at a time: yield each event after its handlers have run.
 
-        The engine stands still in between: look at ``where``, ``state``, ``machine``. Leaving the iteration early
-        pauses the run; ``run()`` or ``steps()`` go on with it. Arguments and errors are those of :meth:`run`.
+        Between two events the engine is not running, and ``where``, ``state`` and ``machine`` can be read. If you stop
+        iterating, the run is paused: :meth:`run` or another ``steps()`` continues it. Arguments and errors are those of
+        :meth:`run`.
+
+        Yields:
+            Each event, as :meth:`event_object` returns it, whether it has handlers or not.
         """
         return map(
             self.event_object,
@@ -488,10 +569,10 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Drop a paused or unfinished run and what it opened: the next ``run()`` starts anew.
+        """Discard a paused or unfinished run, and close its data. The next ``run()`` starts from the beginning.
 
         Raises:
-            RuntimeError: a transition of it executes right now.
+            RuntimeError: the engine is running.
         """
         if self.current_run is not None:
             refuse_if_executing(self, "end it from inside with terminate()")
@@ -504,56 +585,64 @@ class Engine:
             self.current_run.discard()
 
     def _on_run_ended(self, outcome: str, finished: bool) -> None:
-        """Take note that the run is over, and whether it did all that it was asked to."""
+        """Record that the run has ended, how it ended, and whether it reached its limits."""
         self.current_run, self._starter.finished = None, finished
         self._location.last_event = LAST_EVENTS[outcome]
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands, counters, limits, position in the data, ``state_dict_user_keys``, as plain values.
+        """Return the progress of the run as plain values, for :meth:`load_state_dict`.
+
+        Returns:
+            The counters, the limits, the position in the data and in the loop, how often events have fired, and the
+            attributes of the state that :attr:`state_dict_user_keys` names.
 
         Raises:
-            KeyError: a user key is no attribute of the state.
+            KeyError: the state lacks an attribute of ``state_dict_user_keys``.
         """
         return dump_progress(self.state, self._loop, self._starter.position(self), self.state_dict_user_keys)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state at the next :meth:`run`: at the iteration after the saved one.
+        """Make the next :meth:`run` continue with the iteration after the saved one.
 
-        In the middle of an epoch, STARTED and EPOCH_STARTED fire again, without counting; ``state.resumed`` is True
-        meanwhile, and the batches that the epoch has had are read again and passed over.
+        A run saved in the middle of an epoch fires STARTED and EPOCH_STARTED again, without counting the epoch again.
+        ``state.resumed`` is True meanwhile. The batches of this epoch that were used before are read again and skipped.
 
         Args:
-            state_dict: what :meth:`state_dict` gave; or ``epoch`` or ``iteration`` with ``epoch_length`` and a limit.
+            state_dict: a result of :meth:`state_dict`. A dictionary with ``epoch`` or ``iteration``, ``epoch_length``
+                and a limit is accepted too.
 
         Raises:
-            RuntimeError: a run is under way.
+            RuntimeError: a run is executing or paused.
+            TypeError: ``state_dict`` is not a mapping.
             ValueError: keys are missing, unknown, or contradict each other. Nothing is changed then.
         """
         if self.current_run is not None:
             raise RuntimeError(f"{self.name} has a run that is not over: load before run(), or after close()")
         if not isinstance(state_dict, Mapping):
-            raise TypeError(f"{state_dict!r} is no state dict: give what state_dict() returned")
+            raise TypeError(f"state_dict must be a mapping, got {state_dict!r}: give a result of state_dict()")
         self._starter.saved = load_progress(self.state, self._loop, state_dict, self.state_dict_user_keys)
         self._starter.has_started, self._starter.finished = True, False
 
     def resume(self, path: str | os.PathLike[str] = "latest") -> os.PathLike[str] | None:
-        """Have the next run go on from a file of its :class:`~camshaft.Snapshot`, as if it had not been left.
+        """Make the next :meth:`run` continue from a file of the engine's :class:`~camshaft.Snapshot`.
 
-        All states are loaded now, and once more before the first batch is fetched: what handlers of STARTED, and in
-        the middle of an epoch of EPOCH_STARTED, do to set up, while ``state.resumed`` is True, leaves no trace.
+        The saved states are loaded now, and again before the first batch is fetched. So they also replace the changes
+        made by handlers of STARTED, and of EPOCH_STARTED in the middle of an epoch. ``state.resumed`` is True while
+        these handlers run.
 
         Args:
-            path: the file; or ``"latest"``, the newest in the folder. A damaged one is passed over with a warning.
+            path: the file, or ``"latest"`` for the newest one in the folder of the snapshot. A damaged file is skipped
+                with a warning.
 
         Returns:
-            The file; None where there is none yet, and the next run starts from the beginning.
+            The file, or None if there is none yet. The next run then starts from the beginning.
 
         Raises:
-            RuntimeError: no Snapshot was made for the engine, or a run is under way.
-            StorageError: the file is not there, is damaged, or could run code.
-            ValueError: it is no snapshot, of another version, or of other objects.
+            RuntimeError: the engine has no Snapshot, or a run is executing or paused.
+            StorageError: the file is missing, is damaged, or could run code.
+            ValueError: the file is not a snapshot, or belongs to another version or to other objects.
         """
         if self.snapshot is None:
             raise RuntimeError(f"{self.name} has nothing to resume with: make a Snapshot({self.name}, model=...) first")
