@@ -1,4 +1,4 @@
-"""The feed: where batches come from, and when an epoch has had its share of them."""
+"""The data fetcher: opens the data, gives the loop its batches, and ends an epoch after its last batch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from camshaft.engine.state import State
 __all__ = ["DataFetcher", "OpenData", "check_data", "open_data"]
 
 OpenData = Callable[[Any, int], tuple[Iterator[Any], int]]
-"""``open_data(data, number) -> (iterator, passed)``: begins to read data, behind its first batches."""
+"""A function ``open_data(data, number) -> (iterator, passed)``: opens data and skips its first ``number`` batches.
+
+``passed`` is the number of batches skipped since the data was last begun.
+"""
 
 
 def check_data(data: Any) -> None:
-    """Refuse data that no batch can come from.
+    """Refuse data that cannot give a batch.
 
     Raises:
-        TypeError: it is not iterable.
-        ValueError: it is empty.
+        TypeError: ``data`` is not iterable.
+        ValueError: ``data`` is empty.
     """
     if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
         raise TypeError(f"data is not iterable: {data!r}; give a DataLoader, a list of batches, or any iterable")
@@ -31,7 +34,7 @@ def check_data(data: Any) -> None:
 
 
 def length_of(data: Any) -> int | None:
-    """The number of batches in data, where it tells."""
+    """Return the number of batches in ``data``, or None if it is unknown."""
     try:
         return len(data)
     except (TypeError, NotImplementedError):  # an IterableDataset's loader has __len__ and raises
@@ -39,16 +42,20 @@ def length_of(data: Any) -> int | None:
 
 
 def open_data(data: Any, number: int) -> tuple[Iterator[Any], int]:
-    """Read data from its beginning, and drop so many batches of it; from the beginning again where it has fewer.
+    """Open data, and read and drop its first batches. If it has fewer, open it again and continue with the rest.
+
+    Args:
+        data: an iterable of batches.
+        number: how many batches to drop.
 
     Returns:
-        The iterator behind them, and how many of them it gave itself.
+        The iterator after the dropped batches, and how many of them came from this iterator.
     """
     iterator, passed = iter(data), 0
     while number:
         passed = sum(1 for _ in islice(iterator, number))
         number -= passed
-        if not passed:
+        if not passed:  # the data is empty, or cannot be restarted: the fetcher reports that
             break
         if number:
             iterator = iter(data)
@@ -56,9 +63,10 @@ def open_data(data: Any, number: int) -> tuple[Iterator[Any], int]:
 
 
 def _close(iterator: Any) -> None:
-    """Close an iterator that can be closed.
+    """Close an iterator, if it can be closed.
 
-    A DataLoader's has only its finalizer to stop its workers, which comes late where an error holds the iterator.
+    The iterator of a DataLoader stops its workers only in its finalizer. That would be late if the traceback of an
+    error still refers to the iterator, so its workers are stopped here.
     """
     if hasattr(iterator, "_shutdown_workers"):
         if not iterator._persistent_workers:
@@ -68,18 +76,32 @@ def _close(iterator: Any) -> None:
 
 
 class DataFetcher:
-    """Hands the loop its batches, ``for state.batch in fetcher.batches``, and keeps the iterator across epochs.
+    """The source of the batches of one run.
 
-    While the counter is below ``end_count`` there is another batch to fetch, as far as the limits say.
+    The generated loop reads ``for state.batch in fetcher.batches``. The iterator is kept across epochs: an epoch may be
+    shorter or longer than the data.
+
+    All positions are values of the counter of batches, which never decreases within a run. The fetcher stores the
+    values at the start of the epoch and at the opening of the iterator; the rest is the difference to the present
+    value. So it has nothing to do for a single batch, and ``batches`` can be a plain ``islice``.
 
     Args:
         state: the state of the engine.
-        data: an iterable of batches; None for a run without data, which takes ``state.epoch_length`` times None.
+        data: an iterable of batches. None for a run without data: each batch is None then.
         counter: the attribute of the state that counts the batches.
-        skipped: batches that the epoch to begin has already had, when a run goes on in the middle of one.
-        fetched: batches that an iterator had given which is to be gone on with; those of the epoch unless given.
-        open_data: how reading begins.
-        gave: whether this data has given batches before, so that there being none now does not mean that it is empty.
+        skipped: how many batches of the first epoch are done already, for a run that resumes in the middle of it.
+        fetched: how many batches a previous process had taken from the iterator that this run continues with; by
+            default ``skipped``. The two differ if the data is shorter or longer than an epoch.
+        open_data: the function that opens the data.
+        produced_any: True if this data has given batches before. If it then gives none, it cannot be restarted, but it
+            is not empty.
+
+    Attributes:
+        batches: the iterable for the ``for`` loop, set by :meth:`prepare_batches`.
+        end_count: the value of the counter after the last batch of this epoch, as far as the limits tell.
+        must_refetch: True if ``batches`` is out of date, because the data or the limits have changed.
+        cannot_restart: True if the run ended because the data ran out and could not be restarted.
+        skipped: see above; 0 after the first epoch has begun.
     """
 
     __slots__ = (
@@ -114,11 +136,11 @@ class DataFetcher:
         self._data = data
         self._counter = counter
         self._iterator: Iterator[Any] | None = None
-        self._first = 0
+        self._first = 0  # the counter before the first batch of this epoch
         self.end_count = math.inf
-        self._opened_at = 0
+        self._opened_at = 0  # the counter when the present iterator was opened
         self._produced_any = produced_any
-        self._restarted = False
+        self._restarted = False  # the present iterator follows an exhausted one
         self.skipped = skipped
         self._fetched = fetched
         self._open_data = open_data
@@ -128,37 +150,42 @@ class DataFetcher:
 
     @property
     def has_data(self) -> bool:
-        """Whether batches come from data, or are None."""
+        """True if batches come from data; False if each batch is None."""
         return self._data is not None
 
     @property
     def position(self) -> int:
-        """Batches that the present epoch has had."""
+        """The number of batches that the present epoch has had."""
+        # until a resumed epoch has begun, _first is not set for it
         return self.skipped if self._state.resumed else self._count() - self._first
 
     @property
     def fetched(self) -> int:
-        """Batches that the present iterator has given, whichever epoch had them; 0 when none is open."""
-        if self._iterator is None:
+        """The number of batches that the open iterator has given, over all epochs; 0 without an open iterator."""
+        if self._iterator is None:  # a resumed run that is saved again before its first batch
             return self._fetched or 0
         return self._count() - self._opened_at
 
     def begin_epoch(self) -> None:
-        """Begin an epoch: from here on its batches are counted."""
+        """Begin an epoch: count its batches from here. Called after EPOCH_STARTED."""
         self._first = self._count() - self.skipped
         self.skipped = 0
         self._state.resumed = False
         self._update_end_count()
 
     def prepare_batches(self) -> bool:
-        """Make ``batches`` ready for what the epoch still wants; False when it has had its share.
+        """Set ``batches`` to the rest of this epoch.
+
+        Returns:
+            False if the epoch already has all its batches.
 
         Raises:
-            Terminate: ``max_iters`` is reached inside the epoch.
+            Terminate: ``max_iters`` is reached in the middle of the epoch.
         """
         self._update_end_count()
         state = self._state
         count = getattr(state, self._counter)
+        # The length is tested first: an epoch that is complete when max_iters is reached ends as usual.
         if state.epoch_length is not None and count - self._first >= state.epoch_length:
             self._first = count
             return False
@@ -170,17 +197,23 @@ class DataFetcher:
         return True
 
     def restart_if_exhausted(self) -> bool:
-        """Whether the batches ended because the data did; it is restarted then, at the next ``prepare_batches()``.
+        """Close the iterator if the data ran out before the end of the epoch. Called after each ``for`` loop.
 
-        The first time that data of unknown length ends, the epoch ends with it, and its length is known.
+        The next :meth:`prepare_batches` opens the data again. A handler of DATALOADER_STOP_ITERATION may replace it
+        before. If the length of an epoch is unknown, the first epoch ends with the data instead, and sets it.
+
+        Returns:
+            True if the data ran out before the end of the epoch.
 
         Raises:
             ValueError: the data is empty.
-            Terminate: the data was restarted and gave nothing; a warning says so.
+            Terminate: the data cannot be restarted. A warning reports it.
         """
         count = self._count()
-        if self.must_refetch or count >= self.end_count:
+        if self.must_refetch or count >= self.end_count:  # the batches ended for another reason
             return False
+        # The iterator gave nothing. Data that has given batches before gets one more try: DATALOADER_STOP_ITERATION
+        # fires, and a handler may replace the data. If the length of an epoch is unknown, no epoch can be formed.
         if count == self._opened_at and (self._restarted or not self._produced_any or self._state.epoch_length is None):
             self._produced_nothing(count)
         self._produced_any = True
@@ -192,19 +225,19 @@ class DataFetcher:
         return True
 
     def replace(self, data: Any) -> None:
-        """Fetch from other data, from the next batch on."""
+        """Fetch the next batch from other data."""
         self._close_iterator()
         self._data = self._state.dataloader = data
         self._produced_any = self._restarted = False
         self.must_refetch = True
 
     def limits_changed(self) -> None:
-        """Look at the limits again, before the next batch."""
+        """Apply changed limits, before the next batch is fetched."""
         self._update_end_count()
         self.must_refetch = True
 
     def restart(self) -> None:
-        """End the epoch: the next one begins with fresh data."""
+        """End the epoch early: the next one reads the data from the beginning."""
         self.skipped, self._state.resumed = 0, False
         count = self._count()
         self._produced_any = self._produced_any or (self._iterator is not None and count > self._opened_at)
@@ -213,7 +246,7 @@ class DataFetcher:
         self._first = count
 
     def close(self) -> None:
-        """Let go of the iterator and of the data."""
+        """Close the iterator, and drop the reference to the data."""
         self._close_iterator()
         self._data = None
 
@@ -240,16 +273,16 @@ class DataFetcher:
         self.cannot_restart = True
         raise Terminate
 
-    def _nothing(self) -> Iterator[None]:
+    def _empty_batches(self) -> Iterator[None]:
         while self._count() < self.end_count:
             yield None
 
     def _open(self, count: int) -> Iterator[Any]:
-        """Begin to read; what was read before the run was left is read again, and dropped."""
+        """Open the data. A resumed run skips the batches that were read before it was saved."""
         number, self._fetched = count - self._first if self._fetched is None else self._fetched, 0
         passed = 0
         if self._data is None:
-            self._iterator = self._nothing()
+            self._iterator = self._empty_batches()
         else:
             self._iterator, passed = self._open_data(self._data, number)
         self._opened_at = count - passed
@@ -257,7 +290,7 @@ class DataFetcher:
 
     def _close_iterator(self) -> None:
         iterator, self._iterator = self._iterator, None
-        self._fetched = 0
-        self.batches = ()
-        if iterator is not self._data:
+        self._fetched = 0  # the next iterator starts at the beginning
+        self.batches = ()  # it refers to the iterator too
+        if iterator is not self._data:  # a generator given as data belongs to the user
             _close(iterator)

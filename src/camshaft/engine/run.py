@@ -1,7 +1,10 @@
-"""One run: drives the generated loop from STARTED to its end, and does what control calls ask for on the way.
+"""One run: drives the generated loop from STARTED to its end, and applies control calls on the way.
 
-The loop yields each event that somebody hears; the run calls the handlers. Between two events it throws a pending
+The loop yields each event that has handlers, and the run calls these. Between two events the run throws a pending
 control call into the loop, or pauses.
+
+While a control call is pending, or somebody steps through the run, the loop yields every event, with or without
+handlers. So the call takes effect at the very next event. Otherwise an event without handlers costs nothing here.
 """
 
 from __future__ import annotations
@@ -36,20 +39,32 @@ RUNNING, PAUSED, FAILED, DROPPED = "running", "paused", "failed", "dropped"
 
 
 PENDING_CALL = EngineEvent("", None)
-"""What the loop yields where no event is, so that a control call can take effect there."""
+"""The loop yields this at places without an event, so that a control call can take effect there.
+
+User code may run there between two events: conditions, elements of a loop, and data as it ends.
+"""
 
 
 def _no_driver() -> None:
-    """What drives a run that was not started."""
+    """Stand in for the weak reference to the driver of a run that has not started."""
 
 
 class Run:
-    """A run of an engine that has begun and is not over.
+    """A run of an engine, from its start to its end. It may pause and continue in between.
 
     Args:
-        engine: whose handlers are called.
+        engine: the engine whose loop it executes.
         generator: the generated loop, not started.
-        feed: where its batches come from.
+        fetcher: the source of its batches.
+
+    Attributes:
+        engine, fetcher: see above.
+        status: ``"running"``, ``"paused"``, ``"failed"`` or ``"dropped"``.
+        outcome: ``"completed"`` or ``"terminated"``, the outcome if the loop ends now.
+        finished: False if :meth:`~camshaft.Engine.terminate` has ended the run before its limits.
+        control: the pending control call, or None.
+        parent: the engine whose transition is executing this run; None outside of other engines, and during a pause.
+        paused_children: nested runs that paused inside this one; they are discarded together with it.
     """
 
     def __init__(
@@ -62,14 +77,15 @@ class Run:
         self.finished = True
         self.control: Control | None = None
         self.parent: RunHost | None = None
-        self.paused_children: dict[Run, None] = {}  # nested runs that paused, to be dropped with this one
+        self.paused_children: dict[Run, None] = {}
         self._parent_run: Run | None = None
         self._generator = generator
         self._location = LoopLocation(generator, engine._program, engine._namespace)
         self._driver: Callable[[], Any] = _no_driver
-        self._request_lock = RLock()  # other threads may ask, and a signal handler in the middle of asking
-        self._deferred_event: EngineEvent | None = None
-        self._last_dispatched: EngineEvent | None = None
+        # reentrant, because a signal handler may make a control call in the middle of another one
+        self._request_lock = RLock()
+        self._deferred_event: EngineEvent | None = None  # yielded before a pause, to be dispatched after it
+        self._last_dispatched: EngineEvent | None = None  # only while stepping
         self._failed_at: Line | None = None
         self._stepping = False
         self._strict: StrictObserver | None = None
@@ -79,11 +95,11 @@ class Run:
     # -- where it stands ---------------------------------------------------------------------------------------------
 
     def line(self) -> Line | None:
-        """The line on which the loop stands; None before its first event and after its last."""
+        """Return the line on which the loop stands; None before its first event and after its last."""
         return self._failed_at if self._failed_at is not None else self._location.line()
 
     def call_site(self, frame: FrameType | None) -> str:
-        """The line of code that fires the present event, seen from the frame of an observer."""
+        """Return the line of code that fires the present event, given the frame of an observer."""
         while frame is not None and frame.f_code is not Run._events.__code__:
             if frame.f_code.co_name == "fire_event" and frame.f_locals.get("self") is self.engine:
                 return code_site(frame.f_back)
@@ -91,22 +107,23 @@ class Run:
         return self._location.source_line()
 
     def machine_position(self) -> tuple[str, Context]:
-        """The place in the machine where the run stands, and the context to judge it from there."""
-        deferred = (
-            None if self._deferred_event is None or self._deferred_event is PENDING_CALL else self._deferred_event.key
-        )
-        waits = self._deferred_event is not None
-        return machine_position(self.engine, self.line(), self.fetcher, deferred, waits)
+        """Return the run's place in the machine, and the context for judging its next events."""
+        event = self._deferred_event
+        deferred = None if event is None or event is PENDING_CALL else event.key
+        return machine_position(self.engine, self.line(), self.fetcher, deferred, waits=event is not None)
 
     # -- control -----------------------------------------------------------------------------------------------------
 
     def request(self, control: Control) -> None:
-        """Leave a control call to take effect when the present event, phase or step is over."""
+        """Record a control call. It takes effect when the handlers of the event, or the phase, have finished.
+
+        Of several calls, the one with the highest rank is kept. Any thread and any signal handler may call this.
+        """
         line = self.line()
         if self.status == PAUSED and isinstance(control, NewData):
             self.fetcher.replace(control.data)
         if self.status != RUNNING or (line is not None and line.event in ENDS_A_RUN):
-            return
+            return  # there is nothing left to control
         with self._request_lock:
             if self.control is None or control.rank > self.control.rank:
                 self.control = control
@@ -114,18 +131,25 @@ class Run:
             self.engine._dispatcher.yield_all_events(True)
 
     def _apply_control(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
-        """Do what was asked for, after an event has been dispatched (``fired=True``) or before it is.
+        """Apply the pending control call, after an event has been dispatched (``fired=True``) or before it is.
+
+        Args:
+            event: the event that the loop has yielded last.
+            fired: whether its handlers have run.
 
         Returns:
-            The event that comes next, where it is at hand already.
+            The next event to dispatch, if the loop has yielded it already: ``event`` itself, or the first event after
+            an exception was thrown into the loop. None if the loop must be resumed for it, or if the run has paused or
+            ended.
         """
         control, key = self.control, event.key
         next_event = None if fired else event
         data_loop = self.engine.loop.data_loop
         if isinstance(control, SkipIteration) and not (fired and data_loop is not None and key == data_loop.started):
-            return next_event  # the iteration is entered first
+            return next_event  # the loop catches it inside the iteration, which must be entered first
         if not fired and key == "started":
-            return next_event
+            return next_event  # the loop catches nothing before STARTED
+        # A thread may have made a call of a higher rank since ``control`` was read: take the one that is there now.
         with self._request_lock:
             control, self.control = self.control, None
             self.engine._namespace["PENDING_CALL"] = False
@@ -139,7 +163,7 @@ class Run:
         return next_event
 
     def _is_over(self, control: Control, key: str) -> bool:
-        """Whether what the control call would end has ended by itself."""
+        """Return whether the run or epoch that the control call would end is already over."""
         if isinstance(control, TerminateEpoch) and key in (
             self.engine.loop.completed,
             Events.TERMINATE_SINGLE_EPOCH.value,
@@ -148,6 +172,7 @@ class Run:
         return key in ENDS_A_RUN
 
     def _throw(self, control: Control) -> EngineEvent | None:
+        """Throw a control call into the loop. Returns the next event; None if the loop has ended."""
         if isinstance(control, Terminate):
             self.finished = False
             self.outcome = "terminated" if control.skip_completed else "completed"
@@ -157,7 +182,7 @@ class Run:
             return None
 
     def _interrupt(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
-        """Pause, unless a handler of INTERRUPT asks to end the run or the epoch."""
+        """Fire INTERRUPT and pause, unless a handler of INTERRUPT ends the run or the epoch."""
         self.engine._location.dispatch(self.engine, self.engine._dispatcher.event("interrupt"))
         if isinstance(self.control, (Terminate, TerminateEpoch)):
             return self._apply_control(event, fired)
@@ -170,8 +195,9 @@ class Run:
         return None
 
     def _update_yields_all(self) -> None:
-        """Have every event yielded only while something needs it."""
+        """Make the loop yield every event only as long as something needs it."""
         with self._request_lock:
+            # a stale fetcher needs GET_BATCH_STARTED, where the loop leaves the ``for`` over the old batches
             needed = self.control is not None or self.fetcher.must_refetch or self._stepping
             if needed != self.engine._dispatcher.yields_all:
                 self.engine._dispatcher.yield_all_events(needed)
@@ -179,15 +205,17 @@ class Run:
     # -- driving -----------------------------------------------------------------------------------------------------
 
     def go(self, stepping: bool) -> Iterator[str]:
-        """Drive the loop on, to its end or to a pause.
+        """Drive the loop to its end or to a pause.
 
-        When ``stepping``, hand out the key of each event after its handlers; leaving there pauses the run.
+        Args:
+            stepping: yield the key of each event after its handlers. Closing the iterator then pauses the run.
 
         Raises:
-            BaseException: what left the loop or a handler, unless a handler of EXCEPTION_RAISED took it.
+            BaseException: an exception of the loop or of a handler, unless a handler of EXCEPTION_RAISED returned True.
         """
         driver = self._drive(stepping)
-        self._driver = weakref.ref(driver)  # whoever steps holds it, and leaves by letting go
+        # A weak reference: the caller who steps holds the driver. Dropping it closes the driver, and so pauses the run.
+        self._driver = weakref.ref(driver)
         return driver
 
     def _drive(self, stepping: bool) -> Generator[str, None, None]:
@@ -199,6 +227,7 @@ class Run:
             self._update_yields_all()
             for event in self._events():
                 if stepping:
+                    # while the caller holds the event, the engine is not executing and may be looked at or recorded
                     self._unwatch("paused")
                     self._leave()
                     handed_out = True
@@ -212,11 +241,11 @@ class Run:
                 if self._strict is not None:
                     self._strict.checker.finish()
         except BaseException as error:
-            if handed_out:  # whoever stepped has left
+            if handed_out:  # GeneratorExit: the caller has stopped stepping
                 self._enter()
                 if self._has_ended():
                     outcome = self.outcome
-                    self._watch()  # so that observers hear how it ended
+                    self._watch()  # so that observers learn how the run ended
                     self._close()
                 else:
                     self.status = PAUSED
@@ -229,9 +258,14 @@ class Run:
             self._release(outcome)
 
     def _events(self) -> Iterator[str]:
-        """Call the handlers of each event that the loop yields; yields events only when stepping."""
+        """Call the handlers of each event that the loop yields. Yields the keys of events only while stepping.
+
+        The inner ``for`` is the hot path. It is left only when a control call is applied: ``next_event`` is then the
+        event that the loop has yielded already, and the ``for`` starts again with it.
+        """
         engine, stepping, dispatcher = self.engine, self._stepping, self.engine._dispatcher
         next_event, self._deferred_event = self._deferred_event, None
+        # a call made between two steps takes effect right after the event that was handed out
         if next_event is None and self.control is not None and self._last_dispatched is not None:
             next_event = self._apply_control(self._last_dispatched, fired=True)
         while self.status == RUNNING:
@@ -241,7 +275,7 @@ class Run:
                     if next_event is not event:
                         break
                 for handler in event.handlers:
-                    call = handler.call  # handler.call(engine) would look it up as a method, which takes longer
+                    call = handler.call  # handler.call(engine) would be looked up as a method, which is slower
                     call(engine)
                 if stepping and event is not PENDING_CALL:
                     self._last_dispatched = event
@@ -258,17 +292,22 @@ class Run:
             yield "interrupt"
 
     def _has_ended(self) -> bool:
-        """Whether the last event of the run has fired."""
+        """Return whether the last event of the run has fired."""
         last = self._last_dispatched.key if self._last_dispatched is not None else None
         return last == "completed" or (last == "terminate" and self.outcome == "terminated")
 
     def _fail(self, error: BaseException) -> bool:
-        """Enter FAILED: note where, tell the handlers, close what is open. Returns whether one took the error."""
+        """Enter FAILED: record the place, fire EXCEPTION_RAISED, and close the loop and the data.
+
+        Returns:
+            True if a handler of EXCEPTION_RAISED returned True, so that the error is swallowed. Exceptions that are not
+            an ``Exception``, such as KeyboardInterrupt, are never swallowed.
+        """
         engine = self.engine
         self._failed_at = self._location.line_of(error) or self.line() or LAST_LINE
         self.status, self.control = FAILED, None
         error.add_note(f"in {engine.name}: {engine._location.place_of_error(engine, error)}")
-        engine._program.write_out()
+        engine._program.write_out()  # so that the traceback shows the lines of the generated loop
         answers = []
         try:
             answers = engine._location.dispatch(engine, engine._dispatcher.event("exception_raised"), error)
@@ -283,11 +322,10 @@ class Run:
         return isinstance(error, Exception) and any(answer is True for answer in answers)
 
     def _close(self) -> None:
-        """Close what the run opened, all of it, and raise the first error of doing so."""
-        errors, closing = [], [self._generator.close, self.fetcher.close]
-        if self.paused_children:
-            closing[1:1] = [child.discard for child in self.paused_children]
-            self.paused_children = {}
+        """Close the loop, nested runs that are paused, and the data. Raises the first error after all are closed."""
+        children, self.paused_children = self.paused_children, {}
+        closing = [self._generator.close, *(child.discard for child in children), self.fetcher.close]
+        errors = []
         for close in closing:
             try:
                 close()
@@ -300,29 +338,30 @@ class Run:
 
     @property
     def is_executing(self) -> bool:
-        """Whether a transition of it executes right now; not while it waits for the next step."""
+        """True while a transition executes; False during a pause and between two steps."""
         driver = self._driver()
         return driver is not None and bool(driver.gi_running)
 
     def suspend(self) -> bool:
-        """Leave it where it stands, whoever was stepping it. Returns whether it can go on from there."""
+        """Pause the run where it stands, if somebody was stepping through it. Returns whether it can be continued."""
         driver = self._driver()
         if driver is not None:
             driver.close()
         return self.status == PAUSED and self.line() is not None
 
     def discard(self) -> None:
-        """End it without firing anything."""
+        """End the run without firing events, and close its data. Does nothing while it executes."""
         if self.engine.current_run is not self or self.is_executing:
             return
         self.suspend()
-        if self.engine.current_run is self:
+        if self.engine.current_run is self:  # leaving the steps after the last event ends the run as usual
             self.status, self.engine.current_run = DROPPED, None
             self._close()
 
-    # -- what is around it -------------------------------------------------------------------------------------------
+    # -- parents and observers -----------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
+        """Become the executing run of this thread, inside the one that executes already."""
         if self._parent_run is not None:
             self._parent_run.paused_children.pop(self, None)
             self._parent_run = None
@@ -330,6 +369,7 @@ class Run:
         executing.set(self.engine)
 
     def _leave(self) -> None:
+        """Return control to the engine around this one. A paused run is then discarded together with its parent."""
         executing.set(self.parent)
         if self.status == PAUSED and self.parent is not None and self.parent.current_run is not None:
             self._parent_run = self.parent.current_run
@@ -337,6 +377,7 @@ class Run:
         self.parent = None
 
     def _watch(self) -> None:
+        """Connect the observers that are active now."""
         watching = observers.get()
         if not watching and not self.engine.strict:
             return
@@ -355,11 +396,12 @@ class Run:
             self.engine._dispatcher.observe(self.engine.loop.event_keys, makers)
 
     def measure(self, stopwatch: Stopwatch) -> None:
-        """Have every call of a handler measured, until the observer that asks for it is released."""
+        """Time every call of a handler with ``stopwatch``, until the observers are disconnected."""
         self._stopwatches += (stopwatch,)
         self.engine._dispatcher.measure(self.engine.loop.event_keys, self._stopwatches)
 
     def _unwatch(self, outcome: str) -> None:
+        """Disconnect the observers, and tell them how the run ended or paused."""
         watching, self._watching = self._watching, ()
         if watching:
             self.engine._dispatcher.observe(self.engine.loop.event_keys, ())
@@ -370,6 +412,7 @@ class Run:
             observer.on_run_end(self, outcome)
 
     def _release(self, outcome: str) -> None:
+        """Detach the run from the engine if it has ended, and from its observers."""
         engine = self.engine
         if self.status != PAUSED:
             engine._on_run_ended(outcome, self.finished and outcome != "failed" and not self.fetcher.cannot_restart)
@@ -379,7 +422,7 @@ class Run:
 
 
 class RunHost(Protocol):
-    """What a run needs of its engine. Members with an underscore are for this package only."""
+    """The part of an engine that a run uses. Members with an underscore are private to this package."""
 
     name: str
     state: State
@@ -394,7 +437,7 @@ class RunHost(Protocol):
 
     @property
     def loop(self) -> Loop:
-        """The declaration."""
+        """The declaration of the loop."""
 
     @property
     def machine(self) -> LoopMachine:
@@ -402,11 +445,11 @@ class RunHost(Protocol):
 
     @property
     def where(self) -> Path:
-        """The states in which it stands, outermost first."""
+        """The states that the engine is in, the outermost first."""
 
     def _on_run_ended(self, outcome: str, finished: bool) -> None:
-        """Take note that the run is over."""
+        """Record that the run has ended."""
 
 
 executing: ContextVar[RunHost | None] = ContextVar("camshaft_executing", default=None)
-"""The engine of which a transition executes right now, in this thread."""
+"""The engine whose transition is executing right now in this thread; the innermost one if engines are nested."""
