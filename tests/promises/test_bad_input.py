@@ -132,7 +132,7 @@ def test_a_union_is_attached_to_all_of_its_events_or_to_none():
 @pytest.mark.parametrize("handler", [None, 5, "print"])
 def test_a_handler_that_is_no_callable_is_an_error(handler):
     engine = trainer()
-    with refused(engine, TypeError, rf"handler {handler!r} for STARTED is no callable"):
+    with refused(engine, TypeError, rf"handler for STARTED must be callable, got {handler!r}"):
         engine.add_event_handler(E.STARTED, handler)
 
 

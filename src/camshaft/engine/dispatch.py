@@ -1,7 +1,7 @@
-"""Dispatch: who hears an event, in which order, and when a filter lets it through.
+"""Dispatch: the handlers of each event, their order, and their filters.
 
-All that can be decided when a handler is attached is decided there: how it is called, and when its filter is due
-next. Firing an event is a loop over ready calls.
+As much as possible is decided when a handler is attached: how it is called, and at which count its filter is due next.
+To fire an event is then a loop over prepared calls.
 """
 
 from __future__ import annotations
@@ -21,17 +21,27 @@ __all__ = ["EngineEvent", "RemovableEventHandle", "EventDispatcher"]
 
 @attrs.define(eq=False)
 class _FiringCount:
-    """How often an event fired in this run, counted only while somebody needs to know."""
+    """The number of times an event has fired in this run, counted only while a filter needs it."""
 
     value: int = 0
 
     def call(self, engine: Any) -> None:
+        """Count a firing. Runs as a handler of the event, before those that have filters."""
         self.value += 1
 
 
 @attrs.define(eq=False)
 class _FilteredHandlers:
-    """Handlers with filters that stand side by side: one comparison passes them all by while none is due."""
+    """A group of consecutive handlers with filters.
+
+    One comparison skips the whole group until the next count at which one of them is due.
+
+    Attributes:
+        handlers: the group, in the order of the calls.
+        counter: the attribute of the state that their filters count; empty if they count firings.
+        firing_count: how often the event has fired.
+        due: the lowest count at which a handler of the group may be due.
+    """
 
     handlers: list[Handler]
     counter: str
@@ -39,33 +49,34 @@ class _FilteredHandlers:
     due: float = 0
 
     def by_state(self, engine: Any) -> None:
-        """Called at an event that is counted in the state."""
+        """Call the handlers that are due, by a counter of the state."""
         count = getattr(engine.state, self.counter)
         if count >= self.due:
             self.open(engine, count)
 
     def by_firings(self, engine: Any) -> None:
-        """Called at an event that counts its own firings."""
+        """Call the handlers that are due, by the number of firings."""
         if self.firing_count.value >= self.due:
             self.open(engine, self.firing_count.value)
 
     def raised(self, engine: Any, error: BaseException) -> bool:
-        """Called at EXCEPTION_RAISED; returns whether a handler took the error."""
+        """Call the handlers of EXCEPTION_RAISED that are due. Returns whether one of them returned True."""
         return self.open(engine, self.firing_count.value, error)
 
     def open(self, engine: Any, count: int, *error: BaseException) -> bool:
-        """Call those that are due."""
-        answers = [
+        """Call the handlers that are due at ``count``. Returns whether one of them returned True."""
+        results = [
             handler.call(engine, *error)
             for handler in self.handlers
             if count >= handler.due and self._is_due(handler, engine, count)
         ]
         self.due = min(handler.due for handler in self.handlers)
-        return any(answer is True for answer in answers)
+        return any(result is True for result in results)
 
     @staticmethod
     def _is_due(handler: Handler, engine: Any, count: int) -> bool:
-        filter, own = handler.filter, count - handler.since
+        """Return whether a handler is due at ``count``, and set the next count at which it must be looked at."""
+        filter, own = handler.filter, count - handler.since  # a filter counts from the attachment of its handler
         if filter is None:
             return True
         if filter.event_filter is not None:
@@ -76,11 +87,16 @@ class _FilteredHandlers:
 
 
 class EngineEvent:
-    """One event of one engine: the calls to make when it fires, in order.
+    """An event of an engine, with its handlers.
 
     Args:
         key: the key of the event.
         counter: the attribute of the state that its filters count; None to count its own firings.
+
+    Attributes:
+        key, counter: see above.
+        handlers: everything to call when the event fires, in order: prechecks, observers, then the handlers of users,
+            with consecutive filtered ones replaced by one call of their group.
     """
 
     __slots__ = (
@@ -106,16 +122,16 @@ class EngineEvent:
 
     @property
     def attached(self) -> tuple[Handler, ...]:
-        """The handlers that a user attached, in the order in which they run."""
+        """The handlers that users attached, in the order of their calls."""
         return tuple(self._attached)
 
     @property
     def count(self) -> int:
-        """How often the event fired in this run since somebody counts."""
+        """The number of times the event has fired in this run since the first filter counts it."""
         return self._firing_count.value
 
     def attach(self, handler: Handler) -> None:
-        """Add a handler: behind all of its priority, from the next firing on."""
+        """Add a handler after those of the same priority. It runs from the next firing on."""
         handler.since = 0 if self.counter is not None else self._firing_count.value
         handler.measure(self.key, self._stopwatches)
         later = (index for index, other in enumerate(self._attached) if other.priority < handler.priority)
@@ -123,35 +139,39 @@ class EngineEvent:
         self._arrange()
 
     def detach(self, handler: Handler) -> None:
-        """Remove a handler; one that is about to be called in this very firing is not."""
+        """Remove a handler. It does not run again, not even in a firing that has begun."""
         handler.remove()
         self._attached.remove(handler)
         self._arrange()
 
     def observe(self, observers: Iterable[Callable[[Any], None]]) -> None:
-        """Let these be called before all handlers, instead of those that were."""
+        """Replace the observers. They are called before all handlers."""
         self._observers = tuple(map(self._internal, observers))
         self._arrange()
 
     def measure(self, stopwatches: tuple[Stopwatch, ...]) -> None:
-        """Have the calls of attached handlers measured by these, instead of by those that did."""
+        """Replace the stopwatches. They time every call of a handler that a user attached."""
         self._stopwatches = stopwatches
         for handler in self._attached:
             handler.measure(self.key, stopwatches)
 
     def add_precheck(self, check: Callable[[Any], None]) -> None:
-        """Let this be called before everything else; what it raises keeps the event from firing."""
+        """Add a function to call before everything else. An exception that it raises keeps the event from firing."""
         self._prechecks += (Handler.of(check),)
         self._arrange()
 
     def count_by(self, counter: str | None) -> None:
-        """Let filters count this attribute of the state."""
+        """Make filters count this attribute of the state; None for the firings of the event."""
         if counter != self.counter:
             self.counter = counter
             self._arrange()
 
     def begin_run(self, count: int | None) -> None:
-        """Count from here, or None: go on counting."""
+        """Prepare the filters for a run.
+
+        Args:
+            count: how often the event has fired in this run: 0, or a saved number. None to continue from the last run.
+        """
         if count is not None:
             self._firing_count.value = count
         filtered = [handler for handler in self._attached if handler.filter is not None]
@@ -162,16 +182,18 @@ class EngineEvent:
             self._arrange()
 
     def _internal(self, call: Callable[[Any], None]) -> Handler:
-        """What the engine itself does here; it wants no error."""
+        """Wrap a function of the engine itself as a handler. It gets no exception, not even at EXCEPTION_RAISED."""
         return Handler.of((lambda engine, error: call(engine)) if self.key == "exception_raised" else call)
 
     def _filtered(self, handlers: list[Handler]) -> Callable[..., Any]:
+        """Return the function that calls those of a group of handlers that are due."""
         filtered = _FilteredHandlers(handlers, self.counter or "", self._firing_count)
         if self.key == "exception_raised":
             return filtered.raised
         return filtered.by_state if filtered.counter else filtered.by_firings
 
     def _arrange(self) -> None:
+        """Build :attr:`handlers` again. A firing that has begun iterates over the previous tuple, undisturbed."""
         calls = [*self._prechecks, *self._observers]
         if self.counter is None and any(handler.filter for handler in self._attached):
             calls.append(self._internal(self._firing_count.call))
@@ -188,7 +210,15 @@ class EngineEvent:
 
 
 class EventDispatcher:
-    """All events of one engine, and the names under which its generated loop tests whether they are heard."""
+    """All events of an engine, and their flags in the namespace of the generated loop.
+
+    The generated loop tests a name for each event: ``if EPOCH_STARTED: yield EPOCH_STARTED``. The name is False while
+    the event has no handlers, and the :class:`EngineEvent` otherwise. So an event without handlers costs a truth test.
+    Handlers may be attached in the middle of a run, and from any thread.
+
+    Attributes:
+        yields_all: True while the loop yields every event, with or without handlers.
+    """
 
     def __init__(self) -> None:
         self.yields_all = False
@@ -201,31 +231,31 @@ class EventDispatcher:
         self._lock = threading.RLock()
 
     def connect(self, names: dict[str, str], under_any_handlers: frozenset[str], namespace: dict[str, Any]) -> None:
-        """Serve the loop that looks up these names, by event, in this namespace.
+        """Keep the flags in the namespace of a generated loop up to date from now on.
 
         Args:
-            names: the name of each event that the loop fires.
-            under_any_handlers: the names that it looks up only if ``any_handlers`` is true.
-            namespace: where the loop looks them up.
+            names: the flag of each event of the loop, by the key of the event.
+            under_any_handlers: the flags that the loop tests only if the flag ``any_handlers`` is true.
+            namespace: the globals of the generated functions.
         """
         self._names, self._under_any_handlers, self._namespace = names, under_any_handlers, namespace
         self.bind()
 
-    def count_by(self, counter_loop_by_event: dict[str, str]) -> None:
-        """Let filters on these events count an attribute of the state, instead of the firings of the event."""
+    def count_by(self, counter_by_event: dict[str, str]) -> None:
+        """Make filters of an event count an attribute of the state, instead of the firings of the event."""
         with self._lock:
-            self._counters |= counter_loop_by_event
+            self._counters |= counter_by_event
             for key, event in self._events.items():
                 event.count_by(self._counters.get(key))
 
     def event(self, key: str) -> EngineEvent:
-        """The event of that key."""
+        """Return the event of a key, and create it if necessary."""
         if key not in self._events:
             self._events[key] = EngineEvent(key, self._counters.get(key))
         return self._events[key]
 
     def known(self) -> list[EngineEvent]:
-        """Every event that anybody asked for so far."""
+        """Return every event that was used so far."""
         return list(self._events.values())
 
     def attach(self, key: str, handler: Handler) -> None:
@@ -237,7 +267,7 @@ class EventDispatcher:
             self._update_any_handlers()
 
     def detach(self, key: str, handler: Handler) -> None:
-        """Remove a handler from an event, if it is attached there."""
+        """Remove a handler from an event, if it is attached."""
         with self._lock:
             event = self.event(key)
             if handler in event.attached:
@@ -246,7 +276,13 @@ class EventDispatcher:
                 self._update_any_handlers()
 
     def begin_run(self, counts: dict[str, int] | None, disabled: frozenset[str]) -> None:
-        """Count firings from ``counts`` on, or from where they are; events in ``disabled`` do not fire in this run."""
+        """Prepare all events for a run.
+
+        Args:
+            counts: how often each event has fired in this run, by key; 0 for those that are missing. None to continue
+                from the last run.
+            disabled: keys of events that do not fire in this run.
+        """
         with self._lock:
             for key, event in self._events.items():
                 event.begin_run(None if counts is None else counts.get(key, 0))
@@ -254,33 +290,38 @@ class EventDispatcher:
                 self._disabled = disabled
                 self.bind()
 
-    def observe(self, keys: Iterable[str], watchers: Iterable[Callable[[str], Callable[[Any], None]]]) -> None:
-        """Let watchers hear these events; each makes, for a key, a function of the engine."""
-        makers = list(watchers)
+    def observe(self, keys: Iterable[str], makers: Iterable[Callable[[str], Callable[[Any], None]]]) -> None:
+        """Replace the observers of events.
+
+        Args:
+            keys: the keys of the events.
+            makers: each returns, for a key, a function of the engine to call at that event.
+        """
+        makers = list(makers)
         with self._lock:
             for key in keys:
                 self.event(key).observe(maker(key) for maker in makers)
             self.bind()
 
     def measure(self, keys: Iterable[str], stopwatches: tuple[Stopwatch, ...]) -> None:
-        """Have the handlers of these events measured by these stopwatches, instead of by those that did."""
+        """Replace the stopwatches of events. They time every call of a handler that a user attached."""
         with self._lock:
             for key in keys:
                 self.event(key).measure(stopwatches)
 
     def yield_all_events(self, yields_all: bool) -> None:
-        """Have the loop yield every event, heard or not; or only those that are heard again."""
+        """Make the generated loop yield every event, or (False) only events that have handlers."""
         with self._lock:
             self.yields_all = yields_all
             self.bind()
 
     def bind(self) -> None:
-        """Bring every name up to date."""
+        """Set every flag in the namespace of the loop."""
         with self._lock:
             for key, name in self._names.items():
                 if self.yields_all or key in self._events:
                     self._update_name(self.event(key))
-                else:
+                else:  # no event object is needed for an event that nobody has used
                     self._namespace[name] = False
             self._update_any_handlers()
 
@@ -295,7 +336,10 @@ class EventDispatcher:
 
 
 class RemovableEventHandle:
-    """What attaching a handler returns: it removes it again, by ``remove()`` or at the end of a ``with`` block."""
+    """A handle that detaches a handler, by :meth:`remove` or at the end of a ``with`` block.
+
+    :meth:`camshaft.Engine.add_event_handler` returns it.
+    """
 
     def __init__(self, dispatcher: EventDispatcher, attached: list[tuple[str, Handler]]) -> None:
         self._dispatcher = dispatcher
@@ -303,12 +347,12 @@ class RemovableEventHandle:
 
     @classmethod
     def union(cls, handles: Iterable[RemovableEventHandle]) -> RemovableEventHandle:
-        """One that removes what all of these handles of one engine do."""
+        """Return one handle for several handles of the same engine."""
         handles = list(handles)
         return cls(handles[0]._dispatcher, [attached for handle in handles for attached in handle._attached])
 
     def remove(self) -> None:
-        """Detach the handler from every event it was attached to; a second time does nothing."""
+        """Detach the handler from every event that it was attached to. A second call does nothing."""
         for key, handler in self._attached:
             self._dispatcher.detach(key, handler)
         self._attached = []

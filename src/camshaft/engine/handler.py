@@ -1,4 +1,4 @@
-"""A handler: how it is called, when its filter is due, and how long it takes."""
+"""Handlers: how they are called, when their filters are due, and how long they take."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ __all__ = ["Handler", "Stopwatch", "check_filter", "adapt_signature"]
 
 
 class _Argument:
-    """Stands for an argument while a signature is tried."""
+    """Placeholder for an argument while testing whether a signature accepts it."""
 
 
 def adapt_signature(
     function: Callable[..., Any], event: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Callable[..., Any]:
-    """How a handler is called: with the engine if its signature accepts it, without it otherwise.
+    """Wrap a handler, so that it gets the engine only if its signature accepts it.
 
     Args:
         function: the handler.
-        event: the key of its event; handlers of EXCEPTION_RAISED get the exception too.
-        args, kwargs: further arguments that it was attached with.
+        event: the key of its event. Handlers of EXCEPTION_RAISED also get the exception.
+        args, kwargs: further arguments for the handler.
 
     Returns:
-        A callable of the engine, and of the exception for EXCEPTION_RAISED. It does not refer to any engine.
+        A function of the engine, or of the engine and the exception for EXCEPTION_RAISED. It does not refer to an
+        engine, so that it keeps none in memory.
 
     Raises:
-        TypeError: the signature fits neither way; the message says how it would be called.
+        TypeError: ``function`` is not callable, or its signature fits neither with nor without the engine.
     """
     if not callable(function):
-        raise TypeError(f"handler {function!r} for {event_name(event)} is no callable")
+        raise TypeError(f"handler for {event_name(event)} must be callable, got {function!r}")
     raised = event == "exception_raised"
     passed = (_Argument(),) if raised else ()
     try:
         signature = inspect.signature(function)
-    except (ValueError, TypeError):  # some functions written in C do not tell
+    except (ValueError, TypeError):  # some functions written in C have no signature: assume that it fits
         signature = None
     if signature is None or _fits(signature, (_Argument(), *passed, *args), kwargs):
         if not args and not kwargs:
@@ -68,9 +69,13 @@ def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str,
 def check_filter(filter: Filter, event: str) -> None:
     """Refuse a filter that cannot work on an event.
 
+    Args:
+        filter: the filter.
+        event: the key of the event.
+
     Raises:
-        ValueError: the event fires once a run at most, and the filter is not due then.
-        TypeError: ``event_filter`` does not take (engine, count).
+        ValueError: the event fires at most once in a run, and the filter is not due at the first count.
+        TypeError: ``event_filter`` does not accept (engine, count).
     """
     if event in ONCE_A_RUN and filter.event_filter is None and filter.next_due(1) != 1:
         raise ValueError(
@@ -79,14 +84,14 @@ def check_filter(filter: Filter, event: str) -> None:
     if filter.event_filter is not None:
         try:
             signature = inspect.signature(filter.event_filter)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError):  # as in adapt_signature()
             return
         if not _fits(signature, (_Argument(), 1), {}):
             raise TypeError(f"{event_name(event)}{filter}: event_filter{signature} will be called with (engine, count)")
 
 
-def _nothing(*_: Any) -> None:
-    """What is left of a handler that was removed while its event was firing."""
+def _removed(*_: Any) -> None:
+    """Do nothing. This replaces a handler that was removed while its event was being dispatched."""
 
 
 @attrs.define(eq=False)
@@ -94,11 +99,12 @@ class Handler:
     """A handler attached to one event.
 
     Attributes:
-        function: what the user attached.
-        call: how it is called, from :func:`adapt_signature`; while it is measured, by way of what measures it.
-        filter: when it is due; None for always.
-        priority: higher ones run first.
-        since: how often the event had fired when the handler was attached.
+        function: the function that a user attached.
+        call: the function to call, from :func:`adapt_signature`. While stopwatches time it, a wrapper of that.
+        filter: the filter; None if the handler is always due.
+        priority: handlers of a higher priority run first.
+        since: how often the event had fired when the handler was attached; 0 if its filter counts a counter of the
+            state.
         due: the next count at which the filter must be looked at.
     """
 
@@ -115,12 +121,12 @@ class Handler:
 
     @classmethod
     def of(cls, call: Callable[..., Any]) -> Handler:
-        """What the engine itself does at an event, as a handler."""
+        """Make a handler of a function of the engine itself."""
         return cls(call, call)
 
     @property
     def name(self) -> str:
-        """How people call it: the name of the function, or of the class of a callable object."""
+        """The name of the function, or the class name of a callable object."""
         function = self.function
         while isinstance(function, partial):
             function = function.func
@@ -128,21 +134,31 @@ class Handler:
         return str(name).replace("<locals>.", "")
 
     def remove(self) -> None:
-        """Make sure that it does not run again, not even in a firing that has begun."""
-        self.call = _nothing
+        """Make sure that the handler does not run again, not even in a firing that has begun."""
+        self.call = _removed
 
     def measure(self, event: str, stopwatches: tuple[Stopwatch, ...]) -> None:
-        """Have each call measured by these, instead of by those that did."""
+        """Replace the stopwatches that time each call.
+
+        Args:
+            event: the key of the event, passed to the stopwatches.
+            stopwatches: the new stopwatches; empty to stop timing.
+        """
         self.call = _measured(self, self._unmeasured, event, stopwatches) if stopwatches else self._unmeasured
 
 
 Stopwatch = Callable[[str, Handler], Callable[[float], None]]
-"""Called with an event and a handler when a call of it begins; returns what takes the seconds when the call is over."""
+"""A function that is called with an event and a handler when a call begins.
+
+It returns a function that is called with the seconds when the call has ended.
+"""
 
 
 def _measured(
     handler: Handler, call: Callable[..., Any], event: str, stopwatches: tuple[Stopwatch, ...]
 ) -> Callable[..., Any]:
+    """Return ``call``, timed by stopwatches."""
+
     def measured(engine: Any, *error: BaseException) -> Any:
         stops = [start(event, handler) for start in stopwatches]
         begun = perf_counter()

@@ -1,4 +1,4 @@
-"""State: what a run knows about itself, and what its handlers leave there for each other."""
+"""The state of an engine: counters, limits, batch and output, and the attributes that users add."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ __all__ = ["State"]
 
 
 class State:
-    """Counters, limits, the present batch and output, metrics; and any attribute that a user sets.
+    """The state of an engine: its counters, limits, batch, output and metrics.
+
+    Users may set further attributes, for example to pass values from one phase or handler to another.
+
+    Args:
+        attributes: initial values of attributes, by name.
 
     Attributes:
-        iteration: iterations begun, over the whole run.
-        epoch: epochs begun. Loops of other names count in attributes of theirs: ``state.episode``.
-        epoch_length: iterations in an epoch; None until it is known.
-        max_epochs: limit of the outermost loop, or None.
-        max_iters: limit of the loop that takes data, or None.
-        batch: the present batch, which a handler may replace before the step.
-        output: what the present iteration gave; None until then.
-        metrics: results by name.
-        times: seconds, under ``"EPOCH_COMPLETED"`` for the last epoch and ``"COMPLETED"`` for the run.
+        iteration: the number of iterations begun, over the whole run.
+        epoch: the number of epochs begun. A loop of another name counts in an attribute of that name in lower case:
+            ``state.episode``.
+        epoch_length: the number of iterations in an epoch; None until it is known.
+        max_epochs: the limit of the outermost loop, or None.
+        max_iters: the limit of the loop that takes data, or None.
+        batch: the present batch. A handler of GET_BATCH_COMPLETED or ITERATION_STARTED may replace it.
+        output: the output of the present iteration; None until its step or a phase returned one.
+        metrics: results of metrics, by name.
+        times: durations in seconds: ``"EPOCH_COMPLETED"`` of the last epoch, ``"COMPLETED"`` of the run.
         dataloader: the data of the run.
-        resumed: True while events that began before a restart fire again.
+        resumed: True while a resumed run fires STARTED and EPOCH_STARTED again.
     """
 
     __slots__ = (
@@ -42,7 +48,7 @@ class State:
         "times",
     )
 
-    if TYPE_CHECKING:  # whatever a user sets can be read
+    if TYPE_CHECKING:  # users may set and read any attribute
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -66,11 +72,16 @@ class State:
             setattr(self, name, value)
 
     def count_by(self, outer: str, data: str | None) -> None:
-        """Let limits count these attributes: of the outermost loop, and of the one that takes data."""
+        """Set the counters that the limits apply to.
+
+        Args:
+            outer: the attribute that counts the outermost loop.
+            data: the attribute that counts the loop that takes data; None without such a loop.
+        """
         self._outer_counter, self._data_counter = outer, data
 
     def within_limits(self) -> bool:
-        """Whether the limits allow another pass of the outermost loop, or the rest of one left in the middle."""
+        """Return whether the limits allow another pass of the outermost loop, or a resumed run has to finish one."""
         if self.resumed:
             return True
         counter = self._data_counter

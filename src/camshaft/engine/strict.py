@@ -1,4 +1,4 @@
-"""Strict engines: every event is checked as it fires."""
+"""Strict engines: check every event as it fires."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ __all__ = []
 
 
 class StrictObserver:
-    """Judges each event as it fires."""
+    """An observer that raises an error at the first illegal event.
+
+    Args:
+        checker: the checker of the run, at the run's place in the machine.
+    """
 
     def __init__(self, checker: OrderChecker) -> None:
         self.checker = checker
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]]:
-        """Hear the events of a run."""
+        """Return, for each event, a function that checks it.
+
+        Raises:
+            EventOrderError: raised by that function if the event is illegal where the run stands.
+        """
         checker, context, state = self.checker, self.checker.context, run.engine.state
 
         def make(event: str) -> Callable[[Any], None]:
             def check(engine: Any) -> None:
-                transition = checker.last_transition.next_by_event.get(
-                    event
-                )  # as checker.advance() does, under the limits that hold now
+                # checker.advance() written out, because a call for each event would be slow. The limits are set
+                # again, because a continued run may have new ones.
+                transition = checker.last_transition.next_by_event.get(event)
                 if transition is None or transition.try_take is not None:
                     context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
                     if transition is None or (transition.try_take is not None and not transition.try_take(context)):
@@ -37,4 +45,4 @@ class StrictObserver:
         return make
 
     def on_run_end(self, run: ObservedRun, outcome: str) -> None:
-        """The run ended: it is judged event by event, so there is nothing left to say."""
+        """Do nothing: each event was checked as it fired."""
