@@ -95,7 +95,10 @@ def test_each_nested_run_is_one_of_its_own():
 
 def test_data_that_can_be_read_once_cannot_be_nested():
     trainer, evaluator = Engine(no_op, name="trainer"), Engine(no_op, name="evaluator")
-    with pytest.raises(ValueError, match="evaluator would find the data used up at its second run"):
+    with pytest.raises(
+        ValueError,
+        match="evaluator would find no data in its second run, because .* can be read only once: give a list",
+    ):
         trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=iter([1]))
 
 

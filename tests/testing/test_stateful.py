@@ -223,7 +223,7 @@ def no_iteration_is_skipped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Engine, "skip_iteration", skip)
 
 
-@broken("is pass|are done|was begun with|the state counts|a twin fires")
+@broken("is pass|are done|was started with|the state counts|a twin fires")
 def close_does_not_start_over(patch: pytest.MonkeyPatch) -> None:
     close = Engine.close
 

@@ -1,4 +1,4 @@
-"""Custom events on an engine: which ones user code may fire, and in which declared order."""
+"""Custom events of an engine: their handles, which ones user code may fire, and their declared order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,18 @@ BUILT_IN_HANDLES: dict[str, EventHandle] = {event.value: event for event in Even
 
 
 class _DeclaredOrder:
-    """Holds events to their declared order as they are fired, pass by pass."""
+    """The declared order of some events, checked as they fire, pass by pass.
+
+    Args:
+        order: the keys of the events, in the declared order.
+        states: the custom states of these events.
+        counter: the attribute of the state that counts the passes of their loop.
+
+    Attributes:
+        next_index: the index in ``order`` of the first event that may still fire in this pass.
+        entered: the names of states that were entered in this pass and not left.
+        in_pass: the number of the run, and of the pass, that the other attributes belong to.
+    """
 
     def __init__(self, order: tuple[str, ...], states: Sequence[CustomState], counter: str) -> None:
         self.order = order
@@ -30,18 +41,19 @@ class _DeclaredOrder:
         self.scope = states[0].within
         self.counter = counter
         self.in_pass: tuple[int, int] | None = None
-        self.rank = 0
+        self.next_index = 0
         self.entered: set[str] = set()
 
     def check(self, event: str, engine: Any) -> None:
-        """Judge one firing.
+        """Check one firing, and record it.
 
         Raises:
-            EventOrderError: the order does not allow it in this pass.
+            EventOrderError: the order does not allow the event here.
         """
+        # No event marks the start of a pass for this check, so a new pass is noticed by its number.
         present = (engine._run_number, 0 if self.scope == RUN else getattr(engine.state, self.counter))
         if present != self.in_pass:
-            self.in_pass, self.rank = present, 0
+            self.in_pass, self.next_index = present, 0
             self.entered.clear()
         if event not in self.allowed():
             path = tuple(name for name in engine.where if name != self.state_of[event].name)
@@ -49,14 +61,18 @@ class _DeclaredOrder:
             declared = ", ".join(map(event_name, self.order))
             what = f"{engine.name} event {event_name(event)} is out of its declared order in {engine.format_path(path)}"
             raise EventOrderError(f"{what}\n  expected: {expected}\n  declared: {declared}")
-        self.rank = self.order.index(event) + 1
+        self.next_index = self.order.index(event) + 1
         state = self.state_of[event]
         if state.is_pair:
             (self.entered.add if event == state.started else self.entered.discard)(state.name)
 
     def allowed(self) -> list[str]:
-        """The events that may come next: later in the order, and leaving only states that were entered."""
-        later = list(self.order[self.rank :])
+        """Return the events that may fire next.
+
+        They are later in the order, and do not leave a state that was not entered. None of them skips the event that
+        leaves a state that was entered.
+        """
+        later = list(self.order[self.next_index :])
         open_until = [index for index, event in enumerate(later) if self._leaves(event) and self._is_entered(event)]
         later = later[: open_until[0] + 1] if open_until else later
         return [event for event in later if not self._leaves(event) or self._is_entered(event)]
@@ -70,41 +86,42 @@ class _DeclaredOrder:
 
 
 class CustomEvents:
-    """The events of one engine that user code fires.
+    """The custom events of an engine.
 
     Attributes:
-        by_hand: each of them, by its key and by every handle that it was registered with.
+        by_hand: the events that user code fires, by key and by every handle that they were registered with.
+        handles: the handle of each event, by key: a member of ``Events``, or the one that it was registered with.
     """
 
     def __init__(self) -> None:
         self.by_hand: dict[EventHandle, EngineEvent] = {}
         self.handles: dict[str, EventHandle] = BUILT_IN_HANDLES.copy()
-        self._guarded: set[tuple[str, ...]] = set()
+        self._checked_orders: set[tuple[str, ...]] = set()
 
     def update(self, loop: Loop, dispatcher: EventDispatcher) -> None:
-        """Take in the custom events of a loop, and check the orders that were declared for them."""
+        """Add the custom events of a loop, and attach the checks that enforce declared event orders."""
         for event in (event for custom in loop.custom_states for event in custom.events):
             self.by_hand.setdefault(event, dispatcher.event(event))
         for order in dict.fromkeys(state.order for state in loop.custom_states if state.order):
-            if order not in self._guarded:
-                self._guarded.add(order)
+            if order not in self._checked_orders:
+                self._checked_orders.add(order)
                 states = [state for state in loop.custom_states if state.order == order]
-                guard = _DeclaredOrder(order, states, counter_loop_by_event(loop)[order[0]].lower())
+                declared = _DeclaredOrder(order, states, counter_loop_by_event(loop)[order[0]].lower())
                 for event in order:
-                    dispatcher.event(event).add_precheck(partial(guard.check, event))
+                    dispatcher.event(event).add_precheck(partial(declared.check, event))
 
     def add_handle(self, event: EventHandle, key: str) -> None:
-        """Let an event be fired under another handle too, if user code fires it."""
-        if not isinstance(self.handles.get(key), Enum):
+        """Make an event known under a handle. If user code fires the event, it may use this handle."""
+        if not isinstance(self.handles.get(key), Enum):  # a member says more than a string
             self.handles[key] = event
         if key in self.by_hand:
             self.by_hand[event] = self.by_hand[key]
 
     def find(self, engine: RunHost, event: EventHandle) -> EngineEvent:
-        """Return the event that a handle stands for.
+        """Return the event to fire for a handle.
 
         Raises:
-            ValueError: the engine does not know it, or fires it itself.
+            ValueError: the event is not registered, or the engine fires it itself.
         """
         key = event_key(event)
         if key in self.by_hand:

@@ -1,4 +1,4 @@
-"""The limits of a run."""
+"""The limits of a run: how many epochs, iterations, and batches in an epoch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ HOW_TO_RESTART = "call close() first to start over"
 
 @attrs.define
 class Limits:
-    """What was asked of one call of ``run()``.
+    """The limits given in one call of :meth:`camshaft.Engine.run`.
+
+    Args:
+        max_epochs: the number of passes of the outermost loop, or None.
+        max_iters: the number of passes of the loop that takes data, or None.
+        epoch_length: the number of batches in an epoch, or None.
 
     Raises:
-        ValueError: a limit is not positive, or both kinds are given.
+        ValueError: a limit is not an integer of 1 or more, or both ``max_epochs`` and ``max_iters`` are given.
     """
 
     max_epochs: int | None = None
@@ -36,47 +41,55 @@ class Limits:
         if self.max_epochs is not None and self.max_iters is not None:
             raise ValueError("max_epochs and max_iters exclude each other: give one")
 
-    def go_on(self, state: State, loop: Loop, begun: bool, finished: bool) -> bool:
-        """Whether a run with these limits goes on with what the state has counted, or starts anew.
+    def continues(self, state: State, loop: Loop, has_started: bool, finished: bool) -> bool:
+        """Return whether a run with these limits continues the last one; otherwise it starts anew.
+
+        Args:
+            state: the state of the engine, with the counters and limits of the last run.
+            loop: the loop of the engine.
+            has_started: whether there is a last run.
+            finished: whether the last run reached its limits.
 
         Raises:
-            ValueError: the limits are below what is done, or of the other kind than before.
+            ValueError: a limit is lower than what is done, or of the other kind than before.
         """
-        if not begun:
+        if not has_started:
             return False
         epochs = getattr(state, loop.counters[0])
         iters = getattr(state, loop.data_loop.name.lower()) if loop.data_loop else 0
-        begun_with = "max_epochs" if state.max_epochs is not None else "max_iters"
-        other = (
-            self.max_iters if begun_with == "max_epochs" else self.max_epochs if state.max_iters is not None else None
-        )
+        other: int | None = None  # the limit of the kind that the last run was not started with
+        if state.max_epochs is not None:
+            started_with, other = "max_epochs", self.max_iters
+        else:
+            started_with, other = "max_iters", self.max_epochs if state.max_iters is not None else None
+        # After a finished run a new one starts if the loop ends by itself, or if the other kind of limit is given.
         if finished and (loop.until is not None or loop.over is not None or other is not None):
             return False
         if other is not None:
-            raise ValueError(f"the run was begun with {begun_with}: go on with that, or {HOW_TO_RESTART}")
+            raise ValueError(f"the run was started with {started_with}: continue it with that, or {HOW_TO_RESTART}")
         for name, limit, done in (("max_epochs", self.max_epochs, epochs), ("max_iters", self.max_iters, iters)):
             if limit is not None:
                 if limit < done:
                     raise ValueError(
-                        f"{name}={limit} is below the {done} that are done: give at least that, or {HOW_TO_RESTART}"
+                        f"{name}={limit}, but {done} are done already: give at least {done}, or {HOW_TO_RESTART}"
                     )
                 return limit > done or state.resumed
         return not finished and state.within_limits()
 
     def check_length(self, state: State) -> None:
-        """Refuse a change of the length of an epoch half-way.
+        """Refuse to change the length of an epoch within a run.
 
         Raises:
-            ValueError: ``epoch_length`` is another than the run was begun with.
+            ValueError: ``epoch_length`` differs from that of the run.
         """
         if self.epoch_length is not None and state.epoch_length not in (None, self.epoch_length):
             raise ValueError(
-                f"epoch_length={self.epoch_length}, but the run was begun with {state.epoch_length}: "
+                f"epoch_length={self.epoch_length}, but the run was started with {state.epoch_length}: "
                 f"leave it out, or {HOW_TO_RESTART}"
             )
 
     def extend(self, state: State, loop: Loop) -> None:
-        """Let a run that goes on have these limits."""
+        """Set these limits for a run that continues."""
         if self.max_epochs is not None:
             state.max_epochs = min(self.max_epochs, loop.times or self.max_epochs)
         if self.max_iters is not None:
@@ -85,14 +98,17 @@ class Limits:
             state.epoch_length = self.epoch_length
 
     def check(self, loop: Loop, data: Any, knows_length: bool = False) -> None:
-        """Refuse what a run of this loop cannot work with.
+        """Refuse data and limits that do not fit the loop.
 
         Args:
-            data: what it would run over.
-            knows_length: whether it goes on without data, and so has the length of its epochs.
+            loop: the loop of the engine.
+            data: the data of the run, or None.
+            knows_length: True for a run that continues: it already has data, or the length of its epochs.
 
         Raises:
-            TypeError, ValueError: the data, or a limit that the loop does not have.
+            TypeError: ``data`` is not iterable.
+            ValueError: ``data`` is empty, is missing, or is given to a loop that takes none; or the loop has no use for
+                one of the limits.
         """
         data_loop = loop.data_loop
         if data is not None:
@@ -111,7 +127,7 @@ class Limits:
             raise ValueError(f"the outermost loop {loop.name} takes the data itself and has no epochs; use max_iters")
 
     def begin(self, state: State, loop: Loop, data: Any) -> None:
-        """Set the state to the start of a new run."""
+        """Set the state to the start of a new run over ``data``, with these limits."""
         for counter in loop.counters:
             setattr(state, counter, 0)
         state.metrics.clear()

@@ -1,4 +1,7 @@
-"""Where a run stands: read from its generator when somebody asks, not stored at each event."""
+"""The location of a run and of its engine: states, last event, and place in the machine.
+
+It is read from the frames of the generated loop when somebody asks. To store it at each event would cost time.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,15 @@ from camshaft.machine.transition_table import READY
 __all__ = ["LAST_LINE", "EngineLocation", "LoopLocation", "format_path", "machine_position"]
 
 LAST_LINE = Line((), None, "completed")
-"""Where a run stands after its loop: only closing the data is left to do."""
+"""The location of a run whose loop has ended, while its data is being closed."""
 
 
 class LoopLocation:
-    """Where a generated loop stands.
+    """The location of a generated loop.
 
     Args:
         generator: the loop.
-        program: what its lines stand for.
+        program: the source of the loop, with the states and the event of each line.
         namespace: the globals of the generated functions.
     """
 
@@ -44,9 +47,10 @@ class LoopLocation:
         return line if line is not None and line.last is not None else None
 
     def line_of(self, error: BaseException) -> Line | None:
-        """Return the line on which the loop stood when an error left it; None where the error came from elsewhere."""
+        """Return the line at which an error left the loop; None if the error does not come from the loop."""
         number = None
-        for raised in (error.__cause__, error):  # a StopIteration leaves a generator as the cause of a RuntimeError
+        # Python turns a StopIteration that leaves a generator into a RuntimeError. Only its cause has the exact line.
+        for raised in (error.__cause__, error):
             trace = raised.__traceback__ if raised is not None else None
             while trace is not None:
                 if trace.tb_frame.f_globals is self._namespace:
@@ -55,12 +59,12 @@ class LoopLocation:
         return self._program.lines[number] if number is not None else None
 
     def source_line(self) -> str:
-        """Return the line of the generated source on which the loop stands, in words."""
+        """Return the number and the function of the present line, in words."""
         frame = self._frame()
         return f"line {frame.f_lineno} of the generated {frame.f_code.co_name}" if frame is not None else "the engine"
 
     def _frame(self) -> FrameType | None:
-        """Return the frame of the loop, the innermost where it is written as several functions."""
+        """Return the frame of the loop; the innermost one if the loop is written as several functions."""
         found, frame = None, self._generator.gi_frame
         while frame is not None:
             found = frame
@@ -71,7 +75,7 @@ class LoopLocation:
     def _line_in(self, frame: FrameType) -> Line:
         """Return the line that a frame of the loop executes."""
         number = None
-        while number is None:  # it runs in another thread, between two lines
+        while number is None:  # for a moment, if the loop runs in another thread
             number = frame.f_lineno
         return self._program.lines[number]
 
@@ -102,7 +106,7 @@ class _Located(Protocol):
 
 
 class EngineLocation:
-    """Where an engine stands: its states, its last event, and its place in words.
+    """The location of an engine: its states, its last event, and both in words.
 
     Most of it is read from the generated loop. The rest is kept here: events that are dispatched outside the generated
     loop, and the last event of a run that has ended. The engine itself is not kept, so that a finished engine is freed
@@ -182,14 +186,18 @@ def format_path(state: State, loop: Loop, path: Path) -> str:
 def machine_position(
     engine: _Located, line: Line | None, fetcher: DataFetcher, deferred: str | None, waits: bool
 ) -> tuple[str, Context]:
-    """Return the place in the machine where a run stands, and the context to judge it from there.
+    """Return the place of a run in the machine, and the context for judging its next events.
 
     Args:
-        engine: its state, loop and machine.
-        line: the line on which the generated loop stands.
-        feed: where its batches come from.
-        held: the event that is about to fire when the run goes on; None where there is none.
-        waits: whether the run was paused before an event or a control call.
+        engine: the engine of the run.
+        line: the line on which the generated loop stands; None before its first event.
+        fetcher: the source of the batches of the run.
+        deferred: the key of an event that the loop has yielded, and that will be dispatched when the run continues;
+            None without such an event.
+        waits: whether the run was paused before an event or at a PENDING_CALL, rather than after an event.
+
+    Returns:
+        The name of the place, and a context with the counts of all loops as far as they are known.
     """
     state, loop, machine = engine.state, engine.loop, engine.machine
     loops = [item for _, item in loop.walk() if isinstance(item, Loop)]
@@ -201,6 +209,8 @@ def machine_position(
             context.resumed = {loop.name}
             context.position = {data_loop.name: fetcher.skipped}
         return READY, context
+    # Only the counts of the state are known. How many passes an inner loop has had, and which custom states are
+    # entered, cannot be read from a frame: None and False tell the checker not to judge these.
     context.passes = dict.fromkeys(context.counts)
     context.knows_entered = False
     is_in_data = data_loop is not None and bool({data_loop.name, "GET_BATCH"} & set(line.path))
@@ -208,11 +218,13 @@ def machine_position(
         context.passes[data_loop.name] = fetcher.position
     if deferred is not None:
         for item in loops:
-            if deferred == item.started:  # its pass is counted already
+            # the loop counts a pass before it yields the event, the checker counts it at the event
+            if deferred == item.started:
                 context.counts[item.name] -= 1
                 passes = context.passes[item.name]
                 context.passes[item.name] = None if passes is None else passes - 1
-        return next(place for place, rows in machine.table.items() if deferred in rows), context
+        return next(place for place, by_event in machine.table.items() if deferred in by_event), context
     fired = line.event or line.last
-    rows = (row for ways in machine.table.values() for row in ways.values() if row.event == fired)
-    return next(row.dest for row in rows if machine.paths[row.dest][: len(line.path)] == line.path), context
+    # one event may be fired at several places: the states of the line tell them apart
+    transitions = (one for by_event in machine.table.values() for one in by_event.values() if one.event == fired)
+    return next(one.dest for one in transitions if machine.paths[one.dest][: len(line.path)] == line.path), context

@@ -1,4 +1,4 @@
-"""Nesting: what may run inside an engine, and the handler that runs it."""
+"""Nesting: check an engine that is to run inside another one, and make the handler that runs it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ def check_nested(engine: RunHost, nested: Nested) -> None:
 
     Args:
         engine: the outer engine.
-        nested: the inner one, with its data and limits.
+        nested: the inner engine, with its data and limits.
 
     Raises:
-        ValueError: the outer engine would run inside itself, or the data can be read only once.
+        TypeError: the data is not iterable.
+        ValueError: the outer engine would run inside itself, the data can be read only once, or data and limits do not
+            fit the inner loop.
     """
     inner, data = nested.engine, nested.data
     if inner is None:
@@ -31,7 +33,10 @@ def check_nested(engine: RunHost, nested: Nested) -> None:
         raise ValueError(f"{inner.name} cannot be nested in {engine.name}: {engine.name} would run inside itself")
     Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check(inner.loop, data)
     if isinstance(data, Iterator):
-        raise ValueError(f"{inner.name} would find the data used up at its second run: {data!r} can be read once")
+        raise ValueError(
+            f"{inner.name} would find no data in its second run, because {data!r} can be read only once: "
+            f"give a list or a DataLoader"
+        )
 
 
 def nested_handler(nested: Nested) -> Callable[..., None]:
@@ -40,9 +45,9 @@ def nested_handler(nested: Nested) -> Callable[..., None]:
 
     def run_nested(*_: object) -> None:
         if inner.current_run is not None:
-            inner.run()  # it is paused: it resumes with what it has
+            inner.run()  # it is paused: continue with its own data and limits
             return
-        inner.close()  # each run is one of its own, however the last one ended
+        inner.close()  # start a new run, however the last one ended
         inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
 
     run_nested.__qualname__ = f"run {nested.name}"
@@ -50,7 +55,7 @@ def nested_handler(nested: Nested) -> Callable[..., None]:
 
 
 def _with_nested(engine: Any) -> Iterator[Any]:
-    """Yield an engine and all that are nested in it, to any depth."""
+    """Yield an engine and all engines nested in it, at any depth."""
     yield engine
     for nested in engine.loop.nested:
         if nested.engine is not None:

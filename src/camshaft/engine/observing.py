@@ -1,4 +1,4 @@
-"""Observers of runs, and what they see."""
+"""Observers: functions that see every event of the runs in a block, before its handlers."""
 
 from __future__ import annotations
 
@@ -15,43 +15,57 @@ __all__ = ["Observer", "ObservedRun", "code_site", "observers"]
 
 
 class ObservedRun(Protocol):
-    """What an observer sees of a run."""
+    """The part of a run that an observer may use.
+
+    Attributes:
+        parent: the engine whose transition is executing this run, or None.
+    """
 
     parent: Any
 
     @property
     def engine(self) -> Any:
-        """Its engine: name, loop and state."""
+        """The engine of the run, with its name, loop and state."""
 
     def machine_position(self) -> tuple[str, Context]:
-        """The place in the machine where it stands, and the context to judge it from there."""
+        """Return the run's place in the machine, and the context for judging its next events."""
 
     def call_site(self, frame: FrameType | None) -> str:
-        """The line of code that fires the present event, seen from the frame of an observer."""
+        """Return the line of code that fires the present event, given the frame of an observer."""
 
     def measure(self, stopwatch: Stopwatch) -> None:
-        """Have every call of a handler measured, until the observer that asks for it is released."""
+        """Time every call of a handler with ``stopwatch``, until the observers are disconnected."""
 
 
 class Observer(Protocol):
-    """Hears every event of the engines that run while it is in :data:`observers`, before their handlers do."""
+    """An object that sees every event of the engines that run while it is in :data:`observers`."""
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]] | None:
-        """A run begins or goes on.
+        """Connect to a run that starts or continues.
 
         Returns:
-            What makes, for an event's key, a function of the engine; None to leave this run alone.
+            A function that returns, for the key of an event, a function of the engine to call at that event; None to
+            ignore this run.
         """
 
     def on_run_end(self, run: ObservedRun, outcome: str) -> None:
-        """It is over: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``."""
+        """Take note that a run has ended or paused.
+
+        Args:
+            run: the run.
+            outcome: ``"completed"``, ``"terminated"``, ``"interrupted"``, ``"paused"`` or ``"failed"``.
+        """
 
 
 observers: ContextVar[tuple[Observer, ...]] = ContextVar("camshaft_observers", default=())
+"""The observers of runs that start now in this thread."""
 
 
 def code_site(frame: FrameType | None) -> str:
-    """The line of code that a frame executes, as ``file:line in function``, below the working directory if it is."""
+    """Return the line of code that a frame executes, as ``file:line in function``.
+
+    The file is relative to the working directory, if it lies below it.
+    """
     if frame is None:
         return "nowhere"
     path = frame.f_code.co_filename.removeprefix(os.path.join(os.getcwd(), ""))

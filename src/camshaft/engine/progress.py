@@ -1,7 +1,6 @@
-"""The cursor: how far a run has come, how far it may go, and both written down.
+"""The progress of a run as plain values: counters, limits and position, saved and loaded.
 
-Limits are judged here before a run begins, and the counters of a saved state before they are taken on: nothing is
-changed until everything is known to fit.
+A saved state is checked completely before any of it is applied. A state that does not fit changes nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ _is_count = partial(is_integer, least=0)
 
 @attrs.frozen
 class RunPosition:
-    """Where a run stands, beside what its state counts.
+    """The position of a run, apart from the counters of its state.
 
     Attributes:
-        in_epoch: batches that the present epoch has had; None between epochs.
-        fetched: batches that the open iterator has given; None where only ``in_epoch`` tells.
-        counts: how often the events that count their own firings have fired.
-        where: the states around, outermost first.
+        in_epoch: the number of batches that the present epoch has had; None between epochs.
+        fetched: the number of batches that the open iterator has given; None if it is the same as ``in_epoch``.
+        counts: how often events have fired in this run, by key, for events whose filters count firings.
+        where: the states that the run is in, the outermost first.
     """
 
     in_epoch: int | None = None
@@ -43,11 +42,16 @@ class RunPosition:
 
 
 def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: list[str]) -> dict[str, Any]:
-    """What :func:`load_progress` needs, as plain values.
+    """Return the progress of a run as plain values, for :func:`load_progress`.
 
     Args:
-        position: where the run stands.
-        user_keys: attributes of the state to save as well.
+        state: the state of the engine.
+        loop: the loop of the engine.
+        position: the position of the run.
+        user_keys: further attributes of the state to save.
+
+    Raises:
+        KeyError: the state lacks an attribute of ``user_keys``.
     """
     missing = [key for key in user_keys if not hasattr(state, key)]
     if missing:
@@ -62,33 +66,36 @@ def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: li
 
 
 def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys: list[str]) -> RunPosition:
-    """Set the state to what was saved. Returns where the run stood.
+    """Set counters and limits of the state to the saved values.
 
-    A dictionary with ``iteration`` or ``epoch`` alone, beside ``epoch_length`` and a limit, is accepted too.
+    Args:
+        state: the state of the engine.
+        loop: the loop of the engine.
+        saved: a result of :func:`dump_progress`. If it has only one of ``iteration`` and ``epoch``, the other is
+            computed from ``epoch_length``.
+        user_keys: further attributes of the state to load.
+
+    Returns:
+        The saved position of the run.
 
     Raises:
-        ValueError: keys are missing or contradict each other; nothing is changed then.
+        ValueError: keys are missing or unknown, or values contradict each other. Nothing is changed then.
     """
-    counter_loop_by_event, data_loop = loop.counters, loop.data_loop
-    saved = dict(saved)
-    if (
-        data_loop is not None
-        and len(counter_loop_by_event) == 2
-        and (counter_loop_by_event[0] in saved) != (counter_loop_by_event[1] in saved)
-    ):
-        _complete(saved, *counter_loop_by_event)
-    missing = [key for key in (*counter_loop_by_event, *user_keys) if key not in saved]
+    counters, saved = loop.counters, dict(saved)
+    if loop.data_loop is not None and len(counters) == 2 and (counters[0] in saved) != (counters[1] in saved):
+        _complete(saved, *counters)
+    missing = [key for key in (*counters, *user_keys) if key not in saved]
     if missing:
         raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
     limits = Limits(*(saved.get(name) for name in LIMITS))
     position, fetched, counts = saved.get("position"), saved.get("fetched"), saved.get("event_counts", {})
-    unknown = set(saved) - {*counter_loop_by_event, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts"}
+    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts"}
     if unknown:
         raise ValueError(
             f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
             f"add them to state_dict_user_keys"
         )
-    for name in counter_loop_by_event:
+    for name in counters:
         if not _is_count(saved[name]):
             raise ValueError(f"the state dict has {name}={saved[name]!r}, which must be an integer of 0 or more")
     _check_where(saved.get("where", ()), loop)
@@ -97,7 +104,7 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
     if not isinstance(counts, Mapping) or not all(map(_is_count, counts.values())):
         raise ValueError(f"the state dict has event_counts={counts!r}, which must be integers of 0 or more, by event")
     _check_counts(saved, loop, position, limits)
-    for name in (*counter_loop_by_event, *user_keys):
+    for name in (*counters, *user_keys):
         setattr(state, name, saved[name])
     for name in LIMITS:
         setattr(state, name, getattr(limits, name))
@@ -106,6 +113,7 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
 
 
 def _check_where(where: Any, loop: Loop) -> None:
+    """Refuse states that the loop does not have."""
     states = {"GET_BATCH", *(item.name for _, item in loop.walk()), *(custom.name for custom in loop.custom_states)}
     if not isinstance(where, (list, tuple)) or not states.issuperset(map(str, where)):
         place = " / ".join(map(str, where)) if isinstance(where, (list, tuple)) else where
@@ -116,10 +124,10 @@ def _check_where(where: Any, loop: Loop) -> None:
 
 
 def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
-    """Work out the counter that is not there from the one that is."""
+    """Compute the missing one of two counters from the other and the length of an epoch."""
     length = saved.get("epoch_length")
     if not isinstance(length, int) or length < 1:
-        raise ValueError(f"the state dict has one of {outer} and {inner}: it needs epoch_length to tell the other")
+        raise ValueError(f"the state dict has one of {outer} and {inner}: it needs epoch_length, to compute the other")
     if outer in saved:
         saved[inner] = saved[outer] * length if _is_count(saved[outer]) else 0
     else:
@@ -130,7 +138,7 @@ def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
 
 
 def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limits) -> None:
-    """Refuse counters, limits and a position that cannot be of one run."""
+    """Refuse counters, limits and a position that no run of the loop can have together."""
     length, data_loop = limits.epoch_length, loop.data_loop
     if position is not None and (not _is_count(position) or (length is not None and position > length)):
         raise ValueError(f"the state dict has position={position!r}, outside an epoch of {length}")
@@ -143,25 +151,34 @@ def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limi
         raise ValueError(f"{contradicts}: {outer}={epochs}, but max_epochs={limits.max_epochs}")
     if limits.max_iters is not None and iters > limits.max_iters:
         raise ValueError(f"{contradicts}: {inner}={iters}, but max_iters={limits.max_iters}")
+    # If loops lie between the outermost loop and the data, an epoch may have several times epoch_length iterations.
     if length is not None and data_loop in loop.body and iters > epochs * length:
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}={epochs} and epoch_length={length}")
     if inner and epochs == 0 and iters:
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}=0")
-    if position is not None and not _can_go_on_inside(loop):
-        raise ValueError(f"the loop {loop.name} cannot go on in the middle of a pass: save at {loop.completed.upper()}")
+    if position is not None and not _can_resume_inside(loop):
+        raise ValueError(
+            f"the loop {loop.name} cannot be resumed in the middle of a pass: save at {loop.completed.upper()}"
+        )
 
 
-def _can_go_on_inside(loop: Loop) -> bool:
-    """Whether a run can go on in the middle of a pass of the outermost loop: no state before would come again."""
+def _can_resume_inside(loop: Loop) -> bool:
+    """Return whether a run can resume inside a pass of the outermost loop.
+
+    It can if no phase or loop before the loop that takes the data would be executed a second time.
+    """
     before = list(takewhile(lambda item: item is not loop.data_loop, loop.body))
     return len(before) < len(loop.body) and all(isinstance(item, EventPoint) for item in before)
 
 
 def resume_points(loop: Loop) -> tuple[str, ...]:
-    """The events behind whose handlers a run can be left and gone on with as if it had not been."""
+    """Return the events after whose handlers a run can be stopped and later resumed exactly.
+
+    In the middle of an iteration it cannot: the batch and the results of its phases are not saved.
+    """
     inner = loop.data_loop
     if inner is loop:
         return ("started", loop.completed, "iteration_skipped", "completed")
-    if inner is not None and _can_go_on_inside(loop):
+    if inner is not None and _can_resume_inside(loop):
         return ("started", loop.started, inner.completed, "iteration_skipped", loop.completed, "completed")
     return ("started", loop.completed, "completed")

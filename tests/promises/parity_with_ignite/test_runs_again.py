@@ -80,7 +80,7 @@ def test_a_run_again_of_a_paused_engine():
     call = Call("iteration_completed", 1, "interrupt")
     ours, theirs = differing(a_run_again_of_a_paused_engine, program(call, resumes=0, again=[(Data(2), {})]))
     assert theirs.batches == [0, 1, 2]
-    assert "is paused and goes on with the data it has" in str(ours.runs[1].error)
+    assert "is paused and continues with its own data" in str(ours.runs[1].error)
 
 
 def test_a_nested_engine_that_is_left_paused():
