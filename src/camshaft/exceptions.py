@@ -29,7 +29,7 @@ class EventOrderError(CamshaftError, RuntimeError):
 
 
 class TraceError(CamshaftError, ValueError):
-    """A file that cannot be read as a trace: incomplete, damaged, or of an unknown version. The message says which."""
+    """A file that is not a complete trace of this version. The message gives the reason."""
 
 
 class PatternError(CamshaftError, ValueError):

@@ -38,7 +38,7 @@ RESTORE = -MEASURE + 1
 """A resumed run loads the saved state. Handlers of STARTED may have set up new objects, so it replaces their state."""
 
 SNAPSHOT = RESTORE - 1
-"""Snapshots are written. They contain what all other handlers of the event have changed."""
+"""Snapshots are written. They contain the changes made by all other handlers of the event."""
 
 PAUSE = 2 * SNAPSHOT
 """A graceful exit pauses the run. It runs last, so that a snapshot of this event is written before the process ends."""

@@ -329,7 +329,10 @@ def test_an_event_that_the_loop_does_not_have_is_refused_at_once(event, message)
 
 @pytest.mark.parametrize("event", [None, 3, object()])
 def test_what_is_no_event_is_refused(event):
-    with Reporter(LOOP) as report, pytest.raises(TypeError, match="is not an event: give a member of an EventEnum or Enum"):
+    with (
+        Reporter(LOOP) as report,
+        pytest.raises(TypeError, match="is not an event: give a member of an EventEnum or Enum"),
+    ):
         report(event)
 
 

@@ -11,7 +11,7 @@ import attrs
 from benchmarks.iterations import by_engine, no_op
 from benchmarks.timing import measure
 from camshaft import DATA, Engine, Events, Loop, Phase, Trace, record
-from camshaft.compiler.writer import _program
+from camshaft.compiler.writer import program_of
 
 __all__ = ["Growth", "growths"]
 
@@ -63,7 +63,7 @@ def _handlers(size: int) -> Work:
 
 def _states(size: int) -> Work:
     def build(n: int) -> None:
-        _program.cache_clear()
+        program_of.cache_clear()
         phases = [Phase(f"S{number}") for number in range(size)]
         _ = Engine(Loop("EPOCH", Loop("ITERATION", *phases, over=DATA))).machine
 

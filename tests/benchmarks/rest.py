@@ -13,7 +13,7 @@ import ignite.engine
 from benchmarks.iterations import IGNITE, by_engine, no_op
 from benchmarks.timing import Figure, measure
 from camshaft import DATA, Engine, Loop, Phase, record
-from camshaft.compiler.writer import _program
+from camshaft.compiler.writer import program_of
 
 EVENTS = 4
 """Events of an iteration of a plain engine."""
@@ -62,7 +62,7 @@ def _checking(rounds: int) -> Iterator[Figure]:
 def _making(rounds: int) -> Iterator[Figure]:
     def first(n: int) -> None:
         for _ in range(n):
-            _program.cache_clear()
+            program_of.cache_clear()
             Engine(no_op)
 
     def again(n: int) -> None:
@@ -99,7 +99,7 @@ def _short_runs(rounds: int) -> Iterator[Figure]:
 
 def _many_states(rounds: int) -> Iterator[Figure]:
     def build(states: int) -> None:
-        _program.cache_clear()
+        program_of.cache_clear()
         phases = [Phase(f"S{number}") for number in range(states)]
         _ = Engine(Loop("EPOCH", Loop("ITERATION", *phases, over=DATA))).machine
 

@@ -20,7 +20,7 @@ REFUSED = {
     "a reserved name": (lambda: Phase("STARTED", no_op), "STARTED: this is the name of a built-in state"),
     "a counter that State needs": (
         lambda: Loop("BATCH", Phase("A", no_op), times=2),
-        "state.batch, which is taken",
+        "state.batch, which has another use",
     ),
     "a phase that is no callable": (lambda: Phase("A", 3), r"phase A: run must be a function \(engine, batch\), got 3"),
     "no way out": (lambda: Loop("A", Loop("B", Phase("C", no_op))), "the inner loop B would never end; give it over="),

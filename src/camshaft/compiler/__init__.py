@@ -1,4 +1,4 @@
-"""The generated loop: a declaration written as Python source and compiled."""
+"""The compiler of loops: it turns a declaration into Python source and compiles that."""
 
 from camshaft.compiler.program import Line, Program
 from camshaft.compiler.writer import generate

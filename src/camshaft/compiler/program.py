@@ -1,4 +1,4 @@
-"""A generated loop: its source, its code, and what each line stands for."""
+"""The program of a generated loop: its source, its code, and the position in the loop for each line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from camshaft.loop.states import Path
 __all__ = ["Line", "Program"]
 
 HOOK_READS_FILES = sys.version_info < (3, 13)
-"""Before Python 3.13 the interpreter takes the lines of an uncaught traceback from files only."""
+"""True before Python 3.13: the interpreter prints the source lines of an uncaught traceback only from real files."""
 
 HELPERS = {
     "SkipIteration": SkipIteration,
@@ -32,22 +32,24 @@ HELPERS = {
     "islice": islice,
     "perf_counter": perf_counter,
 }
+"""The names that the generated source uses, in addition to built-in functions."""
 
 
 @attrs.define
 class Line:
-    """Where the loop stands while a line of its source runs.
+    """The position in the loop while a line of its source runs.
 
     Attributes:
-        path: the states around it, outermost first.
-        event: the event that the line yields, or None.
-        last: the last event that has certainly fired before it; None before STARTED.
-        joins: whether it runs a loop that is written out as a function of its own, under the local name ``inner``.
+        path: the names of the states around the line, outermost first.
+        event: the key of the event that the line yields, or None.
+        last_event: the key of the last event that has fired on every path to the line. None before STARTED.
+        delegates: True if the line runs an inner loop that has a function of its own. Its generator is the local
+            variable ``inner``.
     """
 
     path: Path
     event: str | None
-    last: str | None
+    last_event: str | None
     delegates: bool = False
 
 
@@ -56,14 +58,14 @@ class Program:
     """A generated loop.
 
     Attributes:
-        source: the text.
-        code: the compiled text; executing it in a namespace defines the function :attr:`entry` there.
+        source: the Python source.
+        code: the compiled source. Executed in a namespace, it defines the function :attr:`entry` there.
         entry: the name of the generator function ``(engine, state, fetcher)``.
-        filename: under which ``linecache``, tracebacks and debuggers know the text.
-        lines: what each line number stands for.
-        names: the name of each event in the namespace.
-        under_any_handlers: the names that are tested only if ``any_handlers`` is true.
-        functions: for each name that the source calls, the state it belongs to and the attribute to take there.
+        filename: the file name of the source in ``linecache``, tracebacks and debuggers.
+        lines: for each line number, the position in the loop.
+        names: for each event key, its name in the namespace.
+        under_any_handlers: the names of events that the source tests only if ``any_handlers`` is true.
+        functions: for each name of a user's function in the source, the state that has it and the attribute with it.
     """
 
     source: str
@@ -76,10 +78,10 @@ class Program:
     functions: dict[str, tuple[str, str]]
 
     def write_out(self) -> None:
-        """Put the text where the interpreter looks for the lines of a traceback that nobody catches."""
+        """Write the source to its file if the interpreter needs it for uncaught tracebacks."""
         if not HOOK_READS_FILES:
             return
-        with contextlib.suppress(OSError):  # a traceback without these lines is better than another error
+        with contextlib.suppress(OSError):  # the traceback is useful without these lines too; do not hide its error
             folder = os.path.dirname(self.filename)
             os.makedirs(folder, mode=0o700, exist_ok=True)
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -87,9 +89,13 @@ class Program:
                 file.write(self.source)
 
     def namespace(self, loop: Loop) -> dict[str, Any]:
-        """A new namespace with the functions of ``loop``, in which nobody hears any event."""
-        found = {item.name: item for _, item in loop.walk()}
-        functions = {name: getattr(found[state], attribute) for name, (state, attribute) in self.functions.items()}
+        """Return a new namespace for this program, with the functions of ``loop`` and without handlers.
+
+        Args:
+            loop: the loop, or another loop with the same structure.
+        """
+        items = {item.name: item for _, item in loop.walk()}
+        functions = {name: getattr(items[state], attribute) for name, (state, attribute) in self.functions.items()}
         namespace = {"__builtins__": builtins, "__name__": "camshaft.loop", **HELPERS, **functions}
         namespace |= {"PENDING_CALL": False, "any_handlers": False}
         namespace.update(dict.fromkeys(self.names.values(), False))
@@ -98,6 +104,7 @@ class Program:
 
 
 def source_filename(name: str) -> str:
+    """Return the file name of a generated source: of a temporary file if the interpreter needs one."""
     if HOOK_READS_FILES:
         return os.path.join(tempfile.gettempdir(), f"camshaft-{os.getpid()}", f"{name}.py")
     return f"<camshaft {name}>"

@@ -1,10 +1,12 @@
-"""The generated loop: a declaration written out as the Python that a person would have written for it.
+"""The writer of generated loops: it turns a declaration into the Python that a person would write for it.
 
-The loop is a generator. A name in capitals is an event: False while nobody hears it, so that testing it costs next
-to nothing; otherwise the loop yields it and the engine calls its handlers. Running, single-stepping and pausing are
-therefore one thing. Events that follow each other with nothing in between share one test of ``heard``, which is True
-while anybody hears one of them. The text is compiled once for each structure of loop; every engine gets the compiled
-code with a namespace of its own.
+The generated loop is a generator. A name in capitals is an event. It is False as long as the event has no handlers, so
+an unused event costs one truth test. Otherwise the loop yields it, and the engine calls the handlers. One generator can
+therefore be run, single-stepped and paused.
+
+Consecutive events with no code between them share one test of ``any_handlers``, which is True if any event of such a
+group in this loop has handlers. The source is compiled once for each structure of a loop. Every engine executes the
+compiled code in a namespace of its own.
 """
 
 from __future__ import annotations
@@ -25,27 +27,29 @@ from camshaft.loop.states import DATA, EventPoint, Every, LoopItem, OpaqueStep, 
 
 __all__ = ["generate"]
 
-MAX_BLOCKS = 12
-"""Python allows 20 nested blocks; deeper loops go to a function of their own, joined by ``yield from``."""
+Structure = tuple[Any, ...]
+"""The part of a declaration that determines the source: a hashable tree without functions. See :func:`structure_of`."""
 
+MAX_BLOCKS = 12
+"""The maximal number of nested blocks in one function. Python allows 20. Deeper loops get functions of their own."""
 
 APPLY_CONTROL = "if PENDING_CALL: yield PENDING_CALL"
-"""The line on which a control call takes effect that a user's code made where no event follows."""
+"""The line after a user's code if no event follows. A control call made by that code takes effect here."""
 
 
 def generate(loop: Loop) -> Program:
-    """The program of a loop: the same object for loops that differ in their functions only."""
-    return _program(_structure(loop))
+    """Return the program of a loop. Loops that differ only in their functions share one program."""
+    return program_of(structure_of(loop))
 
 
-def _structure(item: LoopItem) -> tuple[Any, ...]:
-    """All that the text depends on, as a hashable tree."""
+def structure_of(item: LoopItem) -> Structure:
+    """Return everything in a declaration that the source depends on. Its first element is the class of the state."""
     if isinstance(item, Loop):
         kind = item.passes
         is_call = callable(item.over) and item.over is not DATA
-        return (Loop, item.name, item.started, item.completed, kind, is_call, *map(_structure, item.body))
+        return (Loop, item.name, item.started, item.completed, kind, is_call, *map(structure_of, item.body))
     if isinstance(item, Phase):
-        when = ("every", item.when.n) if isinstance(item.when, Every) else "asked" if item.when is not None else None
+        when = ("every", item.when.n) if isinstance(item.when, Every) else "call" if item.when is not None else None
         return (Phase, item.name, item.started, item.completed, when, item.run is not None)
     if isinstance(item, EventPoint):
         return (EventPoint, item.name, item.event)
@@ -53,11 +57,12 @@ def _structure(item: LoopItem) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=512)
-def _program(structure: tuple[Any, ...]) -> Program:
+def program_of(structure: Structure) -> Program:
+    """Return the program of a structure. Programs are cached."""
     return _Writer(structure).program()
 
 
-_TAKEN = {
+_RESERVED_NAMES = {
     "engine",
     "state",
     "fetcher",
@@ -72,46 +77,59 @@ _TAKEN = {
     *HELPERS,
     *dir(builtins),
 }
+"""The names in the generated source that an event or a user's function must not replace."""
 
 
-def _identifier(name: str, taken: set[str]) -> str:
+def _unused_identifier(name: str, used: set[str]) -> str:
     name = re.sub(r"\W", "_", name)
     name = f"_{name}" if name[:1].isdigit() else name
-    while name in taken or keyword.iskeyword(name):
+    while name in used or keyword.iskeyword(name):
         name += "_"
     return name
 
 
 class _Writer:
-    """Writes the text of a structure, and beside each line where the loop stands there."""
+    """A writer of the source of one structure. For each line it notes the position in the loop.
 
-    def __init__(self, structure: tuple[Any, ...]) -> None:
+    Attributes:
+        pending_events: the names and lines of consecutive events that are not written yet. They are written together,
+            because only then is it known whether they share a test.
+        before_pending: the position before the first of them.
+        deferred: the inner loops that still need a function: its name, the structure, the path, and the last event
+            before the loop.
+        path, last_event: the current position in the loop.
+        indent: the current indentation.
+        blocks: the current number of nested blocks that count towards Python's limit.
+    """
+
+    def __init__(self, structure: Structure) -> None:
         self.root = structure
         self.texts: list[str] = []
         self.lines: dict[int, Line] = {}
         self.names: dict[str, str] = {}
         self.under_any_handlers: set[str] = set()
-        self.waiting: list[tuple[str, Line]] = []
-        self.ahead = Line((), None, None)
+        self.pending_events: list[tuple[str, Line]] = []
+        self.before_pending = Line((), None, None)
         self.functions: dict[str, tuple[str, str]] = {}
-        self.deferred: list[tuple[str, Any, Path, str | None]] = []
-        self.taken = set(_TAKEN) | {"PENDING_CALL"}
+        self.deferred: list[tuple[str, Structure, Path, str | None]] = []
+        self.used_names = set(_RESERVED_NAMES) | {"PENDING_CALL"}
         self.indent = 0
         self.blocks = 0
         self.path: Path = ()
-        self.last: str | None = None
+        self.last_event: str | None = None
 
     def program(self) -> Program:
+        """Write everything and compile it."""
         name = self.root[1]
-        entry = self._claim(f"{name.lower()}_loop")
+        entry = self._new_name(f"{name.lower()}_loop")
         self._function(entry, f"The loop {name}. A name in capitals is an event: False while it has no handlers.")
-        self._boundary()
+        self._run()
         self._flush()
         while self.deferred:
-            function, structure, path, last = self.deferred.pop(0)
+            function, structure, path, last_event = self.deferred.pop(0)
             self._line("")
             self._line("")
-            self.path, self.last, self.blocks = path[:-1], last, 0
+            self.path, self.last_event, self.blocks = path[:-1], last_event, 0
             self._function(function, f"The loop {structure[1]}, inside {path[-2]}.")
             self._loop(structure)
             self._flush()
@@ -123,68 +141,77 @@ class _Writer:
             source, code, entry, filename, self.lines, self.names, frozenset(self.under_any_handlers), self.functions
         )
 
-    # -- text --------------------------------------------------------------------------------------------------------
+    # -- lines -------------------------------------------------------------------------------------------------------
 
     def _line(self, text: str, event: str | None = None, delegates: bool = False) -> None:
-        if self.waiting:
+        """Write a line, after all pending events."""
+        if self.pending_events:
             self._flush()
-        self._write(text, Line(self.path, event, event or self.last, delegates))
+        self._write(text, Line(self.path, event, event or self.last_event, delegates))
 
     def _write(self, text: str, line: Line) -> None:
         self.texts.append("    " * self.indent + text if text else "")
         self.lines[len(self.texts)] = line
 
     def _flush(self) -> None:
-        """Write the events that wait: more than one share a test."""
-        waiting, self.waiting = self.waiting, []
-        if len(waiting) > 1:
-            self._write("if any_handlers:", self.ahead)
-            self.under_any_handlers |= {name for name, _ in waiting}
-        self.indent += len(waiting) > 1
-        for name, line in waiting:
+        """Write the pending events. Two or more of them share a test of ``any_handlers``."""
+        events, self.pending_events = self.pending_events, []
+        if len(events) > 1:
+            self._write("if any_handlers:", self.before_pending)
+            self.under_any_handlers |= {name for name, _ in events}
+        self.indent += len(events) > 1
+        for name, line in events:
             self._write(f"if {name}: yield {name}", line)
-        self.indent -= len(waiting) > 1
+        self.indent -= len(events) > 1
 
     def _open(self, text: str, blocks: int = 1) -> None:
+        """Write the header of a block. An ``if`` does not count towards Python's limit: ``blocks`` is then 0."""
         self._line(text)
         self.indent += 1
         self.blocks += blocks
 
     def _close(self, blocks: int = 1) -> None:
+        """End a block, with the same number of ``blocks`` as for its header."""
         self._flush()
         self.indent -= 1
         self.blocks -= blocks
 
     def _function(self, name: str, doc: str) -> None:
+        """Write the header of a generator function."""
         self.indent = 0
         self._line(f"def {name}(engine, state, fetcher):")
         self.indent = 1
         self._line(f'"""{doc}"""')
 
-    def _claim(self, name: str) -> str:
-        claimed = _identifier(name, self.taken)
-        self.taken.add(claimed)
-        return claimed
+    def _new_name(self, name: str) -> str:
+        """Return an unused identifier like ``name`` and mark it as used."""
+        identifier = _unused_identifier(name, self.used_names)
+        self.used_names.add(identifier)
+        return identifier
 
-    def _call(self, state: str, attribute: str, name: str) -> str:
-        claimed = self._claim(name)
-        self.functions[claimed] = (state, attribute)
-        return claimed
+    def _user_function(self, state: str, attribute: str, name: str) -> str:
+        """Return a new identifier for the function in an attribute of a state."""
+        identifier = self._new_name(name)
+        self.functions[identifier] = (state, attribute)
+        return identifier
 
     def _event(self, key: str) -> str:
+        """Return the identifier of an event."""
         if key not in self.names:
-            self.names[key] = self._claim(event_name(key).replace(".", "_"))
+            self.names[key] = self._new_name(event_name(key).replace(".", "_"))
         return self.names[key]
 
     def _fire(self, key: str) -> None:
-        if not self.waiting:
-            self.ahead = Line(self.path, None, self.last)
-        self.waiting.append((self._event(key), Line(self.path, key, key)))
-        self.last = key
+        """Let an event fire at the current position."""
+        if not self.pending_events:
+            self.before_pending = Line(self.path, None, self.last_event)
+        self.pending_events.append((self._event(key), Line(self.path, key, key)))
+        self.last_event = key
 
     # -- states ------------------------------------------------------------------------------------------------------
 
-    def _boundary(self) -> None:
+    def _run(self) -> None:
+        """Write the whole run, from STARTED to COMPLETED or TERMINATE."""
         self._line("began = perf_counter()")
         self._open("try:")
         self._fire("started")
@@ -197,12 +224,13 @@ class _Writer:
         self._line('state.times["COMPLETED"] = perf_counter() - began')
         self._fire("completed")
 
-    def _loop(self, structure: tuple[Any, ...]) -> None:
+    def _loop(self, structure: Structure) -> None:
+        """Write a loop, or a call of its own function if the blocks around it are too many."""
         outside = self.path
         is_root = not outside
         if self.blocks > MAX_BLOCKS:
-            inner = self._claim(f"{structure[1].lower()}_loop")
-            self.deferred.append((inner, structure, (*outside, structure[1]), self.last))
+            inner = self._new_name(f"{structure[1].lower()}_loop")
+            self.deferred.append((inner, structure, (*outside, structure[1]), self.last_event))
             self._line(f"inner = {inner}(engine, state, fetcher)")
             self._line("yield from inner", delegates=True)
         elif structure[4] == "data":
@@ -213,7 +241,8 @@ class _Writer:
             self._inner_loop(structure)
         self.path = outside
 
-    def _root_loop(self, structure: tuple[Any, ...]) -> None:
+    def _root_loop(self, structure: Structure) -> None:
+        """Write the outermost loop, with the limits of the run and the end of a pass by ``terminate_epoch()``."""
         _, name, started, completed, kind, is_call, *body = structure
         counter = f"state.{name.lower()}"
         if kind == "over":
@@ -229,7 +258,7 @@ class _Writer:
         self._line("began_pass = perf_counter()")
         self._open("try:")
         if not has_data:
-            self._forget(body)
+            self._clear_output(body)
         self._fire(started)
         self._body(body)
         if body and not _ends_with_event(body[-1]):
@@ -240,7 +269,7 @@ class _Writer:
             self._line("fetcher.restart()")
         self._fire("terminate_single_epoch")
         if kind == "until":
-            until = self._call(name, "until", f"{name.lower()}_until")
+            until = self._user_function(name, "until", f"{name.lower()}_until")
             self._line(f"if ended.skip_epoch_completed and {until}(engine): break")
         self._line("if ended.skip_epoch_completed: continue")
         self._close()
@@ -251,7 +280,8 @@ class _Writer:
             self._line(APPLY_CONTROL)
         self._close()
 
-    def _inner_loop(self, structure: tuple[Any, ...]) -> None:
+    def _inner_loop(self, structure: Structure) -> None:
+        """Write a loop inside another that does not take the data."""
         _, name, started, completed, kind, is_call, *body = structure
         counter = f"state.{name.lower()}"
         if kind == "over":
@@ -267,23 +297,29 @@ class _Writer:
         self._body(body)
         self._fire(completed)
         if kind == "until":
-            self._line(f"if {self._call(name, 'until', f'{name.lower()}_until')}(engine): break")
+            self._line(f"if {self._user_function(name, 'until', f'{name.lower()}_until')}(engine): break")
             self._line(APPLY_CONTROL)
         self._close()
 
-    def _data_loop(self, structure: tuple[Any, ...]) -> None:
+    def _data_loop(self, structure: Structure) -> None:
+        """Write the loop over the data.
+
+        The outer ``while`` repeats when the fetcher has to open the data again: after the data ran out, or after a
+        handler replaced it. The inner ``for`` is the fast path, with one pass for each batch.
+        """
         _, name, started, completed, _, _, *body = structure
         outside = self.path
-        expects = f" and state.{name.lower()} < fetcher.end_count"
+        # GET_BATCH_STARTED is for the next batch, so it must not fire if the epoch already has all its batches
+        if_expected = f" and state.{name.lower()} < fetcher.end_count"
         self._line("fetcher.begin_epoch()")
         self.path = (*outside, "GET_BATCH")
         get_batch, stop = self._event("get_batch_started"), self._event("dataloader_stop_iteration")
-        self._line(f"if {get_batch}{expects}: yield {get_batch}", event="get_batch_started")
-        self.last = "get_batch_started"
+        self._line(f"if {get_batch}{if_expected}: yield {get_batch}", event="get_batch_started")
+        self.last_event = "get_batch_started"
         self._open("while fetcher.prepare_batches():")
         self._open("for state.batch in fetcher.batches:")
         self.path = (*outside, name)
-        self._forget(body)
+        self._clear_output(body)
         self._open("try:")
         self.path = (*outside, "GET_BATCH")
         self._fire("get_batch_completed")
@@ -297,78 +333,84 @@ class _Writer:
         self._fire("iteration_skipped")
         self._close()
         self.path = (*outside, "GET_BATCH")
-        self._open(f"if {get_batch}{expects}:", blocks=0)
+        self._open(f"if {get_batch}{if_expected}:", blocks=0)
         self._line(f"yield {get_batch}", event="get_batch_started")
-        self.last = "get_batch_started"
+        self.last_event = "get_batch_started"
         self._line("if fetcher.must_refetch: break")
         self._close(blocks=0)
         self._close()
-        self._line(f"if PENDING_CALL{expects}: yield PENDING_CALL")
+        self._line(f"if PENDING_CALL{if_expected}: yield PENDING_CALL")
         self._line(f"if fetcher.restart_if_exhausted() and {stop}: yield {stop}", event="dataloader_stop_iteration")
         self._close()
         self.path = outside
-        self.last = completed
+        self.last_event = completed
 
-    def _body(self, body: list[tuple[Any, ...]]) -> None:
+    def _body(self, body: list[Structure]) -> None:
+        """Write the states in the body of a loop."""
         path = self.path
         for before, item in zip([None, *body], body, strict=False):
             kind, name, *_ = item
             if kind is Loop:
+                # an inner loop counts a pass before its first event; a pending control call must take effect earlier
                 if before is not None and not _ends_with_event(before):
                     self._line(APPLY_CONTROL)
                 self._loop(item)
                 continue
             self.path = path if kind is OpaqueStep else (*path, name)
             if kind is OpaqueStep:
-                self._line(f"state.output = {self._call(name, 'run', 'step')}(engine, state.batch)")
+                self._line(f"state.output = {self._user_function(name, 'run', 'step')}(engine, state.batch)")
             elif kind is EventPoint:
                 self._fire(item[2])
             else:
                 self._phase(item, path)
             self.path = path
 
-    def _phase(self, structure: tuple[Any, ...], around: Path) -> None:
-        _, name, started, completed, when, runs = structure
-        before = self.last
+    def _phase(self, structure: Structure, parents: Path) -> None:
+        """Write a phase in the body of the loop at ``parents``."""
+        _, name, started, completed, when, has_function = structure
+        event_before = self.last_event
         if when is not None:
-            self.path = around
-            counter = f"state.{around[-1].lower()}"
-            if when == "asked":
-                holds = f"{self._call(name, 'when', f'{name.lower()}_when')}(engine)"
+            self.path = parents
+            counter = f"state.{parents[-1].lower()}"
+            if when == "call":
+                condition = f"{self._user_function(name, 'when', f'{name.lower()}_when')}(engine)"
             else:
-                holds = f"{counter} % {when[1]} == 0"
-            self._open(f"if {holds}:", blocks=0)
-            self.path = (*around, name)
+                condition = f"{counter} % {when[1]} == 0"
+            self._open(f"if {condition}:", blocks=0)
+            self.path = (*parents, name)
         self._fire(started)
-        if runs:
-            self._line(f"output = {self._call(name, 'run', name.lower())}(engine, state.batch)")
+        if has_function:
+            self._line(f"output = {self._user_function(name, 'run', name.lower())}(engine, state.batch)")
             self._line("if output is not None: state.output = output")
         self._fire(completed)
         if when is not None:
             self._close(blocks=0)
-            self.last = before
+            self.last_event = event_before  # the phase may have been skipped
 
     def _elements(self, name: str, is_call: bool) -> str:
-        return self._call(name, "over", f"{name.lower()}_over") + ("(engine)" if is_call else "")
+        """Return the expression for the elements of a loop with ``over=``."""
+        return self._user_function(name, "over", f"{name.lower()}_over") + ("(engine)" if is_call else "")
 
-    def _count(self, counter: str, is_around_data: bool) -> None:
-        self._line(f"{'if not state.resumed: ' if is_around_data else ''}{counter} += 1")
+    def _count(self, counter: str, has_data_inside: bool) -> None:
+        # only a pass around the data can be resumed, and that pass has been counted already
+        self._line(f"{'if not state.resumed: ' if has_data_inside else ''}{counter} += 1")
 
-    def _has_data_inside(self, body: Sequence[tuple[Any, ...]]) -> bool:
+    def _has_data_inside(self, body: Sequence[Structure]) -> bool:
         return any(item[0] is Loop and (item[4] == "data" or self._has_data_inside(item[6:])) for item in body)
 
-    def _forget(self, body: list[tuple[Any, ...]]) -> None:
-        """Nothing that an earlier pass gave is kept alive in this one."""
-        self._line("state.output = output = None" if Phase in _kinds(body) else "state.output = None")
+    def _clear_output(self, body: list[Structure]) -> None:
+        """Release the output of the previous pass, so that its memory is free in this one."""
+        self._line("state.output = output = None" if Phase in _classes(body) else "state.output = None")
 
 
-def _ends_with_event(item: tuple[Any, ...]) -> bool:
-    """Whether a state fires an event last, always, and runs no code of a user behind it."""
+def _ends_with_event(item: Structure) -> bool:
+    """Return whether a state always fires an event last, with no user's code after it."""
     return item[0] is EventPoint or (item[0] is Phase and item[4] is None)
 
 
-def _kinds(body: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+def _classes(body: Sequence[Structure]) -> Iterator[type[LoopItem]]:
+    """Yield the classes of all states in a body, including those in inner loops."""
     for item in body:
         yield item[0]
         if item[0] is Loop:
-            yield from _kinds(item[6:])
+            yield from _classes(item[6:])

@@ -441,9 +441,9 @@ class Engine:
                 f"{self.name} cannot terminate an epoch: its loop {self._loop.name} has no epochs; call terminate()"
             )
         line = self._location.line(self)
-        if line is None or line.last == "started":
+        if line is None or line.last_event == "started":
             raise RuntimeError(f"{self.name} cannot terminate an epoch: none has begun; call it from EPOCH_STARTED on")
-        if line.last not in (self._loop.completed, "terminate_single_epoch"):
+        if line.last_event not in (self._loop.completed, "terminate_single_epoch"):
             self._request(TerminateEpoch(skip_epoch_completed))
 
     def skip_iteration(self) -> None:

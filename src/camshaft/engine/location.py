@@ -44,7 +44,7 @@ class LoopLocation:
         """Return the line on which the loop stands; None before its first event and after its last."""
         frame = self._frame()
         line = self._line_in(frame) if frame is not None else None
-        return line if line is not None and line.last is not None else None
+        return line if line is not None and line.last_event is not None else None
 
     def line_of(self, error: BaseException) -> Line | None:
         """Return the line at which an error left the loop; None if the error does not come from the loop."""
@@ -142,7 +142,7 @@ class EngineLocation:
         if self._dispatched:
             return self._dispatched[-1]
         line = self.line(engine)
-        return line.last if line is not None else self.last_event
+        return line.last_event if line is not None else self.last_event
 
     def place(self, engine: _Located) -> str:
         """Return where the engine stands, in words: its states, or its last event outside of all states."""
@@ -224,7 +224,7 @@ def machine_position(
                 passes = context.passes[item.name]
                 context.passes[item.name] = None if passes is None else passes - 1
         return next(place for place, by_event in machine.table.items() if deferred in by_event), context
-    fired = line.event or line.last
+    fired = line.event or line.last_event
     # one event may be fired at several places: the states of the line tell them apart
     transitions = (one for by_event in machine.table.values() for one in by_event.values() if one.event == fired)
     return next(one.dest for one in transitions if machine.paths[one.dest][: len(line.path)] == line.path), context

@@ -106,11 +106,11 @@ class RunStarter:
         if engine.current_run is None:
             return RunPosition(counts=counts)
         line, fetcher = engine.current_run.line(), engine.current_run.fetcher
-        if line is None or line.last == "started":  # the first epoch has not begun: keep the resumed position
+        if line is None or line.last_event == "started":  # the first epoch has not begun: keep the resumed position
             return RunPosition(self.resumed_in_epoch, fetcher.fetched, counts)
         if not line.path:  # the loop has ended
             return RunPosition(counts=counts)
-        between = line.last in (engine.loop.completed, "terminate_single_epoch")
+        between = line.last_event in (engine.loop.completed, "terminate_single_epoch")
         return RunPosition(None if between else fetcher.position, fetcher.fetched, counts, engine.where)
 
 

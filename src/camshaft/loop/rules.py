@@ -52,7 +52,7 @@ def check_loop(loop: LoopTree) -> None:
     if keyword.iskeyword(counter):
         raise LoopError(f"{owner}: its counter would be state.{counter}, a Python keyword; choose another name")
     if loop.name in _STATE_FIELDS:
-        raise LoopError(f"{owner}: its counter would be state.{counter}, which is taken; choose another name")
+        raise LoopError(f"{owner}: its counter would be state.{counter}, which has another use; choose another name")
     check_events(owner, *loop.own_events)
     _check_passes(loop, owner)
     for item in loop.body:

@@ -85,16 +85,16 @@ class Candidate(NamedTuple):
 class TransitionTable:
     """The builder of all places and transitions of a loop.
 
-    States are visited from the end of each body to its start. The candidates for the next event are then known when a
-    state is visited: they become the transitions out of the place after it, and the state itself becomes the new
-    candidate for whatever is before it. A state that may be skipped (a phase with a condition, a loop without a further
-    pass) adds its own candidate in front of those behind it, and a guard to each of them.
+    The states in a body are visited from the last to the first. When a state is visited, the candidates for the next
+    event are already known. They become the transitions out of the place after the state. The state itself is then the
+    only candidate for the state before it. A state that may be skipped (a phase with a condition, or a loop) is an
+    additional candidate instead: the later candidates remain, with the guard that it is skipped.
 
     Args:
         loop: the loop.
 
     Attributes:
-        transitions: all transitions, in no particular order of their sources.
+        transitions: all transitions. Those of one source are in the order in which their guards are evaluated.
         paths: for each place, the names of the states around it, outermost first.
         items: for each place inside a declared state, that state.
     """
@@ -283,10 +283,13 @@ class TransitionTable:
     # -- guards ------------------------------------------------------------------------------------------------------
 
     def pass_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
-        """Return the guards of another pass of a loop, all of which must hold, and the guard of its end.
+        """Return the guards for another pass of a loop, and the guard for its end.
 
         Args:
             loop: the loop of this table, or a loop inside it.
+
+        Returns:
+            The guards for another pass, all of which must hold; and the single guard for the end of the loop.
         """
         return self._batch_guards(loop) if loop.over is DATA else self._round_guards(loop)
 
@@ -386,8 +389,8 @@ class TransitionTable:
             guards: tuple[Guard, ...] = ()
             effects: tuple[Effect, ...] = ()
             if custom.order:
-                # Two guards keep the declared order. Events may be left out, but must not come back. A state whose end
-                # is earlier in the order must have been left, so that its end is not left out alone.
+                # Two guards enforce the declared order. The first one: events may be left out, but none may come after
+                # a later one. The second one: a state must have been left if its end is earlier in the order.
                 index = custom.order.index(event)
                 earlier = custom.order[:index]
                 ended = {
