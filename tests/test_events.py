@@ -1,4 +1,4 @@
-"""Events: what identifies them, and which names the built-in ones and those of phases have."""
+"""Events: their identity, and the names of built-in events and of the events of phases."""
 
 import enum
 
@@ -21,13 +21,13 @@ class Plain(enum.Enum):
 def test_an_event_is_identified_by_its_value():
     engine = Engine(fires(Plain.CLIPPED, "grads_clipped", ClipEvents.GRADS_CLIPPED))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
-    heard = [on_run_start(engine, handle) for handle in (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)]
+    seen = [on_run_start(engine, handle) for handle in (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)]
     assert legal(engine, [1]).count("grads_clipped") == 3
-    assert heard == [[1, 1, 1]] * 3
+    assert seen == [[1, 1, 1]] * 3
     assert all(map(engine.has_registered_events, (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)))
 
 
-def test_a_value_that_is_no_string_goes_by_class_and_name():
+def test_a_value_that_is_not_a_string_goes_by_class_and_name():
     engine = Engine(fires("Numbers.ONE", Numbers.ONE))
     engine.register_events(Numbers.ONE)
     assert legal(engine, [1]).count(Numbers.ONE) == 2
@@ -36,18 +36,18 @@ def test_a_value_that_is_no_string_goes_by_class_and_name():
 def test_another_librarys_members_of_a_value_are_handles_for_it():
     ignite = pytest.importorskip("ignite.engine")
     engine = Engine(echo)
-    heard = on_run_start(engine, ignite.Events.ITERATION_COMPLETED)
-    engine.add_event_handler(ignite.Events.EPOCH_COMPLETED | ignite.Events.COMPLETED, lambda: heard.append("end"))
+    seen = on_run_start(engine, ignite.Events.ITERATION_COMPLETED)
+    engine.add_event_handler(ignite.Events.EPOCH_COMPLETED | ignite.Events.COMPLETED, lambda: seen.append("end"))
     assert "iteration_completed" in names(legal(engine, [1, 2]))
-    assert heard == [1, 2, "end", "end"]
+    assert seen == [1, 2, "end", "end"]
 
 
 def test_another_librarys_filters_work():
     ignite = pytest.importorskip("ignite.engine")
     engine = Engine(echo)
-    heard = on_run_start(engine, ignite.Events.ITERATION_COMPLETED(every=2))
+    seen = on_run_start(engine, ignite.Events.ITERATION_COMPLETED(every=2))
     engine.run(range(5))
-    assert heard == [2, 4]
+    assert seen == [2, 4]
 
 
 def test_registering_a_value_that_a_phase_has_adds_a_handle():
@@ -57,10 +57,10 @@ def test_registering_a_value_that_a_phase_has_adds_a_handle():
     engine = Engine([Phase("BACKWARD", no_op)])
     loop = engine.loop
     engine.register_events(Mine.AFTER_BACKWARD)
-    heard = on_run_start(engine, Mine.AFTER_BACKWARD)
+    seen = on_run_start(engine, Mine.AFTER_BACKWARD)
     legal(engine, [1, 2])
     assert engine.loop == loop
-    assert heard == [1, 2]
+    assert seen == [1, 2]
 
 
 @pytest.mark.parametrize("event", ["epoch_completed", E.TERMINATE, enum.Enum("Mine", {"X": "started"}).X])

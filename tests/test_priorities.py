@@ -1,4 +1,4 @@
-"""Priorities: in which order handlers run."""
+"""Priorities: the order in which handlers run."""
 
 from camshaft import Engine
 from support.engines import E

@@ -1,4 +1,4 @@
-"""The program is what runs: debuggers and tracebacks know it, and loops of one structure share it."""
+"""Programs: debuggers and tracebacks show their source, and loops with the same structure share one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated source reads as written by hand."""
+"""The generated source: it reads as if written by hand."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def test_every_1_and_a_condition_are_told_apart():
     assert Engine([Phase("A", echo, when=every(1))]).run([3]).output == 3
 
 
-def test_names_that_python_or_the_loop_need_are_left_alone():
-    names = ("IMPORT", "STATE", "OUTPUT", "ENGINE", "FEED", "RANGE", "PRINT", "ENDED", "INNER", "PENDING_CALL")
+def test_names_that_python_or_the_loop_needs_stay_usable():
+    names = ("IMPORT", "STATE", "OUTPUT", "ENGINE", "FETCHER", "RANGE", "PRINT", "ENDED", "INNER", "PENDING_CALL")
     body = [Phase(name, echo) for name in names if name != "OUTPUT"]
     inner = Loop("LOOP", Phase("IF", echo), times=2)
     assert Engine(Loop("EPISODE", inner, *body)).run(max_epochs=2).episode == 2
 
 
-def test_event_names_that_are_no_identifiers():
+def test_event_names_that_are_not_identifiers():
     engine = Engine([Phase("A", echo, started="a begins!", completed="Terminate")])
     log = []
     engine.add_event_handler("a begins!", lambda: log.append(1))

@@ -1,4 +1,4 @@
-"""Loops: how they are changed, copied and freed."""
+"""Loops: changes, copies and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Custom events are states: registered into a loop, at a place, in a declared order or anywhere."""
+"""Registration of custom events: at a place, in a declared order, or anywhere."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ def test_within_run_puts_the_state_around_the_outermost_loop():
 def test_after_or_before_gives_an_event_a_place(where, expected, strict):
     engine = Engine([Phase("BACKWARD", no_op), Phase("OPTIM_STEP", no_op)], strict=strict)
     engine.register_events(ClipEvents.GRADS_CLIPPED, **where)
-    heard = on_run_start(engine, ClipEvents.GRADS_CLIPPED)
+    counts = on_run_start(engine, ClipEvents.GRADS_CLIPPED)
     iteration = [*ITERATION[:3], *expected, E.ITERATION_COMPLETED]
     assert legal(engine, [1, 2]) == [E.STARTED, E.EPOCH_STARTED, *iteration * 2, E.EPOCH_COMPLETED, E.COMPLETED]
-    assert heard == [1, 2]
+    assert counts == [1, 2]
 
 
 def test_after_takes_events_in_order_and_pairs_as_one_state():

@@ -1,4 +1,4 @@
-"""What may be declared: a loop is checked when it is made."""
+"""The rules for declarations: a loop is checked when it is created."""
 
 from __future__ import annotations
 
@@ -22,29 +22,38 @@ REFUSED = {
         lambda: Loop("BATCH", Phase("A", no_op), times=2),
         "state.batch, which has another use",
     ),
-    "a phase that is no callable": (lambda: Phase("A", 3), r"phase A: run must be a function \(engine, batch\), got 3"),
-    "no way out": (lambda: Loop("A", Loop("B", Phase("C", no_op))), "the inner loop B would never end; give it over="),
+    "a phase without a callable": (lambda: Phase("A", 3), r"phase A: run must be a function \(engine, batch\), got 3"),
+    "an inner loop that never ends": (
+        lambda: Loop("A", Loop("B", Phase("C", no_op))),
+        "the inner loop B would never end; give it over=",
+    ),
     "an unreachable body": (
         lambda: Loop("A", Phase("B", no_op), times=0),
         "times must be an integer of 1 or more, got 0: otherwise its body is unreachable",
     ),
-    "a cycle that does nothing": (lambda: Loop("A", until=lambda engine: True), "its passes do nothing"),
-    "two ways to end": (lambda: Loop("A", Phase("B"), times=2, over=DATA), "over and times exclude each other"),
-    "what cannot be iterated": (lambda: Loop("A", Phase("B"), over=3), "over must be DATA, an iterable, .*got 3"),
+    "a loop that does nothing": (lambda: Loop("A", until=lambda engine: True), "its passes do nothing"),
+    "two rules for its end": (lambda: Loop("A", Phase("B"), times=2, over=DATA), "over and times exclude each other"),
+    "a value that cannot be iterated": (
+        lambda: Loop("A", Phase("B"), over=3),
+        "over must be DATA, an iterable, .*got 3",
+    ),
     "two loops over the data": (
         lambda: Loop("A", Loop("B", Phase("C"), over=DATA), Loop("D", Phase("E"), over=DATA)),
         "B and D both have over=DATA",
     ),
     "one event for entering and leaving": (lambda: Phase("A", started="x", completed="x"), "are the same event 'x'"),
     "a built-in event": (lambda: Phase("A", started="terminate"), "'terminate' is a built-in event"),
-    "one event that leads two ways": (
+    "one event with two transitions": (
         lambda: standard(Phase("A", started="s", when=every(2)), Phase("B", started="s")),
         "before A, S would have two transitions",
     ),
     "a function where a state should be": (lambda: standard(no_op), r"wrap it: Phase\('NO_OP', no_op\)"),
     "every=0": (lambda: Phase("A", no_op, when=every(0)), r"every\(n\): n must be an integer of 1 or more, got 0"),
     "an unknown neighbour": (lambda: standard(Phase("A")).insert(Phase("B"), after="C"), "there is no state C; it has"),
-    "a place beside the whole": (lambda: standard(Phase("A")).insert(Phase("B"), after="EPOCH"), "outermost state"),
+    "a place beside the outermost loop": (
+        lambda: standard(Phase("A")).insert(Phase("B"), after="EPOCH"),
+        "outermost state",
+    ),
     "two places": (lambda: standard(Phase("A")).insert(Phase("B"), after="A", before="A"), "exclude each other"),
     "a neighbour elsewhere": (
         lambda: standard(Phase("A")).insert(Phase("B"), after="A", within="EPOCH"),
@@ -54,13 +63,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_lint_refuses(what):
+def test_invalid_declarations_are_refused(what):
     make, message = REFUSED[what]
     with pytest.raises(LoopError, match=message):
         make()
 
 
-def test_lint_states_how_deep_loops_may_be_nested():
+def test_the_error_states_how_deep_loops_may_be_nested():
     loop = Loop("L0", Phase("P", no_op), times=1)
     with pytest.raises(LoopError, match="deep; the limit is 40"):
         for depth in range(1, 60):
@@ -82,7 +91,9 @@ def test_a_wide_and_a_deep_loop_run():
 @given(loops())
 def test_every_place_is_reachable_and_has_a_way_out(loop):
     machine = LoopMachine(loop)
-    edges = {place: {row.dest for row in rows.values()} for place, rows in machine.table.items()}
+    edges = {
+        place: {transition.dest for transition in transitions.values()} for place, transitions in machine.table.items()
+    }
     assert reachable(edges, "READY") == set(edges)
     backwards = {place: {source for source, dests in edges.items() if place in dests} for place in edges}
     assert reachable(backwards, "COMPLETED") >= set(edges) - {"FAILED"}

@@ -1,4 +1,4 @@
-"""A declaration survives being written down."""
+"""Loops as JSON values: writing and reading gives the same loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from camshaft.testing import loops
 
 
 @given(loops())
-def test_a_declaration_survives_being_written_down(loop):
+def test_a_loop_is_the_same_after_writing_and_reading(loop):
     written = to_dict(loop)
     read = from_dict(json.loads(json.dumps(written)))
     assert to_dict(read) == written
@@ -22,7 +22,7 @@ def test_a_declaration_survives_being_written_down(loop):
     assert LoopMachine(read).table.keys() == LoopMachine(loop).table.keys()
 
 
-def test_a_loop_that_was_read_from_a_file_says_that_it_cannot_run():
+def test_a_loop_read_from_a_file_cannot_run():
     loop = from_dict(to_dict(Loop("A", Loop("B", Phase("C"), until=lambda engine: True))))
     with pytest.raises(RuntimeError, match="read from a file"):
         Engine(loop).run()

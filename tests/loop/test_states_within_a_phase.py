@@ -1,4 +1,4 @@
-"""Custom events within a phase, whose function fires them: states inside of it, as often as it likes, nowhere else."""
+"""Custom states within a phase: its function may fire their events any number of times, other code may not."""
 
 import pytest
 

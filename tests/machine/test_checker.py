@@ -1,4 +1,4 @@
-"""The order checker: asks whoever can answer, and leaves both ways open where nobody can."""
+"""The order checker: it queries a live run if there is one, and otherwise allows both outcomes of a condition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
 
 
-def test_a_run_with_somebody_to_ask_is_judged_by_the_answers():
+def test_a_check_uses_the_answers_of_a_live_run():
     loop = Loop("EPOCH", Loop("ITERATION", Phase("RARE", when=lambda engine: True), over=DATA))
     answers = {"when": False, "batch": True}
     context = Context(max_epochs=1, ask=lambda question, item: answers[question])
@@ -22,10 +22,10 @@ def test_a_run_with_somebody_to_ask_is_judged_by_the_answers():
     checker.advance("iteration_completed")
 
 
-def test_nobody_to_ask_leaves_both_ways_open():
+def test_without_a_live_run_both_outcomes_are_allowed():
     loop = Loop(
         "EPOCH", Loop("ITERATION", Phase("RARE", when=lambda engine: True), Phase("ODD", when=every(2)), over=DATA)
     )
     machine = LoopMachine(loop)
-    ways = machine.expected("EPOCH/ITERATION", Context(counts={"ITERATION": 1}))
-    assert ways[:2] == ["rare_started", "iteration_completed"]
+    expected = machine.expected("EPOCH/ITERATION", Context(counts={"ITERATION": 1}))
+    assert expected[:2] == ["rare_started", "iteration_completed"]

@@ -1,4 +1,4 @@
-"""Contexts of a judgement, and the guards that they satisfy."""
+"""Contexts and guards."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def test_a_negated_guard_gives_the_opposite_or_stays_unknown(held, opposite):
     assert guard.negated("no data").test(Context(has_data=held)) is opposite
 
 
-def test_conditions_keep_their_meaning_whatever_stands_beside_them():
+def test_a_condition_keeps_its_meaning_inside_a_function():
     guard = Guard("known", "context.epoch_length is not None")
-    refuse = function([f"if ({guard.holds}) is False: return True"])
-    assert refuse(Context()) is True
-    assert refuse(Context(epoch_length=3)) is None
+    denies = function([f"if ({guard.holds}) is False: return True"])
+    assert denies(Context()) is True
+    assert denies(Context(epoch_length=3)) is None
 
 
-def test_contexts_that_are_copied_share_nothing():
+def test_a_copied_context_shares_nothing():
     context = Context(counts={"EPOCH": 1}, entered={"X"})
     copied = context.copy()
     assert copied == context

@@ -86,9 +86,9 @@ class TransitionTable:
     """The builder of all places and transitions of a loop.
 
     The states in a body are visited from the last to the first. When a state is visited, the candidates for the next
-    event are already known. They become the transitions out of the place after the state. The state itself is then the
-    only candidate for the state before it. A state that may be skipped (a phase with a condition, or a loop) is an
-    additional candidate instead: the later candidates remain, with the guard that it is skipped.
+    event are already known. They become the transitions out of the place after the state. Entering the state is then
+    the only candidate. If the state may be skipped (a phase with a condition, or a loop), entering it is an additional
+    candidate: the later candidates remain, guarded by the condition for skipping it.
 
     Args:
         loop: the loop.
@@ -389,8 +389,8 @@ class TransitionTable:
             guards: tuple[Guard, ...] = ()
             effects: tuple[Effect, ...] = ()
             if custom.order:
-                # Two guards enforce the declared order. The first one: events may be left out, but none may come after
-                # a later one. The second one: a state must have been left if its end is earlier in the order.
+                # Two guards enforce the declared order. The first one: events may be left out, but none may repeat or
+                # come after a later one. The second one: a state must have been left if its end is earlier in order.
                 index = custom.order.index(event)
                 earlier = custom.order[:index]
                 ended = {
