@@ -1,4 +1,4 @@
-"""Checkpoints of real trainings in real files: their names, which are kept, and what is refused."""
+"""Tests of checkpoints of real trainings in real files: names, ranking, refused arguments."""
 
 import logging
 import math
@@ -247,7 +247,7 @@ def test_without_a_score_the_last_ones_are_kept(tmp_path):
     assert names(tmp_path) == ["trainer_14.pt", "trainer_16.pt", "trainer_18.pt"]
     assert handler.last_checkpoint.name == handler.best_checkpoint.name == "trainer_18.pt"
     engine.close()
-    engine.run(range(2), max_epochs=1)  # a new run counts anew, and still is the last
+    engine.run(range(2), max_epochs=1)  # a new run counts from 1, and its file is still the latest
     assert names(tmp_path) == ["trainer_16.pt", "trainer_18.pt", "trainer_2.pt"]
     assert handler.last_checkpoint.name == "trainer_2.pt"
 
@@ -306,7 +306,7 @@ def test_the_same_files_are_kept_as_by_ignite(tmp_path_factory, scores, n_saved,
         assert same(load(folder / "mine" / name), torch.load(folder / "theirs" / name, weights_only=True))
 
 
-close = st.integers(0, 99).map(lambda number: 0.5 + number / 1e6)  # four digits do not tell them apart
+close = st.integers(0, 99).map(lambda number: 0.5 + number / 1e6)  # equal when rounded to four decimals
 
 
 @given(st.lists(close | st.floats(-1, 1) | st.integers(-2, 2), min_size=1, max_size=10, unique=True), st.integers(1, 4))

@@ -1,4 +1,4 @@
-"""Checkpoints of trainings that are killed again and again."""
+"""Tests of checkpoints of trainings that are killed repeatedly."""
 
 import os
 import random
@@ -13,7 +13,7 @@ import pytest
 from camshaft.resume.storage import is_temporary, load
 from support.checkpoints import SERIAL, names, same
 
-# A process that forks a training for each line that it reads, so that torch is imported once for all of them.
+# This process forks a training for each line that it reads, so that torch is imported only once.
 TRAININGS = '''
 import os, sys
 from collections import OrderedDict
@@ -89,7 +89,7 @@ for line in sys.stdin:
 
 
 class Trainings:
-    """Starts trainings in processes of their own, one after the other, and kills them."""
+    """Runner of trainings in processes of their own, one after the other. It kills them."""
 
     def __init__(self):
         self.process = subprocess.Popen(
@@ -97,7 +97,7 @@ class Trainings:
         )
 
     def run(self, folder, dies_at=0, watch=lambda pid: None):
-        """Run one; ``watch(pid)`` is called when it has begun. Returns its exit status and the iterations it saved."""
+        """Run a training; ``watch(pid)`` is called once it runs. Returns its exit status and the saved iterations."""
         self.process.stdin.write(f"{folder} {dies_at}\n")
         self.process.stdin.flush()
         lines = iter(self.process.stdout.readline, "")
@@ -131,7 +131,7 @@ def uninterrupted(trainings, tmp_path_factory):
 
 
 def check(folder, reported):
-    """Every file is whole, and the last one that is known of is there. Returns the steps of the files."""
+    """Check that every file is complete and the last reported one exists. Returns the steps of the files."""
     files = [path for path in folder.iterdir() if not is_temporary(path)]
     steps = sorted(int(re.fullmatch(r"checkpoint_(\d+)\.pt", path.name)[1]) for path in files)
     for path in files:
@@ -199,7 +199,7 @@ def test_killed_trainings_leave_whole_files_and_end_the_same(trainings, uninterr
         if watch is None:
             assert len(reported) == dies_at - 1
             assert len([path for path in tmp_path.iterdir() if is_temporary(path)]) == 1
-        steps = check(tmp_path, reported or steps)  # at most one file is written and not reported
+        steps = check(tmp_path, reported or steps)  # at most one file is written but not reported
     assert kills >= 10 and 0 < steps[-1] < 80
 
     status, reported = trainings.run(tmp_path)

@@ -1,4 +1,4 @@
-"""Checkpoints after a restart: the ranking goes on, and objects are loaded."""
+"""Tests of checkpoints after a restart: the ranking continues, and objects are loaded."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Averages of weights, on real trainings."""
+"""Tests of averages of weights, on real trainings."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Clipping and norms of gradients, on real trainings."""
+"""Tests of clipping and norms of gradients, on real trainings."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Schedules of learning rates, on real trainings."""
+"""Tests of learning rate schedules, on real trainings."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""States that span n iterations or epochs: when they are entered and left, whatever happens to the run in between."""
+"""Tests of states that span n iterations or epochs: when they are entered and left, however a run continues."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ def attached(engine=None, **period):
 
 
 def firings(engine, cpe, data=(1, 2, 3, 4), **limits):
-    """What was fired of the state, with the iteration and the count of the state; the trace is legal."""
+    """Run an engine, and return the firings of the state's events with iteration and count. The trace must be legal."""
     fired = []
 
     def note(letter):
@@ -104,7 +104,7 @@ def test_what_is_skipped_or_cut_short_leaves_it_in_time():
         ("S", 1, 1),
         ("C", 2, 1),
         ("S", 3, 2),
-        ("C", 5, 2),  # the epoch ended inside of the fourth: found out when the fifth begins
+        ("C", 5, 2),  # the epoch ended in the fourth iteration, which is noticed when the fifth begins
         ("S", 5, 3),
         ("C", 6, 3),
         ("S", 7, 4),

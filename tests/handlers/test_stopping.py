@@ -1,4 +1,4 @@
-"""Handlers that end a run, on real engines, against pytorch-ignite where it has the same one."""
+"""Tests of handlers that end a run, compared with pytorch-ignite if it has the same handler."""
 
 import itertools
 import logging
@@ -23,7 +23,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def trainer_and_evaluator(scores, **options):
-    """A trainer whose evaluator has these scores, one in each epoch."""
+    """Return a trainer whose evaluator has these scores, one in each epoch."""
     trainer, evaluator = Engine(lambda engine, batch: None, "trainer"), Engine(lambda engine, batch: None, "evaluator")
     handler = EarlyStopping(score_function=lambda engine: scores[trainer.state.epoch - 1], trainer=trainer, **options)
     evaluator.add_event_handler(Events.COMPLETED, handler)
@@ -62,7 +62,7 @@ def test_the_evaluator_finishes_and_then_the_trainer_is_terminated(caplog):
 def test_it_stops_a_real_training_on_the_validation_loss():
     torch.manual_seed(0)
     x = torch.randn(40, 4)
-    y = torch.randint(2, (40,))  # nothing to learn, so that the validation loss soon rises
+    y = torch.randint(2, (40,))  # random labels, so that the validation loss soon rises
     model = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
     trainer = create_supervised_trainer(model, torch.optim.Adam(model.parameters(), 0.05), nn.CrossEntropyLoss())
     evaluator = create_supervised_evaluator(model, {"loss": Loss(nn.CrossEntropyLoss())})
@@ -101,7 +101,9 @@ def same_as_ignite(scores, patience, min_delta, cumulative):
     return seen
 
 
-on_a_grid = st.integers(-6, 6).map(lambda number: number / 4)  # with ties, and steps of just min_delta
+on_a_grid = st.integers(-6, 6).map(
+    lambda number: number / 4
+)  # includes equal scores, and improvements of exactly min_delta
 
 
 @given(
@@ -185,7 +187,7 @@ def test_a_restarted_training_stops_at_the_same_epoch(scores, patience, cumulati
     second, restored = trainer_and_evaluator(scores, **options)
     second.load_state_dict(saved[0])
     restored.load_state_dict(saved[1])
-    if not (restored.counter >= patience or saved[0]["epoch"] == len(scores)):  # it had not ended already
+    if not (restored.counter >= patience or saved[0]["epoch"] == len(scores)):  # not ended before
         second.run([0, 1])
         assert second.state.epoch == whole.state.epoch
     assert restored.state_dict() == reference.state_dict()

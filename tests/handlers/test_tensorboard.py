@@ -1,4 +1,4 @@
-"""TensorBoard: what a real training wrote, read back with tensorboard's own reader."""
+"""Tests of logging for TensorBoard: real trainings, read back with tensorboard's own reader."""
 
 import contextlib
 import subprocess
@@ -15,7 +15,7 @@ from camshaft.metrics import Accuracy, Loss
 
 
 def scalars(folder):
-    """By tag: the steps and values that are in the event files of a folder."""
+    """Return the steps and values in the event files of a folder, by tag."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
@@ -31,7 +31,7 @@ def values_of(series):
 
 
 def single(value):
-    """What an event file keeps of a number."""
+    """Return a number in the precision of an event file."""
     return torch.tensor(float(value), dtype=torch.float32).item()
 
 
@@ -180,7 +180,7 @@ def test_what_was_logged_before_a_run_ended_is_in_the_file(tmp_path, how):
     trace.assert_legal()
     assert scalars(tmp_path)["step/output"] == [(1, 1), (2, 2), (3, 3)]
     assert ("failed/output" in scalars(tmp_path)) == (how == "raise")
-    if how == "interrupt":  # it goes on without the logger, which is closed
+    if how == "interrupt":  # the run continues without the logger, which is closed
         engine.run()
         assert steps_of(scalars(tmp_path)["step/output"]) == [1, 2, 3]
 

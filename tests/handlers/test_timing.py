@@ -1,4 +1,4 @@
-"""The timer: equal to pytorch-ignite's on every sequence of calls, and driven by the events of real runs."""
+"""Tests of the timer: compared with pytorch-ignite's on sequences of calls, and driven by events of real runs."""
 
 import time
 from unittest import mock
@@ -14,7 +14,7 @@ from camshaft.handlers import Timer
 
 
 class Clock:
-    """Time that passes only when it is told to."""
+    """Clock that moves only on request."""
 
     def __init__(self):
         self.now = 100.0
@@ -48,7 +48,7 @@ def test_any_sequence_of_calls_gives_what_ignite_gives(average, calls):
 
 
 def timed_run(events, **run):
-    """An engine whose step takes 2 s and whose fetch takes 5 s, on a clock of its own."""
+    """Run an engine on a clock of its own. Its step takes 2 s, and a fetch takes 5 s."""
     clock = Clock()
 
     def wait(seconds):
@@ -79,7 +79,7 @@ def test_attached_to_iterations_it_measures_the_mean_step():
     events = {"resume": Events.ITERATION_STARTED, "pause": Events.ITERATION_COMPLETED}
     timer, value = timed_run({**events, "step": Events.ITERATION_COMPLETED})
     assert timer.step_count == 3
-    assert value == (5 + 3 * 2 + 2 * 0) / 3  # it runs from STARTED on, so that it has the first fetch too
+    assert value == (5 + 3 * 2 + 2 * 0) / 3  # it starts at STARTED, so it includes the first fetch
 
 
 def test_events_may_be_filtered_and_joined():

@@ -1,4 +1,4 @@
-"""Data and models for tests of metrics."""
+"""Fixtures for tests of metrics: data and models."""
 
 import pytest
 import torch

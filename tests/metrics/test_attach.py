@@ -1,4 +1,4 @@
-"""Metrics on engines: how they are attached, when they are computed, and what is refused."""
+"""Tests of metrics on engines: their attachment, their times of computation, refused arguments."""
 
 import subprocess
 import sys
@@ -224,7 +224,7 @@ def test_an_evaluator_without_metrics_imports_no_torchmetrics():
     assert done.stdout.strip() == "False"
 
 
-def own(metric, batches):
+def direct_value(metric, batches):
     """Return the value of a metric updated with these batches directly, without an engine."""
     metric = metric.clone()
     metric.reset()
@@ -248,7 +248,7 @@ def test_each_usage_equals_torchmetrics_on_its_batches(model, data, metric):
     for usage, parts in covered.items():
         engine = echo()
         attach(metric.clone(), engine, "metric", usage=usage)
-        expected = [part and own(metric, part) for part in parts]
+        expected = [part and direct_value(metric, part) for part in parts]
         assert seen_after_each_batch(engine, batches, max_epochs=2) == expected
 
 
@@ -259,7 +259,8 @@ def test_a_collection_gives_the_numbers_of_its_metrics(model, data):
     engine = echo()
     attach(collection, engine, "both", usage=RUNNING_EPOCH)
     assert seen_after_each_batch(engine, batches, "both") == [
-        {"accuracy": own(accuracy, batches[: n + 1]), "f1": own(f1, batches[: n + 1])} for n in range(len(batches))
+        {"accuracy": direct_value(accuracy, batches[: n + 1]), "f1": direct_value(f1, batches[: n + 1])}
+        for n in range(len(batches))
     ]
 
 
@@ -273,7 +274,7 @@ def test_custom_events_and_filters_say_when(model, data):
     assert seen_after_each_batch(trainer, data, "loss") == seen
     losses = [nn.functional.cross_entropy(*batch).item() for batch in scored(model, data)]
     parts = [losses[:1], losses[1:2], losses[1:3], losses[3:4], losses[3:5], losses[5:6], losses[5:7]]
-    assert seen == pytest.approx([sum(part) / len(part) for part in parts])  # anew at the second, fourth, sixth
+    assert seen == pytest.approx([sum(part) / len(part) for part in parts])  # reset at the second, fourth and sixth
 
 
 def test_a_detached_metric_stays_and_its_name_is_free(model, data):
@@ -289,7 +290,7 @@ def test_a_detached_metric_stays_and_its_name_is_free(model, data):
     engine.close()
     with attach(Accuracy(), engine, "metric"):
         engine.run(batches)
-    assert engine.state.metrics["metric"] == own(Accuracy(), batches)
+    assert engine.state.metrics["metric"] == direct_value(Accuracy(), batches)
 
 
 def test_results_are_there_before_handlers_attached_earlier(model, data):
@@ -299,7 +300,7 @@ def test_results_are_there_before_handlers_attached_earlier(model, data):
     )
     Accuracy().attach(engine, "accuracy")
     engine.run(scored(model, data))
-    assert seen == [{"accuracy": own(Accuracy(), scored(model, data))}]
+    assert seen == [{"accuracy": direct_value(Accuracy(), scored(model, data))}]
 
 
 @pytest.mark.parametrize(

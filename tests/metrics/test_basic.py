@@ -1,4 +1,4 @@
-"""Accuracy, Loss and RunningAverage, against plain computation, torchmetrics' own classes, and pytorch-ignite."""
+"""Tests of Accuracy, Loss and RunningAverage, compared with plain computation, torchmetrics and pytorch-ignite."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Gradient accumulation: windows of batches that share a step, against loops written by hand, bit for bit."""
+"""Tests of gradient accumulation, compared bit for bit with loops written by hand."""
 
 import copy
 import runpy
@@ -14,7 +14,7 @@ from support.learning import Unsized, batches, classifier, criterion, same, sgd
 
 
 def by_hand(model, optimizer, data, steps, epochs=1, max_iters=None, knows_length=True):
-    """The loop that a person would write; the losses of its batches, and after which of them it stepped."""
+    """Train with a loop written by hand. Returns the losses, and the numbers of the batches followed by a step."""
     losses, stepped = [], []
     for epoch in range(epochs):
         length = len(data)

@@ -1,4 +1,4 @@
-"""Batches: every tensor of a nest is moved to the device."""
+"""Tests of batches: every tensor in nested containers is moved to the device."""
 
 from collections import namedtuple
 

@@ -1,4 +1,4 @@
-"""Optimizers that ask for a closure: FORWARD and BACKWARD inside of OPTIM_STEP, as often as they like."""
+"""Tests of optimizers that require a closure: FORWARD and BACKWARD run inside OPTIM_STEP."""
 
 import copy
 

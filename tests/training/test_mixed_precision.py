@@ -1,4 +1,4 @@
-"""Autocast and a GradScaler, against loops written by hand, bit for bit."""
+"""Tests of autocast and a GradScaler, compared bit for bit with loops written by hand."""
 
 import copy
 
@@ -59,7 +59,7 @@ def trained(trainer):
     losses = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output))
     with record() as trace:
-        for _ in range(2):  # as by hand: the same shuffling in each epoch
+        for _ in range(2):  # as in the loop written by hand, every epoch has the same order
             trainer.close()
             trainer.run(batches())
     trace.assert_legal()

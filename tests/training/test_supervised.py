@@ -1,4 +1,4 @@
-"""Supervised training and evaluation, on real models, optimizers and data loaders."""
+"""Tests of supervised training and evaluation, with real models, optimizers and data loaders."""
 
 import copy
 from collections import namedtuple
@@ -216,7 +216,7 @@ def test_modes_of_the_model_while_a_trainer_evaluates_in_between(model, dataset)
 
 
 def engines(model, **arguments):
-    """Both kinds of engine with the same arguments, under their names."""
+    """Return both kinds of engine by name, created with the same arguments."""
     trainer = create_supervised_trainer(model, sgd(model), nn.CrossEntropyLoss(), **arguments)
     return {"trainer": trainer, "evaluator": create_supervised_evaluator(model, **arguments)}
 
@@ -252,7 +252,7 @@ def test_device_moves_batches(kind):
     arguments = {"device": torch.device("meta"), "model_fn": call}
     engine = engines(model, **arguments)[kind]
     data = [(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))]
-    if kind == "trainer":  # a loss on the meta device is no number: stop before it is asked for
+    if kind == "trainer":  # a loss on the meta device has no value: stop before it is read
         engine.add_event_handler(BackpropEvents.FORWARD_COMPLETED, engine.terminate)
     engine.run(data)
     assert seen == ["meta"]

@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time, against a loop written by hand and pytorch-ignite's trainer, bit for bit."""
+"""Tests of truncated BPTT, compared bit for bit with a loop written by hand and with pytorch-ignite's trainer."""
 
 import copy
 import gc
@@ -26,7 +26,7 @@ criterion = nn.MSELoss()
 
 
 class Recurrent(nn.Module):
-    """An LSTM whose hidden state is a pair, or a GRU whose is a tensor, with an output for each time step."""
+    """LSTM with a pair as hidden state, or GRU with a tensor, and an output for each time step."""
 
     def __init__(self, cell, batch_first):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Profilers: on a clock that only moves when told to, so that every time is known exactly; and on real training."""
+"""Tests of the profilers, on a clock that moves only on request, and on a real training."""
 
 import contextlib
 import csv
@@ -26,7 +26,7 @@ PROFILERS = [BasicTimeProfiler, HandlersTimeProfiler]
 
 
 class Clock:
-    """Time that passes only when somebody waits. Waits are eighths of seconds, so that sums are exact."""
+    """Clock that moves only when a function waits. Waits are multiples of 1/8 s, so that sums are exact."""
 
     def __init__(self):
         self.now = 0.0
@@ -57,7 +57,7 @@ def clock():
 
 
 class Data:
-    """Batches that take their time; without a length."""
+    """Data without a length, whose batches take time."""
 
     def __init__(self, clock, number, seconds):
         self.clock, self.number, self.seconds = clock, number, seconds
@@ -67,7 +67,7 @@ class Data:
 
 
 def profiled(engine):
-    """Both profilers, attached."""
+    """Attach both profilers to an engine, and return them."""
     basic, handlers = BasicTimeProfiler(), HandlersTimeProfiler()
     basic.attach(engine)
     handlers.attach(engine)
@@ -84,12 +84,12 @@ def total(stats):
 
 
 def rows_of(handlers):
-    """By handler and event: the total."""
+    """Return the total by handler and event."""
     return {(row[0], row[1]): row[2] for row in handlers.get_results()}
 
 
 def calls_of(profiler):
-    """How often each handler was called, by event and name."""
+    """Return the number of calls of each handler, by event and name."""
     return {key: times.count for key, times in profiler._handlers.items() if times.count}
 
 
@@ -131,7 +131,7 @@ def test_handlers_data_and_processing_are_told_apart(clock, tmp_path):
     } == {
         "STARTED": 1000,
         "EPOCH_COMPLETED": 300,
-        "GET_BATCH_STARTED": 9,  # once more than there are batches: the length of the data was not known
+        "GET_BATCH_STARTED": 9,  # one more than there are batches, because the length of the data was unknown
         "GET_BATCH_COMPLETED": 16,
         "ITERATION_STARTED": 6,
         "ITERATION_COMPLETED": 32,
@@ -363,7 +363,7 @@ def test_time_that_passes_during_a_pause_is_not_the_runs(clock, at, timed):
     trace.assert_legal()
     results = basic.get_results()
     cut = {Events.GET_BATCH_STARTED: (3, 2), Events.ITERATION_STARTED: (2, 3), Events.ITERATION_COMPLETED: (3, 3)}
-    processed, fetched = cut[at]  # what a pause was in has no time of its own
+    processed, fetched = cut[at]  # a duration with a pause in it is discarded
     assert total(results["processing_stats"]) == processed
     assert total(results["dataflow_stats"]) == fetched * 8
     assert total(results["event_handlers_stats"]["ITERATION_COMPLETED"]) == 6
@@ -473,7 +473,7 @@ def test_a_nested_engine_is_in_the_time_of_its_handler(clock):
     assert total(stats["EPOCH_COMPLETED"]) == 2 * (3 * 2 + 64)
     assert total(stats["ITERATION_COMPLETED"]) == 2 + 64
     assert total(outer.get_results()["processing_stats"]) == 4
-    assert total(inner.get_results()["processing_stats"]) == 6  # of its last run
+    assert total(inner.get_results()["processing_stats"]) == 6  # results are those of the last run
     assert calls_of(handlers) == {("completed", "log"): 1}
 
 
@@ -649,4 +649,4 @@ def test_wrong_arguments_give_one_clear_error(kind, tmp_path):
     assert len(engine.handlers(Events.STARTED)) == before
     with pytest.raises(ValueError, match=f"{name}: already attached to an engine other than other: create one {name}"):
         profiler.attach(Engine(lambda engine, batch: None, name="other"))
-    profiler.print_results(profiler.get_results())  # of no run
+    profiler.print_results(profiler.get_results())  # without any run

@@ -1,4 +1,4 @@
-"""Ranges of torch.profiler: read back from real profiles, with their times and their nesting."""
+"""Tests of ranges in torch.profiler: their times and nesting, read from real profiles."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ def profiling(**options):
 
 
 def ranges_of(profiled, engine):
-    """Name without the engine's, begin and end in microseconds, in the order of their beginnings."""
+    """Return (name without the engine's, start, end) of each range in order of start, in microseconds."""
     found = [
         (one.name.removeprefix(f"{engine}."), one.time_range.start, one.time_range.end)
         for one in profiled.events()
@@ -33,7 +33,7 @@ def ranges_of(profiled, engine):
 
 
 def tree_of(ranges):
-    """Each range as (name, [those inside of it]). Ranges that overlap without nesting fail."""
+    """Return each range as (name, [ranges inside it]). Fail if ranges overlap without nesting."""
     root = ("", [])
     stack = [(root, -1, float("inf"))]
     for name, start, end in ranges:
@@ -47,7 +47,7 @@ def tree_of(ranges):
 
 
 def shape(engine, run, name="engine"):
-    """The tree of the ranges of a run, and its trace."""
+    """Run an engine, and return the tree of its ranges and its trace."""
     ProfilerRanges().attach(engine)
     with record() as trace, profiling() as profiled:
         run()
@@ -156,7 +156,7 @@ def test_loops_of_any_name_and_conditions_are_shown():
 
 
 class Stream:
-    """Batches of unknown number."""
+    """Data of unknown length."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -245,7 +245,7 @@ STATES = ("EPOCH", "ITERATION", "FORWARD", "BACKWARD", "A")
 
 
 def trainer_with(call, at, n):
-    """An engine with phases and a custom state, that does something at an event or in a phase."""
+    """Return an engine with phases and a custom state. It calls a function at an event or in a phase."""
 
     def forward(engine, batch):
         engine.fire_event("a_started")

@@ -1,4 +1,4 @@
-"""A log."""
+"""Fixtures for tests of progress bars."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from camshaft.handlers import ProgressBar
 
 @pytest.fixture
 def log():
-    """A bar that writes to a file, and what it has written, without times."""
+    """Return a bar that writes to a file, with the lines written so far. Times and rates are removed from the lines."""
 
     class Log:
         def __init__(self):

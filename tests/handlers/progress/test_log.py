@@ -1,4 +1,4 @@
-"""Progress bars without a terminal: one line in the log when a bar closes."""
+"""Tests of progress bars without a terminal: one line in the log when a bar closes."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The position of a progress bar: what it counts, after a restart and when it closes early too."""
+"""Tests of the position of a progress bar, also after a restart and when it closes early."""
 
 from contextlib import suppress
 
@@ -54,7 +54,7 @@ def test_a_bar_follows_what_it_is_attached_to(log, options, limits, expected):
 
 def test_an_iteration_that_is_skipped_counts(log):
     engine = Engine(echo, name="trainer")
-    log.bar.attach(engine, output_transform=lambda output: output + 1)  # which the skipped one does not have
+    log.bar.attach(engine, output_transform=lambda output: output + 1)  # a skipped iteration has no output
     engine.add_event_handler(Events.ITERATION_STARTED(once=[2, 4]), lambda e: e.skip_iteration())
     engine.run(range(4))
     assert log.lines == ["trainer  4/4  100%  output=3"]
@@ -126,7 +126,7 @@ def test_a_bar_that_is_attached_in_mid_epoch_finds_its_position(log):
 
 
 def act_at(event, call):
-    """An engine of two phases that does something once, in the fourth iteration."""
+    """Return an engine with two phases that calls a function at an event of the fourth iteration."""
     phases = [Phase("HALF", lambda engine, batch: "half"), Phase("WHOLE", echo)]
     engine = Engine(phases, name="trainer")
     engine.add_event_handler(event, lambda e: call(e) if e.state.iteration == 4 else None)

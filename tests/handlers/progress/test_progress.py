@@ -1,4 +1,4 @@
-"""Progress bars: what is refused, and what is imported."""
+"""Tests of progress bars: refused arguments, names of handlers, imports."""
 
 import sys
 

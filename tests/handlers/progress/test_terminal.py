@@ -1,4 +1,4 @@
-"""Progress bars in a terminal: real runs in a real pseudo-terminal, read by a terminal emulator."""
+"""Tests of progress bars in a terminal: real runs in a pseudo-terminal, read by a terminal emulator."""
 
 import re
 
@@ -147,7 +147,7 @@ ENDINGS = """
 """
 
 
-WAYS = [
+ENDS = [
     "completed",
     "terminate",
     "terminate, no COMPLETED",
@@ -168,11 +168,11 @@ WAYS = [
 
 @pytest.fixture(scope="module")
 def endings():
-    parts = re.split(rb"===== (.*)\r\n", raw_output(ENDINGS, *WAYS))[1:]
+    parts = re.split(rb"===== (.*)\r\n", raw_output(ENDINGS, *ENDS))[1:]
     return {how.decode(): Seen(raw, 100) for how, raw in zip(parts[::2], parts[1::2], strict=True)}
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", ENDS)
 def test_however_a_run_ends_the_terminal_is_left_as_it_was(endings, how):
     seen = endings[how]
     total = {"whole run": 20, "max_iters": 7}.get(how, 10)

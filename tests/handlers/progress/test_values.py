@@ -1,4 +1,4 @@
-"""Values beside a progress bar."""
+"""Tests of the values beside a progress bar."""
 
 import gc
 import weakref
