@@ -79,9 +79,7 @@ def build(seed: int = 0) -> Program:
 
     def update(engine: Engine, _: None) -> None:
         observations, actions = torch.stack(engine.state.observations), torch.tensor(engine.state.actions)
-        returns = 10 * (
-            1 - DISCOUNT ** torch.arange(len(actions), 0, -1)
-        )  # a reward of 0.1 for each remaining timestep
+        returns = 10 * (1 - DISCOUNT ** torch.arange(len(actions), 0, -1))  # a reward of 0.1 for each timestep left
         values = critic(observations).squeeze(1)
         advantages = returns - values.detach()
         losses = advantages * F.cross_entropy(policy(observations), actions, reduction="none")

@@ -68,12 +68,12 @@ def run(loaders: list[Any], epochs: int = EPOCHS) -> None:
 
 @pytest.mark.legal_events
 def test_every_event_comes_where_its_loop_allows_it(loaders):
-    """The mark is the whole test: the machines of both loops check all events inside it."""
+    """Leave the check to the mark: the machines of both loops check all events of the test."""
     run(loaders)
 
 
 def test_every_epoch_is_followed_by_one_validation(loaders, event_trace):
-    """A name in a pattern is an event, a whole state such as EPOCH, or a whole run such as evaluator."""
+    """Match a pattern. Its names are events, whole states such as EPOCH, or whole runs such as evaluator."""
     with event_trace() as trace:
         run(loaders)
     trace.assert_matches("STARTED (EPOCH evaluator){2} COMPLETED", strict=True)
@@ -88,7 +88,7 @@ def test_validation_never_runs_inside_of_an_epoch(loaders, event_trace):
 
 
 def test_the_optimizer_steps_at_the_end_of_each_window_the_last_one_too(loaders, event_trace):
-    """Five batches in windows of two: the last window has one batch, and a step too."""
+    """Train on five batches in windows of two: the last window has one batch, and a step too."""
     with event_trace() as trace:
         run(loaders)
     trace.assert_matches("(EPOCH[((FORWARD BACKWARD){1,2} OPTIM_STEP)+]){2}")
@@ -96,7 +96,7 @@ def test_the_optimizer_steps_at_the_end_of_each_window_the_last_one_too(loaders,
 
 
 def test_the_whole_run_is_as_it_was_reviewed(loaders, golden_trace):
-    """The file traces/one_epoch.txt lists all events in order. ``pytest --update-traces`` rewrites it."""
+    """Compare all events with the file traces/one_epoch.txt. ``pytest --update-traces`` rewrites it."""
     with golden_trace("one_epoch"):
         run(loaders, epochs=1)
 
@@ -105,7 +105,7 @@ def test_the_whole_run_is_as_it_was_reviewed(loaders, golden_trace):
 
 
 def test_the_model_trains_in_training_mode_after_a_validation_too(loaders):
-    """An event can also trigger a check of something else, such as the model. This needs no Reporter."""
+    """Check the model at an event. This needs no Reporter."""
     model, modes = train.make_model(), []
 
     def check_mode(event: str) -> None:
@@ -120,7 +120,7 @@ def test_the_model_trains_in_training_mode_after_a_validation_too(loaders):
 
 
 def test_a_label_that_does_not_exist_ends_the_run_in_forward(loaders, event_trace):
-    """If an exception leaves the block of a Reporter, the last event is EXCEPTION_RAISED, a legal end."""
+    """Let an exception leave the block of a Reporter: the last event is EXCEPTION_RAISED, a legal end."""
     training, validation = loaders
     batches = list(training)
     batches[2][1][0] = 10  # there are ten digits, from 0
@@ -145,7 +145,7 @@ def zero_too_early(model: nn.Module, loader: Any, optimizer: Any, accumulate: in
 
 
 def test_gradients_that_are_gone_before_the_step_are_caught(loaders, event_trace, monkeypatch):
-    """A failure names the event, the place in the loop, and the events expected there."""
+    """Read what a failure names: the event, the place in the loop, and the events expected there."""
     monkeypatch.setattr(train, "train_epoch", zero_too_early)
     with event_trace() as trace:
         run(loaders)
