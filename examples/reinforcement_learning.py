@@ -47,7 +47,7 @@ class CartPole:
 
 
 class Program(NamedTuple):
-    """The engine that trains the policy, the one that evaluates it, and one that acts at random."""
+    """The engines that train the policy, evaluate it, and act at random."""
 
     trainer: Engine
     evaluator: Engine

@@ -30,7 +30,7 @@ EPOCHS, BATCHES, WIDTH = 20, 4, 700
 
 
 class DiesInside:
-    """Is pickled into each checkpoint, and has the process killed in the middle of the one that it is told."""
+    """Object that is pickled into each checkpoint. It kills the process in the middle of the chosen one."""
 
     def __init__(self, dies_at):
         self.saves, self.dies_at = 0, dies_at

@@ -15,7 +15,7 @@ from camshaft.loop.loop import Loop
 __all__ = []
 
 WIDTH = 120
-"""The width of printed tables if standard output is no terminal, in characters."""
+"""The width of printed tables in characters, if standard output is not a terminal."""
 
 
 def columns(loop: Loop, path: tuple[str, ...]) -> list[str]:

@@ -55,8 +55,8 @@ class ProfilerRanges:
         self._name = ""
         self._attached_at: set[str] = set()
         self._paths: dict[str, Path] = {}
-        self._entered: dict[str, list[str]] = {}
-        self._left: dict[str, list[str]] = {}
+        self._states_entered_at: dict[str, list[str]] = {}
+        self._states_left_at: dict[str, list[str]] = {}
         self._ranges: list[_Range] = []
 
     def attach(self, engine: Engine) -> None:
@@ -83,12 +83,12 @@ class ProfilerRanges:
     def _attach_to_new_events(self, engine: Engine) -> None:
         """Attach to each event that enters or leaves a state, unless already attached."""
         self._paths = dict(_paths(engine.loop))
-        self._entered, self._left = defaultdict(list), defaultdict(list)
+        self._states_entered_at, self._states_left_at = defaultdict(list), defaultdict(list)
         for state, entering, leaving in _states(engine.loop):
-            self._entered[entering].append(state)
-            self._left[leaving].append(state)
+            self._states_entered_at[entering].append(state)
+            self._states_left_at[leaving].append(state)
         calls: dict[str, Callable[..., None]] = {
-            key: partial(self._on_event, key) for key in (*self._entered, *self._left)
+            key: partial(self._on_event, key) for key in (*self._states_entered_at, *self._states_left_at)
         }
         calls |= dict.fromkeys(OF_THE_RUN, self._end) | {"started": self._begin}
         calls["terminate_single_epoch"] = partial(self._leave_all_in, engine.loop.name)
@@ -109,10 +109,10 @@ class ProfilerRanges:
     def _on_event(self, key: str, engine: Engine) -> None:
         """Leave and enter the states of an event. If several states share it, ``engine.where`` decides."""
         where = engine.where
-        for state in self._left[key]:
+        for state in self._states_left_at[key]:
             if state in where:
                 self._leave(state)
-        for state in self._entered[key]:
+        for state in self._states_entered_at[key]:
             if state in where:
                 self._enter(state)
 
@@ -170,7 +170,7 @@ def _paths(loop: Loop) -> list[tuple[str, Path]]:
 
 
 def _states(loop: Loop) -> list[tuple[str, str, str]]:
-    """Return each state with two events, the one that enters it and the one that leaves it."""
+    """Return (state, entering event, leaving event) for each state with two events."""
     found = [(item.name, item.started, item.completed) for _, item in loop.walk() if isinstance(item, (Loop, Phase))]
     found += [("GET_BATCH", "get_batch_started", "get_batch_completed") for _, item in loop.walk() if _takes_data(item)]
     return found + [

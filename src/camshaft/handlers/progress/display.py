@@ -153,7 +153,7 @@ def _print_above(console: Console) -> Iterator[None]:
 
 
 def _redirect_logging(stream: Any, instead_of: Any) -> None:
-    """Replace a stream in all log handlers. They keep the one they were created with, whatever ``sys.stderr`` is."""
+    """Replace a stream in all log handlers. They keep the stream of their creation, even if ``sys.stderr`` changes."""
     for logger in (logging.root, *logging.root.manager.loggerDict.values()):
         for handler in getattr(logger, "handlers", ()):
             if isinstance(handler, logging.StreamHandler) and handler.stream is instead_of:

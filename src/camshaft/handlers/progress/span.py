@@ -50,10 +50,10 @@ class BarSpan:
         self.counter = counted.lower()
         passes = loops[counted]
         self.pass_endings = [passes.completed] + [*OF_SKIPPING] * (passes.over is DATA)
-        self._is_around_data = passes.over is not DATA and passes.data_loop is not None
+        self._contains_data_loop = passes.over is not DATA and passes.data_loop is not None
         self.started = self.outer.started if self.outer else "started"
         self.completed = key
-        self._chain = [loops[name] for name in path[path.index(self.outer.name) + 1 if self.outer else 0 :]]
+        self._counted_loops = [loops[name] for name in path[path.index(self.outer.name) + 1 if self.outer else 0 :]]
         self._outermost = loop.name
 
     def count(self, state: State) -> int:
@@ -62,7 +62,7 @@ class BarSpan:
 
     def completed_passes(self, state: State) -> int:
         """Return the number of passes completed when the span begins. A resumed run is already inside a pass."""
-        return self.count(state) - (state.resumed and self._is_around_data)
+        return self.count(state) - (state.resumed and self._contains_data_loop)
 
     def total(self, state: State, completed_before: int) -> int | None:
         """Return the number of passes in the span, or None if unknown.
@@ -71,10 +71,10 @@ class BarSpan:
             state: the state of the engine.
             completed_before: the number of passes completed before the span.
         """
-        each = [self._passes(loop, state) for loop in self._chain]
-        known = [passes for passes in each if passes is not None]
-        total = math.prod(known) if len(known) == len(each) else None
-        if state.max_iters is None or self._chain[-1].over is not DATA:
+        passes_per_loop = [self._passes(loop, state) for loop in self._counted_loops]
+        known = [passes for passes in passes_per_loop if passes is not None]
+        total = math.prod(known) if len(known) == len(passes_per_loop) else None
+        if state.max_iters is None or self._counted_loops[-1].over is not DATA:
             return total
         limit = state.max_iters - completed_before
         if total is None:
