@@ -266,11 +266,11 @@ class _Asks:
     """Observes that a run goes on."""
 
     def __init__(self, ask: Callable[[], Any]) -> None:
-        self.request = ask
+        self.ask = ask
 
     def on_run_start(self, run: ObservedRun) -> None:
         """A run goes on."""
-        self.request()
+        self.ask()
 
     def on_run_end(self, run: ObservedRun, outcome: str) -> None:
         """It ended or paused."""

@@ -289,7 +289,7 @@ def conditions(rows: list[Transition]) -> Iterator[Edit]:
     for index, (text, line) in enumerate(rows):
         fires = EVENT.match(text)
         found = re.match(r"( *)(if|while) (.+?):( .*)?$", text)
-        if found is None or (fires is not None and not fires["unless"] and "ran_out" not in text):
+        if found is None or (fires is not None and not fires["unless"] and "restart_if_exhausted" not in text):
             continue
         indent, word, condition, rest = found[1], found[2], found[3], found[4] or ""
         for new in _changed(condition):
