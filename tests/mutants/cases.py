@@ -89,10 +89,10 @@ class Asks(Scripted):
     def __call__(self, engine: Any) -> bool:
         """Ask it."""
         call, n, *answers = self.arguments
-        self.asked += 1
-        if self.asked == n:
+        self.calls += 1
+        if self.calls == n:
             eval(f"engine.{call}", {"engine": engine})
-        return bool(answers[min(self.asked, len(answers)) - 1])
+        return bool(answers[min(self.calls, len(answers)) - 1])
 
 
 class Yields(ScriptedRange):

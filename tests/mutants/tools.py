@@ -58,7 +58,7 @@ class _Meter:
         self.spend()
         state, play = engine.state, self.play
         moment = {each: getattr(state, each, None) for each in names}
-        worked = len(play.worked) if play is not None else 0
+        worked = len(play.function_calls) if play is not None else 0
         self.moments.append((name, key, moment, list(state.times), worked))
 
     def on_run_end(self, run: ObservedRun, outcome: str) -> None:
@@ -167,8 +167,8 @@ def _rest(play: Play) -> dict[str, Any]:
     return {
         "errors": said,
         "warnings": play.warned,
-        "handlers": play.heard,
-        "work": play.worked,
+        "handlers": play.handler_calls,
+        "work": play.function_calls,
         "final state": {name: getattr(state, name, None) for name in names},
         "times": list(state.times),
         "pause": play.is_paused,

@@ -18,7 +18,7 @@ def outcome_of(play: Play) -> Any:
     names = [*loops, "max_epochs", "max_iters", "epoch_length", "output", "batch"]
     final = {name: getattr(state, name) for name in names}
     raised = type(error), str(error), type(error.__context__) if error is not None else None
-    return raised, play.is_paused, final, len(play.warned), play.heard, play.worked
+    return raised, play.is_paused, final, len(play.warned), play.handler_calls, play.function_calls
 
 
 def check_agreement(scenario: Scenario) -> None:

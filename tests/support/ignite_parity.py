@@ -247,8 +247,8 @@ class Side:
             "warnings": [run.warned for run in self.runs],
             "pauses": [run.is_paused for run in self.runs],
             "states": [run.states["trainer"] for run in self.runs],
-            "handlers": self.play.heard,
-            "steps": self.play.worked,
+            "handlers": self.play.handler_calls,
+            "steps": self.play.function_calls,
             "records": [run.record for run in self.runs],
         }
 
@@ -261,12 +261,12 @@ class Side:
     @property
     def batches(self) -> list[Any]:
         """What the steps got."""
-        return [batch for *_, batch in self.play.worked]
+        return [batch for *_, batch in self.play.function_calls]
 
     @property
     def heard(self) -> list[int]:
         """The iterations at which handlers were called."""
-        return [iteration for *_, (_, iteration) in self.play.heard]
+        return [iteration for *_, (_, iteration) in self.play.handler_calls]
 
     # -- what happened, for the predicates ----------------------------------------------------------------------------
 

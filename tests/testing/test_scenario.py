@@ -50,7 +50,11 @@ def attrs_without_handlers(scenario):
 def test_a_scenario_plays_the_same_each_time(scenario):
     first, second = scenario.play(), scenario.play()
     assert first.trace == second.trace
-    assert (first.heard, first.worked, repr(first.error)) == (second.heard, second.worked, repr(second.error))
+    assert (first.handler_calls, first.function_calls, repr(first.error)) == (
+        second.handler_calls,
+        second.function_calls,
+        repr(second.error),
+    )
 
 
 def test_a_fault_inside_a_phase_is_part_of_the_program():
@@ -87,7 +91,7 @@ def test_a_fault_inside_a_phase_is_part_of_the_program():
     ]
     play = scenario.play()
     assert isinstance(play.error, PlantedError)
-    assert play.worked == [("trainer", "FORWARD", 0), ("trainer", "FORWARD", 1)]
+    assert play.function_calls == [("trainer", "FORWARD", 0), ("trainer", "FORWARD", 1)]
     assert play.trace.count("interrupt") == 1
     assert str(scenario) == "Data(3, 'once'), max_epochs=1, raise at FORWARD 2, interrupt at iteration_started 1"
 
@@ -96,7 +100,7 @@ def test_real_batches_are_taken_over_and_over():
     scenario = Scenario(
         Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA)), Data(3), batches=["a", "b"]
     )
-    assert [batch for *_, batch in scenario.play().worked] == ["a", "b", "a"]
+    assert [batch for *_, batch in scenario.play().function_calls] == ["a", "b", "a"]
     assert "trainer.run([batches[i % len(batches)] for i in range(3)])" in scenario.python()
 
 
@@ -123,7 +127,7 @@ def test_the_engine_is_made_as_the_user_makes_it():
 
 def test_conditions_start_anew_with_each_play():
     scenario = Scenario(Loop("EPISODE", Phase("A", no_op, EveryNthTime(2)), until=EveryNthTime(3)))
-    assert [len(scenario.play().worked) for _ in range(3)] == [1, 1, 1]
+    assert [len(scenario.play().function_calls) for _ in range(3)] == [1, 1, 1]
 
 
 def test_what_a_step_fires_by_hand_is_printed():
@@ -137,12 +141,12 @@ def test_what_a_step_fires_by_hand_is_printed():
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: Call("STEP", 1, "teminate"), "what='teminate' is no call: give 'raise', 'terminate', "),
+        (lambda: Call("STEP", 1, "teminate"), "what must be one of 'raise', 'terminate', "),
         (lambda: Call("STEP", 0, "terminate"), "n must be an integer of 1 or more, got 0"),
-        (lambda: Call("STEP", 1, "raise"), "value=None is no exception: give the class of one"),
+        (lambda: Call("STEP", 1, "raise"), "value must be an exception class if what is 'raise', got None"),
         (
             lambda: Scenario(Loop("EPOCH", Phase("ACT", no_op)), calls=(Call("AKT", 1, "terminate"),)),
-            "AKT is no event of the loop EPOCH, and no state of it that runs a function",
+            "AKT is neither an event of the loop EPOCH nor a state of it with a function",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Scenarios: all that decides a run of an engine, as a value that can be played, compared and printed as Python."""
+"""Scenarios: everything that determines a run, as a value that can be played, compared and printed as Python."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ __all__ = [
     "return_batch",
 ]
 
-# -- what random loops are made of: callables that can be printed as Python and compared ------------------------------
+# -- functions for random loops: they can be compared, and printed as Python ------------------------------------------
 
 
 def no_op(engine: Any, batch: Any) -> None:
-    """A phase that does nothing."""
+    """Do nothing, as the function of a phase or as an opaque step."""
 
 
 def return_batch(engine: Any, batch: Any) -> Any:
-    """A phase or step whose output is its batch."""
+    """Return the batch, as the function of a phase or as an opaque step."""
     return batch
 
 
 class _Callable:
-    """Shown and compared by what it was made with."""
+    """A callable that is compared and printed by its arguments, and that counts its calls."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
-        self.asked = 0
+        self.calls = 0
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other)["arguments"] == self.arguments
@@ -66,52 +66,55 @@ class _Callable:
         return f"{type(self).__name__}({', '.join(map(repr, self.arguments))})"
 
     def fresh(self) -> Any:
-        """The same, not asked yet."""
+        """Return a copy that has not been called yet."""
         return type(self)(*self.arguments)
 
-    def in_turn(self) -> Any:
-        """The next argument; the last one from then on."""
-        self.asked += 1
-        return self.arguments[min(self.asked, len(self.arguments)) - 1]
+    def next_argument(self) -> Any:
+        """Return the arguments one after another, and then the last one again and again."""
+        self.calls += 1
+        return self.arguments[min(self.calls, len(self.arguments)) - 1]
 
 
 class FireEvents(_Callable):
-    """``FireEvents(*events)``: an opaque step that fires events by hand. Its output is its batch."""
+    """``FireEvents(*events)``: an opaque step that fires these events by hand. Its output is its batch."""
 
     def __call__(self, engine: Any, batch: Any) -> Any:
-        """Fire them all."""
+        """Fire all events, and return the batch."""
         for event in self.arguments:
             engine.fire_event(event)
         return batch
 
 
 class EveryNthTime(_Callable):
-    """``EveryNthTime(n)``: a condition that holds each n-th time it is asked."""
+    """``EveryNthTime(n)``: a condition that is True at every n-th call."""
 
     def __call__(self, engine: Any) -> bool:
-        """Ask it."""
-        self.asked += 1
-        return bool(self.asked % self.arguments[0] == 0)
+        """Return True at every n-th call."""
+        self.calls += 1
+        return bool(self.calls % self.arguments[0] == 0)
 
 
 class Scripted(_Callable):
-    """``Scripted(*answers)``: a condition that gives these in turn, and the last one from then on."""
+    """``Scripted(*answers)``: a condition that returns these answers one after another, and then the last one."""
 
     def __call__(self, engine: Any) -> bool:
-        """Ask it."""
-        return bool(self.in_turn())
+        """Return the next answer."""
+        return bool(self.next_argument())
 
 
 class ScriptedRange(_Callable):
-    """``ScriptedRange(*lengths)``: the elements of a loop; so many in turn, and as many as the last from then on."""
+    """``ScriptedRange(*lengths)``: an ``over=`` function whose n-th call returns ``range(lengths[n - 1])``.
+
+    Further calls use the last length.
+    """
 
     def __call__(self, engine: Any) -> range:
-        """The elements of the next turn."""
-        return range(self.in_turn())
+        """Return the elements of one entry of the loop."""
+        return range(self.next_argument())
 
 
 class Batches:
-    """Batches that can be iterated anew, but whose number is not known before."""
+    """An iterable of batches without ``len()``. It can be iterated again."""
 
     def __init__(self, batches: Sequence[Any]) -> None:
         self.batches = batches
@@ -122,11 +125,11 @@ class Batches:
 
 @attrs.frozen(repr=False)
 class Data:
-    """Some batches: numbers, unless the scenario has batches of its own.
+    """The data of a run: ``n`` batches. The batches are numbers, unless the scenario gives ``batches``.
 
     Args:
-        n: how many.
-        kind: ``"list"``, ``"unsized"`` (without a length) or ``"once"`` (an iterator, which cannot be restarted).
+        n: the number of batches.
+        kind: ``"list"``, ``"unsized"`` (without ``len()``) or ``"once"`` (an iterator, which cannot be restarted).
     """
 
     n: int
@@ -136,10 +139,17 @@ class Data:
         return f"Data({self.n})" if self.kind == "list" else f"Data({self.n}, {self.kind!r})"
 
     def python(self, batches: str | None) -> str:
-        """The expression that makes it, from a sequence of that name if there is one."""
+        """Return the Python expression for this data.
+
+        Args:
+            batches: the variable name of a sequence that provides the batches; None for numbers.
+        """
         made = str([*range(self.n)]) if batches is None else f"[{batches}[i % len({batches})] for i in range({self.n})]"
         return {"list": "{}", "unsized": "Batches({})", "once": "iter({})"}[self.kind].format(made)
 
+
+PhaseFunction = Callable[[Any, Any], Any]
+"""The function of a phase or step: it takes the engine and the batch, and returns the output."""
 
 # -- scenarios --------------------------------------------------------------------------------------------------------
 
@@ -151,22 +161,25 @@ CALLS = {
     "fire_event": "{0}.fire_event({1})",
     "terminate_parent": "{0}.parent and {0}.parent.terminate()",
 }
-"""What a call may do besides raising: the Python for it, of an engine and a value."""
+"""The Python expression of each call except ``"raise"``: ``{0}`` is the engine, ``{1}`` the value."""
 
 
 @attrs.frozen(repr=False)
 class Call:
-    """A control call or a fault, at the n-th time that an event fires or a state runs its function.
+    """A control call or a fault at a given moment.
+
+    The moment is the n-th time that an event fires, or the n-th time that a state runs its function.
 
     Args:
         at: the key of the event, or the name of the state.
-        n: which time, from 1.
+        n: the number of the time, from 1.
         what: ``"raise"``, or a key of :data:`CALLS`.
-        value: its argument: the class of the exception, whether to skip the event that completes, the :class:`Data`,
-            or the event.
+        value: the argument of the call: the exception class for ``"raise"``, a bool for the calls with an option such
+            as ``skip_completed``, a :class:`Data` for ``"set_data"``, the event key for ``"fire_event"``.
 
     Raises:
-        ValueError: it could never be made.
+        ValueError: ``what`` is unknown, ``n`` is no integer of 1 or more, or ``value`` is no exception class for
+            ``"raise"``.
     """
 
     at: str
@@ -177,42 +190,51 @@ class Call:
     def __attrs_post_init__(self) -> None:
         if self.what not in ("raise", *CALLS):
             known = ", ".join(map(repr, ("raise", *CALLS)))
-            raise ValueError(f"what={self.what!r} is no call: give {known}")
+            raise ValueError(f"what must be one of {known}, got {self.what!r}")
         check_integer("n", self.n)
         if self.what == "raise" and not (isinstance(self.value, type) and issubclass(self.value, BaseException)):
-            raise ValueError(f"value={self.value!r} is no exception: give the class of one")
+            raise ValueError(f"value must be an exception class if what is 'raise', got {self.value!r}")
 
     def __repr__(self) -> str:
         value = self.value.__name__ if self.what == "raise" else repr(self.value)
         return f"Call({self.at!r}, {self.n}, {self.what!r}{f', {value}' if self.value is not None else ''})"
 
     def act(self, engine: Any) -> None:
-        """Do it now. A call that is wrong where it is made raises, as any fault does, a PlantedError."""
+        """Make the call now.
+
+        Raises:
+            PlantedError: the engine refuses the call at this moment.
+        """
         if self.what == "raise":
             raise self.value(f"planted at {self.at} {self.n}")
         try:
             eval(self.python("engine"), {"engine": engine, "Batches": Batches})
         except (RuntimeError, ValueError) as error:
-            raise PlantedError(f"{self.what} at {self.at} {self.n} cannot be done") from error
+            raise PlantedError(f"{self.what} at {self.at} {self.n} is not possible") from error
 
     def python(self, engine: str) -> str:
-        """The expression that does it."""
+        """Return the Python expression of the call on the engine with this variable name."""
         value = self.value.python(None) if isinstance(self.value, Data) else repr(self.value)
         return CALLS[self.what].format(engine, value)
 
 
 @attrs.define
 class CallAt:
-    """A phase or step that makes a call at its n-th run, before what it does otherwise."""
+    """A function of a phase or step that makes a call at its n-th run, and then runs another function.
+
+    Args:
+        call: the call; ``call.n`` is the number of the run.
+        then: the other function. It runs every time, and its return value is the output.
+    """
 
     call: Call
     then: Callable[[Any, Any], Any]
-    ran: int = attrs.field(default=0, init=False, eq=False)
+    runs: int = attrs.field(default=0, init=False, eq=False)
 
     def __call__(self, engine: Any, batch: Any) -> Any:
-        """Run it."""
-        self.ran += 1
-        if self.ran == self.call.n:
+        """Make the call if this is the n-th run, and return what the other function returns."""
+        self.runs += 1
+        if self.runs == self.call.n:
             self.call.act(engine)
         return self.then(engine, batch)
 
@@ -222,22 +244,22 @@ class CallAt:
 
 @attrs.frozen(repr=False)
 class Scenario:
-    """All that decides a run: the loop, its data and limits, who listens, what is nested, and what happens when.
+    """Everything that determines a run: loop, data, limits, handlers, nested engines, control calls and faults.
 
     Args:
-        loop: what runs.
-        data: its batches; None for a loop without data, or for as many iterations as ``epoch_length`` says.
+        loop: the loop of the engine.
+        data: the data; None for a loop without data, or for ``epoch_length`` iterations per epoch without data.
         limits: ``max_epochs``, ``max_iters``, ``epoch_length``, as for ``Engine.run``.
         calls: control calls and faults.
-        handlers: events that a handler is attached to, filtered or not.
-        nested: evaluators, each with the events at which it runs.
-        swallow: whether a handler of EXCEPTION_RAISED returns True.
-        resumes: how often a run that paused is gone on with.
-        batches: what the data is made of, over and over; numbers if None.
-        expected: the events that it was made to fire, in order, where that is known.
+        handlers: the events that get a handler, with or without a filter.
+        nested: pairs of event keys and a scenario. Its engine runs, nested, at these events.
+        swallow: True to attach a handler of EXCEPTION_RAISED that returns True.
+        resumes: how many times a paused run is resumed, at most.
+        batches: the batches that the data repeats; None for numbers.
+        expected: the keys of the events that the run fires, in order, if they are known.
 
     Raises:
-        ValueError: the loop has not the event or state at which a call is to be made.
+        ValueError: a call names an event or state that the loop does not have.
     """
 
     loop: Loop
@@ -255,18 +277,18 @@ class Scenario:
         places = {item.name for _, item in self.loop.walk() if getattr(item, "run", None) is not None}
         for call in self.calls:
             if call.at not in places and call.at not in self.loop.event_keys:
-                what = f"{call.at} is no event of the loop {self.loop.name}, and no state of it that runs a function"
-                raise ValueError(f"{call!r} can never be made: {what}")
+                what = f"neither an event of the loop {self.loop.name} nor a state of it with a function"
+                raise ValueError(f"{call!r} cannot be made: {call.at} is {what}")
 
     def play(self, make: Callable[[Loop, str], Any] = Engine, *, recorded: bool = True) -> Play:
-        """Run it, on a new engine.
+        """Run the scenario on a new engine.
 
         Args:
-            make: makes the engine, of a loop and a name; ``Engine`` itself unless given.
-            recorded: whether to record the trace. Without it, events that no handler hears are not fired at all.
+            make: a function that returns the engine for a loop and a name. The default is ``Engine`` itself.
+            recorded: False to record no trace. The generated loop then skips events without handlers.
 
         Returns:
-            What happened. Faults that the scenario plants are part of that; any other exception leaves.
+            What happened. ``error`` is a fault that the scenario planted; any other exception is raised.
         """
         play = Play(self)
         with record() if recorded else nullcontext(Trace()) as play.trace:
@@ -274,7 +296,7 @@ class Scenario:
         return play
 
     def python(self) -> str:
-        """The program that does the same, in a few lines."""
+        """Return a short Python program that does the same."""
         return "\n".join(_program(self)) + "\n"
 
     def __repr__(self) -> str:
@@ -284,11 +306,11 @@ class Scenario:
         return f"Scenario({', '.join([repr(self.loop), *shown])})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """The same where Hypothesis and IPython print it."""
+        """Print the scenario in Hypothesis and IPython as ``repr`` does."""
         printer.text(repr(self))
 
     def __str__(self) -> str:
-        """What tells it from other scenarios of the same loop, in a few words."""
+        """Return the data, limits and calls in a few words: an id for tests of one loop."""
         parts = [repr(self.data)] if self.data is not None else []
         parts += [f"{name}={value}" for name, value in self.limits.items()]
         parts += [f"{call.what}{f' {call.value}' * (call.value is True)} at {call.at} {call.n}" for call in self.calls]
@@ -296,52 +318,52 @@ class Scenario:
 
     @property
     def prepared(self) -> Loop:
-        """The loop with its conditions at their start, and the calls that states make put into them."""
+        """A copy of the loop with unused conditions, whose states make the calls of the scenario."""
         calls = [call for call in self.calls if call.at not in self.loop.event_keys]
 
-        def runs(name: str, run: Any) -> Any:
+        def with_calls(name: str, run: PhaseFunction | None) -> PhaseFunction | None:
             for call in calls:
                 run = CallAt(call, run) if call.at == name and run is not None else run
             return run
 
-        prepared: Loop = _rebuilt(self.loop, runs)
+        prepared: Loop = _copy(self.loop, with_calls)
         return prepared
 
 
 @attrs.define
 class Play:
-    """What happened when a scenario was played.
+    """The result of playing a scenario.
 
     Attributes:
-        scenario: what was played.
+        scenario: the scenario.
         engine: the engine, after the run.
-        trace: what was recorded.
-        heard: every call of a handler: the engine's name, the number of the handler, and the counters.
-        worked: every run of a function of the loop: the engine's name, the state and the batch.
-        error: the planted fault that left ``run()``, if one did.
-        warned: the warnings.
+        trace: the recorded trace.
+        handler_calls: every call of a handler: the engine's name, the handler's number, and the counters of the loop.
+        function_calls: every call of a function of the loop: the engine's name, the state's name, and the batch.
+        error: the planted fault that ``run()`` raised, or None.
+        warned: the messages of the warnings.
     """
 
     scenario: Scenario
     engine: Any = None
     trace: Trace = attrs.field(factory=Trace)
-    heard: list[tuple[str, int, tuple[int, ...]]] = attrs.field(factory=list)
-    worked: list[tuple[str, str, Any]] = attrs.field(factory=list)
+    handler_calls: list[tuple[str, int, tuple[int, ...]]] = attrs.field(factory=list)
+    function_calls: list[tuple[str, str, Any]] = attrs.field(factory=list)
     error: BaseException | None = None
     warned: list[str] = attrs.field(factory=list)
 
     @property
     def is_paused(self) -> bool:
-        """Whether it stands at an interrupt still."""
+        """True if the run was interrupted and not resumed to its end."""
         return getattr(self.engine, "current_run", None) is not None
 
     def run(self, make: Callable[[Loop, str], Any]) -> None:
-        """Play it."""
+        """Build the engine and run it, and resume it as often as the scenario says."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.engine = self.build(self.scenario, "trainer", make)
             try:
-                self.engine.run(_made(self.scenario), **self.scenario.limits)
+                self.engine.run(_new_data(self.scenario), **self.scenario.limits)
                 for _ in range(self.scenario.resumes):
                     if self.is_paused:
                         self.engine.run()
@@ -352,37 +374,44 @@ class Play:
         self.warned = [str(warning.message) for warning in caught]
 
     def build(self, scenario: Scenario, name: str, make: Callable[[Loop, str], Any]) -> Any:
-        """An engine with all that the scenario says."""
+        """Return an engine with the handlers, calls and nested engines of a scenario.
 
-        def working(state: str, run: Any) -> Any:
-            return None if run is None else partial(self._work, name, state, run)
+        Args:
+            scenario: the scenario, or one that is nested in it.
+            name: the name of the engine.
+            make: a function that returns an engine for a loop and a name.
+        """
 
-        engine = make(_rebuilt(scenario.prepared, working), name)
+        def logged(state: str, run: PhaseFunction | None) -> PhaseFunction | None:
+            return None if run is None else partial(self._log_function, name, state, run)
+
+        engine = make(_copy(scenario.prepared, logged), name)
         for number, event in enumerate(scenario.handlers):
-            hear = partial(self._hear, name, number, scenario.loop.counters)
-            engine.add_event_handler(event, lambda engine, *error, hear=hear: hear(engine))
+            log = partial(self._log_handler, name, number, scenario.loop.counters)
+            engine.add_event_handler(event, lambda engine, *error, log=log: log(engine))
         for call in scenario.calls:
             if call.at in scenario.loop.event_keys:
                 call_at(engine, call.at, partial(call.act, engine), n=call.n)
         for number, (keys, inner) in enumerate(scenario.nested):
             evaluator = self.build(inner, f"{name}_{number}", make)
             for key in keys:
-                engine.nest(evaluator, key, _made(inner), **inner.limits)
+                engine.nest(evaluator, key, _new_data(inner), **inner.limits)
         if scenario.swallow:
             engine.add_event_handler("exception_raised", lambda engine, error: True)
         return engine
 
-    def _work(self, name: str, state: str, run: Callable[[Any, Any], Any], engine: Any, batch: Any) -> Any:
-        self.worked.append((name, state, batch))
+    def _log_function(self, name: str, state: str, run: PhaseFunction, engine: Any, batch: Any) -> Any:
+        self.function_calls.append((name, state, batch))
         return run(engine, batch)
 
-    def _hear(self, name: str, number: int, loops: Sequence[str], engine: Any) -> None:
-        self.heard.append((name, number, tuple(getattr(engine.state, loop) for loop in loops)))
+    def _log_handler(self, name: str, number: int, counters: Sequence[str], engine: Any) -> None:
+        self.handler_calls.append((name, number, tuple(getattr(engine.state, counter) for counter in counters)))
 
     def _is_planned(self, error: BaseException) -> bool:
         planted = tuple(call.value for call in _calls(self.scenario) if call.what == "raise")
         if isinstance(error, (PlantedError, *planted)):
             return True
+        # an engine refuses data without batches, and cannot restart an iterator: the scenario causes both
         return isinstance(error, (ValueError, RuntimeError)) and _may_be_empty(self.scenario)
 
 
@@ -393,34 +422,36 @@ def _calls(scenario: Scenario) -> Iterator[Call]:
 
 
 def _raised(scenario: Scenario) -> tuple[type[BaseException], ...]:
-    """What its faults may raise; a control call that is wrong where it is made is an error of these kinds."""
+    """Return the exceptions that the printed program suppresses: those of faults, and those of refused calls."""
     raised = [call.value for call in _calls(scenario) if call.what == "raise"]
     wrong = [RuntimeError, ValueError] if any(call.what != "raise" for call in _calls(scenario)) else []
     return tuple(dict.fromkeys([*wrong, *raised]))
 
 
 def _may_be_empty(scenario: Scenario) -> bool:
+    """Return whether data of the scenario can be found without batches: at once, or when it is read a second time."""
     datas = [scenario.data, *(call.value for call in scenario.calls)]
     empty = any(isinstance(data, Data) and (data.n == 0 or data.kind == "once") for data in datas)
     return empty or any(_may_be_empty(inner) for _, inner in scenario.nested)
 
 
-def _made(scenario: Scenario) -> Any:
+def _new_data(scenario: Scenario) -> Any:
+    """Return the data of a scenario, or None."""
     if scenario.data is None:
         return None
     names = {"batches": scenario.batches, "Batches": Batches}
     return eval(scenario.data.python(None if scenario.batches is None else "batches"), names)
 
 
-def _rebuilt(item: Any, runs: Callable[[str, Any], Any]) -> Any:
-    """The same state with other functions, and with conditions that have not been asked yet."""
+def _copy(item: Any, replace: Callable[[str, PhaseFunction | None], PhaseFunction | None]) -> Any:
+    """Return a state with unused conditions, in which ``replace(name, function)`` has replaced every function."""
     if isinstance(item, OpaqueStep):
-        return OpaqueStep(runs(item.name, item.run))
+        return OpaqueStep(replace(item.name, item.run))
     if isinstance(item, Phase):
         events = {"started": item.started, "completed": item.completed}
-        return Phase(item.name, runs(item.name, item.run), _fresh(item.when), **events)
+        return Phase(item.name, replace(item.name, item.run), _fresh(item.when), **events)
     if isinstance(item, Loop):
-        body = tuple(_rebuilt(child, runs) for child in item.body)
+        body = tuple(_copy(child, replace) for child in item.body)
         return item.evolve(body=body, over=_fresh(item.over), until=_fresh(item.until))
     return item
 
@@ -433,12 +464,13 @@ def _fresh(condition: Any) -> Any:
 
 
 def _program(scenario: Scenario) -> Iterator[str]:
+    """Yield the lines of the program of a scenario."""
     body = [*_engine_lines(scenario, "trainer"), *_run_lines(scenario)]
     text = "\n".join(body)
     if "suppress(" in text:
         yield "from contextlib import suppress"
         yield ""
-    for module in (__package__.partition(".")[0], __package__):  # where a reader finds the names
+    for module in (__package__.partition(".")[0], __package__):  # users import from these two only
         used = [name for name in sys.modules[module].__all__ if re.search(rf"\b{name}\b", text)]
         if used:
             yield f"from {module} import {', '.join(used)}"
@@ -449,7 +481,7 @@ def _program(scenario: Scenario) -> Iterator[str]:
 def _engine_lines(scenario: Scenario, name: str) -> Iterator[str]:
     yield f"{name} = Engine({scenario.prepared!r}, {name!r})"
     for event in scenario.handlers:
-        yield f"{name}.add_event_handler({_handle(event)}, lambda *_: None)"
+        yield f"{name}.add_event_handler({_event_expression(event)}, lambda *_: None)"
     for call in scenario.calls:
         if call.at not in scenario.loop.event_keys:
             continue
@@ -464,7 +496,7 @@ def _engine_lines(scenario: Scenario, name: str) -> Iterator[str]:
         yield f'{name}.add_event_handler("exception_raised", lambda error: True)'
 
 
-def _handle(event: FilteredEvent) -> str:
+def _event_expression(event: FilteredEvent) -> str:
     filter = event.filter
     fields = {} if filter is None else attrs.asdict(filter, filter=lambda _, value: value is not None)
     fields |= {"priority": event.priority} if event.priority else {}

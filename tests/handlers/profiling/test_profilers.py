@@ -546,7 +546,11 @@ def test_profiling_changes_nothing_and_counts_every_call(scenario):
         str(plain.error),
         plain.is_paused,
     )
-    assert (watched.heard, watched.worked, watched.warned) == (plain.heard, plain.worked, plain.warned)
+    assert (watched.handler_calls, watched.function_calls, watched.warned) == (
+        plain.handler_calls,
+        plain.function_calls,
+        plain.warned,
+    )
     watched.trace.assert_legal()
 
     measured = {}

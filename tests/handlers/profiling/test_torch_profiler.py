@@ -381,7 +381,7 @@ def test_ranges_of_any_run_are_nested_and_those_of_the_trace(scenario):
     with profiling() as profiled:
         watched = scenario.play(make)
     assert [str(one) for one in watched.trace] == [str(one) for one in plain.trace]
-    assert (watched.heard, watched.worked) == (plain.heard, plain.worked)
+    assert (watched.handler_calls, watched.function_calls) == (plain.handler_calls, plain.function_calls)
     assert made[0]._ranges == []
     tree = tree_of(ranges_of(profiled, "trainer"))
     if watched.trace.count(Events.INTERRUPT):
