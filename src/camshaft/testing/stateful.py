@@ -1,24 +1,32 @@
-"""A state machine of Hypothesis that lives the life of an engine in any order, and knows what must be true of it."""
+"""A Hypothesis state machine that uses an engine in any order and checks what :mod:`camshaft.testing.promises` says."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cached_property, partial
 from typing import Any
 
-import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from camshaft.control import CALLS
-from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
-from camshaft.events import ENDS_A_RUN, Filter, FilteredEvent, event, event_key
+from camshaft.events import ENDS_A_RUN, event, event_key
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, CustomState, OpaqueStep, Path, Phase, every
 from camshaft.testing.faults import PlantedError, call_at
+from camshaft.testing.promises import (
+    AFTER_ALL_HANDLERS,
+    EVENT_OF_CALL,
+    PROMISES_WHILE_IDLE,
+    PROMISES_WHILE_PAUSED,
+    Promise,
+    RecordingHandler,
+    Turn,
+    expect_refusal,
+    is_due,
+    promises_at,
+)
 from camshaft.testing.scenario import FireEvents, no_op, return_batch
 from camshaft.trace.log import TraceEvent
 from camshaft.trace.recording import record
@@ -33,78 +41,12 @@ LOOPS = (
     Loop("EPOCH", Loop("ITERATION", OpaqueStep(FireEvents("x_started", "x_completed")), over=DATA), custom_states=(X,)),
     Loop("EPISODE", Phase("RESET", no_op), Loop("TIMESTEP", Phase("ACT", no_op), times=2)),
 )
-"""What the engine runs unless a test makes its own."""
+"""The loops of the engines that are tried unless a subclass makes its own engine."""
 
-# -- what is promised -------------------------------------------------------------------------------------------------
+# -- arguments of the rules -------------------------------------------------------------------------------------------
 
-BRINGS = {made.call: key for key, made in reversed(CALLS.items())} | {"fault": "exception_raised"}
-"""The event that each call brings. Of several at one time the last of these takes effect, the others are dropped."""
-
-IDLE = {"terminate": "nothing", "terminate_epoch": "refused", "skip_iteration": "refused"}
-PAUSED = {"terminate": "nothing"}
-
-
-def _promises(loop: Loop, key: str) -> dict[str, str]:
-    """What comes of calls at an event: one is ``"done"``, does ``"nothing"``, or is ``"refused"``; the rest is open."""
-    data_loop = loop.data_loop
-    found = {"run": "refused", "close": "refused"}
-    if key != "exception_raised":
-        can_skip = data_loop is not None and key in ("get_batch_completed", data_loop.started)
-        found |= {"fault": "done", "skip_iteration": "done" if can_skip else "refused"}
-    if key in ENDS_A_RUN:
-        found["terminate"] = "nothing"
-    elif key != "interrupt":
-        found |= {"terminate": "done", "interrupt": "done"}
-        if key == "started" or loop.over is DATA:
-            found["terminate_epoch"] = "refused"
-        elif key not in ("terminate_single_epoch", loop.completed):
-            found["terminate_epoch"] = "done"
-    return found
-
-
-def _is_due(filter: Filter | None, count: int) -> bool:
-    """Whether a filter lets a count through, worked out from its description alone."""
-    if filter is None or filter.once is not None:
-        return filter is None or count in (filter.once or ())
-    first = filter.after + 1 if filter.after is not None else filter.every or 1
-    on_beat = count >= first and (count - first) % (filter.every or 1) == 0
-    return on_beat and (filter.before is None or count < filter.before)
-
-
-@contextmanager
-def _refused(error: type[Exception], what: str) -> Iterator[None]:
-    try:
-        yield
-    except error:
-        return
-    raise AssertionError(f"{what} was not refused")
-
-
-# -- what rules are given ---------------------------------------------------------------------------------------------
-
-Turn = tuple[float, float]
-"""Whose turn it is at a firing: by priority, then in the order of attachment."""
-
-LAST: Turn = (math.inf, math.inf)
 When = tuple[str, int] | None
-"""At the n-th firing of an event from now on, or at once."""
-
-
-@attrs.define(eq=False)
-class _RecordingHandler:
-    """A handler that notes its calls: attached before the event ``since`` of the trace, removed at a turn of one."""
-
-    on: FilteredEvent
-    turn: Turn = LAST
-    since: int = 0
-    until: tuple[int, Turn] | None = None
-    fired: int = 0  # how often its event did, in this run, while it was attached
-    handle: RemovableEventHandle | None = None
-
-    def called_at(self, index: int) -> str:
-        """A call of it, in words."""
-        return f"#{index + 1} {self.on} (handler {self.turn[1]})"
-
+"""The moment of an action: (key, n) for the n-th firing of an event from now on, or None for now."""
 
 _numbers = st.integers(1, 3)
 _limits: st.SearchStrategy[dict[str, int]] = st.one_of(
@@ -118,22 +60,28 @@ _whens = st.one_of(st.none(), st.tuples(_events, _numbers))
 
 @st.composite
 def _plans(draw: st.DrawFn) -> tuple[str, str, int]:
-    """A call, and when it is made: at one of the chosen events, if one of them promises the same."""
+    """Draw a call, the event at which a handler makes it, and the number of the firing.
+
+    The call and its promised result are drawn first. Otherwise most draws would be calls that are refused.
+    """
     machine = draw(st.runner())
-    promises = {key: _promises(machine.engine.loop, key) for key in machine.engine.loop.event_keys}
-    call = draw(st.sampled_from([*BRINGS, "run", "close"]))
-    kind = draw(st.sampled_from(sorted({found[call] for found in promises.values() if call in found})))
-    keys = [key for key, found in promises.items() if found.get(call) == kind]
+    promises = {key: promises_at(machine.engine.loop, key) for key in machine.engine.loop.event_keys}
+    call = draw(st.sampled_from([*EVENT_OF_CALL, "run", "close"]))
+    result = draw(st.sampled_from(sorted({found[call] for found in promises.values() if call in found})))
+    keys = [key for key, found in promises.items() if found.get(call) == result]
     return call, draw(st.sampled_from([key for key in keys if key in machine.events] or keys)), draw(st.integers(1, 2))
 
 
-On = tuple[str, dict[str, Any]]
-"""An event, and the options of :func:`camshaft.event`."""
+Subscription = tuple[str, dict[str, Any]]
+"""The key of an event, and options of :func:`camshaft.event`."""
 
 
 @st.composite
-def _listening(draw: st.DrawFn) -> On:
-    """What a handler listens to. What filters make of the count 0, which the first fetch has, is open."""
+def _subscriptions(draw: st.DrawFn) -> Subscription:
+    """Draw an event with a filter and a priority.
+
+    Events of the first fetch have the count 0. The result of a filter for that count is not promised.
+    """
     key, filters = draw(_events), _options()
     if key not in ENDS_A_RUN | {"started", "get_batch_started", "get_batch_completed"}:
         some = _options(every=_numbers, after=st.integers(0, 2), before=st.integers(4, 6))
@@ -146,53 +94,54 @@ def _options(**options: st.SearchStrategy[int]) -> st.SearchStrategy[dict[str, A
 
 
 class EngineStateMachine(RuleBasedStateMachine):
-    """Runs, steps, interrupts, ends, breaks and closes an engine in any order, and checks what must be true of it.
+    """A test that runs, steps, interrupts, terminates, fails and closes an engine in any order.
 
-    As it is, it tries small engines of camshaft's own; a subclass tries yours:
+    After each rule it checks the order of events, the counters, the position and the calls of handlers. Without a
+    subclass it tries small engines of camshaft. A subclass tries your engine:
 
     >>> class Mine(EngineStateMachine):
     ...     def make_engine(self):
     ...         return Engine([Phase("FORWARD", return_batch)])
     >>> TestMine = Mine.TestCase  # what pytest collects
 
-    Rules of a subclass may look at everything, and attach and remove handlers. To run, steer or close the engine they
-    call the rules of this class, as in ``self.run({"max_epochs": 2})``: these know what must come of it.
+    Rules of a subclass may read everything, and attach and remove handlers. To run, control or close the engine, they
+    must call the rules of this class, for example ``self.run({"max_epochs": 2})``. These check the result.
 
     Attributes:
         engine: the engine.
-        trace: what its present run has fired, or its last one.
-        steps: the iterator over the steps of a run that is stepped, or None.
+        trace: the events of the current run, or of the last one.
+        steps: the iterator of ``engine.steps()`` while a run is stepped, or None.
     """
 
     engine: Engine
     trace: Trace
     steps: Iterator[Any] | None = None
-    handlers: Bundle[_RecordingHandler] = Bundle("handlers")
+    handlers: Bundle[RecordingHandler] = Bundle("handlers")
 
-    _limit: tuple[str, int] | None = None  # of the run; None where the next one must start anew
+    _limit: tuple[str, int] | None = None  # of the current run; None if the next run must start from the beginning
     _ended_early = False
-    _is_plain = False  # whether a twin would have fired the same so far
+    _equals_twin = False  # whether an undisturbed twin would have fired the same events so far
     _pending: str | None = None  # the call that takes effect next
     _fault: PlantedError | None = None
-    _last: str | None = None  # the last event that the engine fired itself
-    _stands: Path | None = None
+    _last_event: str | None = None  # the last event that the loop fired, custom events excluded
+    _where: Path | None = None
     _turns = 0
 
-    # -- what a subclass may replace ---------------------------------------------------------------------------------
+    # -- methods that a subclass may replace -------------------------------------------------------------------------
 
     def make_engine(self) -> Engine:
-        """A new engine; for the same test the same one, however often it is asked for."""
+        """Return a new engine. Every call within one test must build the same engine."""
         return Engine(self.loop, "trainer")
 
     def make_twin(self) -> Engine | None:
-        """A new engine that is to fire, undisturbed, what a paused run has fired.
+        """Return a new engine that must fire, in one undisturbed run, the same events as a run that was paused.
 
-        None where there is no such engine: one that remembers more of its earlier runs than a new one can know.
+        Return None if no such engine exists: for example, if the handlers of the engine keep state between runs.
         """
         return self.make_engine()
 
     def make_data(self) -> Any:
-        """Batches for a run, which can be read again. Not asked for where the loop takes no data."""
+        """Return data for a run. It must be possible to iterate it again. Not called for a loop without data."""
         return self.draw(_numbers.map(lambda n: [*range(n)]), "data")
 
     @cached_property
@@ -202,147 +151,149 @@ class EngineStateMachine(RuleBasedStateMachine):
 
     @cached_property
     def events(self) -> Sequence[str]:
-        """The events at which rules attach handlers and act: few in one test, so that what happens there meets."""
+        """The events that rules use. They are few in one test, so that several actions meet at one event."""
         keys = self.engine.loop.event_keys
-        often = st.sampled_from([key for key in keys if key not in ENDS_A_RUN | {*BRINGS.values()}])
+        often = st.sampled_from([key for key in keys if key not in ENDS_A_RUN | {*EVENT_OF_CALL.values()}])
         some = st.lists(often | st.sampled_from(keys), min_size=1, max_size=3, unique=True)
         return self.draw(some, "events")  # type: ignore[no-any-return]
 
     def draw(self, strategy: st.SearchStrategy[Any], label: str) -> Any:
-        """Draw from a strategy. A failure shows what was drawn, under this label."""
+        """Draw a value from a strategy. The report of a failure shows it with this label."""
         return self._source.draw(strategy, label)
 
     # -- rules -------------------------------------------------------------------------------------------------------
 
     @initialize(source=st.data())
     def create(self, source: st.DataObject) -> None:
-        """Make the engine."""
+        """Make the engine, and start recording."""
         self._source = source
-        self._ears: list[_RecordingHandler] = []
+        self._attached: list[RecordingHandler] = []
         self._counts: dict[str, int] = {}
         self._recording = ExitStack()
         self.engine = self.make_engine()
-        self._listen_anew()
+        self._record_new_run()
 
     @property
     def is_idle(self) -> bool:
-        """Whether no run is under way."""
+        """True if no run is under way."""
         return self.engine.current_run is None
 
     @precondition(lambda self: self.is_idle)
     @rule(limits=_limits)
     def run(self, limits: dict[str, int]) -> None:
-        """Run the engine."""
+        """Run the engine with these limits."""
         self._begin(limits, self._run)
 
     @precondition(lambda self: self.is_idle)
     @rule(limits=_limits)
     def run_in_steps(self, limits: dict[str, int]) -> None:
-        """Begin a run in steps, and take the first."""
+        """Start a run with ``engine.steps()``, and take the first step."""
         self._begin(limits, self._begin_steps)
 
     @precondition(lambda self: not self.is_idle)
     @rule()
     def step(self) -> None:
-        """Take the next step of a run that is under way."""
+        """Take the next step of the current run."""
         self.steps = self.steps or self.engine.steps()
-        seen = len(self.trace)
-        given = self._drive(partial(next, self.steps, None))
+        length = len(self.trace)
+        result = self._run_engine(partial(next, self.steps, None))
         if self._fault is None:
-            fired = [key for key in map(self.trace.key_of, range(seen, len(self.trace))) if key not in self._free]
-            assert fired == [event_key(given)], f"a step gave {given!r}, and fired {fired}"
+            keys = map(self.trace.key_of, range(length, len(self.trace)))
+            fired = [key for key in keys if key not in self._custom_events]
+            assert fired == [event_key(result)], f"a step returned {result!r}, but fired {fired}"
             if fired[0] not in ("interrupt", "completed"):
                 return
-            assert next(self.steps, None) is None, "stepping did not end with the run"
+            assert next(self.steps, None) is None, "steps() did not end with the run"
         self.steps = None
 
     @precondition(lambda self: self.steps is not None)
     @rule()
     def leave_steps(self) -> None:
-        """Let go of the steps: the run pauses."""
+        """Drop the iterator of the steps. This pauses the run."""
         self.steps = None
 
     @precondition(lambda self: not self.is_idle)
     @rule(same_data=st.booleans())
-    def go_on(self, same_data: bool = False) -> None:
-        """Run on from where the run was paused, or left between two steps."""
+    def resume(self, same_data: bool = False) -> None:
+        """Resume the current run after a pause, or between two steps."""
         self._run(self._data if same_data else None)
         self.steps = None
 
     @precondition(lambda self: not self.is_idle and self.engine.loop.data_loop is not None)
     @rule()
-    def go_on_with_other_data(self) -> None:
-        """A run that is under way refuses other data."""
-        with _refused(ValueError, "other data"):
+    def resume_with_other_data(self) -> None:
+        """Check that the current run refuses other data."""
+        with expect_refusal(ValueError, "other data"):
             self._run([0])
         self.steps = None
 
     @precondition(lambda self: self._limit is not None)
     @rule()
     def close(self) -> None:
-        """Drop the run: the next one starts anew."""
+        """Close the engine. The next run starts from the beginning."""
         self.check()
         self.engine.close()
-        self.steps = self._limit = self._last = self._stands = self._pending = None
-        self._is_plain = False
+        self.steps = self._limit = self._last_event = self._where = self._pending = None
+        self._equals_twin = False
 
     @rule(call=st.runner().flatmap(lambda machine: st.sampled_from([*machine.promised])))
     def call(self, call: str) -> None:
         """Make a control call between two steps or two runs."""
         self.check()
-        self._act(call, self.promised[call], len(self.trace) - 1, LAST)
+        self._make_call(call, self.promised[call], len(self.trace) - 1, AFTER_ALL_HANDLERS)
 
     @property
-    def promised(self) -> dict[str, str]:
-        """The control calls of which it is promised what comes of them now."""
+    def promised(self) -> dict[str, Promise]:
+        """The promised results of control calls between two steps or two runs."""
         if self.steps is None:
-            return IDLE if self.is_idle else PAUSED
-        promises = _promises(self.engine.loop, str(self._last))
-        return {call: promises[call] for call in ("interrupt", *IDLE) if call in promises}
+            return PROMISES_WHILE_IDLE if self.is_idle else PROMISES_WHILE_PAUSED
+        promises = promises_at(self.engine.loop, str(self._last_event))
+        return {call: promises[call] for call in ("interrupt", *PROMISES_WHILE_IDLE) if call in promises}
 
     @rule(plan=_plans())
     def plant(self, plan: tuple[str, str, int]) -> None:
-        """Have a handler make a call, or raise, at the n-th firing of an event from now on."""
+        """Attach a handler that makes a call, or raises, at the n-th firing of an event from now on."""
         call, key, n = plan
-        self._at((key, n), partial(self._act, call, _promises(self.engine.loop, key)[call]))
+        self._do_at((key, n), partial(self._make_call, call, promises_at(self.engine.loop, key)[call]))
 
-    @rule(target=handlers, on=_listening(), when=_whens)
-    def add_handler(self, on: On, when: When = None) -> _RecordingHandler:
-        """Attach a handler."""
-        ear = _RecordingHandler(event(on[0], **on[1]))
-        self._at(when, lambda index, turn: self._attach(ear))
-        return ear
+    @rule(target=handlers, on=_subscriptions(), when=_whens)
+    def add_handler(self, on: Subscription, when: When = None) -> RecordingHandler:
+        """Attach a recording handler, now or inside a handler."""
+        handler = RecordingHandler(event(on[0], **on[1]))
+        self._do_at(when, lambda index, turn: self._attach(handler))
+        return handler
 
     @rule(handler=consumes(handlers), when=_whens)
-    def remove_handler(self, handler: _RecordingHandler, when: When = None) -> None:
-        """Remove a handler."""
-        self._at(when, partial(self._detach, handler))
+    def remove_handler(self, handler: RecordingHandler, when: When = None) -> None:
+        """Remove a recording handler, now or inside a handler."""
+        self._do_at(when, partial(self._detach, handler))
 
-    # -- what the rules are made of ----------------------------------------------------------------------------------
+    # -- actions of the rules ----------------------------------------------------------------------------------------
 
-    def _begin(self, limits: dict[str, Any], drive: Callable[..., None]) -> None:
-        self.check()  # a rule of a subclass may have gone before, within the same step
+    def _begin(self, limits: dict[str, Any], start: Callable[..., None]) -> None:
+        """Start a run and check whether the engine must refuse it, continue, or start from the beginning."""
+        self.check()  # a rule of a subclass may have run something else in the same step
         loop = self.engine.loop
         if self._limit is not None and loop.passes:
-            self.close()  # what comes after the end of a loop that has passes of its own is open
-        outlook = self._outlook(limits)
+            self.close()  # for a loop with its own passes, nothing is promised about a second run without close()
+        expected = self._expected_start(limits)
         data = self.make_data() if loop.data_loop is not None else None
-        if outlook == "refused":
-            with _refused(ValueError, f"run({limits})"):
-                drive(data, **limits)
+        if expected == "refused":
+            with expect_refusal(ValueError, f"run({limits})"):
+                start(data, **limits)
             return
-        self._listen_anew()
-        self._data, self._ended_early, self._is_plain = data, False, outlook == "anew"
-        if outlook == "anew":
+        self._record_new_run()
+        self._data, self._ended_early, self._equals_twin = data, False, expected == "anew"
+        if expected == "anew":
             self._limits, self._limit = limits, ("max_epochs", 1)
             self._counts = {item.name: 0 for _, item in loop.walk() if isinstance(item, Loop)}
-            for ear in self._ears:
-                ear.fired = 0
+            for handler in self._attached:
+                handler.fired = 0
         self._limit = next(iter(limits.items()), self._limit)
-        drive(data, **limits)
+        start(data, **limits)
 
-    def _outlook(self, limits: dict[str, int]) -> str:
-        """Whether a run with these limits starts ``"anew"``, ``"goes on"`` with the next epoch, or is ``"refused"``."""
+    def _expected_start(self, limits: dict[str, int]) -> str:
+        """Return what a run with these limits must do: start ``"anew"``, ``"continue"``, or be ``"refused"``."""
         loop = self.engine.loop
         unknown = {"max_epochs"} if loop.over is DATA else {"max_iters"} if loop.data_loop is None else set()
         if 0 in limits.values() or unknown & limits.keys():
@@ -352,180 +303,186 @@ class EngineStateMachine(RuleBasedStateMachine):
         kind, limit = self._limit
         if limits and kind not in limits:
             return "refused" if self._ended_early else "anew"
-        counting = loop if kind == "max_epochs" else loop.data_loop or loop
-        asked, done = limits.get(kind, limit), self._counts[counting.name]
-        return "refused" if asked < done else "goes on" if asked > done else "anew"
+        counted = loop if kind == "max_epochs" else loop.data_loop or loop
+        requested, done = limits.get(kind, limit), self._counts[counted.name]
+        return "refused" if requested < done else "continue" if requested > done else "anew"
 
     def _begin_steps(self, *data: Any, **limits: Any) -> None:
         self.steps = self.engine.steps(*data, **limits)
         self.step()
 
     def _run(self, *data: Any, **limits: Any) -> None:
-        self._drive(partial(self.engine.run, *data, **limits))
+        self._run_engine(partial(self.engine.run, *data, **limits))
 
-    def _drive(self, call: Callable[[], Any]) -> Any:
-        """Let the engine run: a fault that was reached leaves it, and nothing else."""
-        self._fault, given = None, None
+    def _run_engine(self, call: Callable[[], Any]) -> Any:
+        """Call a method that runs the engine, and check that it raises exactly the planted fault, if any."""
+        self._fault, result = None, None
         try:
-            given = call()
+            result = call()
         except PlantedError as error:
-            assert error is self._fault, f"{error!r} left, and not {self._fault!r}"
-            assert self._note in error.__notes__, f"{error.__notes__} lacks {self._note!r}"
+            assert error is self._fault, f"the engine raised {error!r} instead of {self._fault!r}"
+            assert self._note in error.__notes__, f"the notes of the error lack {self._note!r}: {error.__notes__}"
             return None
-        assert self._fault is None, f"{self._fault!r} did not leave"
-        return given
+        assert self._fault is None, f"the engine did not raise {self._fault!r}"
+        return result
 
-    def _at(self, when: When, act: Callable[[int, Turn], None]) -> None:
-        """Act at once or in a handler. What acts is told which event of the trace that is, and whose turn."""
+    def _do_at(self, when: When, act: Callable[[int, Turn], None]) -> None:
+        """Call ``act`` now or in a handler, with the index of the current event in the trace and the handler's turn."""
         if when is None:
-            act(len(self.trace) - 1, LAST)
+            act(len(self.trace) - 1, AFTER_ALL_HANDLERS)
             return
         turn = self._next_turn(0)
         call_at(self.engine, when[0], lambda: act(self._index(when[0]), turn), when[1])
 
-    def _act(self, call: str, promise: str, index: int, turn: Turn) -> None:
+    def _make_call(self, call: str, promise: Promise, index: int, turn: Turn) -> None:
+        """Make a call and note what must follow from it."""
         if promise == "refused":
-            with _refused(RuntimeError, call):
+            with expect_refusal(RuntimeError, call):
                 getattr(self.engine, call)()
             return
         if promise == "done":
-            self._asked.append((index, call))
-            self._is_plain = self._is_plain and call == "interrupt"
+            self._requested.append((index, call))
+            self._equals_twin = self._equals_twin and call == "interrupt"
         if call == "fault":
-            self._cuts[index] = turn
+            self._faults[index] = turn
             self._fault, self._note = PlantedError("planted"), f"in {self.engine.name}: {self.engine.place}"
             raise self._fault
         getattr(self.engine, call)()
 
-    def _attach(self, ear: _RecordingHandler) -> None:
-        if ear.until is None:
-            ear.turn, ear.since = self._next_turn(ear.on.priority), len(self.trace)
-            ear.handle = self.engine.add_event_handler(ear.on, partial(self._hear, ear))
-            self._ears.append(ear)
+    def _attach(self, handler: RecordingHandler) -> None:
+        if handler.until is None:  # it may be removed before the moment at which it would be attached
+            handler.turn, handler.since = self._next_turn(handler.on.priority), len(self.trace)
+            handler.handle = self.engine.add_event_handler(handler.on, partial(self._note_call, handler))
+            self._attached.append(handler)
 
-    def _detach(self, ear: _RecordingHandler, index: int, turn: Turn) -> None:
-        ear.until = index, turn
-        if ear.handle is not None:
-            ear.handle.remove()
+    def _detach(self, handler: RecordingHandler, index: int, turn: Turn) -> None:
+        handler.until = index, turn
+        if handler.handle is not None:
+            handler.handle.remove()
 
-    def _hear(self, ear: _RecordingHandler, *_: Any) -> None:
-        self._heard.append(ear.called_at(self._index(ear.on.key)))
+    def _note_call(self, handler: RecordingHandler, *_: Any) -> None:
+        self._calls_made.append(handler.called_at(self._index(handler.on.key)))
 
     def _index(self, key: str) -> int:
-        """Which event of the trace fires right now."""
+        """Return the index, in the trace, of the event that is being dispatched now."""
         return next(index for index in reversed(range(len(self.trace))) if self.trace.key_of(index) == key)
 
     def _next_turn(self, priority: int) -> Turn:
+        """Return the turn of a handler that is attached now."""
         self._turns += 1
         return -priority, self._turns
 
-    def _listen_anew(self) -> None:
-        """Record the run that begins in a trace of its own."""
+    def _record_new_run(self) -> None:
+        """Start a new trace for the next run."""
         self._recording.close()
         self.trace = self._recording.enter_context(record(self.engine))
-        self._ears = [ear for ear in self._ears if ear.until is None]
-        for ear in self._ears:
-            ear.since = 0
-        self._followed, self._pending = 0, None
-        self._heard: list[str] = []
-        self._asked: list[tuple[int, str]] = []
-        self._cuts: dict[int, Turn] = {}
-        self._free = {key for state in self.engine.loop.custom_states for key in state.events}
+        self._attached = [handler for handler in self._attached if handler.until is None]
+        for handler in self._attached:
+            handler.since = 0
+        self._checked, self._pending = 0, None
+        self._calls_made: list[str] = []
+        self._requested: list[tuple[int, str]] = []
+        self._faults: dict[int, Turn] = {}
+        self._custom_events = {key for state in self.engine.loop.custom_states for key in state.events}
 
-    # -- what must be true -------------------------------------------------------------------------------------------
+    # -- checks ------------------------------------------------------------------------------------------------------
 
     @invariant()
     def check(self) -> None:
-        """All that must be true between two rules."""
-        has_new = len(self.trace) > self._followed
-        self._follow()
-        if has_new and (self.is_idle or self._last != "terminate"):  # COMPLETED follows, in the next step
+        """Check everything that must be true between two rules."""
+        has_new = len(self.trace) > self._checked
+        self._check_new_events()
+        # after a step to TERMINATE the trace has no legal end yet: COMPLETED follows with the next step
+        if has_new and (self.is_idle or self._last_event != "terminate"):
             self.trace.assert_legal()
         self._check_place()
-        if self.is_idle and self._is_plain:
+        if self.is_idle and self._equals_twin:
             self._compare_twin()
 
-    def _follow(self) -> None:
-        """Account for each new event: what counts, what a call brought, and who heard it."""
+    def _check_new_events(self) -> None:
+        """Check, for each new event, the counters, the effects of calls, and the calls of recording handlers."""
         expected: list[str] = []
-        for index in range(self._followed, len(self.trace)):
+        for index in range(self._checked, len(self.trace)):
             fired = self.trace.event(index)
-            if fired.event not in self._free:
-                self._choose(before=index)
+            if fired.event not in self._custom_events:
+                self._keep_highest_rank(before=index)
                 self._take_effect(fired)
-            expected += self._calls(index, fired)
-        self._followed = len(self.trace)
-        self._choose(before=self._followed)
-        heard, self._heard = self._heard, []
-        assert heard == expected, f"called were {heard}, and not {expected}"
+            expected += self._expected_calls(index, fired)
+        self._checked = len(self.trace)
+        self._keep_highest_rank(before=self._checked)
+        called, self._calls_made = self._calls_made, []
+        assert called == expected, f"the handlers called were {called} instead of {expected}"
         assert self._pending is None or not self.is_idle, f"{self._pending} had no effect"
 
-    def _choose(self, before: int) -> None:
-        """Of the calls made before an event, keep the one that takes effect."""
-        while self._asked and self._asked[0][0] < before:
-            asked = self._asked.pop(0)[1]
-            self._pending = max(self._pending or asked, asked, key=[*BRINGS].index)
+    def _keep_highest_rank(self, before: int) -> None:
+        """Keep, of the calls made before an event, the one that takes effect."""
+        while self._requested and self._requested[0][0] < before:
+            call = self._requested.pop(0)[1]
+            self._pending = max(self._pending or call, call, key=[*EVENT_OF_CALL].index)
 
     def _take_effect(self, fired: TraceEvent) -> None:
+        """Update counters and position for an event of the loop, and check that the pending call causes it."""
         key, pending, data_loop = fired.event, self._pending, self.engine.loop.data_loop
-        self._last = key
+        self._last_event = key
         if key == "exception_raised" or (
-            key == "terminate" and (pending == "terminate" or self._outlook({}) != "anew")
+            key == "terminate" and (pending == "terminate" or self._expected_start({}) != "anew")
         ):
             self._ended_early = True
         if key != "interrupt":
-            self._stands = () if key == "started" else None
+            self._where = () if key == "started" else None
         for path, item in self.engine.loop.walk():
             if isinstance(item, (Loop, Phase)) and key in (item.started, item.completed):
-                self._stands = path
+                self._where = path
             if isinstance(item, Loop) and key in (item.started, item.completed):
                 self._counts[item.name] += key == item.started
-                assert fired.count == self._counts[item.name], f"{fired} is pass {self._counts[item.name]}"
+                assert fired.count == self._counts[item.name], (
+                    f"{fired} has a wrong count: it is pass {self._counts[item.name]}"
+                )
         if pending == "skip_iteration" and data_loop is not None and key == data_loop.started:
             return  # an iteration is entered before it is skipped
-        assert pending is None or key == BRINGS[pending], f"{pending} was asked for, and {key} fired"
+        assert pending is None or key == EVENT_OF_CALL[pending], f"{pending} was called, but {key} fired"
         self._pending = None
 
-    def _calls(self, index: int, fired: TraceEvent) -> Iterator[str]:
-        """The calls of handlers that an event makes, in their order."""
+    def _expected_calls(self, index: int, fired: TraceEvent) -> Iterator[str]:
+        """Yield the calls of recording handlers that an event must make, in order."""
         loops = [item for _, item in self.engine.loop.walk() if isinstance(item, Loop)]
         counts_passes = {"iteration_skipped", *(key for loop in loops for key in (loop.started, loop.completed))}
-        hearing = [ear for ear in self._ears if ear.on.key == fired.event and ear.since <= index]
-        for ear in sorted(hearing, key=lambda ear: ear.turn):
-            if ear.until is not None and (index, ear.turn) > ear.until:
+        attached = [handler for handler in self._attached if handler.on.key == fired.event and handler.since <= index]
+        for handler in sorted(attached, key=lambda handler: handler.turn):
+            if handler.until is not None and (index, handler.turn) > handler.until:
                 continue
-            ear.fired += 1
-            count = fired.count if fired.event in counts_passes else ear.fired
-            if ear.turn < self._cuts.get(index, LAST) and _is_due(ear.on.filter, count):
-                yield ear.called_at(index)
+            handler.fired += 1
+            count = fired.count if fired.event in counts_passes else handler.fired
+            if handler.turn < self._faults.get(index, AFTER_ALL_HANDLERS) and is_due(handler.on.filter, count):
+                yield handler.called_at(index)
 
     def _check_place(self) -> None:
-        """It is idle or under way, and stands where its last event left it."""
+        """Check that the counters and the position of the engine follow from its last event."""
         engine = self.engine
         counts = {name: getattr(engine.state, name.lower()) for name in self._counts}
-        assert self._limit is None or counts == self._counts, f"the state counts {counts}, and not {self._counts}"
+        assert self._limit is None or counts == self._counts, f"the state counts {counts} instead of {self._counts}"
         assert engine.parent is None
         if self.is_idle:
-            assert engine.where == (), f"idle in {engine.where}"
-            assert self._last in (None, *ENDS_A_RUN), f"idle after {self._last}"
+            assert engine.where == (), f"the engine is idle in {engine.where}"
+            assert self._last_event in (None, *ENDS_A_RUN), f"the engine is idle after {self._last_event}"
             return
-        assert self._last not in ("completed", "exception_raised"), f"under way after {self._last}"
-        assert self._stands in (None, engine.where), f"stands in {engine.where}, and not in {self._stands}"
+        assert self._last_event not in ("completed", "exception_raised"), f"the run goes on after {self._last_event}"
+        assert self._where in (None, engine.where), f"the engine is in {engine.where} instead of {self._where}"
         words = " / ".join(f"{name} {counts[name]}" if name in counts else name for name in engine.where)
-        assert not words or engine.place == words, f"stands in {engine.place}, and not in {words}"
+        assert not words or engine.place == words, f"the engine is in {engine.place} instead of {words}"
 
     def _compare_twin(self) -> None:
-        """A run that was at most paused fires what one does that was not."""
-        self._is_plain, twin = False, self.make_twin()
+        """Check that a run that was only paused fired the same events as a run of a twin without pauses."""
+        self._equals_twin, twin = False, self.make_twin()
         if twin is None:
             return
         with record(twin) as expected:
             twin.run(self._data, **self._limits)
-        fired, wanted = ([str(one) for one in trace if one.event != "interrupt"] for trace in (self.trace, expected))
-        assert fired == wanted, f"a twin fires {wanted}, and not {fired}"
+        ours, twins = ([str(one) for one in trace if one.event != "interrupt"] for trace in (self.trace, expected))
+        assert ours == twins, f"a twin fires {twins} instead of {ours}"
 
     def teardown(self) -> None:
-        """Close what is open."""
+        """Close the engine, and stop recording."""
         if "engine" in self.__dict__:
             self.engine.close()
             self._recording.close()
