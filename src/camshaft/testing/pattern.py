@@ -1,4 +1,6 @@
-"""The patterns of :mod:`camshaft.trace.pattern`, under the name that tests use."""
+"""Patterns for tests: :mod:`camshaft.trace.pattern` under the name that tests import."""
+
+# Trace.assert_matches() needs patterns, and camshaft.trace must not import camshaft.testing: so their code is there.
 
 from camshaft.trace import pattern
 from camshaft.trace.pattern import PatternError, check

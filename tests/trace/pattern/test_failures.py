@@ -99,5 +99,5 @@ def test_a_state_that_the_end_of_the_trace_cuts_was_not_left():
         "trace does not match: t:EPOCH other",
         "  > 2  t EPOCH_STARTED 1",
         "  expected: t:EPOCH",
-        "  t:EPOCH was not left",
+        "  t:EPOCH was entered, but the event that leaves it is missing",
     ]

@@ -100,7 +100,7 @@ def test_free_states_that_overlap_are_whole_states():
     assert not matches(trace, "A C")
     assert not matches(trace, "A[C]")
     assert not matches(trace, "A_STARTED A_COMPLETED C")
-    assert failure(trace, "A[C B]")[-1] == "  inside A, C was not left"
+    assert failure(trace, "A[C B]")[-1] == "  inside A, C was entered, but the event that leaves it is missing"
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------

@@ -120,7 +120,10 @@ def test_an_engine_that_never_ran_in_a_trace_that_was_read(tmp_path):
     trace.save(tmp_path / "run.jsonl")
     read = Trace.load(tmp_path / "run.jsonl")
     check(read, "EPOCH evaluator? COMPLETED")
-    message = "column 1: evaluator did not run, so its events and states are not known; name it as a whole"
+    message = (
+        "column 1: evaluator did not run, so its events and states are not known; "
+        "name only the engine, without brackets or a colon"
+    )
     with pytest.raises(PatternError, match=message):
         check(read, "evaluator:EPOCH")
 

@@ -24,7 +24,10 @@ def test_states_that_an_excerpt_cuts_are_not_whole(plain):
     check(plain, "ITERATION[B] .", indices=range(4, 11), strict=False)
     assert not matches(plain, "EPOCH", indices=range(1, 14))
     assert not matches(plain, "EPOCH", indices=range(2, 19))
-    assert failure(plain, "EPOCH", indices=range(1, 14))[-1] == "  EPOCH was not left"
+    assert (
+        failure(plain, "EPOCH", indices=range(1, 14))[-1]
+        == "  EPOCH was entered, but the event that leaves it is missing"
+    )
 
 
 def test_a_selection_is_an_excerpt(nested):

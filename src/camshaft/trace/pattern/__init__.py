@@ -1,4 +1,4 @@
-"""Patterns: what a trace should look like, in one line.
+"""Patterns: the expected events of a trace, in one line.
 
 A pattern is a regular expression over events, states and engines::
 
@@ -11,23 +11,23 @@ A pattern is a regular expression over events, states and engines::
     engine   = word ;
     word     = identifier { "." identifier } | '"' any text '"' | "'" any text "'" ;
 
-A *name* is an event as it is shown, in capitals: ``BACKWARD_COMPLETED``. Or it is a whole state: from the event that
-enters it to the one that leaves it, with all that fired in between; a state that was cut short is none. Or it is an
-engine: a whole run, from the first event to the last one; a run that was paused and went on counts as two. A word that
-could be several is the event rather than the state, and the state rather than the engine. A state that is entered and
-left at once is its one event.
+A *name* means one of these, and the first that exists is taken:
 
-``NAME[pattern]`` is a whole state or run whose inside matches. The two events of a state are not inside of it; all
-events of a run are inside of that. ``.`` is one event, ``!NAME`` one event at which no match of NAME begins. In
-``MyEvents.NAME`` the dot belongs to the word: write blanks around one that stands for an event.
+- an event, written in capitals as messages show it: ``BACKWARD_COMPLETED``;
+- a whole state: from the event that enters it to the event that leaves it, with everything in between. A state that was
+  cut short does not match. A state that is entered and left at once is its one event;
+- an engine: a whole run, from its first event to its last one. A run that was paused and resumed counts as two.
 
-A name means the outermost engines of the trace or excerpt, and in brackets the engine whose state or run that is.
-``engine:NAME`` means that engine, however deep it is nested.
+``NAME[pattern]`` is a whole state or run whose inside matches the pattern. The two events of a state are not inside it.
+All events of a run are inside the run. ``.`` is any one event. ``!NAME`` is one event at which no match of NAME begins.
+In ``MyEvents.NAME`` the dot belongs to the word: write spaces around a dot that means any event.
 
-The whole trace must match, from its first event to its last. What the pattern does not name is passed over. Who names
-a state names its two events, and who names an engine all of its events; brackets are a pattern of their own, so names
-in them count only there. ``.`` takes no events of nested engines that are passed over. When ``strict``, nothing is
-passed over.
+Without an engine, a name means the outermost engines of the trace or excerpt. In brackets it means the engine of that
+state or run. ``engine:NAME`` means that engine at any depth of nesting.
+
+The whole trace must match, from its first event to its last. Events that the pattern does not name are skipped. Naming
+a state names its two events, and naming an engine names all of its events. Names in brackets count only inside those
+brackets. ``.`` does not match events of nested engines that are skipped. If ``strict`` is true, no event is skipped.
 
 >>> from camshaft import Engine, Events, record
 >>> trainer, evaluator = (Engine(lambda engine, batch: None, name=name) for name in ("trainer", "evaluator"))
@@ -54,28 +54,28 @@ from collections.abc import Sequence
 
 from camshaft.exceptions import PatternError
 from camshaft.trace.log import TraceLog
-from camshaft.trace.pattern.match import Automaton, Events, Matcher
+from camshaft.trace.pattern.match import Automaton, Excerpt, Matcher
 from camshaft.trace.pattern.parse import Parser
 
 __all__ = ["PatternError", "check"]
 
 
 def check(trace: TraceLog, pattern: str, strict: bool = False, indices: Sequence[int] | None = None) -> None:
-    """Compare a trace with a pattern. Takes time in proportion to the length of the trace.
+    """Compare a trace with a pattern. The time is proportional to the length of the trace.
 
     Args:
         trace: the trace.
-        pattern: what is expected; the docstring of this module gives the grammar.
-        strict: whether events that the pattern does not name are errors, instead of being passed over.
-        indices: compare only these events of the trace, in ascending order; all of them unless given.
+        pattern: the expected events; the docstring of this module gives the grammar.
+        strict: refuse events that the pattern does not name, instead of skipping them.
+        indices: compare only the events with these indices, ascending; all events if not given.
 
     Raises:
-        AssertionError: the events are others; the message shows the first one that does not fit.
-        PatternError: the pattern cannot be read, or names what no recorded engine has.
+        AssertionError: the events do not match. The message shows the first event that does not fit.
+        PatternError: the pattern cannot be read, or has a name that no recorded engine has.
     """
     __tracebackhide__ = True
-    events = Events(trace, range(len(trace)) if indices is None else indices, strict)
-    automaton = Automaton(Parser(pattern, trace, events.outermost).parse())
-    failure = Matcher(events, automaton, events.outermost).judge()
+    excerpt = Excerpt(trace, range(len(trace)) if indices is None else indices, strict)
+    automaton = Automaton(Parser(pattern, trace, excerpt.outermost).parse())
+    failure = Matcher(excerpt, automaton, excerpt.outermost).judge()
     if failure:
         raise AssertionError("\n".join([f"trace does not match: {' '.join(pattern.split())}", *failure]))

@@ -1,4 +1,10 @@
-"""Matching: a pattern as an automaton (K. Thompson, 1968, "Regular expression search algorithm"), run over a trace."""
+"""Matching: a pattern as an automaton (K. Thompson, 1968, "Regular expression search algorithm"), run over a trace.
+
+The automaton is nondeterministic: the matcher keeps the set of all places that a pattern may have reached, so the time
+is proportional to the length of the trace. Two things differ from regular expressions over text. A step may match many
+events at once, namely a whole state or run, so the places after it wait for a later position. And events that the
+pattern does not name may be skipped anywhere.
+"""
 
 from __future__ import annotations
 
@@ -14,72 +20,86 @@ from camshaft.trace.log import TraceLog
 from camshaft.trace.pattern.parse import Atom, Choice, Item
 from camshaft.trace.spans import Span, spans
 
-__all__ = ["Automaton", "Events", "Matcher"]
+__all__ = ["Automaton", "Excerpt", "Matcher"]
 
 MAX_PLACES = 100_000
-"""How large a pattern may become when its repetitions are written out."""
+"""The maximum size of a pattern after its repetitions are expanded."""
 
 SHOWN_BEFORE = 2
-"""How many events are shown before the one that does not fit."""
+"""The number of earlier events that a message shows before the one that does not fit."""
 
 
 class Automaton:
-    """A pattern as places (Thompson's construction): atoms lead from one to another, joins lead on without events."""
+    """A pattern as places with two kinds of transitions between them (Thompson's construction).
+
+    Attributes:
+        steps: for each place, the atom that leads from it to another place, and that place; None if there is no atom.
+        empty_steps: for each place, the places that are reached from it without any event.
+        end: the place at which the pattern has matched.
+        atoms: the atoms of the pattern, without those in brackets.
+        inner: the automata of the patterns in brackets.
+        takes_any: whether an atom can match events that the pattern does not name.
+    """
 
     def __init__(self, pattern: Choice) -> None:
         self.steps: list[tuple[Atom, int] | None] = []
-        self.delegates: list[list[int]] = []
-        self.end = self._once(pattern, self._place())
+        self.empty_steps: list[list[int]] = []
+        self.end = self._add_once(pattern, self._add_place())
         self.atoms = {atom: None for step in self.steps if step for atom in (step[0], *step[0].others)}
         self.inner = {atom: Automaton(atom.inner) for atom in self.atoms if atom.inner is not None}
         self.takes_any = any(atom.kind in ("any", "not") for atom in self.atoms)
 
-    def _place(self) -> int:
+    def _add_place(self) -> int:
         if len(self.steps) == MAX_PLACES:
-            raise PatternError(f"pattern: with its repetitions written out it has over {MAX_PLACES:,} parts; use '*'")
+            raise PatternError(
+                f"pattern: with its repetitions expanded it has over {MAX_PLACES:,} parts; use '*' or smaller counts"
+            )
         self.steps.append(None)
-        self.delegates.append([])
+        self.empty_steps.append([])
         return len(self.steps) - 1
 
-    def _repeat(self, item: Item, at: int) -> int:
-        """Add an item behind a place; returns the place behind that."""
+    def _add_repeated(self, item: Item, place: int) -> int:
+        """Add an item after a place, as often as it must and may be repeated; return the place after it."""
         for _ in range(item.least):
-            at = self._once(item.unit, at)
+            place = self._add_once(item.unit, place)
         if item.most == 0:
-            self._once(item.unit, self._place())  # nothing leads there, but what is named may not come
+            # A{0} names A, so A must not be skipped as an event that the pattern does not name. The copy cannot be
+            # reached, but its atom is among the atoms.
+            self._add_once(item.unit, self._add_place())
         if item.least == item.most:
-            return at
-        end = self._place()
+            return place
+        end = self._add_place()
         if item.most is None:
-            first = self._place()
-            self.delegates[at].append(first)
-            self.delegates[self._once(item.unit, first)].append(first)
-            at = first
+            first = self._add_place()
+            self.empty_steps[place].append(first)
+            self.empty_steps[self._add_once(item.unit, first)].append(first)
+            place = first
         for _ in range((item.most or item.least) - item.least):
-            self.delegates[at].append(end)
-            at = self._once(item.unit, at)
-        self.delegates[at].append(end)
+            self.empty_steps[place].append(end)
+            place = self._add_once(item.unit, place)
+        self.empty_steps[place].append(end)
         return end
 
-    def _once(self, unit: Atom | Choice, at: int) -> int:
-        end = self._place()
+    def _add_once(self, unit: Atom | Choice, place: int) -> int:
+        """Add an atom or a choice after a place; return the place after it."""
+        end = self._add_place()
         if isinstance(unit, Atom):
-            self.steps[at] = (unit, end)
+            self.steps[place] = (unit, end)
             return end
         for sequence in unit:
-            here = self._place()
-            self.delegates[at].append(here)
+            here = self._add_place()
+            self.empty_steps[place].append(here)
             for item in sequence:
-                here = self._repeat(item, here)
-            self.delegates[here].append(end)
+                here = self._add_repeated(item, here)
+            self.empty_steps[here].append(end)
         return end
 
-    def reach(self, places: Iterable[int]) -> set[int]:
-        """These places, and all that joins lead to from there."""
+    def closure(self, places: Iterable[int]) -> set[int]:
+        """Return these places and all that empty steps reach from them."""
         found = set(places)
         todo = list(found)
         while todo:
-            for place in self.delegates[todo.pop()]:
+            for place in self.empty_steps[todo.pop()]:
                 if place not in found:
                     found.add(place)
                     todo.append(place)
@@ -88,11 +108,14 @@ class Automaton:
 
 @attrs.frozen(eq=False)
 class _Whole:
-    """A stay in a state; or a run, where ``state`` is None. By positions in the excerpt.
+    """A whole stay in a state, or a whole run if ``state`` is None, by positions in the excerpt.
 
     Attributes:
-        past: just past its last event; None for a stay without its leaving event.
-        inside: the first position inside, and the one past the last.
+        state: the name of the state.
+        run: the number of the run.
+        past: the position after its last event; None for a stay whose leaving event is missing.
+        inside: the first position inside, and the position after the last.
+        span: the stay.
     """
 
     state: str | None
@@ -102,20 +125,28 @@ class _Whole:
     span: Span | None = None
 
 
-class Events:
-    """The events of a trace at some indices."""
+class Excerpt:
+    """The events of a trace that are compared with a pattern.
+
+    A *position* counts the events of the excerpt from 0; an *index* counts those of the whole trace.
+
+    Args:
+        trace: the trace.
+        indices: the indices of the events, ascending.
+        strict: whether no event may be skipped.
+    """
 
     def __init__(self, trace: TraceLog, indices: Sequence[int], strict: bool) -> None:
         self.trace = trace
         self.indices = indices
         self.strict = strict
-        self.all_rows = [(run, key) for run, key, _, _ in trace.raw_events()]
-        self.raw_events = [self.all_rows[index] for index in indices]
+        self.all_events = [(run, key) for run, key, _, _ in trace.raw_events()]
+        self.events = [self.all_events[index] for index in indices]
         self.runs_of: dict[str, set[int]] = {}
         for run, record in enumerate(trace.runs):
             self.runs_of.setdefault(record.engine, set()).add(run)
         self.outermost = self._outermost()
-        self.wholes: dict[int, list[_Whole]] = {}
+        self.wholes: dict[int, list[_Whole]] = {}  # by the position at which they begin
         for span in spans(trace):
             first, last = self._position(span.first), self._position(span.last)
             past, inside = (None, (0, 0)) if first is None or last is None else (last + 1, (first + 1, last))
@@ -123,48 +154,62 @@ class Events:
                 self.wholes.setdefault(first, []).append(_Whole(span.state, span.run, past, inside, span))
         for run, *segment in trace.segments:
             if segment[1] > len(trace):
-                continue  # a run that goes on is no whole run
+                continue  # a run that still goes on is not whole
             first, past = (bisect_left(indices, index) for index in segment)
             if first < past:
                 self.wholes.setdefault(first, []).append(_Whole(None, run, past, (first, past)))
 
     def _outermost(self) -> frozenset[int]:
-        """The runs that no other run of the excerpt is around; all runs where it has no events."""
-        seen = {run for run, _ in self.raw_events}
-        within: set[int] = set()
-        for run, record in enumerate(self.trace.runs):  # a run comes after the one around it
-            if record.parent is not None and (record.parent in seen or record.parent in within):
-                within.add(run)
-        return frozenset(seen - within if seen else range(len(self.trace.runs)))
+        """Return the runs that do not lie inside another run of the excerpt; all runs if it has no events."""
+        seen = {run for run, _ in self.events}
+        nested: set[int] = set()
+        # A run has a higher number than the run around it, so it is known whether that one is nested.
+        for run, record in enumerate(self.trace.runs):
+            if record.parent is not None and (record.parent in seen or record.parent in nested):
+                nested.add(run)
+        return frozenset(seen - nested if seen else range(len(self.trace.runs)))
 
     def _position(self, index: int | None) -> int | None:
-        at = bisect_left(self.indices, index) if index is not None else len(self.indices)
-        return at if at < len(self.indices) and self.indices[at] == index else None
+        position = bisect_left(self.indices, index) if index is not None else len(self.indices)
+        return position if position < len(self.indices) and self.indices[position] == index else None
 
-    def describe(self, at: int, width: int = 0, gap: str = " ") -> str:
-        """An event with its number in the trace, from 1."""
-        return f"{self.indices[at] + 1:>{width}}{gap}{self.trace.event(self.indices[at])}"
+    def describe(self, position: int, width: int = 0, gap: str = " ") -> str:
+        """Return an event in words, with its number in the trace, from 1."""
+        index = self.indices[position]
+        return f"{index + 1:>{width}}{gap}{self.trace.event(index)}"
 
-    def cut(self, whole: _Whole) -> str:
-        """Why a stay has no end, in words."""
+    def why_unfinished(self, whole: _Whole) -> str:
+        """Return in words why a stay or a run is not complete here."""
         span = whole.span
-        if span is not None and span.last is None:
+        if span is None:
+            return "did not end here"
+        if span.last is None:
             for key, facts in FACTS.items():
                 index = span.past - facts.is_inside
-                if facts.ends and index < len(self.all_rows) and self.all_rows[index] == (span.run, key):
-                    return f"cut short by event {index + 1} {self.trace.event(index)}"
-        return "not left"
+                if facts.ends and index < len(self.all_events) and self.all_events[index] == (span.run, key):
+                    return f"was cut short by event {index + 1} {self.trace.event(index)}"
+        return "was entered, but the event that leaves it is missing"
 
 
-_Stop = tuple[int, set[int]]
-"""How far a pattern matched: up to which event, and the places of the automaton there."""
+@attrs.frozen
+class _Stop:
+    """The point up to which a pattern matched: a position, and the places of the automaton reached there."""
+
+    position: int
+    places: set[int]
 
 
 class Matcher:
-    """A pattern, whole or in brackets, at work on the events of some runs."""
+    """A pattern, whole or in brackets, that is compared with the events of some runs.
 
-    def __init__(self, events: Events, automaton: Automaton, runs: frozenset[int]) -> None:
-        self.events = events
+    Args:
+        excerpt: the events.
+        automaton: the pattern.
+        runs: the runs that names without an engine mean.
+    """
+
+    def __init__(self, excerpt: Excerpt, automaton: Automaton, runs: frozenset[int]) -> None:
+        self.excerpt = excerpt
         self.automaton = automaton
         self.runs = runs
         self._named: dict[tuple[int, str], bool] = {}
@@ -172,53 +217,60 @@ class Matcher:
         self._stops: dict[tuple[int, int], _Stop | None] = {}
 
     def judge(self) -> list[str]:
-        """What is wrong with all of the events, in lines; none where they match."""
-        stop = self._match(0, len(self.events.raw_events))
+        """Return in lines what is wrong with the events; none if they match."""
+        stop = self._match(0, len(self.excerpt.events))
         return self._explain(stop) if stop is not None else []
 
     def _match(self, first: int, past: int) -> _Stop | None:
-        """Match the events from one position up to another; None where they do, else how far."""
+        """Match the events at positions in ``[first, past)``; return None if they match, else the point of failure.
+
+        Results are kept: several atoms may ask for the same inside, and the explanation of a failure asks again.
+        """
         if (first, past) not in self._stops:
             self._stops[first, past] = self._run(first, past)
         return self._stops[first, past]
 
     def _run(self, first: int, past: int) -> _Stop | None:
-        automaton, rows, at = self.automaton, self.events.raw_events, first
-        places = automaton.reach([0])
-        stop = (at, places)
-        coming: dict[int, set[int]] = {}  # the places reached further on, behind what begins before
-        while places or coming:
-            at = at if places else min(coming)
-            if at in coming:
-                places = places | automaton.reach(coming.pop(at))
-            stop = (at, places)
-            if at == past:
+        automaton, events, position = self.automaton, self.excerpt.events, first
+        places = automaton.closure([0])
+        stop = _Stop(position, places)
+        # By position, the places reached there. An atom for a whole state that begins here reaches its next place only
+        # at the end of that state, so the loop jumps to the nearest such position if no place is left here.
+        pending: dict[int, set[int]] = {}
+        while places or pending:
+            position = position if places else min(pending)
+            if position in pending:
+                places = places | automaton.closure(pending.pop(position))
+            stop = _Stop(position, places)
+            if position == past:
                 return None if automaton.end in places else stop
-            named = self.events.strict or self._is_named(rows[at])
-            if named or automaton.takes_any:
-                for atom, behind in filter(None, map(automaton.steps.__getitem__, places)):
-                    for end in self._ends(atom, at, past):
-                        coming.setdefault(end, set()).add(behind)
-            places = set() if named else places  # what is not named may be passed over
-            at += 1
+            is_named = self.excerpt.strict or self._is_named(events[position])
+            if is_named or automaton.takes_any:
+                for atom, next_place in filter(None, map(automaton.steps.__getitem__, places)):
+                    for end in self._ends(atom, position, past):
+                        pending.setdefault(end, set()).add(next_place)
+            # An event that the pattern does not name may be skipped: all places stay as they are.
+            places = set() if is_named else places
+            position += 1
         return stop
 
-    def _ends(self, atom: Atom, at: int, past: int) -> list[int]:
-        """Where the matches of an atom end that begin with an event."""
-        row = self.events.raw_events[at]
+    def _ends(self, atom: Atom, position: int, past: int) -> list[int]:
+        """Return the positions after the matches of an atom that begin at a position."""
+        event = self.excerpt.events[position]
         if atom.kind in ("state", "run"):
-            return [whole.past or 0 for whole in self._wholes(atom, at) if self._fits(atom, whole, past)]
+            return [whole.past or 0 for whole in self._wholes(atom, position) if self._fits(atom, whole, past)]
         if atom.kind == "event":
-            matches = self._names(atom, row)
-        else:
-            matches = self.events.strict or row[0] in self.runs or self._is_named(row)
-            matches = matches and not any(self._ends(other, at, past) for other in atom.others)
-        return [at + 1] if matches else []
+            matches = self._names(atom, event)
+        else:  # "." and "!": any event of the runs that are meant, or any that the pattern names
+            matches = self.excerpt.strict or event[0] in self.runs or self._is_named(event)
+            matches = matches and not any(self._ends(other, position, past) for other in atom.others)
+        return [position + 1] if matches else []
 
-    def _wholes(self, atom: Atom, at: int) -> list[_Whole]:
-        """The stays or runs that begin with an event and have the name of an atom."""
+    def _wholes(self, atom: Atom, position: int) -> list[_Whole]:
+        """Return the stays or runs that begin at a position and have the name of an atom."""
         runs = self._runs(atom) if atom.kind in ("state", "run") else ()
-        return [whole for whole in self.events.wholes.get(at, ()) if whole.run in runs and whole.state == atom.state]
+        wholes = self.excerpt.wholes.get(position, ())
+        return [whole for whole in wholes if whole.run in runs and whole.state == atom.state]
 
     def _fits(self, atom: Atom, whole: _Whole, past: int) -> bool:
         if whole.past is None or whole.past > past:
@@ -226,57 +278,65 @@ class Matcher:
         return atom.inner is None or self._inside(atom, whole)._match(*whole.inside) is None
 
     def _inside(self, atom: Atom, whole: _Whole) -> Matcher:
-        """What matches the pattern in the brackets of an atom with the inside of a stay or a run."""
+        """Return the matcher of the pattern in the brackets of an atom, for the inside of a stay or a run."""
         key = atom, whole.run
         if key not in self._inner:
-            self._inner[key] = Matcher(self.events, self.automaton.inner[atom], frozenset((whole.run,)))
+            self._inner[key] = Matcher(self.excerpt, self.automaton.inner[atom], frozenset((whole.run,)))
         return self._inner[key]
 
     def _runs(self, atom: Atom) -> frozenset[int] | set[int]:
-        return self.runs if atom.engine is None else self.events.runs_of.get(atom.engine, set())
+        return self.runs if atom.engine is None else self.excerpt.runs_of.get(atom.engine, set())
 
-    def _names(self, atom: Atom, row: tuple[int, str]) -> bool:
-        return row[0] in self._runs(atom) and (atom.kind == "run" or row[1] in atom.keys)
+    def _names(self, atom: Atom, event: tuple[int, str]) -> bool:
+        return event[0] in self._runs(atom) and (atom.kind == "run" or event[1] in atom.keys)
 
-    def _is_named(self, row: tuple[int, str]) -> bool:
-        if row not in self._named:
-            self._named[row] = any(self._names(atom, row) for atom in self.automaton.atoms)
-        return self._named[row]
+    def _is_named(self, event: tuple[int, str]) -> bool:
+        if event not in self._named:
+            self._named[event] = any(self._names(atom, event) for atom in self.automaton.atoms)
+        return self._named[event]
 
     # -- failures in words -------------------------------------------------------------------------------------------
 
     def _explain(self, stop: _Stop) -> list[str]:
-        events, at = self.events, stop[0]
-        named = (back for back in range(at - 1, -1, -1) if events.strict or self._is_named(events.raw_events[back]))
-        shown = [*islice(named, SHOWN_BEFORE)][::-1] + [at] * (at < len(events.raw_events))
-        width = len(str(events.indices[shown[-1]] + 1)) if shown else 0
-        lines = [f"  {'>' if one == at else ' '} {events.describe(one, width, '  ')}" for one in shown]
-        if at == len(events.raw_events):
-            what = "trace" if len(events.raw_events) == len(events.trace) else "excerpt"
-            lines.append(f"  the {what} ends after {at:,} event{'s' * (at != 1)}")
+        """Return the lines of a failure: the events before it, the expected names, and the reason if one is known."""
+        excerpt, position = self.excerpt, stop.position
+        earlier = range(position - 1, -1, -1)
+        named = (each for each in earlier if excerpt.strict or self._is_named(excerpt.events[each]))
+        is_at_end = position == len(excerpt.events)
+        shown = [*reversed([*islice(named, SHOWN_BEFORE)]), *([] if is_at_end else [position])]
+        width = len(str(excerpt.indices[shown[-1]] + 1)) if shown else 0
+        lines = [f"  {'>' if each == position else ' '} {excerpt.describe(each, width, '  ')}" for each in shown]
+        if is_at_end:
+            what = "trace" if len(excerpt.events) == len(excerpt.trace) else "excerpt"
+            lines.append(f"  the {what} ends after {position:,} event{'s' * (position != 1)}")
         lines.append(f"  expected: {self._expected(stop)}")
-        reason = self._reason(stop, len(events.raw_events))
+        reason = self._reason(stop, len(excerpt.events))
         return [*lines, f"  {reason}"] if reason else lines
 
     def _atoms(self, stop: _Stop) -> list[Atom]:
-        steps = filter(None, map(self.automaton.steps.__getitem__, stop[1]))
+        steps = filter(None, map(self.automaton.steps.__getitem__, stop.places))
         return sorted({atom for atom, _ in steps}, key=lambda atom: atom.column)
 
     def _expected(self, stop: _Stop) -> str:
-        texts = [atom.text for atom in self._atoms(stop)] + ["the end"] * (self.automaton.end in stop[1])
+        texts = [atom.text for atom in self._atoms(stop)] + ["the end"] * (self.automaton.end in stop.places)
         return " | ".join(dict.fromkeys(texts))
 
     def _reason(self, stop: _Stop, past: int) -> str | None:
-        """Why a whole state or run that begins where the pattern stopped is not what it expects there."""
+        """Return why a state or run that begins at the stop does not match the atom that names it.
+
+        Without this a message would say "> EPOCH_STARTED, expected: EPOCH". Of several reasons, the one that lies
+        furthest into the trace is returned, because most of the pattern fits there.
+        """
         reasons = []
         for atom in self._atoms(stop):
-            for whole in self._wholes(atom, stop[0]):
+            for whole in self._wholes(atom, stop.position):
                 inside = self._inside(atom, whole) if atom.inner is not None else None
                 inner = inside._match(*whole.inside) if inside is not None else None
                 if whole.past is None or whole.past > past:
-                    reasons.append((stop[0], f"{atom.text} was {self.events.cut(whole)}"))
+                    reasons.append((stop.position, f"{atom.text} {self.excerpt.why_unfinished(whole)}"))
                 elif inside is not None and inner is not None:
-                    place = f"at event {self.events.describe(inner[0])}" if inner[0] < whole.past else "at its end"
-                    reason = inside._reason(inner, whole.inside[1]) or f"{place}; expected: {inside._expected(inner)}"
-                    reasons.append((inner[0], f"inside {atom.text}, {reason}"))
+                    is_at_end = inner.position >= whole.past
+                    where = "at its end" if is_at_end else f"at event {self.excerpt.describe(inner.position)}"
+                    reason = inside._reason(inner, whole.inside[1]) or f"{where}; expected: {inside._expected(inner)}"
+                    reasons.append((inner.position, f"inside {atom.text}, {reason}"))
         return max(reasons, key=lambda reason: reason[0])[1] if reasons else None
