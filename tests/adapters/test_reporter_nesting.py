@@ -206,4 +206,4 @@ def test_a_reported_run_must_end_in_the_handler_it_began_in():
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: tell(report, *EVALUATED[2:]))
     with record() as trace, report:
         engine.run([1])
-    assert verdict(trace).startswith("engine event #5 GET_BATCH_STARTED fell inside by hand")
+    assert verdict(trace).startswith("engine event #5 GET_BATCH_STARTED was fired inside by hand")

@@ -44,13 +44,13 @@ def broken(tmp_path, change):
     [
         (
             lambda text: text.replace('"version": 1', '"version": 99', 1),
-            "version 99, and this camshaft reads version 1",
+            "version 99, but this camshaft reads version 1",
         ),
         (lambda text: "\n".join(text.splitlines()[:-3]) + "\n", "is cut short after"),
         (lambda text: text[:-20], "is cut short|is damaged or cut short"),
         (lambda text: "\n".join(text.splitlines()[:20])[:-4], "is damaged or cut short"),
         (lambda text: "", "is empty"),
-        (lambda text: '{"some": "json"}\n', "is no trace"),
+        (lambda text: '{"some": "json"}\n', "is not a trace"),
         (lambda text: "not json\n", "is damaged or cut short"),
         (lambda text: text.replace('"run": {', '"run": {"unknown": 1, ', 1), "is damaged or cut short"),
     ],

@@ -13,7 +13,7 @@ def test_an_engine_that_ran_elsewhere_is_not_legal():
     """An evaluator's events that fall outside the event of the trainer that called it."""
     trace = record_pair(epochs=1)
     trace.segments[1][1] -= 1
-    with pytest.raises(EventOrderError, match="trainer event #.* fell inside evaluator"):
+    with pytest.raises(EventOrderError, match="trainer event #.* was fired inside evaluator"):
         trace.assert_legal()
 
 

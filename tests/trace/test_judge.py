@@ -94,5 +94,5 @@ def test_an_epoch_is_terminated_once():
 
 def test_judging_by_something_that_is_no_loop_says_so():
     trace = record_pair(1)
-    with pytest.raises(TypeError, match=r"judge by a Loop, such as engine.loop, not by <Engine trainer"):
+    with pytest.raises(TypeError, match=r"loop must be a Loop, such as engine.loop, got <Engine trainer"):
         trace.assert_legal(make_pair()[0])

@@ -139,7 +139,7 @@ def test_no_nested_run_precedes_the_first_event_around_it():
     nested = [index for index in range(len(trace)) if trace[index].depth]
     moved = trace.rearranged([*nested, *trainers])
     moved.segments = [[0, 0, len(moved)], [1, 0, len(nested)]]
-    with pytest.raises(EventOrderError, match="fell before the first event of trainer, which called it"):
+    with pytest.raises(EventOrderError, match="was fired before the first event of trainer, which called it"):
         moved.assert_legal()
 
 

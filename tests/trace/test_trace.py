@@ -40,7 +40,7 @@ def test_whether_an_event_fired_is_asked_with_in():
     assert Events.STARTED in trace
     assert "epoch_completed" in trace[2:]
     assert Events.TERMINATE not in trace
-    with pytest.raises(ValueError, match="does not know BACKWARD_STARTED"):
+    with pytest.raises(ValueError, match="has the event BACKWARD_STARTED"):
         assert "backward_started" not in trace
     assert trace == list(trace)
     assert trace != [1, None]

@@ -126,7 +126,7 @@ def test_runs_are_judged_by_another_loop():
 
 
 def test_judging_by_something_that_is_no_loop_says_so():
-    with pytest.raises(TypeError, match=r"judge by a Loop, such as engine.loop, not by 'EPOCH'"):
+    with pytest.raises(TypeError, match=r"loop must be a Loop, such as engine.loop, got 'EPOCH'"):
         trained().violations("EPOCH")
 
 
@@ -241,7 +241,7 @@ def test_a_count_told_since_a_violation_is_believed_again():
         ("backward_started", "EPOCH 1 / ITERATION 1 / FORWARD"),
         ("epoch_started", "EPOCH 3"),
     ]
-    assert "expected: EPOCH 3, not 4" in found[1].message
+    assert "expected: EPOCH 3, got 4" in found[1].message
 
 
 def test_one_wrong_count_is_one_violation():
@@ -265,9 +265,9 @@ def test_an_event_inside_a_nested_run_is_listed():
         [*range(inner[2]), inner[-1] + 1, *range(inner[2], inner[-1] + 1), *range(inner[-1] + 2, len(trace))]
     )
     assert moved.runs[0].engine == "trainer"
-    astray = [one for one in moved.violations() if " fell " in one.message]
+    astray = [one for one in moved.violations() if " was fired " in one.message]
     assert [(one.engine, one.where) for one in astray] == [("trainer", "inside evaluator")]
-    alone = [one for one in moved.violations() if " fell " not in one.message]
+    alone = [one for one in moved.violations() if " was fired " not in one.message]
     assert alone == []
     assert first_error(moved) == astray[0].message
 

@@ -1,4 +1,4 @@
-"""Traces: recorded runs, how they are judged, compared with patterns, stored and exported."""
+"""Traces: recorded runs of engines. They can be judged, compared with patterns, saved and shown as timelines."""
 
 from camshaft.exceptions import TraceError
 from camshaft.trace.log import HandlerTime, RunRecord, TraceEvent

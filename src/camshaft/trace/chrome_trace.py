@@ -1,12 +1,12 @@
-"""Traces as timelines: the Trace Event Format that Perfetto and chrome://tracing open.
+"""Traces as timelines in the Trace Event Format, for Perfetto and chrome://tracing.
 
-Source: Trace Event Format, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: complete
-events ("X") for runs and states, instant events ("i") of one thread for what neither enters nor leaves one, metadata
-events ("M") for the names of tracks. Times are in microseconds since the trace began.
+Source: Trace Event Format, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. Runs and
+states are complete events ("X"). Events that neither enter nor leave one are instant events ("i") of one thread. The
+names of tracks are metadata events ("M"). Times are in microseconds since the trace began.
 
-What a viewer shows on one track must nest properly. A run lies on the track of the run around it, unless other events
-fall between its own, as when it was paused: then it has a track of its own. So has a custom state that overlaps other
-states of its engine.
+Slices on one track must nest properly, or viewers show them wrongly. A run lies on the track of the run around it. It
+has a track of its own if other events lie between its own events, for example because it was paused. A custom state
+that overlaps other states of its engine also has a track of its own.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ from camshaft.trace.spans import Span, spans
 __all__ = ["export_chrome_trace"]
 
 PROCESS = 1
-"""All tracks are threads of one process."""
+"""The process number in the file: all tracks are threads of one process."""
 
 
 def export_chrome_trace(trace: TraceLog, path: str | Path) -> None:
-    """Write a trace: see :meth:`camshaft.Trace.export_chrome_trace`. Takes time in proportion to its length."""
+    """Write a trace to a file: see :meth:`camshaft.Trace.export_chrome_trace`.
+
+    The time is proportional to the length of the trace.
+    """
     timeline = _Timeline(trace)
-    events = sorted(timeline.events(), key=lambda placed: placed[:2])  # what holds others begins before them
+    events = sorted(timeline.events(), key=lambda placed: placed[:2])  # viewers want outer slices before inner ones
     lines = [json.dumps(event) for event in (*timeline.names(), *(event for *_, event in events))]
     with open(path, "w", encoding="utf-8") as file:
         file.write('{"displayTimeUnit": "ms", "traceEvents": [\n' + ",\n".join(lines) + "\n]}\n")
@@ -41,11 +44,11 @@ def export_chrome_trace(trace: TraceLog, path: str | Path) -> None:
 
 @attrs.frozen
 class _Extent:
-    """From which event to which a run lasts, nested ones included: indices of the first and the last.
+    """The extent of a run in a trace, including the runs nested in it.
 
     Attributes:
-        first, last: the indices.
-        events: how many events the run and those nested in it fired.
+        first, last: the indices of the first and the last event.
+        events: the number of events that the run and those nested in it fired.
     """
 
     first: int
@@ -54,19 +57,19 @@ class _Extent:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no other events fall between."""
+        """True if no events of other runs lie between."""
         return self.last - self.first + 1 == self.events
 
 
 def _extents(trace: TraceLog) -> dict[int, _Extent]:
-    """By run, how long it lasts. A run without events has none."""
+    """Return the extent of each run by its number. A run without events has none."""
     found: dict[int, _Extent] = {}
-    own: defaultdict[int, list[int]] = defaultdict(list)
+    indices: defaultdict[int, list[int]] = defaultdict(list)
     for index, (run, *_) in enumerate(trace.raw_events()):
-        own[run].append(index)
-    for run in reversed(range(len(trace.runs))):  # a run comes after the one around it
-        if own[run]:
-            extent = _Extent(own[run][0], own[run][-1], len(own[run]))
+        indices[run].append(index)
+    for run in reversed(range(len(trace.runs))):  # nested runs have higher numbers, so they come first
+        if indices[run]:
+            extent = _Extent(indices[run][0], indices[run][-1], len(indices[run]))
             found[run] = _joined(found[run], extent) if run in found else extent
         parent = trace.runs[run].parent
         if parent is not None and run in found:
@@ -79,19 +82,21 @@ def _joined(one: _Extent, other: _Extent) -> _Extent:
 
 
 class _Timeline:
-    """Which event of a trace is shown how, and on which track."""
+    """The assignment of runs, states and events of a trace to slices, instants and tracks."""
 
     def __init__(self, trace: TraceLog) -> None:
         self.trace = trace
         self.extents = _extents(trace)
         self.tracks: dict[tuple[Any, ...], int] = {}
         self.titles: list[str] = []
+        # In nanoseconds, as integers, so that ends and starts of slices compare exactly. Never decreasing: a
+        # rearranged trace has times that go back, and no slice may end before it starts.
         self.ticks = [round(time * 1e9) for time in accumulate((time for *_, time in trace.raw_events()), max)]
         self.track_of: dict[int, int] = {}
         for run, record in enumerate(trace.runs):
             if run in self.extents:
                 self.track_of[run] = self._track_of_run(run, record.engine, record.parent)
-        self.shown: set[int] = set()  # the indices of events with which something begins or ends
+        self.shown: set[int] = set()  # the indices of events that begin or end a slice, and need no instant
 
     def _track(self, title: str, *key: Any) -> int:
         if key not in self.tracks:
@@ -105,15 +110,18 @@ class _Timeline:
         return self._track("engines", "engines") if parent is None else self.track_of[parent]
 
     def names(self) -> Iterator[dict[str, Any]]:
-        """The metadata."""
+        """Yield the metadata events that name the process and the tracks."""
         yield {"ph": "M", "name": "process_name", "pid": PROCESS, "args": {"name": "camshaft"}}
         for track, title in enumerate(self.titles, 1):
-            named = {"ph": "M", "pid": PROCESS, "tid": track}
-            yield {**named, "name": "thread_name", "args": {"name": title}}
-            yield {**named, "name": "thread_sort_index", "args": {"sort_index": track}}
+            metadata = {"ph": "M", "pid": PROCESS, "tid": track}
+            yield {**metadata, "name": "thread_name", "args": {"name": title}}
+            yield {**metadata, "name": "thread_sort_index", "args": {"sort_index": track}}
 
     def events(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
-        """Every run, state and instant, with the index at which it begins and its rank among those that do."""
+        """Yield every run, state and instant, as (index of its first event, rank, event of the format).
+
+        Of several that begin at one index, the one with the lowest rank contains the others.
+        """
         for run, extent in self.extents.items():
             yield extent.first, 0, self._run(run, extent)
         yield from ((span.first, 1, event) for span, event in self._states())
@@ -133,35 +141,36 @@ class _Timeline:
 
     def _states(self) -> Iterator[tuple[Span, dict[str, Any]]]:
         found = spans(self.trace)
-        apart = self._apart(found)
+        own_track = self._states_with_own_track(found)
         for span in found:
             engine, track = self.trace.runs[span.run].engine, self.track_of[span.run]
-            if (track, engine, span.state) in apart:
+            if (track, engine, span.state) in own_track:
                 track = self._track(f"{engine}: {span.state}", track, engine, span.state)
             self.shown.update(index for index in (span.first, span.last) if index is not None)
             args = self._args(span.first) | {"last_event": None if span.last is None else span.last + 1}
             yield span, self._slice(span.state, "state", span.first, self._last(span), track, args)
 
     def _last(self, span: Span) -> int:
-        """The index of the event at which a stay in a state is over."""
+        """Return the index of the event at which a stay in a state ends."""
         return min(span.past, self.extents[span.run].last) if span.last is None else span.last
 
-    def _apart(self, found: list[Span]) -> set[tuple[int, str, str]]:
-        """The custom states that need a track of their own: by track, engine and name."""
-        apart: set[tuple[int, str, str]] = set()
+    def _states_with_own_track(self, found: list[Span]) -> set[tuple[int, str, str]]:
+        """Return the custom states that overlap other states, as (track, engine, state)."""
+        overlapping: set[tuple[int, str, str]] = set()
         custom = [{state.name for state in record.loop.custom_states} for record in self.trace.runs]
-        around: defaultdict[int, list[Span]] = defaultdict(list)
+        open_spans: defaultdict[int, list[Span]] = defaultdict(list)  # by run, the spans around this point, nested
         for span in found:
-            holding, last = around[span.run], self._last(span)
-            while holding and self._last(holding[-1]) <= span.first:
-                holding.pop()
-            crossed = [other for other in holding if self._last(other) < last]
+            around, last = open_spans[span.run], self._last(span)
+            while around and self._last(around[-1]) <= span.first:
+                around.pop()
+            crossed = [other for other in around if self._last(other) < last]
+            # Of two that cross, a custom state gives way: loops and phases always nest properly among themselves.
             if crossed and span.state in custom[span.run]:
-                apart.add(self._key(span))
+                overlapping.add(self._key(span))
             else:
-                apart.update(map(self._key, crossed))
-                around[span.run] = [*holding[: len(holding) - len(crossed)], span]
-        return apart
+                overlapping.update(map(self._key, crossed))
+                open_spans[span.run] = [*around[: len(around) - len(crossed)], span]
+        return overlapping
 
     def _key(self, span: Span) -> tuple[int, str, str]:
         return self.track_of[span.run], self.trace.runs[span.run].engine, span.state

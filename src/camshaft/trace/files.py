@@ -1,7 +1,7 @@
 """Traces as files: versioned JSON lines that carry the declaration of each loop, without its functions.
 
-The first line names the format and its version; then come loops, runs, the segments in which runs went on, the
-events, how long handlers took where that was measured, and last how many events there are, so that a file cut short is
+The first line names the format and its version. Then come the loops, the runs, the segments of runs, the events, and
+the times of handlers if they were measured. The last line has the number of events, so a file that was cut short is
 noticed.
 """
 
@@ -28,7 +28,7 @@ KNOWN_OUTCOMES = {None, "paused", *LAST_EVENTS}
 
 
 def save_trace(trace: TraceLog, path: str | Path) -> None:
-    """Write a trace: see :meth:`camshaft.Trace.save`."""
+    """Write a trace to a file: see :meth:`camshaft.Trace.save`."""
     declarations = [json.dumps(to_dict(record.loop)) for record in trace.runs]
     distinct = list(dict.fromkeys(declarations))
     with open(path, "w", encoding="utf-8") as file:
@@ -45,9 +45,9 @@ def save_trace(trace: TraceLog, path: str | Path) -> None:
             write({"run": fields})
         for segment in trace.segments:
             write({"segment": segment})
-        for index, row in enumerate(trace.raw_events()):
+        for index, event in enumerate(trace.raw_events()):
             site = trace.site_of(index)
-            write(row if site is None else (*row, site))
+            write(event if site is None else (*event, site))
         for time in trace.handler_times:
             write({"handler": attrs.asdict(time)})
         write({"end": len(trace)})
@@ -71,7 +71,7 @@ def load_trace(trace: TraceLog, path: str | Path) -> None:
                     fields = value["run"]
                     made = {"loop": loops[fields["loop"]], "context": _context_from_dict(fields["context"])}
                     if fields["outcome"] not in KNOWN_OUTCOMES:
-                        raise ValueError(f"there is no outcome {fields['outcome']!r}")
+                        raise ValueError(f"unknown outcome {fields['outcome']!r}")
                     trace.runs.append(RunRecord(**(fields | made)))
                 elif "segment" in value:
                     trace.segments.append(value["segment"])
@@ -81,20 +81,29 @@ def load_trace(trace: TraceLog, path: str | Path) -> None:
                     end = value["end"]
         except TraceError:
             raise
-        except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
+        except (
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            OverflowError,
+        ) as error:  # all that damaged lines can cause
             what = f"is damaged or cut short ({type(error).__name__}: {error})"
             raise TraceError(f"{path}: line {number} {what}; record the trace again") from error
+    # A file that is cut at the end of a line has only readable lines: the missing last line or its number shows it.
     if end != len(trace):
-        said = "is empty" if not number else f"is cut short after {len(trace)} events"
-        raise TraceError(f"{path} {said}; record the trace again")
+        problem = "is empty" if not number else f"is cut short after {len(trace)} events"
+        raise TraceError(f"{path} {problem}; record the trace again")
 
 
 def _check_header(path: Any, value: Any) -> None:
     if not isinstance(value, dict) or value.get("camshaft") != "trace":
-        raise TraceError(f"{path} is no trace: its first line does not say so")
+        raise TraceError(
+            f"{path} is not a trace: its first line does not name the format; give a file that Trace.save() wrote"
+        )
     if value.get("version") != VERSION:
         raise TraceError(
-            f"{path} is a trace of version {value.get('version')}, and this camshaft reads version {VERSION}: "
+            f"{path} is a trace of version {value.get('version')}, but this camshaft reads version {VERSION}; "
             f"record it again"
         )
 
@@ -114,7 +123,7 @@ def _timer_from_dict(fields: dict[str, Any]) -> HandlerTimer:
     time = HandlerTime(**fields)
     names, seconds = (time.engine, time.event, time.handler), (time.total, time.maximum)
     if {*map(type, names)} != {str} or type(time.count) is not int or not {*map(type, seconds)} <= {int, float}:
-        raise TypeError(f"{fields} has values of other types")
+        raise TypeError(f"the handler time {fields} has values of wrong types")
     if time.count < 1 or not 0 <= time.maximum <= time.total < math.inf:
-        raise ValueError(f"{fields} says what cannot be")
+        raise ValueError(f"the handler time {fields} has impossible values")
     return HandlerTimer(**attrs.asdict(time))

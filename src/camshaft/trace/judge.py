@@ -1,4 +1,9 @@
-"""Judging a recorded trace: each run by its machine, and how the runs lie in each other."""
+"""The judge of recorded traces: each run is checked by its machine, and then how the runs are nested.
+
+The judge reports one violation for one cause. An event that is missing makes many later events unexpected, and all
+counts wrong. Reporting those too would hide the cause. So after a violation the judge continues from the place to which
+the illegal event leads, and no longer relies on what it had counted: see :class:`_RunJudge`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,10 @@ __all__ = ["judge", "violations"]
 
 
 def judge(trace: TraceLog, loop: Loop | None = None) -> None:
-    """Judge a trace: see :meth:`camshaft.Trace.assert_legal`. Takes time in proportion to its length."""
+    """Raise an error for the first violation: see :meth:`camshaft.Trace.assert_legal`.
+
+    The time is proportional to the length of the trace.
+    """
     __tracebackhide__ = True
     first = next(violations(trace, loop), None)
     if first is not None:
@@ -30,34 +38,35 @@ def judge(trace: TraceLog, loop: Loop | None = None) -> None:
 
 
 def violations(trace: TraceLog, loop: Loop | None = None) -> Iterator[Violation]:
-    """Everything that is wrong with a trace: see :meth:`camshaft.Trace.violations`.
+    """Yield everything that is illegal in a trace: see :meth:`camshaft.Trace.violations`.
 
-    First what is wrong with single events, in their order; then with the ends of runs; then how they lie in each other.
+    First come illegal events, in their order, then wrong ends of runs, then wrong nesting.
     """
     __tracebackhide__ = True
     if loop is not None and not isinstance(loop, Loop):
-        raise TypeError(f"judge by a Loop, such as engine.loop, not by {loop!r}")
+        raise TypeError(f"loop must be a Loop, such as engine.loop, got {loop!r}")
     loops = [record.loop if loop is None or record.parent is not None else loop for record in trace.runs]
+    # An evaluator runs once an epoch with the same loop: one machine serves all its runs.
     machines = {id(each): LoopMachine(each) for each in {id(each): each for each in loops}.values()}
-    runs = [_RunJudge(machines[id(each)], trace, run) for run, each in enumerate(loops)]
+    judges = [_RunJudge(machines[id(each)], trace, run) for run, each in enumerate(loops)]
     for run, first, past in trace.blocks():
-        one = runs[run]
-        for error in one.follow(first, past):
-            yield violation_of(trace, run, one.seen, one.where(), error)
-    for run, one in enumerate(runs):
+        run_judge = judges[run]
+        for error in run_judge.follow(first, past):
+            yield violation_of(trace, run, run_judge.seen, run_judge.where(), error)
+    for run, run_judge in enumerate(judges):
         try:
-            one.end()
+            run_judge.end()
         except EventOrderError as error:
-            yield violation_of(trace, run, one.seen, one.where(), error)
-    yield from NestingJudge(trace).found()
+            yield violation_of(trace, run, run_judge.seen, run_judge.where(), error)
+    yield from NestingJudge(trace).violations()
 
 
 class _RunJudge(OrderChecker):
-    """Replays one run: path, guards, counters, end.
+    """The judge of one run: it replays path, guards, counters and end.
 
-    After a violation it goes on where the event leads to. Of what was counted it then believes the recorded, once for
-    each loop, where no event tells better. One event that is missing is one violation, not one more at each event
-    that follows.
+    After a violation it continues from the place to which the illegal event leads. From then on every count is
+    unverified. The first event that shows a count makes it certain again: the judge then takes the recorded count
+    instead of reporting a difference. So one missing event is one violation, and not one more at each later event.
     """
 
     __slots__ = ("last_violation", "record", "run", "trace", "unverified")
@@ -65,6 +74,8 @@ class _RunJudge(OrderChecker):
     def __init__(self, machine: LoopMachine, trace: TraceLog, run: int) -> None:
         record = trace.runs[run]
         context = record.context.copy()
+        # Limits may change while an engine runs, so those at the end of the run count. The length of an epoch is not
+        # taken over: the events have to show it, and _check_length() compares.
         if record.limits:
             context.max_epochs, context.max_iters = record.limits["max_epochs"], record.limits["max_iters"]
         context.counts = {item.name: 0 for _, item in machine.loop.walk() if isinstance(item, Loop)} | context.counts
@@ -72,16 +83,16 @@ class _RunJudge(OrderChecker):
         self.trace = trace
         self.run = run
         self.record = record
-        self.last_violation: int | None = None  # the number of the last violation
+        self.last_violation: int | None = None  # the number of the event of the last violation
         self.unverified: set[str] = set()  # the loops whose counts are not certain since then
 
     def follow(self, first: int, past: int) -> Iterator[EventOrderError]:
-        """Take the events of the trace from ``first`` up to ``past``, and compare what was counted with each.
+        """Take the events with indices in ``[first, past)``, and compare the replayed count with each recorded one.
 
-        It does what ``advance()`` does, without a call for each of a million events.
+        This is what ``advance()`` does, but without a method call for each of a million events.
 
         Yields:
-            What there is to say of each that is illegal or miscounted; ``seen`` is its number then.
+            An error for each event that is illegal or miscounted; ``seen`` is the number of that event then.
         """
         context, counts, transition = self.context, self.context.counts, self.last_transition
         number = first
@@ -89,10 +100,11 @@ class _RunJudge(OrderChecker):
             number += 1
             following = transition.next_by_event.get(event)
             if following is None or (following.try_take is not None and not following.try_take(context)):
+                # The attributes are only written where methods read them: local variables are faster.
                 self.last_transition, self.seen = transition, number
-                if not self._takes_with_recorded_length(event):
+                if not self._try_take_with_recorded_length(event):
                     yield self.error(event)
-                    self._go_on(event, count)
+                    self._recover(event, count)
                     transition = self.last_transition
                     continue
                 following = transition.next_by_event[event]
@@ -108,74 +120,86 @@ class _RunJudge(OrderChecker):
     def _miscounted(self, count: int) -> EventOrderError:
         loop = self.last_transition.loop
         what = f"{self.name} event #{self.seen} {event_name(str(self.last))} is miscounted"
-        return EventOrderError(f"{what}\n  expected: {loop} {self.context.counts.get(loop, 0)}, not {count}")
+        expected = f"  expected: {loop} {self.context.counts.get(loop, 0)}, got {count}"
+        cause = f"  passes of {loop} are missing from the trace, or code changed state.{loop.lower()}"
+        return EventOrderError("\n".join([what, expected, cause]))
 
     # -- after a violation -------------------------------------------------------------------------------------------
 
-    def _go_on(self, event: str, count: int) -> None:
-        """Go where an illegal event leads to, as if what is missing before it had come."""
+    def _recover(self, event: str, count: int) -> None:
+        """Go to the place to which an illegal event leads, as if the events missing before it had fired."""
         context, compiled = self.context, self.machine.compiled(self.context)
-        for transition in self._way_past(event):
+        for transition in self._transitions_through(event):
             transition.apply(context)
+            # Custom states that the missing events would have left must not be reported as still entered later.
             context.entered -= {
-                custom.name for custom in self.machine.loop.custom_states if self._is_left(custom, transition)
+                custom.name for custom in self.machine.loop.custom_states if self._must_be_left(custom, transition)
             }
             self.last_transition = compiled[transition.source].next_by_event[transition.event]
         self._mark_counts_unverified()
+        # The illegal event itself shows the count of its own loop.
         loop = counter_loop_by_event(self.machine.loop).get(event)
         if loop is not None:
             context.counts[loop] = count
             self.unverified.discard(loop)
 
-    def _way_past(self, event: str) -> list[Transition]:
-        """The fewest transitions, whatever their guards say, the last of which is one of this event.
+    def _transitions_through(self, event: str) -> list[Transition]:
+        """Return the shortest path of transitions that ends with this event, ignoring guards.
 
-        Empty where it came twice, or belongs to no transition that leads anywhere; only its own where that cannot be
-        reached from here.
+        Guards are ignored because they depend on counts, and these may be wrong after missing events.
+
+        Returns:
+            An empty list if the event was fired twice, or has no transition to another place: the run stays where it
+            is. If the event cannot be reached from here, only its own transition.
         """
         table = self.machine.table
         if event == self.last and event not in table[self.place]:
-            return []
+            return []  # fired twice: a path to the event would lead through a whole further pass of the loop
         path = unguarded_path(table, event, self.place)
         if path is not None:
             return path
-        anywhere = (transitions[event] for transitions in table.values() if event in transitions)
-        return [*islice((transition for transition in anywhere if transition.dest != transition.source), 1)]
+        of_event = (transitions[event] for transitions in table.values() if event in transitions)
+        return [*islice((transition for transition in of_event if transition.dest != transition.source), 1)]
 
-    def _is_left(self, custom: CustomState, transition: Transition) -> bool:
-        """Whether a custom state must have been left when a transition is taken."""
+    def _must_be_left(self, custom: CustomState, transition: Transition) -> bool:
+        """Return whether a custom state must have been left when a transition is taken."""
         is_outside = not self.machine.table[transition.dest].keys() & set(custom.events)
-        passed = custom.order[: custom.order.index(transition.event)] if transition.event in custom.order else ()
-        return is_outside or custom.completed in passed
+        earlier = custom.order[: custom.order.index(transition.event)] if transition.event in custom.order else ()
+        return is_outside or custom.completed in earlier
 
     def _mark_counts_unverified(self) -> None:
-        """Hold nothing for certain that the events which are missing, or too many, may have changed."""
+        """Mark every count as unverified that missing or surplus events may have changed."""
         self.last_violation = self.seen
         self.unverified = set(self.context.counts)
         self.context.passes = dict.fromkeys(self.context.passes)
 
     def _is_unverified(self, loop: str) -> bool:
-        """Whether no event has told the count of a loop since the last violation."""
+        """Return whether no event has shown the count of a loop since the last violation.
+
+        Asking makes the count certain: the judge takes the recorded count of the present event next. A second
+        difference in the same loop is a violation of its own.
+        """
         if self.last_violation is None or loop not in self.unverified:
             return False
         self.unverified.discard(loop)
-        counted, trace = counter_loop_by_event(self.machine.loop), self.trace
+        counter_loops, trace = counter_loop_by_event(self.machine.loop), self.trace
         between = (index for index in range(self.last_violation, self.seen - 1) if trace.run_of(index) == self.run)
-        return all(counted.get(trace.key_of(index)) != loop for index in between)
+        return all(counter_loops.get(trace.key_of(index)) != loop for index in between)
 
-    def _takes_with_recorded_length(self, event: str) -> bool:
-        """Take an event that is refused because, since a violation, the length of an epoch was not learned rightly."""
-        context, following, length = (
-            self.context,
-            self.last_transition.next_by_event.get(event),
-            self.record.limits.get("epoch_length"),
-        )
-        if (
-            self.last_violation is None
-            or following is None
-            or following.try_take is None
-            or context.epoch_length == length
-        ):
+    def _try_take_with_recorded_length(self, event: str) -> bool:
+        """Try to take a refused event once more, with the length of an epoch that was recorded at the end of the run.
+
+        Data of unknown length show the length of an epoch when they end for the first time. If an iteration is lost
+        before that, the judge learns a wrong length. Then the guards would refuse the end of every later epoch.
+
+        Returns:
+            True if the event was taken; False if nothing was changed.
+        """
+        context, length = self.context, self.record.limits.get("epoch_length")
+        following = self.last_transition.next_by_event.get(event)
+        if self.last_violation is None or following is None or following.try_take is None:
+            return False
+        if context.epoch_length == length:
             return False
         learned, context.epoch_length = context.epoch_length, length
         if not following.try_take(context):
@@ -189,46 +213,58 @@ class _RunJudge(OrderChecker):
         """Judge the end of the run.
 
         Raises:
-            EventOrderError: it is not one, or not the one that was recorded.
+            EventOrderError: the run may not end here, or it was recorded with another end.
         """
         record = self.record
         if record.outcome == "paused" and self.place in ENDS:
-            raise EventOrderError(f"{self.name} is said to have paused, but was over in {self.place}")
+            raise EventOrderError(
+                f"{self.name} was recorded as paused, but its run had ended in {self.place}\n"
+                f"  expected: no event that ends a run before a pause"
+            )
         if record.outcome == "paused" or (record.outcome is None and self.last is not None):
-            return  # stepping was left there, or recording ended before the run did
-        ending = self._ending()
-        if ending != "interrupt":
+            return  # it was stepped and left there, or recording stopped before the run did
+        last_event = self._last_loop_event()
+        if last_event != "interrupt":
             self.finish()
-        if record.outcome is not None and ending != LAST_EVENTS[record.outcome]:
-            last = event_name(self.last) if self.last else "nothing"
+        if record.outcome is not None and last_event != LAST_EVENTS[record.outcome]:
+            last = event_name(self.last) if self.last else "no event"
             expected = event_name(LAST_EVENTS[record.outcome])
-            raise EventOrderError(f"{self.name} {record.outcome}, but ends with {last}\n  expected: {expected}")
+            raise EventOrderError(
+                f"{self.name} was recorded as {record.outcome}, but its run ends with {last}\n  expected: {expected}"
+            )
         self._check_length()
 
     def _newest_first(self) -> Iterator[str]:
-        """The events of this run, backwards."""
+        """Yield the keys of this run's events, from the last to the first."""
         trace = self.trace
         return (trace.key_of(index) for index in range(self.seen - 1, -1, -1) if trace.run_of(index) == self.run)
 
-    def _ending(self) -> str | None:
-        """The last event of the loop itself: handlers may fire custom events behind it."""
-        aside = {event for custom in self.machine.loop.custom_states for event in custom.events}
-        if self.last not in aside:
+    def _last_loop_event(self) -> str | None:
+        """Return the run's last event that is not a custom one: handlers of it may fire custom events after it."""
+        custom_events = {event for custom in self.machine.loop.custom_states for event in custom.events}
+        if self.last not in custom_events:
             return self.last
-        return next((event for event in self._newest_first() if event not in aside), None)
+        return next((event for event in self._newest_first() if event not in custom_events), None)
 
     def _check_length(self) -> None:
+        """Compare the length of an epoch that the events showed with the recorded one."""
         length, counted = self.record.limits.get("epoch_length"), self.context.epoch_length
+        # After a violation the events may show a wrong length, and that would be a second report of one cause.
         if self.context.has_data is None or counted == length or self.last_violation is not None:
             return
-        if not self._has_just_learned(length):
-            raise EventOrderError(f"{self.name} had {counted} iterations in an epoch\n  expected: {length}")
+        if not self._stopped_before_length_was_shown(length):
+            shown = "no length of an epoch" if counted is None else f"epochs of {counted} iterations"
+            raise EventOrderError(f"{self.name}: the events of its run show {shown}\n  expected: epoch_length={length}")
 
-    def _has_just_learned(self, length: int | None) -> bool:
-        """Whether it was stopped behind data that had ended for the first time, before an event could tell so."""
+    def _stopped_before_length_was_shown(self, length: int | None) -> bool:
+        """Return whether the run stopped after its data had first ended, but before an event could show that.
+
+        Data of unknown length end while GET_BATCH_STARTED is the last event. The engine knows the length then. If a
+        condition or a phase after the data loop stops the run, no event follows that would show the length.
+        """
         loop, data_loop = self.machine.loop, self.machine.loop.data_loop
         if data_loop is None or data_loop is loop or loop.parent_of(data_loop.name).body[-1] is data_loop:
-            return False  # no code of a user stands behind it
-        fired = next((event for event in self._newest_first() if event not in ANYWHERE and event != "completed"), None)
-        is_waiting = self.context.epoch_length is None and fired == "get_batch_started"
-        return is_waiting and self.context.passes.get(data_loop.name) == length
+            return False  # nothing of the user's runs after the data loop
+        last = next((event for event in self._newest_first() if event not in ANYWHERE and event != "completed"), None)
+        is_fetching = self.context.epoch_length is None and last == "get_batch_started"
+        return is_fetching and self.context.passes.get(data_loop.name) == length

@@ -1,9 +1,16 @@
-"""Judge how runs are nested in each other."""
+"""Judge how runs are nested in each other.
+
+An engine that runs inside a handler of another one begins and ends there. So in the trace all its events lie between
+two consecutive events of the outer run. A run that pauses inside a handler, after an interrupt or while it is stepped,
+lies in several segments, and each of them must be nested like a whole run.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+
+import attrs
 
 from camshaft.events import event_name
 from camshaft.exceptions import EventOrderError
@@ -14,83 +21,122 @@ from camshaft.trace.violations import Violation, violation_of
 __all__ = []
 
 
+@attrs.frozen
+class _Misplaced:
+    """An event that is nested wrongly.
+
+    Attributes:
+        index: the index of the event.
+        other_run: the number of the run inside or outside which it lies wrongly; None if it lies outside of its own.
+        where: where it was fired, in words.
+        expected: what was expected instead, in words.
+    """
+
+    index: int
+    other_run: int | None
+    where: str
+    expected: str
+
+
 class NestingJudge:
-    """Every run lies inside one event of the run that it was called from, and nothing of that falls between."""
+    """Checks nesting: a nested run must lie inside a single event of the run that called it.
+
+    No event of the calling run may lie between the events of the nested run.
+    """
 
     def __init__(self, trace: TraceLog) -> None:
         self.trace = trace
-        self.fired = [0] * len(trace.runs)
+        self.fired = [0] * len(trace.runs)  # how many events each run has fired so far
         self.last: dict[int, int] = {}  # the index of each run's last event so far
-        self.left: dict[int, int] = {}  # for a run that was left, how much the run around it had fired by then
+        self.parent_fired_at_end: dict[int, int] = {}  # for a run whose segment ended: what its parent had fired then
 
-    def found(self) -> Iterator[Violation]:
-        """What lies wrongly: of each two runs the first event that does, as one that is astray has many beside it."""
+    def violations(self) -> Iterator[Violation]:
+        """Yield one violation for each pair of runs.
+
+        Once two runs are interleaved wrongly, every further event of them would be reported too, and only the first
+        one helps to find the cause.
+        """
         trace = self.trace
-        known: set[frozenset[int | None]] = set()
-        for index, other, where, expected in self._misplaced():
+        reported: set[frozenset[int | None]] = set()
+        for misplaced in self._misplaced():
+            index, where = misplaced.index, misplaced.where
             run = trace.run_of(index)
-            pair = frozenset((run, other))
-            if pair not in known:
-                known.add(pair)
+            pair = frozenset((run, misplaced.other_run))
+            if pair not in reported:
+                reported.add(pair)
                 name = f"{trace.runs[run].engine} event #{index + 1} {event_name(trace.key_of(index))}"
-                error = EventOrderError("\n".join([f"{name} fell {where}", *expected]))
+                error = EventOrderError(f"{name} was fired {where}\n  expected: {misplaced.expected}")
                 yield violation_of(trace, run, index + 1, where, error)
 
     def _misplaced(self) -> Iterator[_Misplaced]:
-        """Go from one end of a segment to the next, with a stack of the runs around."""
+        """Yield every misplaced event.
+
+        Segments nest like brackets, so a stack holds the segments that are open, the innermost last. Between two
+        consecutive borders of segments, only the run of the innermost segment may fire. The loop goes from border to
+        border, not from event to event, and stops earlier only at an event of another run.
+        """
         trace, index = self.trace, 0
         upcoming = deque(segment for segment in trace.segments if segment[1] < segment[2])
-        around: list[list[int]] = []
+        open_segments: list[list[int]] = []
         while index < len(trace):
-            while around and around[-1][2] <= index:
-                ended = around.pop()[0]
+            while open_segments and open_segments[-1][2] <= index:
+                ended = open_segments.pop()[0]
                 parent = trace.runs[ended].parent
-                self.left[ended] = self.fired[parent] if parent is not None else 0
+                self.parent_fired_at_end[ended] = self.fired[parent] if parent is not None else 0
             while upcoming and upcoming[0][1] <= index:
                 segment = upcoming.popleft()
-                yield from self._misplaced_segment(segment, around[-1] if around else None)
-                around.append(segment)
-            past = min(
-                around[-1][2] if around else END_UNKNOWN, upcoming[0][1] if upcoming else END_UNKNOWN, len(trace)
-            )
-            run = around[-1][0] if around else None
-            stranger = index if run is None else trace.first_event_of_other_run(run, index, past)
-            if stranger is not None:
-                yield self._misplaced_event(stranger, run)
-            if run is not None and stranger != index:
-                self._take(run, index, past if stranger is None else stranger)
-            if stranger is not None:
-                own = trace.run_of(stranger)
-                past = trace.first_event_of_other_run(own, stranger, past) or past
-                self._take(own, stranger, past)
+                yield from self._misplaced_segment(segment, open_segments[-1] if open_segments else None)
+                open_segments.append(segment)
+            next_end = open_segments[-1][2] if open_segments else END_UNKNOWN
+            next_start = upcoming[0][1] if upcoming else END_UNKNOWN
+            past = min(next_end, next_start, len(trace))
+            run = open_segments[-1][0] if open_segments else None
+            foreign = index if run is None else trace.first_event_of_other_run(run, index, past)
+            if foreign is not None:
+                yield self._misplaced_event(foreign, run)
+            if run is not None and foreign != index:
+                self._add_fired(run, index, past if foreign is None else foreign)
+            if foreign is not None:
+                # Pass over all consecutive events of the foreign run: they are misplaced for the same reason.
+                foreign_run = trace.run_of(foreign)
+                past = trace.first_event_of_other_run(foreign_run, foreign, past) or past
+                self._add_fired(foreign_run, foreign, past)
             index = past
 
-    def _take(self, run: int, first: int, past: int) -> None:
+    def _add_fired(self, run: int, first: int, past: int) -> None:
         self.fired[run] += past - first
         self.last[run] = past - 1
 
-    def _misplaced_event(self, index: int, run: int | None) -> _Misplaced:
+    def _misplaced_event(self, index: int, innermost: int | None) -> _Misplaced:
+        """Describe an event that lies outside of the segments of its run, or inside a run nested in it."""
         runs = self.trace.runs
-        where = "outside of its run" if run is None else f"inside {runs[run].engine}"
-        return index, run, where, (f"  expected: none of {runs[self.trace.run_of(index)].engine} there",)
+        expected = f"no event of {runs[self.trace.run_of(index)].engine} at this point"
+        if innermost is None:
+            return _Misplaced(index, None, "outside of its run", f"{expected}, because none of its runs goes on here")
+        engine = runs[innermost].engine
+        return _Misplaced(index, innermost, f"inside {engine}", f"{expected}, because a run of {engine} goes on here")
 
     def _misplaced_segment(self, segment: list[int], outer: list[int] | None) -> Iterator[_Misplaced]:
+        """Yield what is wrong with a segment that begins, given the innermost segment that is open there."""
         run, first, past = segment
         runs = self.trace.runs
         parent = runs[run].parent
         caller = runs[parent].engine if parent is not None else ""
+        expected = "all events of a nested run inside one event of the run that called it"
+        # A run that was paused before the recording began may be resumed by somebody else: its record then does not
+        # begin at READY, and where it lies proves nothing.
         if runs[run].place == READY and parent is not None and (outer is None or outer[0] != parent):
-            yield first, parent, f"outside of {caller}, which called it", ()
+            yield _Misplaced(first, parent, f"outside of {caller}, which called it", expected)
         if parent is not None and runs[parent].place == READY and not self.fired[parent]:
-            yield first, parent, f"before the first event of {caller}, which called it", ()
+            yield _Misplaced(first, parent, f"before the first event of {caller}, which called it", expected)
         if outer is not None and past > outer[2]:
             last = min(outer[2], len(self.trace) - 1)
-            yield last, outer[0], f"outside of {runs[outer[0]].engine}, which called it", ()
-        went_on = parent is not None and run in self.left and self.fired[parent] != self.left[run]
-        if went_on and run in self.last and self.trace.key_of(self.last[run]) != "interrupt":
-            yield first, parent, f"outside of the event of {caller} that called it", ()
-
-
-_Misplaced = tuple[int, int | None, str, tuple[str, ...]]
-"""An event that lies wrongly: its index, the other run that it should or should not lie in, where it fell, and what
-was expected."""
+            yield _Misplaced(last, outer[0], f"outside of {runs[outer[0]].engine}, which called it", expected)
+        # Only a run that was interrupted may resume in a later event of its caller.
+        caller_went_on = (
+            parent is not None
+            and run in self.parent_fired_at_end
+            and self.fired[parent] != self.parent_fired_at_end[run]
+        )
+        if caller_went_on and run in self.last and self.trace.key_of(self.last[run]) != "interrupt":
+            yield _Misplaced(first, parent, f"outside of the event of {caller} that called it", expected)

@@ -18,7 +18,7 @@ from camshaft.machine.context import Context
 __all__ = ["END_UNKNOWN", "HandlerTimer", "HandlerTime", "RunRecord", "TraceEvent", "TraceLog"]
 
 END_UNKNOWN = sys.maxsize
-"""Stands past the last event of a run that is not over."""
+"""Sentinel index for the end of a run that is still being recorded."""
 
 
 @attrs.frozen
@@ -28,11 +28,11 @@ class TraceEvent:
     Attributes:
         engine: the name of the engine that fired it.
         event: its key.
-        count: passes, over the run, of the loop that it belongs to.
+        count: the count of its loop at that moment: passes of the loop since the run began.
         time: seconds since the trace began.
-        depth: how many engines were around that engine.
-        number: which event of the trace it is, from 1.
-        site: the line of code that fired it, if that was recorded.
+        depth: the number of engines inside which that engine ran.
+        number: the position of the event in the trace, from 1.
+        site: the line of code that fired it; None if call sites were not recorded.
     """
 
     engine: str
@@ -49,15 +49,15 @@ class TraceEvent:
 
 @attrs.frozen
 class HandlerTime:
-    """How often a handler was called at an event of an engine, and how long that took.
+    """The number of calls of one handler at one event of an engine, and their durations.
 
     Attributes:
         engine: the name of the engine.
         event: the key of the event.
         handler: the handler's name; :meth:`camshaft.Engine.nest` attaches ``"run <name of the nested engine>"``.
-        count: how many calls there were, those that raised included.
-        total: the seconds of all calls together, with what ran inside them: nested engines too.
-        maximum: the seconds of the longest call.
+        count: the number of calls, including those that raised an exception.
+        total: the duration of all calls together in seconds, including nested engines that ran inside them.
+        maximum: the duration of the longest call in seconds.
     """
 
     engine: str
@@ -69,13 +69,13 @@ class HandlerTime:
 
     @property
     def mean(self) -> float:
-        """The seconds of a call on average."""
+        """The mean duration of a call in seconds."""
         return self.total / self.count
 
 
 @attrs.define
 class HandlerTimer:
-    """Adds up what becomes a :class:`HandlerTime`."""
+    """The running sums from which a :class:`HandlerTime` is made."""
 
     engine: str
     event: str
@@ -85,7 +85,7 @@ class HandlerTimer:
     maximum: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """A call is over."""
+        """Add the duration of a call that has ended."""
         self.count += 1
         self.total += seconds
         self.maximum = max(self.maximum, seconds)
@@ -96,10 +96,10 @@ class RunRecord:
     """One run of one engine.
 
     Attributes:
-        engine: its name.
-        loop: what it ran.
-        parent: the number of the run inside which it ran, or None.
-        place: where in the machine the record begins: READY, unless it was paused before.
+        engine: the name of the engine.
+        loop: the loop that it ran.
+        parent: the number of the run inside which it ran; None for an outermost run.
+        place: the place in the machine where the record begins: READY, unless the run was paused before.
         context: counters and limits at that moment.
         outcome: how it ended: ``"completed"``, ``"terminated"`` (without COMPLETED), ``"interrupted"``, ``"paused"``
             or ``"failed"``; None while it runs.
@@ -116,26 +116,27 @@ class RunRecord:
 
 
 class TraceLog:
-    """The events of a trace in compact arrays, and the runs that they belong to.
+    """The events of a trace in compact arrays, and the runs to which they belong.
 
-    What reads a trace (its judge, patterns, spans, files and text) needs no more than this.
+    The judge, patterns, spans, files and texts of traces need nothing else.
 
     Attributes:
         runs: the runs of engines, in the order in which they began.
-        segments: where each run went on without a pause: [run, its first event, past its last event]; the last is
-            :data:`END_UNKNOWN` while it goes on.
-        clocks: what :attr:`handler_times` is made of.
+        segments: the parts in which each run went on without a pause, as lists of [run, first event, past the last
+            event]. The last number is :data:`END_UNKNOWN` while the run goes on.
+        timers: the sums from which :attr:`handler_times` is made.
     """
 
     def __init__(self) -> None:
         self.timers: list[HandlerTimer] = []
         self.runs: list[RunRecord] = []
         self.segments: list[list[int]] = []
-        self._keys: dict[str, int] = {}
-        self._names: list[str] = []
+        self._key_numbers: dict[str, int] = {}
+        self._key_names: list[str] = []
         self._depths: list[int] = []
-        self._sites: dict[str, int] = {}
-        self._places: list[str] = []
+        self._site_numbers: dict[str, int] = {}
+        self._site_names: list[str] = []
+        # One array for each column, and numbers instead of strings: a long training fires millions of events.
         self._run = array("I")
         self._key = array("I")
         self._count = array("q")
@@ -146,7 +147,7 @@ class TraceLog:
         return len(self._run)
 
     def event(self, index: int) -> TraceEvent:
-        """The event at an index, from 0."""
+        """Return the event at an index, from 0."""
         run = self._run[index]
         return TraceEvent(
             engine=self.runs[run].engine,
@@ -159,45 +160,47 @@ class TraceLog:
         )
 
     def key_of(self, index: int) -> str:
-        """The key of the event at an index."""
-        return self._names[self._key[index]]
+        """Return the key of the event at an index."""
+        return self._key_names[self._key[index]]
 
     def run_of(self, index: int) -> int:
-        """The number of the run to which the event at an index belongs."""
+        """Return the number of the run to which the event at an index belongs."""
         return self._run[index]
 
     def first_event_of_other_run(self, run: int, first: int, past: int) -> int | None:
-        """The index of the first event, from ``first`` up to ``past``, that is not of this run; None where all are."""
+        """Return the index of the first event in ``[first, past)`` that belongs to another run, or None."""
         found = self._run[first:past]
+        # Nearly always there is none. Comparing whole arrays finds that out much faster than a loop over the events.
         if found == array("I", [run]) * len(found):
             return None
         return next(index for index in range(first, past) if self._run[index] != run)
 
     def site_of(self, index: int) -> str | None:
-        """The line of code that fired the event at an index; None where it was not recorded."""
-        return self._places[self._site[index]] if index < len(self._site) else None
+        """Return the line of code that fired the event at an index; None if it was not recorded."""
+        return self._site_names[self._site[index]] if index < len(self._site) else None
 
     def raw_events(self) -> Iterator[tuple[int, str, int, float]]:
-        """Every event as (number of the run, key, count, seconds)."""
-        return zip(self._run, map(self._names.__getitem__, self._key), self._count, self._time, strict=True)
+        """Yield every event as (number of the run, key, count, seconds)."""
+        return zip(self._run, map(self._key_names.__getitem__, self._key), self._count, self._time, strict=True)
 
     def keys_and_counts(self, first: int, past: int) -> Iterator[tuple[str, int]]:
-        """The key and the count of each event from ``first`` up to ``past``."""
-        return zip(map(self._names.__getitem__, self._key[first:past]), self._count[first:past], strict=True)
+        """Yield the key and the count of each event in ``[first, past)``."""
+        return zip(map(self._key_names.__getitem__, self._key[first:past]), self._count[first:past], strict=True)
 
     @property
     def handler_times(self) -> list[HandlerTime]:
-        """How long each attached handler took, in the order of their first calls; empty unless that was recorded."""
+        """The times of each attached handler, in the order of their first calls; empty unless they were recorded."""
         return [HandlerTime(**attrs.asdict(timer)) for timer in self.timers if timer.count]
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
-        """Events of one run side by side: the number of the run, the index of the first, and past the last."""
-        ends = {end for _, *both in self.segments for end in both if end < len(self)}
+        """Yield the blocks of consecutive events of one run: (run, first index, index past the last)."""
+        # A run is interrupted only where a segment begins or ends, so those indices divide the trace into blocks.
+        borders = {border for _, *both in self.segments for border in both if border < len(self)}
         first = 0
-        for past in sorted({*ends, len(self)} - {0}):
+        for past in sorted({*borders, len(self)} - {0}):
             if self.first_event_of_other_run(self._run[first], first, past) is None:
                 yield self._run[first], first, past
-            else:  # the segments do not tell the truth
+            else:  # the segments of an edited trace may be wrong: then only the events tell
                 index = first
                 for run, events in groupby(self._run[first:past]):
                     number = len(list(events))
@@ -206,57 +209,70 @@ class TraceLog:
             first = past
 
     def depth(self, run: int) -> int:
-        """How many runs are around a run."""
-        for record in self.runs[len(self._depths) : run + 1]:  # a run comes after the one around it
+        """Return the number of runs inside which a run lies."""
+        # A run has a higher number than the run around it, so the depth of the latter is known already.
+        for record in self.runs[len(self._depths) : run + 1]:
             self._depths.append(0 if record.parent is None else self._depths[record.parent] + 1)
         return self._depths[run]
 
     def summary(self) -> str:
-        """How much was recorded, in words."""
+        """Return in words how many events and runs were recorded."""
         return f"{len(self):,} event{'s' * (len(self) != 1)} in {len(self.runs)} run{'s' * (len(self.runs) != 1)}"
 
     def append(self, run: int, key: str, count: int, time: float, site: str | None = None) -> None:
-        """Add an event of a run, by its number in :attr:`runs`; all events have a ``site`` or none has."""
+        """Add an event of a run.
+
+        Args:
+            run: the number of the run in :attr:`runs`.
+            key: the event.
+            count: the count of the event's loop.
+            time: seconds since the trace began.
+            site: the line of code that fired it. Give it for all events or for none.
+
+        Raises:
+            IndexError: the trace has no such run.
+        """
         if not 0 <= run < len(self.runs):
-            raise IndexError(f"there is no run {run}")
+            raise IndexError(f"there is no run number {run}; the trace has {len(self.runs)}, numbered from 0")
         self._run.append(run)
-        self._key.append(self.intern_key(key))
+        self._key.append(self._key_number(key))
         self._count.append(count)
         self._time.append(time)
         if site is not None:
             self.add_site(site)
 
     def event_writer(self, run: int, key: str, counter: str, start: float) -> Callable[[Any], None]:
-        """What adds an event of a run whenever it is called with the run's engine.
+        """Return a function of the run's engine that adds one event of the run at each call.
 
         Args:
-            run: its number in :attr:`runs`.
+            run: the number of the run in :attr:`runs`.
             key: the event.
-            counter: the attribute of the engine's state that is its count.
-            start: the ``perf_counter()`` from which times are counted.
+            counter: the attribute of the engine's state that holds the event's count.
+            start: the ``perf_counter()`` at which the trace began.
         """
-        intern_key = self.intern_key(key)
+        # The function is called at every event that fires, so all that can be looked up beforehand is.
+        key_number = self._key_number(key)
         add_run, add_key = self._run.append, self._key.append
         add_count, add_time = self._count.append, self._time.append
 
-        def mark(engine: Any) -> None:
+        def write_event(engine: Any) -> None:
             add_run(run)
-            add_key(intern_key)
+            add_key(key_number)
             add_count(getattr(engine.state, counter))
             add_time(perf_counter() - start)
 
-        return mark
+        return write_event
 
     def add_site(self, site: str) -> None:
-        """Note the line of code that fired the last event."""
-        if site not in self._sites:
-            self._sites[site] = len(self._sites)
-            self._places.append(site)
-        self._site.append(self._sites[site])
+        """Add the line of code that fired the last event."""
+        if site not in self._site_numbers:
+            self._site_numbers[site] = len(self._site_numbers)
+            self._site_names.append(site)
+        self._site.append(self._site_numbers[site])
 
-    def intern_key(self, key: str) -> int:
-        """The number that stands for an event in this trace."""
-        if key not in self._keys:
-            self._keys[key] = len(self._keys)
-            self._names.append(key)
-        return self._keys[key]
+    def _key_number(self, key: str) -> int:
+        """Return the number that represents a key in this trace."""
+        if key not in self._key_numbers:
+            self._key_numbers[key] = len(self._key_numbers)
+            self._key_names.append(key)
+        return self._key_numbers[key]

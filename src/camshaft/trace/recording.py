@@ -1,4 +1,4 @@
-"""Recording: writes down every event of the engines that run, as it fires."""
+"""Recording: write down every event of the engines that run, at the moment it fires."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _LIMITS = ("max_epochs", "max_iters", "epoch_length")
 
 
 EventWriter = Callable[[Any], None]
-"""Writes one event of one run down when it fires; called with its engine."""
+"""A function of an engine that writes down one event of its run when the event fires."""
 
 
-def _with_site(mark: EventWriter, trace: Trace, run: ObservedRun) -> EventWriter:
-    """Writes down the line of code that fires an event, too."""
+def _with_site(write_event: EventWriter, trace: Trace, run: ObservedRun) -> EventWriter:
+    """Return a writer that also writes down the line of code that fires the event."""
 
-    def mark_site(engine: RunHost) -> None:
-        mark(engine)
+    def write_event_and_site(engine: RunHost) -> None:
+        write_event(engine)
         trace.add_site(run.call_site(sys._getframe(1)))
 
-    return mark_site
+    return write_event_and_site
 
 
 class _Recorder:
-    """Records the engines that run while it observes."""
+    """An observer that records the engines that run while it observes."""
 
     def __init__(self, engines: tuple[Any, ...], call_sites: bool, handler_times: bool) -> None:
         self.trace = Trace()
@@ -47,40 +47,43 @@ class _Recorder:
         self.call_sites = call_sites
         self.handler_times = handler_times
         self.timers: WeakKeyDictionary[Handler, HandlerTimer] = WeakKeyDictionary()
-        self.open: dict[ObservedRun, int] = {}
+        self.run_numbers: dict[ObservedRun, int] = {}  # of runs that go on or are paused
         self.segments: dict[ObservedRun, list[int]] = {}
         self.start = perf_counter()
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], EventWriter] | None:
-        """A run begins or goes on."""
+        """Begin to record a run that starts or resumes; return a function that makes the writer of an event."""
         trace, engine = self.trace, run.engine
         if self.engines and not any(engine is wanted for wanted in self.engines):
             return None
-        if run not in self.open:
-            place, context = run.machine_position()
-            outer = run.parent.current_run if run.parent is not None else None
-            while outer not in (None, run) and outer not in self.open:  # an engine in between is not recorded
-                outer = outer.parent.current_run if outer.parent is not None else None
-            trace.runs.append(
-                RunRecord(engine.name, engine.loop, self.open.get(outer) if outer else None, place, context)
-            )
-            self.open[run] = len(trace.runs) - 1
-        number = self.open[run]
+        if run not in self.run_numbers:
+            self._add_run(run)
+        number = self.run_numbers[run]
         trace.runs[number].outcome = None
         self.segments[run] = [number, len(trace), END_UNKNOWN]
         trace.segments.append(self.segments[run])
-        counted = counter_loop_by_event(engine.loop)
+        counter_loops = counter_loop_by_event(engine.loop)
         if self.handler_times:
-            run.measure(partial(self._start, engine.name))
+            run.measure(partial(self._on_handler_call, engine.name))
 
-        def make(key: str) -> EventWriter:
-            mark = trace.event_writer(number, key, counted[key].lower(), self.start)
-            return _with_site(mark, trace, run) if self.call_sites else mark
+        def make_writer(key: str) -> EventWriter:
+            write_event = trace.event_writer(number, key, counter_loops[key].lower(), self.start)
+            return _with_site(write_event, trace, run) if self.call_sites else write_event
 
-        return make
+        return make_writer
 
-    def _start(self, engine: str, event: str, handler: Handler) -> Callable[[float], None]:
-        """A call of a handler begins; returns what takes the seconds that it took."""
+    def _add_run(self, run: ObservedRun) -> None:
+        place, context = run.machine_position()
+        outer = run.parent.current_run if run.parent is not None else None
+        # An engine in between may not be recorded: then the run belongs to the next recorded run outwards.
+        while outer not in (None, run) and outer not in self.run_numbers:
+            outer = outer.parent.current_run if outer.parent is not None else None
+        parent = self.run_numbers.get(outer) if outer else None
+        self.trace.runs.append(RunRecord(run.engine.name, run.engine.loop, parent, place, context))
+        self.run_numbers[run] = len(self.trace.runs) - 1
+
+    def _on_handler_call(self, engine: str, event: str, handler: Handler) -> Callable[[float], None]:
+        """Return the function to which the duration of a handler's call is given when the call ends."""
         timer = self.timers.get(handler)
         if timer is None:
             self.timers[handler] = timer = HandlerTimer(engine, event, handler.name)
@@ -88,13 +91,14 @@ class _Recorder:
         return timer.add
 
     def on_run_end(self, run: ObservedRun, outcome: str) -> None:
-        """It ended or paused."""
-        record = self.trace.runs[self.open[run]]
+        """Write down how a run ended or paused."""
+        record = self.trace.runs[self.run_numbers[run]]
+        # The loop and the limits may have changed during the run: registration adds states, data tell their length.
         record.loop, record.outcome = run.engine.loop, outcome
         record.limits = {name: getattr(run.engine.state, name) for name in _LIMITS}
         self.segments.pop(run)[2] = len(self.trace)
         if outcome not in ("interrupted", "paused"):
-            del self.open[run]
+            del self.run_numbers[run]
 
 
 @contextmanager
@@ -103,10 +107,16 @@ def record(*engines: Any, call_sites: bool = False, handler_times: bool = False)
 
     Args:
         engines: record only these: engines, reporters of other loops (:class:`camshaft.testing.Reporter`), engines of
-            pytorch-ignite. All engines and reporters when none is named.
-        call_sites: note for each event the line of code that fired it. This is slow.
-        handler_times: measure every call of a handler, for :attr:`Trace.handler_times`. Reporters and other
-            libraries call their handlers themselves, unmeasured.
+            pytorch-ignite. If none is given, all engines and reporters are recorded.
+        call_sites: also record the line of code that fired each event. This is slow.
+        handler_times: measure every call of a handler, for :attr:`Trace.handler_times`. Reporters and engines of other
+            libraries call their handlers themselves, so their handlers are not measured.
+
+    Yields:
+        The trace, which grows while engines run.
+
+    Raises:
+        TypeError: one of ``engines`` cannot be recorded.
 
     >>> from camshaft import Engine
     >>> with record() as trace:
@@ -116,17 +126,18 @@ def record(*engines: Any, call_sites: bool = False, handler_times: bool = False)
     8
     """
     with ExitStack() as stack:
-        reporting = tuple(stack.enter_context(_reports(engine)) for engine in engines)
-        recorder = _Recorder(reporting, call_sites, handler_times)
+        observed = tuple(stack.enter_context(_observable(engine)) for engine in engines)
+        recorder = _Recorder(observed, call_sites, handler_times)
         observers.set((*observers.get(), recorder))
         try:
             yield recorder.trace
-        finally:  # not what was there before: recordings may end in any order
+        finally:
+            # Take away this recorder only. Restoring the earlier value would be wrong: recordings may overlap.
             observers.set(tuple(other for other in observers.get() if other is not recorder))
 
 
-def _reports(engine: Any) -> AbstractContextManager[Any]:
-    """What is watched in the place of ``engine``: itself, unless it is another library's."""
+def _observable(engine: Any) -> AbstractContextManager[Any]:
+    """Return the object to record for ``engine``: the engine itself, or a reporter for another library's engine."""
     if isinstance(engine, Engine):
         return nullcontext(engine)
     reporter: AbstractContextManager[Any] = view("reporter_of")(engine)

@@ -1,4 +1,4 @@
-"""A selection: some events of a trace, in order, and what can be asked of them."""
+"""A selection: some events of a trace, in order, with the questions that can be asked about them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ __all__ = ["Selection"]
 
 
 def _key(event: EventHandle) -> str:
-    """The key of an event without a filter.
+    """Return the key of an event.
 
     Raises:
-        ValueError: it has one.
+        ValueError: the event has a filter.
     """
     if isinstance(event, FilteredEvent) and event.filter is not None:
-        raise ValueError(f"{event!r} has a filter: a trace tells what fired, whoever was called then; leave it out")
+        raise ValueError(
+            f"{event!r} has a filter, but a trace records every firing, whether a handler was called or not; "
+            f"pass the event without the filter"
+        )
     return event_key(event)
 
 
 class Selection(Sequence[TraceEvent]):
-    """Some events of a trace, in order: a slice of it, or what :meth:`select` picked.
+    """Some events of a trace, in order: a slice of it, or the result of :meth:`select`.
 
     Args:
-        trace: the whole.
-        indices: which events of it, ascending.
+        trace: the whole trace.
+        indices: the indices of the selected events, ascending.
     """
 
     def __init__(self, trace: TraceLog, indices: Sequence[int]) -> None:
@@ -45,27 +48,31 @@ class Selection(Sequence[TraceEvent]):
         return map(self.trace.event, self.indices)
 
     def __getitem__(self, index: int | slice) -> Any:
-        """An event, or a selection of events."""
+        """Return the event at an index, or a selection of the events of a slice."""
         picked = self.indices[index]
         return self.trace.event(picked) if isinstance(picked, int) else Selection(self.trace, picked)
 
     def __eq__(self, other: object) -> bool:
-        """It equals a list of events in this order; and a trace or selection of equal events, engines and counts."""
+        """Compare with a list of events, or with another trace or selection.
+
+        A list is equal if it has the same events in the same order. A trace or selection must also have the same
+        engines, counts and depths.
+        """
         if isinstance(other, Selection):
             return self._signature() == other._signature()
         if not isinstance(other, (list, tuple)):
             return NotImplemented
         try:
-            keys = [one.event if isinstance(one, TraceEvent) else event_key(one) for one in other]
+            keys = [item.event if isinstance(item, TraceEvent) else event_key(item) for item in other]
         except (TypeError, ValueError):
             return False
         return [event.event for event in self] == keys
 
     def __contains__(self, event: object) -> bool:
-        """Whether an event fired.
+        """Return whether an event fired.
 
         Raises:
-            ValueError: no recorded loop knows the event.
+            ValueError: no recorded loop has the event.
         """
         key = event.event if isinstance(event, TraceEvent) else _key(event)
         self._check_event(key, None)
@@ -77,13 +84,16 @@ class Selection(Sequence[TraceEvent]):
         return [(event.engine, event.event, event.count, event.depth) for event in self]
 
     def select(self, *, engine: str | None = None, event: Any = None, inside: str | None = None) -> Selection:
-        """The events of one engine, of one kind, or within one state; given together, those for which all holds.
+        """Select the events of one engine, of one kind, or inside one state. Several conditions must all hold.
 
         Args:
             engine: the name of the engine that fired them.
             event: an event, or several events: a list or a union of them.
-            inside: a state: all that fell between entering and leaving it, of nested engines too; the events that
-                enter and leave it do not count as inside.
+            inside: the name of a state: select all events between entering and leaving it, including those of nested
+                engines. The events that enter and leave the state are not selected.
+
+        Returns:
+            The selected events; an empty selection if none fits.
 
         Raises:
             ValueError: no engine, event or state of that name was recorded.
@@ -104,17 +114,21 @@ class Selection(Sequence[TraceEvent]):
         return Selection(self.trace, indices)
 
     def count(self, event: Any, engine: str | None = None) -> int:
-        """How often an event fired, in all engines or in one.
+        """Return how often an event fired.
+
+        Args:
+            event: the event, without a filter.
+            engine: count only firings of the engine of this name.
 
         Raises:
-            ValueError: no engine of that name was recorded, or no loop that knows the event.
+            ValueError: no engine of that name was recorded, or no recorded loop has the event.
         """
         key = _key(event)
         self._check_event(key, engine)
         return sum(number for (name, fired), number in self.counts().items() if fired == key and engine in (None, name))
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """How often each event fired, by engine and event, in the order of first appearance."""
+        """Return how often each event fired, by (engine, event), in the order of first appearance."""
         pairs = Counter((self.trace.run_of(index), self.trace.key_of(index)) for index in self.indices)
         found: dict[tuple[str, str], int] = {}
         for (run, key), number in pairs.items():
@@ -123,7 +137,7 @@ class Selection(Sequence[TraceEvent]):
         return found
 
     def table(self) -> str:
-        """The counts as a text table."""
+        """Return the counts as a text table with the columns engine, event and count."""
         rows = [(engine, event_name(event), str(number)) for (engine, event), number in self.counts().items()]
         rows.insert(0, ("engine", "event", "count"))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -133,18 +147,18 @@ class Selection(Sequence[TraceEvent]):
         """Compare with a pattern such as ``"STARTED (EPOCH_STARTED ITERATION{3} EPOCH_COMPLETED){2} COMPLETED"``.
 
         Args:
-            pattern: what is expected; :mod:`camshaft.testing.pattern` gives the grammar.
-            strict: whether events that the pattern does not mention are errors, instead of being passed over.
+            pattern: the expected events; see :mod:`camshaft.testing.pattern` for the grammar.
+            strict: refuse events that the pattern does not name, instead of skipping them.
 
         Raises:
-            AssertionError: the events are others; the message shows the first that does not fit.
-            PatternError: the pattern cannot be read, or names what no recorded engine has.
+            AssertionError: the events do not match. The message shows the first event that does not fit.
+            PatternError: the pattern cannot be read, or has a name that no recorded engine has.
         """
         __tracebackhide__ = True
         check_pattern(self.trace, pattern, strict, self.indices)
 
     def lines(self) -> list[str]:
-        """One line an event: indented by nesting, with engine, event and count."""
+        """Return one line for each event: indented by nesting, with engine, event and count."""
         return event_lines(self)
 
     def __str__(self) -> str:
@@ -156,9 +170,10 @@ class Selection(Sequence[TraceEvent]):
     def _check_engine(self, engine: str) -> None:
         names = list(dict.fromkeys(record.engine for record in self.trace.runs))
         if engine not in names:
-            raise ValueError(f"no engine {engine!r} was recorded; recorded are {', '.join(names) or 'none'}")
+            raise ValueError(f"no engine {engine!r} was recorded; recorded engines: {', '.join(names) or 'none'}")
 
     def _check_event(self, key: str, engine: str | None) -> None:
+        # A misspelled event would be found 0 times, and a test that expects none would pass for the wrong reason.
         runs = self.trace.runs
         if engine is not None:
             self._check_engine(engine)
@@ -167,7 +182,11 @@ class Selection(Sequence[TraceEvent]):
             names = ", ".join(dict.fromkeys(record.engine for record in runs))
             if any(key.lower() in record.loop.event_keys for record in recorded):
                 raise ValueError(
-                    f"{key!r} is how the event {key.lower()!r} is shown: ask for that, or for a member of its enum"
+                    f"{key!r} is the displayed name of the event {key.lower()!r}; "
+                    f"pass {key.lower()!r} or a member of its enum"
                 )
-            known = f"{engine or 'any of them'} does not know {event_name(key)}"
-            raise ValueError(f"{known}, so counting it proves nothing; recorded are {names}")
+            owner = "no recorded engine has the" if engine is None else f"{engine} has no"
+            raise ValueError(
+                f"{owner} event {event_name(key)}, so it would never be found; check its name; "
+                f"recorded engines: {names}"
+            )

@@ -1,4 +1,4 @@
-"""Spans: from which event to which a state was entered, read off a trace."""
+"""Spans: the stays of a run in its states, derived from the events of a trace."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Span:
 
     Attributes:
         run: the number of the run, in ``trace.runs``.
-        state: its name.
+        state: the name of the state.
         first: the index of the event that entered it.
-        last: the index of the event that left it; None where it was cut short by a termination, a failure, a skip,
+        last: the index of the event that left it; None if the stay was cut short by a termination, a failure, a skip,
             or the end of the trace.
-        past: the index just past the last event that fell in it, however it ended.
+        past: the index after the last event inside it, however it ended.
     """
 
     run: int
@@ -33,27 +33,29 @@ class Span:
 
 
 def spans(trace: TraceLog) -> list[Span]:
-    """Every stay in every state of a trace, in the order in which they were entered.
+    """Return every stay in every state of a trace, in the order in which they were entered.
 
-    The states are the loops and phases of each engine, fetching a batch (GET_BATCH), and those custom states that are
-    entered by one event and left by another. Takes time in proportion to the length of the trace.
+    The states are the loops and phases of each engine, fetching a batch (GET_BATCH), and custom states with one event
+    for entering and another for leaving. The time is proportional to the length of the trace.
 
-    A loop or phase that is left takes along what was entered in it. A custom state ends with the loop that it was
-    registered in, so it may overlap phases, other custom states, and passes of loops further in.
+    Leaving a loop or phase also ends all states that were entered inside it. A custom state ends with the loop in which
+    it was registered, so it may overlap phases, other custom states, and passes of inner loops.
     """
-    plans: dict[int, _StateRoles] = {}
+    roles: dict[int, _StateRoles] = {}  # by loop: all runs of an evaluator share theirs
     found: list[Span] = []
-    runs = []
+    trackers = []
     for number, record in enumerate(trace.runs):
-        if id(record.loop) not in plans:
-            plans[id(record.loop)] = _StateRoles(record.loop)
-        runs.append(_SpanTracker(number, plans[id(record.loop)], found))
-    past = [0] * len(runs)
+        if id(record.loop) not in roles:
+            roles[id(record.loop)] = _StateRoles(record.loop)
+        trackers.append(_SpanTracker(number, roles[id(record.loop)], found))
+    past = [0] * len(trackers)
     for index, (run, key, _, _) in enumerate(trace.raw_events()):
-        runs[run].on_event(index, key)
+        trackers[run].on_event(index, key)
         past[run] = index + 1
-    for run in reversed(range(len(runs))):  # a run comes after the one around it
-        runs[run].close_inside((), past[run])
+    # A run has a higher number than the run around it. Going backwards, each run passes the end of its events on to
+    # its parent, because the events of nested runs lie inside the parent's open states too.
+    for run in reversed(range(len(trackers))):
+        trackers[run].close_inside((), past[run])
         parent = trace.runs[run].parent
         if parent is not None:
             past[parent] = max(past[parent], past[run])
@@ -62,19 +64,20 @@ def spans(trace: TraceLog) -> list[Span]:
 
 
 def span_events(loop: Loop) -> dict[str, tuple[str, str]]:
-    """The states of a loop that span events, each with the keys of the two that enter and leave it."""
+    """Return the states of a loop that have spans, each with the keys of the events that enter and leave it."""
     return {state.path[-1]: (state.started, state.completed) for state in _states(loop) if state.completed is not None}
 
 
 @attrs.frozen(eq=False)
 class _State:
-    """A state by the events that enter and leave it.
+    """A state, defined by the events that enter and leave it.
 
     Attributes:
         path: the path to it; for a custom state, through the loop with which it ends.
-        number: its place in the order in which the loop goes through them; 0 for a custom state.
-        started, completed: the keys of the two events; ``completed`` is None where ``started`` does both.
-        repeats: whether it can be entered again where it was left: a loop.
+        number: its position in the order in which the loop enters its states, from 1; 0 for a custom state, which may
+            come at any position.
+        started, completed: the keys of the two events; ``completed`` is None if ``started`` enters and leaves it.
+        repeats: True for a loop, which can be entered again after it was left.
     """
 
     path: Path
@@ -103,7 +106,14 @@ def _states(loop: Loop) -> list[_State]:
 
 
 class _StateRoles:
-    """What the events of a loop do to the states of a run."""
+    """The effect of each event of a loop on the states of a run.
+
+    Attributes:
+        roles: for each event, the states that it enters (True) or leaves (False). Several states may share an event.
+        data_loop: the path to the loop that takes data; None if there is none.
+        cuts: for each event that ends everything, the path whose open states it closes, and whether the event itself
+            still lies inside those states.
+    """
 
     def __init__(self, loop: Loop) -> None:
         self.roles: dict[str, list[tuple[_State, bool]]] = {}
@@ -113,7 +123,6 @@ class _StateRoles:
                 self.roles.setdefault(state.completed, []).append((state, False))
         data_loop = loop.data_loop
         self.data_loop = next((path for path, item in loop.walk() if item is data_loop), None)
-        # for each event: the path whose open states it closes, and whether the event itself still belongs to those
         self.cuts: dict[str, tuple[Path, bool]] = {
             key: ((loop.name,) if facts.ends is Scope.OUTERMOST else (), facts.is_inside)
             for key, facts in FACTS.items()
@@ -122,44 +131,47 @@ class _StateRoles:
 
 
 class _SpanTracker:
-    """The states of one run that are entered and not left."""
+    """The open states of one run: those that were entered and not yet left."""
 
-    def __init__(self, run: int, plan: _StateRoles, found: list[Span]) -> None:
+    def __init__(self, run: int, state_roles: _StateRoles, found: list[Span]) -> None:
         self.run = run
-        self.plan = plan
+        self.state_roles = state_roles
         self.found = found
         self.open: dict[Path, tuple[_State, int]] = {}
-        self.passed = 0  # the state at which the loop stands
+        self.next_number = 0  # the lowest position from which the loop may enter a state next
 
     def on_event(self, index: int, key: str) -> None:
         """Take the next event of the run."""
-        roles = self.plan.roles.get(key)
+        roles = self.state_roles.roles.get(key)
         if roles is not None:
-            state, enters = roles[0] if len(roles) == 1 else self._choose(roles)
+            state, enters = roles[0] if len(roles) == 1 else self._role_here(roles)
             if enters:
                 self._enter(state, index)
             else:
                 self._leave(state, index)
-        elif key in self.plan.cuts:
-            path, falls_in = self.plan.cuts[key]
-            self.close_inside(path, index + falls_in)
-        elif key in OF_SKIPPING and self.plan.data_loop is not None:
-            self.close_inside(self.plan.data_loop, index + 1)
-            self._end(self.plan.data_loop, None, index + 1)
+        elif key in self.state_roles.cuts:
+            path, is_inside = self.state_roles.cuts[key]
+            self.close_inside(path, index + is_inside)
+        elif key in OF_SKIPPING and self.state_roles.data_loop is not None:
+            # A skipped iteration ends without its completed event, and all that it contains ends with it.
+            self.close_inside(self.state_roles.data_loop, index + 1)
+            self._end(self.state_roles.data_loop, None, index + 1)
 
     def close_inside(self, path: Path, past: int) -> None:
-        """Cut short all that is open inside of a path."""
+        """Cut short all open states inside a path."""
         depth = len(path)
         for inner in [inner for inner in self.open if len(inner) > depth and inner[:depth] == path]:
             self._end(inner, None, past)
 
     def _enter(self, state: _State, index: int) -> None:
         if state.number:
-            self.passed = state.number + (state.path[-1] != "GET_BATCH")
-            beside = [
+            # GET_BATCH has the number of its loop, which it precedes: that loop is still to be entered.
+            self.next_number = state.number + (state.path[-1] != "GET_BATCH")
+            # A run is in one of several sibling states at a time. One that is still open has lost its leaving event.
+            siblings = [
                 path for path, (other, _) in self.open.items() if other.number and state.path[:-1][: len(path)] != path
             ]
-            for path in beside:  # one is in a state or in the one beside it, never in both
+            for path in siblings:
                 self.close_inside(path, index)
                 self._end(path, None, index)
         self._end(state.path, None, index)
@@ -168,7 +180,7 @@ class _SpanTracker:
 
     def _leave(self, state: _State, index: int) -> None:
         if state.number:
-            self.passed = state.number + (not state.repeats)
+            self.next_number = state.number + (not state.repeats)
             self.close_inside(state.path, index)
         self._end(state.path, index, index + 1)
 
@@ -177,28 +189,34 @@ class _SpanTracker:
             state, first = self.open.pop(path)
             self.found.append(Span(self.run, state.path[-1], first, last, past))
 
-    def _choose(self, roles: list[tuple[_State, bool]]) -> tuple[_State, bool]:
-        """What an event does that several states share: enter the next one in order, else leave the innermost."""
+    def _role_here(self, roles: list[tuple[_State, bool]]) -> tuple[_State, bool]:
+        """Return the role of an event that several states share: enter the next one in order, else leave the innermost.
+
+        Entering is tried first: an event may leave one state and enter the next, and then it only does the latter,
+        which closes the former.
+        """
         tree = [path for path, (state, _) in self.open.items() if state.number and path[-1] != "GET_BATCH"]
-        inmost = max(tree, key=len, default=())
-        ahead = (role for role in roles if role[1] and role[0].path[:-1] == inmost and role[0].number >= self.passed)
-        left = (role for role in roles if not role[1] and role[0].path == inmost)
-        return next(ahead, None) or next(left, roles[0])
+        innermost = max(tree, key=len, default=())
+        entering = (
+            role for role in roles if role[1] and role[0].path[:-1] == innermost and role[0].number >= self.next_number
+        )
+        leaving = (role for role in roles if not role[1] and role[0].path == innermost)
+        return next(entering, None) or next(leaving, roles[0])
 
 
 def inside(trace: TraceLog, state: str) -> bytearray:
-    """For each event, whether it fell between entering and leaving a state.
+    """Return for each event of a trace whether it was fired between entering and leaving a state (1) or not (0).
 
     Raises:
-        ValueError: no recorded engine has that state.
+        ValueError: no recorded engine entered that state.
     """
     found = spans(trace)
     if not any(span.state == state for span in found):
-        known = {span.state for span in found}
-        raise ValueError(f"no engine entered a state {state!r}; entered were {', '.join(sorted(known)) or 'none'}")
-    within = bytearray(len(trace))
+        entered = ", ".join(sorted({span.state for span in found})) or "none"
+        raise ValueError(f"no recorded engine entered a state {state!r}; entered states: {entered}")
+    is_inside = bytearray(len(trace))
     for span in found:
         if span.state == state:
             past = span.past if span.last is None else span.last
-            within[span.first + 1 : past] = b"\x01" * (past - span.first - 1)
-    return within
+            is_inside[span.first + 1 : past] = b"\x01" * (past - span.first - 1)
+    return is_inside

@@ -1,4 +1,4 @@
-"""Loops, machines and traces in words: what ``print`` and ``repr`` show of them."""
+"""Traces as text: the tree that ``print`` shows."""
 
 from __future__ import annotations
 
@@ -14,42 +14,46 @@ __all__ = ["event_lines", "trace_text"]
 
 
 DEEPEST = 50
-"""Traces in which engines are nested deeper than this are shown event by event."""
+"""The greatest depth of nested engines that is shown as a tree. Deeper traces are shown event by event.
+
+The tree is built by recursion, and Python limits that.
+"""
 
 
 def trace_text(trace: TraceLog) -> str:
-    """A trace as an indented tree. Passes of a loop that are alike, but for their numbers, are shown once."""
+    """Return a trace as an indented tree. Passes of a loop that differ only in their counts are shown once."""
     if any(trace.depth(run) > DEEPEST for run in range(len(trace.runs))):
         return "\n".join(event_lines(map(trace.event, range(len(trace)))))
     return "\n".join(_Tree(trace).lines()) if trace.runs else "nothing was recorded"
 
 
 def event_lines(events: Iterable[TraceEvent]) -> list[str]:
-    """Return one line an event: indented by nesting, with engine, event and count."""
+    """Return one line for each event: indented by nesting, with engine, event and count."""
     return ["  " * event.depth + str(event) for event in events]
 
 
 class _Tree:
-    """Reads a trace from start to end, and indents it."""
+    """The tree of a trace, built in one pass from the first event to the last."""
 
     def __init__(self, trace: TraceLog) -> None:
         self.trace = trace
-        self.opens = [
+        self.completed_by = [  # for each run: the event that leaves the state which an event enters
             {item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))}
             for run in trace.runs
         ]
-        self.raw_events = list(trace.raw_events())
+        self.events = list(trace.raw_events())
         self.position = 0
 
     def lines(self) -> list[str]:
-        """The text."""
+        """Return the lines of the tree."""
         return self._runs(None, 0)
 
     def _runs(self, parent: int | None, depth: int) -> list[str]:
+        """Return the lines of all runs inside ``parent`` that follow here."""
         lines: list[str] = []
         runs = self.trace.runs
-        while self.position < len(self.raw_events):
-            run = self.raw_events[self.position][0]
+        while self.position < len(self.events):
+            run = self.events[self.position][0]
             if runs[run].parent != parent:
                 break
             lines.append("  " * depth + runs[run].engine)
@@ -57,42 +61,42 @@ class _Tree:
         return lines
 
     def _events(self, run: int, depth: int, until: str | None) -> list[str]:
-        """The events of a run up to one that closes the group it stands in."""
+        """Return the lines of a run's events, up to the event ``until`` that leaves the surrounding state."""
         runs = self.trace.runs
-        blocks: list[tuple[str, list[str]]] = []
-        while self.position < len(self.raw_events):
-            here = self.raw_events[self.position][0]
-            if here != run:
-                if runs[here].parent != run:
+        blocks: list[list[str]] = []  # an event, with everything that is shown below it
+        while self.position < len(self.events):
+            current_run, key, count, _ = self.events[self.position]
+            if current_run != run:
+                if runs[current_run].parent != run:
                     break
-                inside = self._runs(run, depth + 1)
+                nested = self._runs(run, depth + 1)
                 if blocks:
-                    blocks[-1][1].extend(inside)  # it ran in a handler of that event
+                    blocks[-1].extend(nested)  # a handler of that event ran it
                 else:
-                    blocks.append(("", inside))
+                    blocks.append(nested)
                 continue
-            _, key, count, _ = self.raw_events[self.position]
+            # A failure leaves all states at once, so the event belongs to none of them.
             if until is not None and key == "exception_raised":
                 break
             line = f"{'  ' * depth}{event_name(key)} {count}"
             self.position += 1
             if key == until:
-                blocks.append((key, [line]))
+                blocks.append([line])
                 break
-            closing = self.opens[run].get(key)
-            inner = self._events(run, depth + 1, closing) if closing else []
-            if inner and event_name(str(closing)) == inner[-1].split()[0]:
-                inner[-1] = inner[-1][2:]  # the event that leaves stands under the one that enters
-            blocks.append((key, [line, *inner]))
-        return list(_merged(blocks, depth))
+            completed = self.completed_by[run].get(key)
+            inner = self._events(run, depth + 1, completed) if completed else []
+            if inner and event_name(str(completed)) == inner[-1].split()[0]:
+                inner[-1] = inner[-1][2:]  # show the leaving event at the indentation of the entering one
+            blocks.append([line, *inner])
+        return list(_merge_passes(blocks, depth))
 
 
-def _merged(blocks: list[tuple[str, list[str]]], depth: int) -> Iterator[str]:
-    """The lines of all blocks; passes that are alike and follow each other are shown as the first and a number."""
+def _merge_passes(blocks: list[list[str]], depth: int) -> Iterator[str]:
+    """Yield the lines of all blocks. Of consecutive passes that are alike only the first is shown, with a number."""
     passes: list[list[str]] = [[]]
-    for _, lines in blocks:
+    for lines in blocks:
         passes[-1] += lines
-        if len(lines) > 1:  # a state was entered and left: what comes next belongs to the next pass
+        if len(lines) > 1:  # a state was entered and left: the next block belongs to the next pass
             passes.append([])
     for _, group in groupby(passes, key=lambda lines: [line.rstrip("0123456789") for line in lines]):
         first, *alike = group

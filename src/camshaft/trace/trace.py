@@ -1,6 +1,6 @@
-"""Traces: the ordered record of what fired, with nesting where one engine runs inside another.
+"""The trace: the ordered record of all events that fired, with nested runs inside the runs that called them.
 
-A trace carries the declaration of every loop that ran, so that it can be judged by itself, in another process too.
+A trace carries the declaration of every loop that ran, so another process can judge it without the code of the engines.
 """
 
 from __future__ import annotations
@@ -22,9 +22,21 @@ __all__ = ["Trace"]
 
 
 class Trace(TraceLog, Selection):
-    """What fired while :func:`camshaft.record` was recording, in order. Iterating gives :class:`TraceEvent` objects.
+    """All events that fired while :func:`camshaft.record` was recording, in order.
 
-    The record itself, with its attributes, is a :class:`~camshaft.trace.log.TraceLog`.
+    This class is the table of contents of the package. Each group of methods is implemented by one module:
+
+    - the record itself, with ``runs`` and ``handler_times``: :class:`~camshaft.trace.log.TraceLog` in ``log``, written
+      by ``recording``;
+    - sequence access, ``select``, ``count``, ``counts``, ``table``, ``lines``, ``assert_matches``:
+      :class:`~camshaft.trace.selection.Selection` in ``selection``, with ``pattern`` and ``spans``;
+    - ``print(trace)``: ``text``;
+    - ``assert_legal`` and ``violations``: ``judge``, ``judge_nesting`` and ``violations``;
+    - ``save`` and ``load``: ``files``;
+    - ``export_chrome_trace``: ``chrome_trace``;
+    - ``diagram``: :mod:`camshaft.draw`.
+
+    Iterating over a trace gives :class:`TraceEvent` objects.
     """
 
     def __init__(self) -> None:
@@ -33,29 +45,32 @@ class Trace(TraceLog, Selection):
 
     @property
     def indices(self) -> range:  # type: ignore[override]
-        """All of them."""
+        """The indices of all events: a trace is the selection of all its own events."""
         return range(len(self))
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading: text.py, and camshaft.draw for the picture ---------------------------------------------------------
 
     def __str__(self) -> str:
-        """The trace as an indented tree, equal passes of a loop shown once."""
+        """Return the trace as an indented tree. Equal passes of a loop are shown once."""
         return trace_text(self)
 
     def __repr__(self) -> str:
         return f"<Trace: {self.summary()}>"
 
     def diagram(self, engine: str | None = None, level: str = "overview", *, control: bool = False) -> Picture:
-        """The picture of a loop with its runs drawn over it.
+        """Draw a loop with its recorded runs over it.
 
-        States carry how often they were entered and their share of the time, edges how often they were taken. Custom
-        states that the engine's own code enters stand in the order that was observed, and so do engines that handlers
-        ran: dashed, because no declaration says so.
+        States show how often they were entered and their share of the time. Edges show how often they were taken.
+        Custom states that the engine's own code enters are drawn in the order that was observed, and so are engines
+        that handlers ran. Both are dashed, because no declaration fixes that order.
 
         Args:
-            engine: whose; that of the first run unless given.
+            engine: the name of the engine whose loop is drawn; the engine of the first run if not given.
             level: ``"overview"`` or ``"full"``: see :meth:`camshaft.Loop.diagram`.
-            control: show what control calls and failures bring, instead of one edge for all of it.
+            control: draw each effect of control calls and failures, instead of one edge for all of them.
+
+        Returns:
+            A picture that can be saved in several formats or shown in a notebook.
 
         Raises:
             ValueError: there is no such level, or no engine of that name was recorded.
@@ -63,69 +78,73 @@ class Trace(TraceLog, Selection):
         picture: Picture = view("trace_diagram")(self, engine, level, control)
         return picture
 
-    # -- judging -----------------------------------------------------------------------------------------------------
+    # -- judging: judge.py, judge_nesting.py, violations.py ----------------------------------------------------------
 
     def assert_legal(self, loop: Loop | None = None) -> None:
-        """Judge every run by its loop: its path through the machine, its counters, its end, and where it is nested.
+        """Judge every run by its loop: its path through the machine, its counters, its end, and its nesting.
 
         Args:
-            loop: judge the outermost runs by this loop instead of the one that was recorded with them.
+            loop: judge the outermost runs by this loop instead of the loop that was recorded with them.
 
         Raises:
-            EventOrderError: the first event that is illegal, with what stood before it and what was expected.
-            TypeError: ``loop`` is no loop.
+            EventOrderError: an event is illegal. The message describes the first one, with the events before it and
+                the events that were expected.
+            TypeError: ``loop`` is not a Loop.
         """
         __tracebackhide__ = True
         judge(self, loop)
 
     def violations(self, loop: Loop | None = None) -> list[Violation]:
-        """Everything that :meth:`assert_legal` finds fault with, where that raises at the first.
+        """Return everything that is illegal in the trace. :meth:`assert_legal` raises an error for the first only.
 
-        After a violation the run is judged on from where the illegal event leads to, and what its counters cannot
-        tell any more is taken from the record: one event that is lost or came twice is one violation. Of two runs that
-        lie wrongly in each other, only the first event that does is listed.
+        After a violation the run is judged on from the place to which the illegal event leads. Counts that are no
+        longer certain are taken from the record. So one event that is lost or repeated is one violation. If two runs
+        are nested wrongly in each other, only the first misplaced event is listed.
 
         Args:
-            loop: judge the outermost runs by this loop instead of the one that was recorded with them.
+            loop: judge the outermost runs by this loop instead of the loop that was recorded with them.
 
         Returns:
-            The violations, by the numbers of their events; empty where the trace is legal.
+            The violations, sorted by the numbers of their events; empty if the trace is legal.
 
         Raises:
-            TypeError: ``loop`` is no loop.
+            TypeError: ``loop`` is not a Loop.
         """
         return sorted(violations(self, loop), key=lambda violation: violation.number)
 
-    # -- files and writing -------------------------------------------------------------------------------------------
+    # -- files: files.py, chrome_trace.py ----------------------------------------------------------------------------
 
     def save(self, path: str | FilePath) -> None:
-        """Write the trace as JSON lines, with the declaration of each loop in it."""
+        """Write the trace to a file of JSON lines, with the declaration of each loop in it."""
         save_trace(self, path)
-
-    def export_chrome_trace(self, path: str | FilePath) -> None:
-        """Write the trace as a timeline that Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
-
-        Runs and states are slices, nested runs inside the state that called them; all other events are instants. The
-        name is that of ``torch.profiler``'s method, and the format the same: the Trace Event Format,
-        https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
-        """
-        export_chrome_trace(self, path)
 
     @classmethod
     def load(cls, path: str | FilePath) -> Trace:
         """Read a trace that :meth:`save` wrote.
 
         Raises:
-            TraceError: the file is no trace, of another version, or cut short.
+            TraceError: the file is not a trace, has another version, or is damaged or cut short.
         """
         trace = cls()
         load_trace(trace, path)
         return trace
 
-    def rearranged(self, order: Sequence[int]) -> Trace:
-        """A trace of the same runs with these events, by index: some may be left out, moved or doubled.
+    def export_chrome_trace(self, path: str | FilePath) -> None:
+        """Write the trace as a timeline that Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
 
-        It is for testing what judges traces. Each run goes on from its first event to its last without a pause.
+        Runs and states are slices. Nested runs lie inside the state that called them. All other events are instants.
+        The name is that of ``torch.profiler``'s method, and the format is the same: the Trace Event Format,
+        https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+        """
+        export_chrome_trace(self, path)
+
+    # -- editing: for tests of tools that judge traces ---------------------------------------------------------------
+
+    def rearranged(self, order: Sequence[int]) -> Trace:
+        """Return a trace of the same runs with these events, by index. Events may be left out, moved or repeated.
+
+        This is for testing tools that judge traces. In the new trace each run goes on from its first event to its last
+        without a pause.
         """
         made = Trace()
         made.runs = self.runs

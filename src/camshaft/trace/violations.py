@@ -1,4 +1,4 @@
-"""What is wrong with a trace."""
+"""Violations: the illegal events of a trace, described for the person who has to find the cause."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Violation"]
 
 @attrs.frozen
 class Violation:
-    """What is wrong with the order of one event of a trace.
+    """One event of a trace that is illegal, and the reason.
 
     Attributes:
-        engine: the name of the engine that fired it.
+        engine: the name of the engine that fired the event.
         run: the number of its run, in ``trace.runs``.
-        number: which event of the trace it is, from 1; 0 where a run that should have ended has none.
-        event: its key; empty where there is none.
-        where: where the run stood, in words: ``EPOCH 1 / ITERATION 2 / after FORWARD``; for a run that lies wrongly in
-            another one, how it lies: ``inside evaluator``.
-        message: what :class:`~camshaft.EventOrderError` says of it: what came before, and what was expected.
+        number: the position of the event in the trace, from 1; 0 if a run without events should have some.
+        event: the key of the event; empty if there is none.
+        where: where the run was, in words: ``EPOCH 1 / ITERATION 2 / after FORWARD``. For a run that is nested wrongly,
+            its position relative to the other run: ``inside evaluator``.
+        message: the text of the :class:`~camshaft.EventOrderError`: the events before, and the expected events.
     """
 
     engine: str
@@ -39,27 +39,35 @@ class Violation:
 
 
 SHOWN_BEFORE = 2
-"""How many events of the same engine are shown before one that is illegal."""
+"""The number of earlier events of the same engine that a message shows before the illegal one."""
 
 
 def violation_of(trace: TraceLog, run: int, number: int, where: str, error: EventOrderError) -> Violation:
-    """The violation by an event of a run, by its number; 0 where the run has none."""
+    """Return the violation that an error describes.
+
+    Args:
+        trace: the trace.
+        run: the number of the run.
+        number: the position of the illegal event in the trace, from 1; 0 if the run has no events.
+        where: where the run was, in words.
+        error: the error, without the events before it.
+    """
     event = trace.key_of(number - 1) if number else ""
     message = _in_context(trace, number - 1, str(error)) if number else str(error)
     return Violation(trace.runs[run].engine, run, number, event, where, message)
 
 
 def _in_context(trace: TraceLog, index: int, error: str) -> str:
-    """The error with the events before it, and where in the code the last one was fired."""
-    first, *rest = error.splitlines()
+    """Return the error with the events before it, and the line of code that fired the last one."""
+    first_line, *rest = error.splitlines()
     run = trace.run_of(index)
-    before = (number for number in range(index - 1, -1, -1) if trace.run_of(number) == run)
+    before = (earlier for earlier in range(index - 1, -1, -1) if trace.run_of(earlier) == run)
     width = len(str(index + 1))
     shown = [
-        f"{'  > ' if number == index else '    '}{number + 1:>{width}}  {event_name(trace.key_of(number))}"
-        for number in (*reversed([*islice(before, SHOWN_BEFORE)]), index)
+        f"{'  > ' if each == index else '    '}{each + 1:>{width}}  {event_name(trace.key_of(each))}"
+        for each in (*reversed([*islice(before, SHOWN_BEFORE)]), index)
     ]
     site = trace.site_of(index)
     if site is not None:
         shown[-1] += f"  fired by {site}"
-    return "\n".join([first, *shown, *rest])
+    return "\n".join([first_line, *shown, *rest])
