@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (its usual name)
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from camshaft import Engine, Loop, Phase
