@@ -10,7 +10,7 @@ only between independent results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -20,6 +20,18 @@ from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, RUN, CustomState, EventPoint, Every, LoopItem, OpaqueStep, Path, Phase
 from camshaft.loop.text import condition
 from camshaft.machine.context import Context, Effect, Guard, function
+from camshaft.machine.expressions import (
+    ask,
+    count_of,
+    count_pass,
+    learn_length,
+    leave,
+    none_entered,
+    not_passed,
+    passes_of,
+    reset_passes,
+    unless_none,
+)
 
 __all__ = ["COMPLETED", "ENDS", "FAILED", "READY", "TERMINATED", "Transition", "TransitionTable", "place_of", "when"]
 
@@ -119,7 +131,7 @@ class TransitionTable:
         after_loop = place_of(root, left=True)
         completed = Candidate("completed", COMPLETED)
         candidates = self._loop(loop, root, [completed])
-        self._add(READY, [Candidate("started", STARTED, (), (_reset_passes(loop.name),))])
+        self._add(READY, [Candidate("started", STARTED, (), (reset_passes(loop.name),))])
         self._add(STARTED, candidates)
         self._add(TERMINATED, [completed])
         terminated_pass = place_of((loop.name, "TERMINATED"))
@@ -127,7 +139,7 @@ class TransitionTable:
         has_epochs = loop.over is not DATA
         if has_epochs:
             self.paths[terminated_pass] = root
-            skipped = Guard("skip_epoch_completed", _ask("skipped", loop), {loop.name: loop})
+            skipped = Guard("skip_epoch_completed", ask("skipped", loop), {loop.name: loop})
             completes = Candidate(loop.completed, after_loop, (skipped.negated("not skip_epoch_completed"),))
             self._add(terminated_pass, [completes, *_guarded(skipped, candidates)])
         self._custom_states([place for place in self.paths if place not in ENDS and place != READY])
@@ -143,8 +155,8 @@ class TransitionTable:
             terminated_pass: the place after ``terminate_epoch()``, or None if the loop has no epochs.
         """
         root, customs = self.loop.name, self.loop.custom_states
-        leave_inner = _leave(custom.name for custom in customs if custom.within != RUN)
-        leave_all = _leave(custom.name for custom in customs)
+        leave_inner = leave(custom.name for custom in customs if custom.within != RUN)
+        leave_all = leave(custom.name for custom in customs)
         for place in [*self.paths]:
             if place in (READY, FAILED):
                 continue
@@ -172,7 +184,7 @@ class TransitionTable:
         after_pass = place_of(path, left=True)
         self.paths[after_pass] = path
         inner_loops = [item.name for item in loop.body if isinstance(item, Loop)]
-        begin_pass = (*_count_pass(loop.name), *map(_reset_passes, inner_loops), *self._reset_orders(loop.name))
+        begin_pass = (*count_pass(loop.name), *map(reset_passes, inner_loops), *self._reset_orders(loop.name))
         candidates: list[Candidate]
         if loop.over is DATA:
             candidates = self._data_loop(loop, path, after, begin_pass)
@@ -255,20 +267,20 @@ class TransitionTable:
         has_data = Guard("data", "context.has_data", is_settled=True)
         no_data = has_data.negated("no data")
         known = Guard("epoch_length known", "context.epoch_length is not None")
-        not_first = Guard(f"{counter} > 0", _unless_none(_passes_of(loop), "passes > 0"))
+        not_first = Guard(f"{counter} > 0", unless_none(passes_of(loop), "passes > 0"))
         # ``has_data`` is None for an engine of another library. Such an engine may try to fetch a batch even if the
         # epoch has all its batches. The fetch is then allowed, gets no batch, and the epoch ends.
         is_full = f"(context.has_data is None and {below_length.holds} is False)"
         may_fetch = Guard(below_length.text, f"(None if context.has_data is None else {below_length.holds})")
         unknown = Guard("epoch_length unknown", f"(context.epoch_length is None or {is_full})")
         got_batch = Guard(
-            "batch", f"(False if {is_full} else {_ask('batch', loop)})", {loop.name: loop}, is_settled=True
+            "batch", f"(False if {is_full} else {ask('batch', loop)})", {loop.name: loop}, is_settled=True
         )
         ran_out = got_batch.negated("data ran out")
         completes = Candidate("get_batch_completed", fetched, (got_batch,))
         restarts = Candidate("dataloader_stop_iteration", place_of(restarting), (ran_out, known))
         epoch_ends = [
-            candidate._replace(effects=(_learn_length(loop), *candidate.effects))
+            candidate._replace(effects=(learn_length(loop), *candidate.effects))
             for candidate in _guarded(not_first, _guarded(unknown, after))
         ]
         self._add(place_of(fetching), [completes, restarts, *_guarded(ran_out, epoch_ends)])
@@ -328,11 +340,11 @@ class TransitionTable:
 
         # while the length is unknown, every fetch is allowed: it finds out whether there is another batch
         if_unknown = "(True if context.has_data else None)"
-        if_known = _unless_none(_passes_of(loop), "passes < context.epoch_length")
+        if_known = unless_none(passes_of(loop), "passes < context.epoch_length")
         below_length = Guard(
             f"{counter} < epoch_length", f"({if_unknown} if context.epoch_length is None else {if_known})"
         )
-        below_limit = f"(context.max_iters is None or {_count_of(name)} < context.max_iters)"
+        below_limit = f"(context.max_iters is None or {count_of(name)} < context.max_iters)"
         return (
             (below_length, Guard(f"{counter} < max_iters", below_limit)),
             below_length.negated(f"{counter} == epoch_length"),
@@ -341,7 +353,7 @@ class TransitionTable:
     def all_left_guard(self, scope: str) -> Guard:
         """Return the guard "no custom state of this scope is entered", which the end of the scope needs."""
         pairs = {custom.name for custom in self.loop.custom_states if custom.within == scope and custom.is_pair}
-        return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", _none_entered(pairs))
+        return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", none_entered(pairs))
 
     # -- custom states -----------------------------------------------------------------------------------------------
 
@@ -383,7 +395,7 @@ class TransitionTable:
             host: the place without custom states.
             inner: the place inside the custom state.
         """
-        is_outside = Guard(f"not in {custom.name}", _none_entered({custom.name}))
+        is_outside = Guard(f"not in {custom.name}", none_entered({custom.name}))
         is_inside = is_outside.negated(f"in {custom.name}")
         for event in custom.events:
             guards: tuple[Guard, ...] = ()
@@ -397,8 +409,8 @@ class TransitionTable:
                     other.name for other in self.loop.custom_states if other.is_pair and other.completed in earlier
                 }
                 guards = (
-                    Guard("declared order", _not_passed(custom.order, index)),
-                    Guard("declared order", _none_entered(ended)),
+                    Guard("declared order", not_passed(custom.order, index)),
+                    Guard("declared order", none_entered(ended)),
                 )
                 effects = (f"context.order_positions[{custom.order!r}] = {index + 1}",)
             if custom.is_pair:
@@ -469,57 +481,6 @@ def when(phase: Phase, enclosing_loop: str) -> Guard:
     """
     if isinstance(phase.when, Every):
         n = phase.when.n
-        return Guard(f"{enclosing_loop.lower()} % {n} == 0", f"({_count_of(enclosing_loop)} % {n} == 0)")
+        return Guard(f"{enclosing_loop.lower()} % {n} == 0", f"({count_of(enclosing_loop)} % {n} == 0)")
     text = condition(phase).removeprefix("when ")
-    return Guard(text, _ask("when", phase), {phase.name: phase}, is_settled=True)
-
-
-# -- the source of guards and effects ---------------------------------------------------------------------------------
-
-
-def _ask(question: str, item: LoopItem) -> str:
-    return f"context.ask({question!r}, {item.name})"
-
-
-def _count_of(name: str) -> str:
-    return f"context.counts.get({name!r}, 0)"
-
-
-def _passes_of(loop: Loop) -> str:
-    return f"context.passes.get({loop.name!r})"
-
-
-def _unless_none(passes: str, test: str) -> str:
-    """Return an expression that is None if the number of passes is unknown."""
-    return f"(None if (passes := {passes}) is None else {test})"
-
-
-def _none_entered(names: Iterable[str]) -> str:
-    return f"(context.entered.isdisjoint({tuple(sorted(names))!r}) if context.knows_entered else None)"
-
-
-def _not_passed(order: tuple[str, ...], index: int) -> str:
-    return f"(context.order_positions.get({order!r}, 0) <= {index} if context.knows_entered else None)"
-
-
-def _count_pass(name: str) -> list[Effect]:
-    # the pass in which a run was paused has already been counted, so it is not counted again when the run resumes
-    return [
-        f"if context.resumed and {name!r} in context.resumed: context.resumed.remove({name!r})",
-        f"else: context.counts[{name!r}] = {_count_of(name)} + 1",
-        f"passes = context.passes.get({name!r})",
-        f"if passes is not None: context.passes[{name!r}] = passes + 1",
-    ]
-
-
-def _reset_passes(name: str) -> Effect:
-    return f"context.passes[{name!r}] = context.position.pop({name!r}, 0)"
-
-
-def _leave(names: Iterable[str]) -> list[Effect]:
-    left = tuple(sorted(names))
-    return [f"context.entered.difference_update({left!r})"] if left else []
-
-
-def _learn_length(loop: Loop) -> Effect:
-    return f"if context.epoch_length is None: context.epoch_length = {_passes_of(loop)}"
+    return Guard(text, ask("when", phase), {phase.name: phase}, is_settled=True)
