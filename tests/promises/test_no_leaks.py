@@ -498,9 +498,9 @@ def test_a_bar_goes_with_the_engine_that_was_left_in_the_middle():
                 break
         del engine
         gc.collect()
-        standing = console in Display.standing
+        standing = console in Display.active
         if standing:
-            Display.standing[console]._stop()
+            Display.active[console]._stop()
     os.close(master)
     assert not standing
 
