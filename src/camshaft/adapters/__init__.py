@@ -1,1 +1,1 @@
-"""Other people's loops and engines: reports of what they do, and camshaft's engine in their terms."""
+"""Adapters: loops and engines of other libraries that report to camshaft, and camshaft engines for other libraries."""

@@ -1,4 +1,4 @@
-"""What makes handlers of pytorch-ignite take an engine for one of its own."""
+"""Present an engine of camshaft to handlers of pytorch-ignite that accept only its own engines."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ E = TypeVar("E", bound=Engine)
 
 
 def as_ignite(engine: E) -> E:
-    """Let handlers of pytorch-ignite that insist on its class of engine take this one.
+    """Make an engine acceptable to handlers of pytorch-ignite that require its own class of engine.
 
-    From now on ``isinstance(engine, ignite.engine.Engine)`` is True, pytorch-ignite's loggers and
-    ``global_step_from_engine`` know the built-in events of camshaft, ``engine.state`` has
-    ``get_event_attrib_value()``, and the event of its ``Checkpoint`` is registered, because a loop cannot change
-    while it runs. What the engine does stays as it is: it inherits nothing.
+    Afterwards ``isinstance(engine, ignite.engine.Engine)`` is True. The loggers and ``global_step_from_engine`` of
+    pytorch-ignite know the built-in events of camshaft, and ``engine.state`` has ``get_event_attrib_value()``. The
+    event of pytorch-ignite's ``Checkpoint`` is registered now, because a loop cannot change while it runs. The
+    behaviour of the engine does not change, and it inherits nothing from pytorch-ignite.
 
     Args:
         engine: an engine that is not running.
@@ -29,9 +29,9 @@ def as_ignite(engine: E) -> E:
         The same engine.
 
     Raises:
-        TypeError: it is no engine of camshaft.
+        TypeError: ``engine`` is not an engine of camshaft.
         ModuleNotFoundError: pytorch-ignite is not installed.
-        RuntimeError: the engine has a run that is not over.
+        RuntimeError: the engine has a run that has not ended.
 
     >>> import ignite.engine
     >>> trainer = as_ignite(Engine(lambda engine, batch: None))
@@ -39,7 +39,7 @@ def as_ignite(engine: E) -> E:
     (True, True)
     """
     if not isinstance(engine, Engine):
-        raise TypeError(f"as_ignite: {engine!r} is no engine of camshaft")
+        raise TypeError(f"as_ignite: engine must be an Engine of camshaft, got {engine!r}")
     try:
         import ignite.engine
         from ignite.handlers.checkpoint import CheckpointEvents
@@ -49,14 +49,14 @@ def as_ignite(engine: E) -> E:
         engine.register_events(CheckpointEvents.SAVED_CHECKPOINT, within="RUN")
     counted: dict[Any, str] = ignite.engine.State.event_to_attr
     counted.update({Events(event.value): counted[event] for event in ignite.engine.Events if event in counted})
-    if not isinstance(engine, _TakenForIgnite):
-        engine.__class__ = _taken_for_ignite(type(engine))  # type: ignore[assignment, arg-type]
+    if not isinstance(engine, _PresentedAsIgnite):
+        engine.__class__ = _presented_as_ignite(type(engine))  # type: ignore[assignment, arg-type]
         engine.state.__class__ = _CountingState
     return engine
 
 
-class _TakenForIgnite(Engine):
-    """An engine that says that it is one of pytorch-ignite, which ``isinstance`` believes."""
+class _PresentedAsIgnite(Engine):
+    """An engine whose ``__class__`` claims to be pytorch-ignite's Engine. ``isinstance`` consults this attribute."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -66,7 +66,7 @@ class _TakenForIgnite(Engine):
 
     @property
     def _allowed_events(self) -> list[Any]:
-        """The handles of its events, those of pytorch-ignite among them: its ProgressBar looks its own up there."""
+        """The engine's events, and those of pytorch-ignite with the same keys, which its ProgressBar looks for here."""
         import ignite.engine
 
         keys = self.loop.event_keys
@@ -74,21 +74,25 @@ class _TakenForIgnite(Engine):
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"{self.__dict__.get('name')} has no {name}: it is an engine of camshaft, made to look like one of "
-            f"pytorch-ignite by as_ignite(); what needs more than public names does not work with it"
+            f"{self.__dict__.get('name')} has no attribute {name}: it is an engine of camshaft, which as_ignite() "
+            f"presents as one of pytorch-ignite; code that needs private attributes of pytorch-ignite does not work "
+            f"with it"
         )
 
 
 class _CountingState(State):
+    """A state that answers the question of pytorch-ignite's loggers for the count of an event."""
+
     __slots__ = ()
 
     def get_event_attrib_value(self, event_name: Any) -> Any:
-        """What pytorch-ignite counts at an event."""
+        """Return the value of the attribute that pytorch-ignite counts at an event."""
         import ignite.engine
 
         return getattr(self, ignite.engine.State.event_to_attr[event_name])
 
 
 @cache
-def _taken_for_ignite(own: Any) -> type[Engine]:
-    return type(own.__name__, (_TakenForIgnite, own), {"__module__": own.__module__})
+def _presented_as_ignite(own: Any) -> type[Engine]:
+    # A subclass for each class of engine, so that engines of users' own subclasses keep their methods.
+    return type(own.__name__, (_PresentedAsIgnite, own), {"__module__": own.__module__})

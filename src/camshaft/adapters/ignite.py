@@ -1,4 +1,4 @@
-"""Traces of pytorch-ignite's engines: what they fire is reported as it happens, and judged by a camshaft loop."""
+"""Report the events of pytorch-ignite's engines as they fire, so that a camshaft loop can judge them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["reporting"]
 
 
 class _EngineReporter(Reporter):
-    """Reports an engine that keeps counters and limits itself."""
+    """A reporter for an engine of pytorch-ignite, which keeps its counters and limits itself."""
 
     def __init__(self, engine: Any, loop: Loop | None, name: str) -> None:
         super().__init__(standard_loop(engine) if loop is None else loop, name)
@@ -28,36 +28,40 @@ class _EngineReporter(Reporter):
         self._is_standard = loop is None
 
     def __call__(self, event: Any) -> None:
-        """Report an event that the engine fires. What it fires by hand while it does not run is part of no run."""
+        """Report an event that the engine fires. Events fired by hand while it does not run belong to no run."""
         if not self.is_running:
             return
-        known = next((own for own in self.engine._allowed_events if own == event), event)  # it knows them by name
+        known = next((own for own in self.engine._allowed_events if own == event), event)  # equal by name
         if self._is_standard and event_key(known) not in self.loop.event_keys:
-            self._learn()
+            self._update_loop()
         super().__call__(known)
 
-    def _learn(self) -> None:
-        """Take on the events that were registered since."""
+    def _update_loop(self) -> None:
+        """Declare the loop anew, with the events that were registered since the last time."""
         self.loop = standard_loop(self.engine)
         if self.current_run is not None:
-            self.current_run.on_run_start()
+            self.current_run.start_observers()
 
     def is_over(self, key: str) -> bool:
-        """The call of ``run()`` tells: handlers of COMPLETED and of EXCEPTION_RAISED are part of it."""
+        """Return False for every event.
+
+        A run ends when the call of ``run()`` returns, because handlers of COMPLETED and EXCEPTION_RAISED are part of
+        it.
+        """
         return False
 
-    def count(self, key: str) -> None:
-        """The engine has done that: a wrong counter of its own is to be seen."""
+    def count(self, counter: str) -> None:
+        """Do nothing: the engine counts itself, and a wrong count must show up in the trace."""
 
     def reset(self) -> None:
-        """Read what the engine has set."""
+        """Read state, data and position from the engine, because a run begins."""
         engine, self.state = self.engine, self.engine.state
         self.has_data = self.state.dataloader is not None
-        data_loop, behind = self.loop.data_loop, _batches_behind(engine)
-        self.position = {data_loop.name: behind} if data_loop is not None and behind else {}
+        data_loop, done = self.loop.data_loop, _batches_done(engine)
+        self.position = {data_loop.name: done} if data_loop is not None and done else {}
 
     def _leave(self, failed: bool) -> None:
-        """Nothing: the call of ``run()`` tells when it is over, not what is reported around it."""
+        """Do nothing: the run ends when the call of ``run()`` returns, not when the engine around it goes on."""
 
     def __enter__(self) -> Reporter:
         self.is_running = True
@@ -69,7 +73,7 @@ class _EngineReporter(Reporter):
         run, generator = self.current_run, self.engine._internal_run_generator
         is_paused = generator is not None and generator.gi_frame is not None
         if run is not None and is_paused:
-            run.leave("interrupted")  # it goes on with the next event, even if run() refused its arguments
+            run.leave("interrupted")  # the next event resumes it, even if run() refused its arguments
         else:
             if run is not None and error is not None and run.last != "exception_raised":
                 self("exception_raised")
@@ -79,20 +83,20 @@ class _EngineReporter(Reporter):
 
 @contextmanager
 def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> Iterator[Reporter]:
-    """Let an engine of pytorch-ignite be heard by whatever records or checks engines, inside the ``with`` block.
+    """Report the events of an engine of pytorch-ignite to recordings and checks, inside the ``with`` block.
 
-    Its events are reported before its handlers are called; nothing else about it changes. A run that was interrupted
-    before the block cannot be judged when it goes on inside.
+    Its events are reported before its handlers are called. Nothing else about it changes. A run that was interrupted
+    before the block cannot be judged when it resumes inside.
 
     Args:
         engine: an ``ignite.engine.Engine``.
-        loop: what its events are judged by: the standard loop, with the events that are registered with the engine as
-            free states, unless given. ``X_STARTED`` and ``X_COMPLETED`` belong to ITERATION then, other events to the
-            whole run.
-        name: how traces and errors call it.
+        loop: the loop by which its events are judged. The default is pytorch-ignite's standard loop, with custom states
+            for the events that are registered with the engine. ``X_STARTED`` and ``X_COMPLETED`` then belong to
+            ITERATION, and other events to the whole run.
+        name: the name of the engine in traces and errors.
 
     Yields:
-        The reporter that stands for it in traces.
+        The reporter that represents the engine in traces.
     """
     reporter = _EngineReporter(engine, loop, name)
     fire, run = engine._fire_event, engine.run
@@ -103,13 +107,15 @@ def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> It
 
     def run_and_report(*args: Any, **kwargs: Any) -> Any:
         if reporter.is_running:
-            return run(*args, **kwargs)  # an engine inside itself, which it refuses
+            return run(*args, **kwargs)  # a call from inside its own run, which the engine refuses itself
         with reporter:
             return run(*args, **kwargs)
 
     replaced: dict[str, Callable[..., Any]] = {"_fire_event": fire_and_report, "run": run_and_report}
     before = {attribute: vars(engine)[attribute] for attribute in replaced if attribute in vars(engine)}
-    vars(engine).update(replaced)  # the one place that all its events come by, whoever fires them
+    # All events of the engine pass through _fire_event(), no matter who fires them. Attributes of the instance hide the
+    # methods of its class, so other engines are not affected, and deleting them restores everything.
+    vars(engine).update(replaced)
     try:
         yield reporter
     finally:
@@ -119,18 +125,19 @@ def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> It
 
 
 def standard_loop(engine: Any) -> Loop:
-    """The loop that every engine of pytorch-ignite runs, with the events that were registered with this one."""
+    """Return the loop that every engine of pytorch-ignite runs, with the events that are registered with this one."""
     loop = Loop("EPOCH", Loop("ITERATION", OpaqueStep(), over=DATA))
     custom = {event_key(event): event for event in engine._allowed_events if event_key(event) not in BUILT_IN}
     states = Counter(state_of(key)[0] for key in custom)
     pairs = [event for key, event in custom.items() if states[state_of(key)[0]] > 1]
-    alone = [event for key, event in custom.items() if states[state_of(key)[0]] == 1]  # any handler may fire these
+    # A single event, such as that of a checkpoint, may be fired by a handler at any place of the run.
+    alone = [event for key, event in custom.items() if states[state_of(key)[0]] == 1]
     loop = register(loop, pairs) if pairs else loop
     return register(loop, alone, within=RUN) if alone else loop
 
 
-def _batches_behind(engine: Any) -> int:
-    """How many batches of its first epoch a run counts as done already: it may go on in the middle of one."""
+def _batches_done(engine: Any) -> int:
+    """Return the number of batches of its first epoch that a run counts as done, for a run that begins inside one."""
     if engine._dataloader_iter is not None:
         return 0
     if engine._init_iter is not None:

@@ -1,4 +1,4 @@
-"""The reporter for an engine of another library."""
+"""Find the reporter for an engine of another library."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ __all__ = ["reporter_of"]
 
 
 def reporter_of(engine: Any) -> AbstractContextManager[Reporter]:
-    """A reporter for whatever can report: a reporter, or an engine of pytorch-ignite.
+    """Return a reporter for an object that is not an engine of camshaft.
+
+    Args:
+        engine: a reporter, which is returned itself, or an engine of pytorch-ignite.
+
+    Returns:
+        A context manager; inside its block the events of ``engine`` are reported.
 
     Raises:
-        TypeError: it can not.
+        TypeError: ``engine`` is neither.
     """
     if isinstance(engine, Reporter):
         return engine
+    # Compare names of modules instead of importing pytorch-ignite, which is not installed everywhere.
     if any(base.__module__.partition(".")[0] == "ignite" for base in type(engine).__mro__):
         return reporting(engine)
     raise TypeError(f"{engine!r} cannot be recorded: give an Engine, a Reporter, or an engine of pytorch-ignite")

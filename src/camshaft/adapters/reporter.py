@@ -1,4 +1,4 @@
-"""Events of loops that camshaft does not run: a plain training loop says what it does, and is judged by its machine."""
+"""Reporters: a training loop that camshaft does not run reports its events, and its declared loop judges them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from camshaft.engine.handler import Stopwatch
-from camshaft.engine.observing import code_site, observers
+from camshaft.engine.observing import Observer, code_site, observers
 from camshaft.engine.run import executing
 from camshaft.engine.state import State
 from camshaft.events import OUTCOMES, event_key, event_name
@@ -19,16 +19,17 @@ from camshaft.machine.transition_table import READY
 
 __all__ = ["Reporter"]
 
-BETWEEN = {"camshaft", "camshaft_pytest", "contextlib", "ignite"}
-"""Whose code stands between an event and the line that it is reported by."""
+SKIPPED_PACKAGES = {"camshaft", "camshaft_pytest", "contextlib", "ignite"}
+"""Top-level packages that are skipped in the search for the line of code that reports an event."""
 
 
 class Reporter:
-    """Stands for a training loop that is written by hand, or by another library, in traces and checks.
+    """A stand-in for a training loop that is written by hand or by another library, in traces and checks.
 
-    The loop calls it with each event as it happens, inside a ``with`` block; whatever records or checks engines hears
-    it too. A run begins with its first event and is over with COMPLETED, or at the end of the block: with
-    EXCEPTION_RAISED where an exception leaves it. After INTERRUPT it goes on in the next block.
+    The loop calls the reporter with each event as it happens, inside a ``with`` block. Recordings and checks then see
+    these events as they see those of an engine. A run begins with its first event. It ends with COMPLETED or at the end
+    of the block. If an exception leaves the block, the run ends with EXCEPTION_RAISED. After INTERRUPT the next block
+    resumes it.
 
     >>> from camshaft import DATA, Loop, Phase, record
     >>> loop = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD"), over=DATA))
@@ -38,16 +39,19 @@ class Reporter:
     >>> trace.assert_legal()
 
     Args:
-        loop: the declaration that the events are judged by. Its functions are not called; GET_BATCH events may be
+        loop: the declaration by which the events are judged. Its functions are not called. GET_BATCH events may be
             reported or left out.
-        name: how traces and errors call it.
-        max_epochs, max_iters, epoch_length: the limits of each run, where they are known: then a trace that has fewer
-            or more passes is illegal.
+        name: the name of the loop in traces and errors.
+        max_epochs, max_iters, epoch_length: the limits of each run, if they are known. A trace with fewer or more
+            passes is illegal then.
 
     Attributes:
-        state: counts the passes of each loop.
-        is_running: whether events can be reported now.
-        position: passes that a loop has behind it when a run begins, where it goes on in the middle of one.
+        state: the counts of passes of each loop, and the limits.
+        is_running: True while events can be reported.
+        position: for a run that begins in the middle of a pass, the number of passes that each inner loop has done.
+        has_data: whether the run takes data; None if that is not known.
+        current_run: the run that goes on or is paused; None if there is none.
+        around_data: the event that begins a pass of the loop around the one that takes data.
     """
 
     def __init__(
@@ -65,11 +69,12 @@ class Reporter:
         self.position: dict[str, int] = {}
         self.current_run: _ReportedRun | None = None
         self.is_running = False
-        self._loops = {item.started: item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)}
+        self._counter_by_event = {item.started: item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)}
         self.around_data = _around_data(loop)
         limits = {"max_epochs": max_epochs, "max_iters": max_iters, "epoch_length": epoch_length}
-        self.state = State(**limits, **dict.fromkeys(self._loops.values(), 0))
-        self._blocks: list[_ReportedRun | None] = []  # for each block that it is in, the run that was there before
+        self.state = State(**limits, **dict.fromkeys(self._counter_by_event.values(), 0))
+        # One item for each `with` block that is open: the run that went on when the block was entered.
+        self._blocks: list[_ReportedRun | None] = []
 
     def __call__(self, event: Any) -> None:
         """Report that an event happens now.
@@ -78,37 +83,42 @@ class Reporter:
             event: an event of the loop: a member of an enum, or a string.
 
         Raises:
-            RuntimeError: it is not inside a ``with`` block.
+            RuntimeError: the call is not inside a ``with`` block.
             ValueError: the loop has no such event.
         """
         key = event_key(event)
         if key not in self.loop.event_keys:
             raise self._unknown(key)
         if not self.is_running:
-            fix = "write `with reporter:` around the whole run, so that its end is known even where it fails"
+            fix = "write `with reporter:` around the whole run, so that its end is recorded even if it fails"
             raise RuntimeError(f"{self.name}: {event_name(key)} is reported outside of a with block; {fix}")
         if self.current_run is not None and key == "started":
             self._finish()
-        for inner in self._inside():  # it goes on, so they are over
+        # This loop goes on, so loops that it called have ended, even if they did not report that.
+        for inner in self._inside():
             inner._leave(failed=key == "exception_raised")
         run = self.current_run or self._begin()
-        if key in self._loops:
-            self.count(self._loops[key])
+        if key in self._counter_by_event:
+            self.count(self._counter_by_event[key])
         run.fire(key)
         if self.is_over(key):
             self._finish()
 
     def is_over(self, key: str) -> bool:
-        """Whether a run is over with this event."""
+        """Return whether a run ends with this event."""
         return key in ("completed", "exception_raised")
 
     def reset(self) -> None:
-        """Take note that a run begins."""
-        for counter in self._loops.values():
+        """Set all counters to 0, because a run begins."""
+        for counter in self._counter_by_event.values():
             setattr(self.state, counter, 0)
 
     def count(self, counter: str) -> None:
-        """Count a pass of a loop that begins."""
+        """Count a pass of a loop that begins.
+
+        Args:
+            counter: the attribute of the state that counts the loop.
+        """
         setattr(self.state, counter, getattr(self.state, counter) + 1)
 
     def _begin(self) -> _ReportedRun:
@@ -117,7 +127,7 @@ class Reporter:
         return self.current_run
 
     def _inside(self) -> list[Reporter]:
-        """The reporters whose runs began inside of this one and are not over, the innermost first."""
+        """Return the reporters whose runs began inside this one and have not ended, the innermost first."""
         found: list[Reporter] = []
         inner: Any = executing.get()
         while isinstance(inner, Reporter) and inner is not self and inner.current_run is not None:
@@ -146,17 +156,18 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        before = self._blocks.pop()
-        if self.current_run is not before:  # what began in the block around this one goes on there
+        run_at_entry = self._blocks.pop()
+        # A run that began before this block belongs to the block around it and goes on there.
+        if self.current_run is not run_at_entry:
             self._leave(failed=error is not None)
         self.is_running = bool(self._blocks)
 
     def _leave(self, failed: bool) -> None:
-        """End the run that is left, or let it pause after INTERRUPT."""
+        """End the current run, or pause it if its last event is INTERRUPT."""
         if self.current_run is not None and failed:
             self("exception_raised")
         elif self.current_run is not None and self.current_run.last == "interrupt":
-            self.current_run.leave("interrupted")  # it goes on with the next event
+            self.current_run.leave("interrupted")  # the next event resumes it
         else:
             self._finish()
 
@@ -165,105 +176,113 @@ class Reporter:
 
 
 def _around_data(loop: Loop) -> str | None:
-    """The event that begins a pass of the loop around the one that takes data."""
+    """Return the event that begins a pass of the loop around the one that takes data; None if there is none."""
     started = {path: item.started for path, item in loop.walk() if isinstance(item, Loop)}
     paths = (path for path, item in loop.walk() if item is loop.data_loop)
     return next((started.get(path[:-1]) for path in paths), None)
 
 
 class _ReportedRun:
-    """One run of a loop that reports."""
+    """One run of a loop that reports its events. Observers see it as they see the run of an engine."""
 
     def __init__(self, engine: Reporter) -> None:
         self.engine = engine
         self.parent: Any = None
-        self.paused_children: dict[Any, None] = {}  # nested runs that paused
+        self.paused_children: dict[Any, None] = {}  # nested runs of engines that paused
         self.last: str | None = None
-        self._came_by: str | None = None  # the last event that tells its place
-        self._first: dict[str, int] = {}  # what was counted when the loop around the one with data began its pass
-        self._counts: dict[str, int] = {}  # what was counted when it paused
-        self._watching: list[Any] | None = None
-        self._makers: list[Callable[[str], Callable[[Any], None]]] = []
-        self._marks: dict[str, list[Callable[[Any], None]]] = {}
+        self._last_placing: str | None = None  # the last event that tells the place in the machine
+        self._counts_at_pass: dict[str, int] = {}  # the counts when the loop around the data loop began its pass
+        self._counts_at_pause: dict[str, int] = {}
+        self._observers: list[Observer] | None = None  # None until the first event, and while it is paused
+        self._writer_makers: list[Callable[[str], Callable[[Any], None]]] = []
+        self._writers: dict[str, list[Callable[[Any], None]]] = {}  # by event, made when the event first fires
 
     def fire(self, key: str) -> None:
-        """Let all observers hear an event."""
-        if self._watching is None:
+        """Pass an event on to all observers."""
+        if self._observers is None:
             self._enter()
-            self.on_run_start()
-        if key not in self._marks:
-            self._marks[key] = [maker(key) for maker in self._makers]
-        for mark in self._marks[key]:
-            mark(self.engine)
+            self.start_observers()
+        if key not in self._writers:
+            self._writers[key] = [make(key) for make in self._writer_makers]
+        for write_event in self._writers[key]:
+            write_event(self.engine)
         self.last = key
+        # INTERRUPT and custom events leave the run where it is in the machine.
         if key != "interrupt" and not any(key in custom.events for custom in self.engine.loop.custom_states):
-            self._come_by(key)
+            self._remember_place(key)
 
-    def _come_by(self, key: str) -> None:
-        """Remember what tells where it stands, should it pause."""
+    def _remember_place(self, key: str) -> None:
+        """Remember an event that tells the place of the run: a run that pauses is recorded anew from that place."""
         engine = self.engine
         if key == engine.around_data:
-            behind = engine.position if self._came_by == "started" else {}
-            self._first = {name: count - behind.get(name, 0) for name, count in self._counted().items()}
-        self._came_by = key
+            done = engine.position if self._last_placing == "started" else {}
+            self._counts_at_pass = {name: count - done.get(name, 0) for name, count in self._counts().items()}
+        self._last_placing = key
 
     def _enter(self) -> None:
         self.parent = executing.get()
         executing.set(self.engine)  # type: ignore[arg-type]
 
-    def on_run_start(self) -> None:
-        """Let all observers watch from here on; those that did hear that it pauses, and goes on with another loop."""
-        if self._watching is not None:
-            self._counts = self._counted()
-            for observer in self._watching:
+    def start_observers(self) -> None:
+        """Tell all observers that the run starts or resumes.
+
+        Observers that observe it already are told first that it pauses. They then see it resume with a changed loop.
+        """
+        if self._observers is not None:
+            self._counts_at_pause = self._counts()
+            for observer in self._observers:
                 observer.on_run_end(self, "paused")
-        self._watching, self._makers, self._marks = [], [], {}
+        self._observers, self._writer_makers, self._writers = [], [], {}
         for observer in observers.get():
-            maker = observer.on_run_start(self)
-            if maker is not None:
-                self._watching.append(observer)
-                self._makers.append(maker)
+            make_writer = observer.on_run_start(self)
+            if make_writer is not None:
+                self._observers.append(observer)
+                self._writer_makers.append(make_writer)
 
     def leave(self, outcome: str) -> None:
-        """Tell all observers that it is over or, after an interrupt, that it pauses."""
-        around: Any = executing.get()
-        if around is self.engine:
+        """Tell all observers that the run has ended, or that it pauses after an interrupt."""
+        innermost: Any = executing.get()
+        if innermost is self.engine:
             executing.set(self.parent)
-        self._counts = self._counted()
-        watching, self._watching = self._watching, None
-        for observer in watching or ():
+        self._counts_at_pause = self._counts()
+        told, self._observers = self._observers, None
+        for observer in told or ():
             observer.on_run_end(self, outcome)
 
     def finish(self) -> None:
-        """End it as its last event says."""
+        """End the run with the outcome that its last event tells."""
         self.leave(OUTCOMES.get(str(self.last), "completed"))
 
     def machine_position(self) -> tuple[str, Context]:
-        """Where it stands: at its start, or where it goes on after a pause."""
+        """Return the place and the context from which to judge the run: of its start, or of a pause."""
         engine, state = self.engine, self.engine.state
         context = Context(state.max_epochs, state.max_iters, state.epoch_length, engine.has_data)
-        if self._came_by is None:
-            context.counts, context.position = self._counted(), engine.position.copy()
+        if self._last_placing is None:
+            context.counts, context.position = self._counts(), engine.position.copy()
             return READY, context
-        context.counts, context.passes = self._counts.copy(), dict.fromkeys(self._counts)
+        # Which passes came before is known only for the loop that takes data. None means unknown: guards that need
+        # the others are then taken to hold. The same goes for custom states that are entered.
+        context.counts, context.passes = self._counts_at_pause.copy(), dict.fromkeys(self._counts_at_pause)
         data_loop = engine.loop.data_loop
-        if data_loop is not None and self._first:
-            context.passes[data_loop.name] = self._counts[data_loop.name] - self._first[data_loop.name]
-        if self._came_by == "started":
+        if data_loop is not None and self._counts_at_pass:
+            done = self._counts_at_pause[data_loop.name] - self._counts_at_pass[data_loop.name]
+            context.passes[data_loop.name] = done
+        if self._last_placing == "started":
             context.position = engine.position.copy()
         context.knows_entered = False
-        rows = (row for ways in LoopMachine(engine.loop).table.values() for row in ways.values())
-        return next(row.dest for row in rows if row.event == self._came_by), context
+        table = LoopMachine(engine.loop).table
+        transitions = (transition for by_event in table.values() for transition in by_event.values())
+        return next(each.dest for each in transitions if each.event == self._last_placing), context
 
-    def _counted(self) -> dict[str, int]:
+    def _counts(self) -> dict[str, int]:
         loops = (item.name for _, item in self.engine.loop.walk() if isinstance(item, Loop))
         return {name: getattr(self.engine.state, name.lower()) for name in loops}
 
     def call_site(self, frame: FrameType | None) -> str:
-        """The line of code that reports the present event."""
-        while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
+        """Return the line of code that reports the present event."""
+        while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in SKIPPED_PACKAGES:
             frame = frame.f_back
         return code_site(frame)
 
     def measure(self, stopwatch: Stopwatch) -> None:
-        """Nothing is measured: the loop that reports calls its handlers itself."""
+        """Measure nothing: the loop that reports calls its handlers itself."""
