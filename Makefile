@@ -12,11 +12,11 @@ demo: $(READY)
 	$(BIN)/python examples/custom_events_resnet18.py
 
 test: lint
-	$(BIN)/python -m pytest -n auto -rs --durations=5
+	$(BIN)/python -m pytest -n auto --dist worksteal -rs --durations=5
 
-# the same properties, on many more programs
+# the same tests: properties on many more programs, all mutants, all repetitions
 test-long: lint
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist worksteal
 
 # how much the tools notice: each judges some thousand changes of the loop, of what drives it, and of traces
 mutants: $(READY)

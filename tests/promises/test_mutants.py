@@ -30,12 +30,14 @@ from mutants.tools import original
 from mutants.traces import mutants_of_traces
 from support.agreement import check_agreement
 from support.edits import Edit, drop, mutate, replace, swap, twice
+from support.thoroughness import repeats
 
 # -- a share of the mutants that are made systematically --------------------------------------------------------------
 
 
 def share(mutants: Iterator[Any], step: int) -> list[Verdict]:
-    """The verdicts on some of each kind, and on all that assert_legal is known to have a gap for."""
+    """Return the verdicts on some of each kind and on all known gaps of assert_legal; in a long run, on all mutants."""
+    step = repeats(step, 1)
     kinds: dict[str, list[Any]] = {}
     for mutant in mutants:
         kinds.setdefault(mutant.kind, []).append(mutant)

@@ -46,6 +46,7 @@ from camshaft.handlers import (
 )
 from camshaft.metrics import Accuracy
 from support.steps import no_op
+from support.thoroughness import repeats
 
 
 def broken(*_):
@@ -216,12 +217,12 @@ def console():
     os.close(master)
 
 
-def test_nothing_is_left_open_after_200_runs_of_every_ending(tmp_path, console):
+def test_nothing_is_left_open_after_many_runs_of_every_ending(tmp_path, console):
     for number in range(22):
         run_once(number, tmp_path, console)
     gc.collect()
     before, memory = open_now(), resident()
-    for number in range(200):
+    for number in range(repeats(66, 220)):  # 22 endings
         run_once(number, tmp_path, console)
     for _ in range(2):  # workers of a paused run are let go of by the first
         gc.collect()
@@ -257,7 +258,8 @@ def test_no_memory_is_kept_of_runs_that_are_over_however_they_end():
 
 
 @pytest.mark.parametrize("attached", [False, True])
-def test_a_million_iterations_leave_memory_flat(attached):
+def test_many_iterations_leave_memory_flat(attached):
+    iterations = repeats(200_000, 1_000_000)
     engine = Engine(no_op)
     if attached:
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: None)
@@ -268,11 +270,11 @@ def test_a_million_iterations_leave_memory_flat(attached):
         engine.run(range(10_000))
         kept, peak = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        engine.run(range(1_000_000))
+        engine.run(range(iterations))
         kept_now, peak_now = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert engine.state.iteration == 1_000_000
+    assert engine.state.iteration == iterations
     assert kept_now - kept < 2000
     assert peak_now - peak < 10_000
 
