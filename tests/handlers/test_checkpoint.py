@@ -373,7 +373,7 @@ def test_a_state_that_could_not_be_loaded_again_is_refused_at_once(tmp_path):
 
     engine = counting()
     engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"careless": Careless()}, tmp_path))
-    with pytest.raises(StorageError, match=r"careless_1.pt was not written: .* holds torch.optim.sgd.SGD"):
+    with pytest.raises(StorageError, match=r"careless_1.pt was not written: .* contains torch.optim.sgd.SGD"):
         engine.run([0])
     assert names(tmp_path) == []
 

@@ -458,7 +458,7 @@ def test_a_folder_that_becomes_a_file_fails_the_run(tmp_path):
         folder.rmdir()
         folder.touch()
 
-    fails(lambda: trainer.run([1]), StorageError, "in trainer: EPOCH 1", "Not a directory; see to it")
+    fails(lambda: trainer.run([1]), StorageError, "in trainer: EPOCH 1", "Not a directory; make ")
 
 
 def test_a_loss_of_nan_ends_the_run_in_good_order(tmp_path, caplog):

@@ -91,7 +91,7 @@ def test_batches_are_passed_over_without_loading_them(tmp_path):
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (lambda: iter([1, 2, 3]), "can be read once; give data that can be iterated again"),
+        (lambda: iter([1, 2, 3]), "can be read only once; give data that can be iterated again"),
         (lambda: DataLoader([1, 2, 3], num_workers=1, persistent_workers=True), "persistent_workers=True"),
         (lambda: DataLoader([1, 2, 3], num_workers=1, in_order=False), "in_order=False"),
     ],
@@ -100,7 +100,7 @@ def test_where_it_cannot_be_exact_a_warning_says_why_once(tmp_path, data, why):
     engine = Engine(lambda engine, batch: None)
     Snapshot(engine, tmp_path)
     with pytest.warns(
-        UserWarning, match=f"a run that is resumed in the middle of its data may go on with others: .*{why}"
+        UserWarning, match=f"a run resumed in the middle of its data may get other batches: .*{why}"
     ) as told:
         engine.run(data(), max_epochs=1)
     assert len(told) == 1

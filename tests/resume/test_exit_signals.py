@@ -385,7 +385,7 @@ def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
     trainer = Engine(no_op, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser(SIGINT))
     leaves(trainer, range(3))
-    stops = "SIGINT: trainer stops at the next boundary"
+    stops = "SIGINT: trainer stops at the next resumable point"
     ends = "and the process exits with 130; a second Ctrl+C ends it at once"
     assert caplog.record_tuples == [("camshaft.trainer", logging.WARNING, f"{stops}, {ends}")]
 
@@ -398,7 +398,7 @@ def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
     caplog.clear()
     with contextlib.suppress(SystemExit), graceful_exit(trainer):
         signal.raise_signal(SIGTERM)
-    assert caplog.messages == ["SIGTERM: no run of trainer is under way, exiting with 143"]
+    assert caplog.messages == ["SIGTERM: no run of trainer is executing, exiting with 143"]
 
 
 # -- stepping, threads -------------------------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ def test_it_can_be_entered_only_in_the_main_thread():
 
 def test_what_is_no_engine_is_refused():
     refused = pytest.raises(
-        TypeError, match=r"^graceful_exit: <function no_op.*> is no Engine: give the engine whose run"
+        TypeError, match=r"^graceful_exit: engine must be an Engine, got <function no_op.*>: give the one whose run"
     )
     with refused, graceful_exit(no_op):
         pass
@@ -502,7 +502,7 @@ def test_a_block_left_before_the_signal_does_not_answer(caplog):
             first.run(range(2))
         first.run(range(2), max_epochs=2)
         pytest.fail("went on")
-    assert caplog.messages == ["SIGTERM: no run of second is under way, exiting with 143"]
+    assert caplog.messages == ["SIGTERM: no run of second is executing, exiting with 143"]
 
 
 @pytest.mark.parametrize("turned_round", [False, True])

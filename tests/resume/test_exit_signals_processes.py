@@ -85,7 +85,8 @@ def test_ctrl_c_to_the_group_ends_training_with_workers(iteration, persistent):
     code, out, err = child.ends()
     assert (code, out) == (130, ["iteration_completed interrupt"])
     assert err == [
-        "SIGINT: trainer stops at the next boundary, and the process exits with 130; a second Ctrl+C ends it at once"
+        "SIGINT: trainer stops at the next resumable point, and the process exits with 130; "
+        "a second Ctrl+C ends it at once"
     ]
 
 
@@ -114,7 +115,7 @@ def test_a_second_ctrl_c_ends_a_hanging_step_and_its_workers():
     child.is_ready()
     os.killpg(child.pid, SIGINT)
     first = child.process.stderr.readline()
-    assert first.startswith("SIGINT: trainer stops at the next boundary")
+    assert first.startswith("SIGINT: trainer stops at the next resumable point")
     os.killpg(child.pid, SIGINT)
     code, _, err = child.ends()
     assert code == -SIGINT
@@ -130,7 +131,7 @@ def test_a_signal_while_there_is_no_run_ends_the_process_at_once():
     """)
     child.is_ready()
     os.kill(child.pid, SIGTERM)
-    assert child.ends() == (143, [], ["SIGTERM: no run of trainer is under way, exiting with 143"])
+    assert child.ends() == (143, [], ["SIGTERM: no run of trainer is executing, exiting with 143"])
 
 
 def test_without_the_block_signals_do_what_they_always_did():
@@ -233,4 +234,4 @@ def test_a_handler_that_python_did_not_set_stays():
     """)
     code, out, err = child.ends()
     assert (code, out) == (130, [])
-    assert err[0] == ("graceful_exit: SIGTERM keeps its handler, which was not set by Python and could not be put back")
+    assert err[0] == ("graceful_exit: SIGTERM keeps its handler, which was not set by Python and could not be restored")

@@ -149,7 +149,7 @@ def test_at_exception_raised_it_is_refused(tmp_path):
     engine = Engine(fail)
     engine.add_event_handler(Events.EXCEPTION_RAISED, Snapshot(engine, tmp_path))
     with pytest.raises(
-        TypeError, match="a run that failed in mid-iteration cannot be gone on with: attach it elsewhere"
+        TypeError, match="a run that failed in mid-iteration cannot be resumed: attach the snapshot to another event"
     ):
         engine.run([1])
 

@@ -57,7 +57,7 @@ def test_a_snapshot_is_checked_when_it_is_read(tmp_path, damage):
     (message,) = (str(one.message) for one in told)
     assert newest.name in message
     assert older.name in message
-    with pytest.raises(StorageError, match="is damaged, cut short, or was not written"):
+    with pytest.raises(StorageError, match="is damaged, incomplete, or was not written"):
         resume(tmp_path, newest)
     damage(older)
     with pytest.raises(StorageError, match=f"{newest.name} is damaged"):
@@ -86,15 +86,15 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
             return (print, ("it ran",))
 
     torch.save({"camshaft snapshot": 1, "cursor": Runs()}, tmp_path / "snapshot_000001_iteration_1.pt")
-    with pytest.raises(StorageError, match="holds .*print, and loading that could run code"):
+    with pytest.raises(StorageError, match="contains .*print, and loading that could run code"):
         resume(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"camshaft snapshot": 2}, "is of version 2 of snapshots, and this camshaft reads 1: update it"),
-        ({"camshaft snapshot": None}, "is no snapshot: give a file that a Snapshot has written"),
+        ({"camshaft snapshot": 2}, "has version 2 of snapshots, and this camshaft reads 1: update camshaft"),
+        ({"camshaft snapshot": None}, "is not a snapshot: give a file that a Snapshot has written"),
         ({"objects": {}}, "has no state of model: it was written with none"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_file_of_a_program_with_other_handlers_says_so(tmp_path):
     trainer = create_supervised_trainer(model, sgd(model), criterion)
     Snapshot(trainer, tmp_path, model=model)
     trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, EMA(model))
-    message = "is of a program with other handlers: trainer: EMA is not in the file"
+    message = "was written with other handlers: trainer: EMA is not in the file"
     with pytest.warns(UserWarning, match=message) as told:
         trainer.resume()
         trainer.run(batches(), max_iters=4)
@@ -127,7 +127,7 @@ def test_a_file_of_a_program_with_other_handlers_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [
-        (lambda engine, folder: Snapshot("trainer", folder), TypeError, "'trainer' is no Engine"),
+        (lambda engine, folder: Snapshot("trainer", folder), TypeError, "trainer must be an Engine, got 'trainer'"),
         (
             lambda engine, folder: Snapshot(engine, folder, 0),
             ValueError,
@@ -138,7 +138,7 @@ def test_a_file_of_a_program_with_other_handlers_says_so(tmp_path):
             TypeError,
             r"lr=0.1 has no state_dict\(\) and load_state",
         ),
-        (lambda engine, folder: [Snapshot(engine, folder) for _ in range(2)], ValueError, "has one already"),
+        (lambda engine, folder: [Snapshot(engine, folder) for _ in range(2)], ValueError, "already has a snapshot"),
         (lambda engine, folder: engine.resume(), RuntimeError, "has nothing to resume with: make a Snapshot"),
         (
             lambda engine, folder: Snapshot(engine, folder) and engine.resume(folder / "x.pt"),
@@ -155,7 +155,7 @@ def test_wrong_calls_are_refused(tmp_path, wrong, error, says):
 def test_a_folder_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "file").touch()
     engine = Engine(lambda engine, batch: None)
-    with pytest.raises(StorageError, match="file/snapshots cannot be made: .*; choose another"):
+    with pytest.raises(StorageError, match="file/snapshots cannot be created: .*; choose another"):
         Snapshot(engine, tmp_path / "file" / "snapshots")()
 
 

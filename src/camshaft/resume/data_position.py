@@ -1,4 +1,4 @@
-"""Reading: where in its data a run stands, in a way that another process can go on from."""
+"""The position of a run in its data, saved so that another process continues with the same batches."""
 
 from __future__ import annotations
 
@@ -17,44 +17,47 @@ __all__ = ["DataPosition"]
 
 
 class DataPosition:
-    """Begins to read data, remembers what was random then, and begins again behind the batches that were read.
+    """The position in the data of a run.
 
-    A loader that saves its own position (``torchdata``'s ``StatefulDataLoader``) does so. Otherwise the random states
-    are those of the moment when reading began, so that the same batches come in the same order, and those that a run
-    has had are passed over: without loading them where they are loaded by this process, or hold nothing random.
+    A loader with its own ``state_dict()``, such as ``StatefulDataLoader`` of torchdata, saves its position itself. For
+    any other data, the random states are recorded when the data is opened. To resume, these states are restored, so
+    that the same batches come in the same order. Then the batches already used are skipped. They are not loaded if
+    skipping does not change the random states.
     """
 
     def __init__(self) -> None:
-        self._opened_with: dict[str, Any] | None = None
-        self._saved: dict[str, Any] | None = None
+        self._opened_with: dict[str, Any] | None = None  # random states when the present iterator was opened
+        self._saved: dict[str, Any] | None = None  # a loaded state that is not applied yet
         self._warned_of: Any = None
 
     def open(self, data: Any, number: int) -> tuple[Iterator[Any], int]:
-        """Begin to read behind so many batches: a :data:`camshaft.engine.data_fetcher.OpenData`."""
+        """Open data and skip its first ``number`` batches: a :data:`camshaft.engine.data_fetcher.OpenData`."""
         self._warn(data)
         saved, self._saved = self._saved, None
         if saved is None or not number:
             self._opened_with = _states(data)
             return open_data(data, number)
         self._opened_with = saved["began"]
+        # The states of the process are those of the moment of saving, restored by the snapshot. Opening the data needs
+        # the older ones, and must leave no trace in the present ones.
         now = _states(data)
         try:
             if _is_stateful(data) and "loader" in saved:
                 data.load_state_dict(saved["loader"])
                 return iter(data), number
             _load_states(data, self._opened_with)
-            return _behind(data, number)
+            return _open_after(data, number)
         finally:
             _load_states(data, now)
 
     def state_dict(self, data: Any, fetched: int) -> dict[str, Any] | None:
-        """Where reading stands; None where none has begun.
+        """Return the position as plain values; None if no batch was read since the data was opened.
 
         Args:
-            data: what is read.
-            fetched: batches that came of it since reading began.
+            data: the data of the run.
+            fetched: the number of batches read since the data was opened.
         """
-        if self._saved is not None:  # this run has not read yet
+        if self._saved is not None:  # a resumed run that has not opened its data yet
             return self._saved
         if self._opened_with is None or not fetched:
             return None
@@ -62,19 +65,19 @@ class DataPosition:
         return state | {"loader": data.state_dict()} if _is_stateful(data) else state
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Begin the next time where this was saved."""
+        """Open the data at this position the next time."""
         self._saved = state
 
     def _warn(self, data: Any) -> None:
         why = _why_inexact(data)
         if why is not None and self._warned_of is not data:
             self._warned_of = data
-            warnings.warn(f"a run that is resumed in the middle of its data may go on with others: {why}", stacklevel=2)
+            warnings.warn(f"a run resumed in the middle of its data may get other batches: {why}", stacklevel=2)
 
 
 def _states(data: Any) -> dict[str, Any]:
     states = rng_states()
-    states.pop("cuda", None)  # no batch is made there
+    states.pop("cuda", None)  # loaders do not draw on GPUs, and these states are large
     return {"process": states, "data": {name: one.get_state() for name, one in generators_of(data).items()}}
 
 
@@ -89,34 +92,42 @@ def _is_stateful(data: Any) -> bool:
     return hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
 
 
-def _had_all(data: Any, number: int) -> bool:
+def _is_used_up(data: Any, number: int) -> bool:
     try:
         return isinstance(data, Sized) and number >= len(data)
     except TypeError:  # an IterableDataset's loader has __len__ and raises
         return False
 
 
-def _behind(data: Any, number: int) -> tuple[Iterator[Any], int]:
-    is_loader = type(data) is DataLoader
-    if _had_all(data, number) and not (is_loader and data.num_workers == 0):  # whose sampler may draw at its very end
+def _open_after(data: Any, number: int) -> tuple[Iterator[Any], int]:
+    """Open data after its first batches, without loading them where that gives the same batches."""
+    is_loader = type(data) is DataLoader  # a subclass may do anything in __iter__
+    # Nothing is left to read after the last batch. But a loader without workers must still be asked for the next one:
+    # its sampler may then draw from the random states of this process, as in an uninterrupted run.
+    if _is_used_up(data, number) and not (is_loader and data.num_workers == 0):
         return iter(()), number
-    if is_loader and _can_pass_over(data):
+    if is_loader and _can_skip_unloaded(data):
         return iter(_rest_of(data, number)), number
     return open_data(data, number)
 
 
-def _can_pass_over(loader: DataLoader[Any]) -> bool:
-    """Whether batches can be left out unloaded: what is random in loading is in this process's states, or nothing."""
+def _can_skip_unloaded(loader: DataLoader[Any]) -> bool:
+    """Return whether batches can be skipped without loading them.
+
+    Loading may draw random numbers. The random states of this process are restored afterwards. Those of workers cannot
+    be saved: if loading is random, workers must load the skipped batches to reach the same states.
+    """
     if isinstance(loader.dataset, IterableDataset):
         return False
-    return loader.num_workers == 0 or _holds_nothing_random(loader)
+    return loader.num_workers == 0 or _loads_without_randomness(loader)
 
 
-def _holds_nothing_random(loader: DataLoader[Any]) -> bool:
+def _loads_without_randomness(loader: DataLoader[Any]) -> bool:
     return loader.worker_init_fn is None and _is_fixed(loader.dataset)
 
 
 def _is_fixed(dataset: Any) -> bool:
+    """Return whether a dataset is of a type whose items are not random."""
     if type(dataset) is Subset:
         return _is_fixed(dataset.dataset)
     if type(dataset) is ConcatDataset:
@@ -125,8 +136,13 @@ def _is_fixed(dataset: Any) -> bool:
 
 
 def _rest_of(loader: DataLoader[Any], number: int) -> DataLoader[Any]:
-    """A loader of the batches behind the first ones, drawn in the order in which the whole loader would draw."""
-    iter(DataLoader(loader.dataset, generator=loader.generator))  # draws a seed for workers, as every loader does first
+    """Return a loader of the batches after the first ``number``.
+
+    It draws from the random states in the same order as the whole loader.
+    """
+    # Every loader first draws a seed for its workers, before its sampler draws. The new loader below draws another
+    # one, but only workers use it, and they load nothing random here.
+    iter(DataLoader(loader.dataset, generator=loader.generator))
     sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
     indices = iter(sampler)
     for _ in islice(indices, number):
@@ -149,7 +165,7 @@ def _rest_of(loader: DataLoader[Any], number: int) -> DataLoader[Any]:
 
 
 class _Rest(torch.utils.data.Sampler[Any]):
-    """Goes on with indices that were begun: what is random in them is drawn when it would have been."""
+    """A sampler that continues with the rest of an iterator of indices."""
 
     def __init__(self, indices: Iterator[Any]) -> None:
         self.indices = indices
@@ -159,16 +175,18 @@ class _Rest(torch.utils.data.Sampler[Any]):
 
 
 def _why_inexact(data: Any) -> str | None:
-    """Why other batches might come when data is read again; None where none would."""
+    """Return why other batches might come when ``data`` is read again; None if the same ones come."""
     if isinstance(data, Iterator):
-        return f"{data!r} can be read once; give data that can be iterated again"
+        return f"{data!r} can be read only once; give data that can be iterated again"
     if not isinstance(data, DataLoader) or not data.num_workers or _is_stateful(data):
         return None
     if not getattr(data, "in_order", True):
-        return "its DataLoader has in_order=False, so workers decide the order of batches; leave that out"
+        return (
+            "its DataLoader has in_order=False, so the order of batches depends on the speed of workers; leave that out"
+        )
     if data.persistent_workers:
         return (
-            "its DataLoader has persistent_workers=True, whose random states go on over epochs and cannot be had; "
+            "its DataLoader has persistent_workers=True, whose random states carry over epochs and cannot be saved; "
             "leave that out, or use torchdata's StatefulDataLoader"
         )
     return None

@@ -1,4 +1,7 @@
-"""Signals: a process that is asked to end leaves its run where it can be gone on with, and says so by its exit code."""
+"""Graceful exit: on SIGTERM or Ctrl+C, pause the run at a resumable point, write a snapshot, and exit.
+
+The exit code is the usual one after a signal: 128 + its number.
+"""
 
 from __future__ import annotations
 
@@ -21,29 +24,29 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def graceful_exit(engine: Engine) -> Iterator[None]:
-    """Within the block, let SIGTERM and the first Ctrl+C (SIGINT) end the process without losing what was trained.
+    """Within the block, let SIGTERM and the first Ctrl+C (SIGINT) end the process without losing progress.
 
-    The run is paused at the next boundary, which mostly is the end of the iteration: ``engine.snapshot``, if there is
-    one, writes a snapshot there, INTERRUPT fires, and ``run()`` returns. At the end of the block SystemExit is raised
-    with the usual exit code, 128 + the number of the signal; an exception that leaves the block leaves as it is.
-    Engines that run inside this one finish first. While there is no run, SystemExit is raised at once. A second Ctrl+C
-    raises KeyboardInterrupt at once.
+    After a signal, the run is paused at the next resumable point, usually the end of the iteration. There
+    ``engine.snapshot`` writes a snapshot, if the engine has one; INTERRUPT fires, and ``run()`` returns. At the end of
+    the block SystemExit is raised with the usual exit code, 128 + the number of the signal. If an exception leaves the
+    block, it is raised instead. Engines that run inside this one finish first. If no run is executing, SystemExit is
+    raised at once. A second Ctrl+C raises KeyboardInterrupt at once.
 
-    Blocks may be nested, around several engines: a signal stops them all, the outermost of those that run at its
-    boundary, and later ones as soon as they start. A block that is entered in the middle of such a run answers by
-    itself: it stops its own engine, and its SystemExit ends the run around it.
+    Blocks may be nested, for several engines. A signal stops them all: of engines that run inside each other, the
+    outermost one is paused; engines that start later are paused at their first resumable point. A block that is entered
+    during a run of an outer block works alone: it stops its own engine, and its SystemExit ends the outer run.
 
-    Worker processes of a DataLoader that are forked, as they are by default on Linux up to Python 3.13, pass over
-    Ctrl+C; those that are started otherwise need ``worker_init_fn`` to ignore SIGINT. SIGTERM ends workers at once:
-    send it to this process alone, not to its process group.
+    Forked workers of a DataLoader ignore Ctrl+C. Workers are forked by default on Linux up to Python 3.13; others need
+    a ``worker_init_fn`` that ignores SIGINT. SIGTERM ends workers at once, so send it to this process only, not to its
+    process group.
 
     Args:
-        engine: whose runs are stopped.
+        engine: the engine whose runs are stopped.
 
     Raises:
-        TypeError: it is no Engine.
-        RuntimeError: entered outside of the main thread.
-        SystemExit: a signal came.
+        TypeError: ``engine`` is not an Engine.
+        RuntimeError: the block is not entered in the main thread.
+        SystemExit: a signal was received.
 
     Example:
         >>> trainer = Engine(lambda engine, batch: batch)
@@ -53,35 +56,43 @@ def graceful_exit(engine: Engine) -> Iterator[None]:
         6
     """
     if not isinstance(engine, Engine):
-        raise TypeError(f"graceful_exit: {engine!r} is no Engine: give the engine whose run() is inside the block")
+        raise TypeError(
+            f"graceful_exit: engine must be an Engine, got {engine!r}: give the one whose run() is inside the block"
+        )
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             f"graceful_exit: {threading.current_thread().name} is not the main thread, and Python handles signals "
             f"only there: enter the block in the main thread"
         )
-    asked = _enclosing() or _GracefulExit()
+    graceful = _enclosing() or _GracefulExit()
     with ExitStack() as undo:
-        asked.engines.append(engine)
-        undo.callback(asked.engines.pop)
+        graceful.engines.append(engine)
+        undo.callback(graceful.engines.pop)
         for key in resume_points(engine.loop):
-            undo.enter_context(engine.add_event_handler(event(key, priority=PAUSE), asked.at_boundary))
+            undo.enter_context(engine.add_event_handler(event(key, priority=PAUSE), graceful.pause_if_requested))
         for number in SIGNALS:
             previous = signal.getsignal(number)
-            if previous is None:
+            if previous is None:  # set by a library in C: Python cannot restore it afterwards
                 engine.logger.warning(
-                    "graceful_exit: %s keeps its handler, which was not set by Python and could not be put back",
+                    "graceful_exit: %s keeps its handler, which was not set by Python and could not be restored",
                     number.name,
                 )
                 continue
             undo.callback(signal.signal, number, previous)
-            signal.signal(number, asked.on_signal)
+            signal.signal(number, graceful.on_signal)
         yield
-    if asked.signals:
-        raise SystemExit(asked.code)
+    if graceful.signals:
+        raise SystemExit(graceful.code)
 
 
 class _GracefulExit:
-    """What signals ask of the engines of blocks that are left together."""
+    """The signal handler that nested blocks share.
+
+    Attributes:
+        engines: the engines of the blocks, the outermost first.
+        signals: the signals received, in order.
+        process: the id of the process that entered the blocks. A forked child inherits the handler.
+    """
 
     def __init__(self) -> None:
         self.engines: list[Engine] = []
@@ -90,45 +101,50 @@ class _GracefulExit:
 
     @property
     def code(self) -> int:
-        """The exit code that tells of the signal that came first."""
+        """The exit code for the first signal."""
         return 128 + self.signals[0]
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Called by Python when a signal came."""
+        """Handle a signal. Python calls this in the main thread, between any two instructions."""
         if self.process != os.getpid():
             _on_signal_in_child(number)
         elif number not in self.signals:
             self.signals.append(signal.Signals(number))
-            self._answer()
+            self._request_exit()
         elif number == signal.SIGINT:
             signal.default_int_handler(number, frame)
 
-    def _answer(self) -> None:
-        """Ask for a snapshot of each run that will be paused; leave at once where there is none."""
-        running = [engine for engine in dict.fromkeys(self.engines) if _is_running(engine) and not self._around(engine)]
+    def _request_exit(self) -> None:
+        """Request a snapshot of each run that will be paused. Exit at once if no run is executing."""
+        running = [
+            engine
+            for engine in dict.fromkeys(self.engines)
+            if _is_running(engine) and not self._is_inside_other(engine)
+        ]
         if not running:
-            self._say(self.engines[-1], f"no run of %s is under way, exiting with {self.code}")
+            self._log(self.engines[-1], f"no run of %s is executing, exiting with {self.code}")
             raise SystemExit(self.code)
         for engine in running:
             if engine.snapshot is not None:
                 engine.snapshot()
             saves = ", saves a snapshot" if engine.snapshot is not None else ""
             ends = f"the process exits with {self.code}; a second Ctrl+C ends it at once"
-            self._say(engine, f"%s stops at the next boundary{saves}, and {ends}")
+            self._log(engine, f"%s stops at the next resumable point{saves}, and {ends}")
 
-    def _say(self, engine: Engine, what: str) -> None:
-        # a stream cannot be written to where the signal came in the middle of a write to it
+    def _log(self, engine: Engine, message: str) -> None:
+        # a stream raises RuntimeError if the signal interrupted a write to the same stream
         with suppress(RuntimeError):
-            engine.logger.warning(f"%s: {what}", self.signals[-1].name, engine.name)
+            engine.logger.warning(f"%s: {message}", self.signals[-1].name, engine.name)
 
-    def at_boundary(self, engine: Engine) -> None:
-        """Pause the run, if a signal came and it is not inside another one that will be paused."""
-        waits = engine.snapshot is not None and engine.snapshot.is_wanted  # a signal came behind what writes it
-        if self.signals and not waits and not self._around(engine):
+    def pause_if_requested(self, engine: Engine) -> None:
+        """Pause the run after a signal, unless it is nested in a run that will be paused."""
+        # If the signal came after the handler that writes snapshots, wait for the next resumable point.
+        waits = engine.snapshot is not None and engine.snapshot.is_wanted
+        if self.signals and not waits and not self._is_inside_other(engine):
             engine.interrupt()
 
-    def _around(self, engine: Engine) -> bool:
-        """Whether one of the engines is around this one."""
+    def _is_inside_other(self, engine: Engine) -> bool:
+        """Return whether the engine runs inside another engine of the blocks."""
         outer = engine.parent
         while outer is not None and outer not in self.engines:
             outer = outer.parent
@@ -136,22 +152,25 @@ class _GracefulExit:
 
 
 def _enclosing() -> _GracefulExit | None:
-    """What answers for the blocks around; None where there are none, or a run of theirs is around the new block."""
+    """Return the handler of the enclosing blocks.
+
+    None if there is no enclosing block, or if one of its engines is already running around the new block.
+    """
     for number in SIGNALS:
-        asked = getattr(signal.getsignal(number), "__self__", None)
-        if isinstance(asked, _GracefulExit) and asked.process == os.getpid():
-            return asked if not any(map(_is_running, asked.engines)) else None
+        handler = getattr(signal.getsignal(number), "__self__", None)
+        if isinstance(handler, _GracefulExit) and handler.process == os.getpid():
+            return handler if not any(map(_is_running, handler.engines)) else None
     return None
 
 
 def _is_running(engine: Engine) -> bool:
-    """Whether a run is under way, also while it waits for the next step."""
+    """Return whether a run is executing, or waits for the next step."""
     run = engine.current_run
     return run is not None and (run.is_executing or run.status == "running")
 
 
 def _on_signal_in_child(number: int) -> None:
-    """Called in a process forked inside the block: Ctrl+C is left to the parent; SIGTERM ends it, as ever."""
+    """Handle a signal in a process forked inside the block: ignore Ctrl+C, and let SIGTERM end the process."""
     if number == signal.SIGTERM:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)

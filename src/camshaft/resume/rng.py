@@ -1,4 +1,4 @@
-"""States of random generators: those that a process has anyway, and those of data loaders and of a user."""
+"""States of random generators: the global ones of a process, and those of data loaders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["generators_of", "load_rng_states", "rng_states"]
 
 
 def rng_states() -> dict[str, Any]:
-    """The states of the generators of Python, NumPy, torch and its GPUs, as plain values and tensors."""
+    """Return the states of the global generators as plain values and tensors.
+
+    These are the generators of Python and torch; of NumPy, if it is imported; and of all GPUs, if CUDA is initialized.
+    """
     states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     if "numpy" in sys.modules:
         kind, keys, *rest = sys.modules["numpy"].random.get_state()
@@ -25,7 +28,10 @@ def rng_states() -> dict[str, Any]:
 
 
 def load_rng_states(states: Mapping[str, Any]) -> None:
-    """Let the generators go on from what :func:`rng_states` gave; where there are fewer GPUs, a warning says so."""
+    """Set the global generators to the states that :func:`rng_states` returned.
+
+    If there are fewer GPUs than states, a warning is given, and the states of the others are ignored.
+    """
     random.setstate(states["python"])
     torch.set_rng_state(states["torch"])
     if "numpy" in states:
@@ -36,8 +42,8 @@ def load_rng_states(states: Mapping[str, Any]) -> None:
         here = torch.cuda.device_count()
         if here < len(states["cuda"]):
             warnings.warn(
-                f"random states of {len(states['cuda'])} GPUs were saved, and there are {here} here: what is random "
-                f"on them goes on differently",
+                f"random states of {len(states['cuda'])} GPUs were saved, and there are {here} here: random "
+                f"numbers on the others will differ",
                 stacklevel=2,
             )
         for device, state in enumerate(states["cuda"][:here]):
@@ -45,7 +51,12 @@ def load_rng_states(states: Mapping[str, Any]) -> None:
 
 
 def generators_of(data: Any) -> dict[str, torch.Generator]:
-    """The generators that a data loader and its samplers have of their own, each once, by where they are."""
+    """Return the generators that a data loader, its samplers and its dataset hold, each once.
+
+    Returns:
+        The generators by their place: ``"loader"``, ``"sampler"``, ``"batch_sampler"``, ``"batch_sampler.sampler"`` or
+        ``"dataset"``.
+    """
     found: dict[str, torch.Generator] = {}
     for place, owner in _owners(data):
         generator = getattr(owner, "generator", None)

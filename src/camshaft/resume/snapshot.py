@@ -1,4 +1,4 @@
-"""Snapshots: all that decides how a training goes on, in one file, so that another process goes on exactly there."""
+"""Snapshots: everything that another process needs to resume a training exactly, in one file."""
 
 from __future__ import annotations
 
@@ -40,49 +40,62 @@ __all__ = ["Snapshot"]
 VERSION = 1
 
 FILE = re.compile(r"snapshot_(\d+)_.*\.pt")
+"""The name of a file, with its running number. The highest number is the newest file."""
 
 
 class Snapshot:
-    """Writes all that decides how a training goes on, and lets another process go on from it.
+    """A writer of snapshots: files from which another process resumes a training exactly.
 
-    Call it, or attach it to any event: ``trainer.add_event_handler(Events.ITERATION_COMPLETED(every=100), snapshot)``.
-    The file is written when the iteration is over and all handlers have had its last event, so that nothing is done
-    twice or left out, wherever it was asked for. (A loop with loops or phases before the one that takes the data
-    cannot be entered in its middle: there it is written when a pass of the outermost loop is over.) Then, in another
-    process, after the same program has built the same objects, ``trainer.resume("latest")`` and ``trainer.run(...)`` go
-    on as if nothing had happened.
+    Attach it to any event, such as ``trainer.add_event_handler(Events.ITERATION_COMPLETED(every=100), snapshot)``, or
+    call it. The file is always written at the end of the iteration, after every handler of its last event has run. So
+    no handler runs twice or not at all, wherever the snapshot was requested. (If a loop has loops or phases before the
+    one that takes the data, the file is written at the end of a pass of the outermost loop, because such a loop cannot
+    be resumed in the middle of a pass.)
 
-    In a file are, beside the objects named: where the run stands, counts of filters and position in the data;
-    ``state.metrics`` and ``state.output``; every handler, metric and phase of the trainer, of engines nested in it and
-    of engines named, that has ``state_dict()`` and ``load_state_dict()``; gradients of modules named, where there
-    are any; and the states of random generators: of Python, NumPy, torch and its GPUs, of the data loaders and of their
-    samplers.
+    To resume in another process, build the same objects with the same program. Then call ``trainer.resume("latest")``
+    and ``trainer.run(...)``.
+
+    A file contains the named objects, and:
+
+    - the progress of the run, the counts of filters, and the position in the data;
+    - ``state.metrics`` and ``state.output``, as far as they are plain values;
+    - every handler, metric and phase with ``state_dict()`` and ``load_state_dict()``, of the trainer, of engines nested
+      in it, and of named engines;
+    - the gradients of named modules;
+    - the states of random generators: those of Python, NumPy, torch and its GPUs, and those of data loaders and their
+      samplers.
 
     Args:
-        trainer: the engine whose run it is; :meth:`camshaft.Engine.resume` finds its snapshot by itself.
-        dirname: the folder; it is made when the first file is written.
-        n_saved: how many files are kept, the newest ones. With two or more, a damaged one can be done without.
-        objects: whatever else has a state, by name: modules, optimizers, a GradScaler, an evaluator that handlers run
-            by hand, a ``torch.Generator``, ``random.Random`` or ``numpy.random.Generator``.
+        trainer: the engine whose runs are saved. Its ``snapshot`` attribute is set to this object.
+        dirname: the folder. It is created when the first file is written.
+        n_saved: how many files to keep, the newest ones. With two or more, a damaged file can be replaced by the
+            previous one.
+        objects: further objects with a state, by name: modules, optimizers, a GradScaler, an evaluator that handlers
+            run themselves, a ``torch.Generator``, ``random.Random`` or ``numpy.random.Generator``.
 
     Attributes:
-        is_wanted: whether a file was asked for and is not written yet.
+        trainer, n_saved: see above.
+        dirname: the folder as a path.
+        is_wanted: True if a file was requested and is not written yet.
 
     Raises:
-        TypeError: ``trainer`` is no engine, or an object has no state to save.
-        ValueError: ``n_saved`` is not an integer of 1 or more, or the trainer has a snapshot already.
+        TypeError: ``trainer`` is not an Engine, or an object has no state to save.
+        ValueError: ``n_saved`` is not an integer of 1 or more, or the trainer already has a snapshot.
     """
 
     def __init__(self, trainer: Engine, dirname: str | Path = "snapshots", n_saved: int = 2, **objects: Any) -> None:
         if not isinstance(trainer, Engine):
-            raise TypeError(f"Snapshot: {trainer!r} is no Engine: give the one whose run is to be resumed")
+            raise TypeError(
+                f"Snapshot: trainer must be an Engine, got {trainer!r}: give the one whose run is to be resumed"
+            )
         if trainer.snapshot is not None:
-            raise ValueError(f"Snapshot: {trainer.name} has one already: name all objects there")
+            raise ValueError(f"Snapshot: {trainer.name} already has a snapshot: name all objects in that one")
         check_integer("Snapshot: n_saved", n_saved)
         self.trainer = trainer
         self.dirname = Path(dirname).expanduser()
         self.n_saved = n_saved
-        # an engine that is named begins each of its runs anew: what it has are handlers and metrics
+        # A named engine starts a new run each time, so it has no progress of its own to save: only the states of its
+        # handlers and metrics are saved.
         self._objects = {name: Stateful.of(name, obj) for name, obj in objects.items() if not isinstance(obj, Engine)}
         self._modules = {name: obj for name, obj in objects.items() if isinstance(obj, nn.Module)}
         self._engines = [trainer, *(obj for obj in objects.values() if isinstance(obj, Engine) and obj is not trainer)]
@@ -95,14 +108,20 @@ class Snapshot:
             trainer.add_event_handler(event(key, priority=SNAPSHOT), self._write_if_wanted)
 
     def __call__(self, engine: Engine | None = None) -> None:
-        """Have a file written when the present iteration is over; at once where the trainer does not run.
+        """Request a file. It is written at the end of the present iteration, or at once if the trainer is not running.
+
+        Args:
+            engine: the engine, if this is called as a handler.
 
         Raises:
-            TypeError: it is called as a handler of EXCEPTION_RAISED, behind which nothing can go on exactly.
-            StorageError: the file cannot be written; those that are there are untouched.
+            TypeError: called as a handler of EXCEPTION_RAISED: a failed run cannot be resumed exactly.
+            StorageError: the file cannot be written. Existing files are unchanged.
         """
+        # A handler of EXCEPTION_RAISED with one parameter gets the exception instead of the engine.
         if engine is not None and not isinstance(engine, Engine):
-            raise TypeError("Snapshot: a run that failed in mid-iteration cannot be gone on with: attach it elsewhere")
+            raise TypeError(
+                "Snapshot: a run that failed in mid-iteration cannot be resumed: attach the snapshot to another event"
+            )
         self.is_wanted = True
         if self.trainer.current_run is None:
             self._write_if_wanted(self.trainer)
@@ -110,6 +129,7 @@ class Snapshot:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _write_if_wanted(self, engine: Engine) -> None:
+        """Write a file, if one was requested. Runs last at every event after which a run can be resumed."""
         if self.is_wanted:
             self.is_wanted = False
             self._write(engine)
@@ -125,6 +145,7 @@ class Snapshot:
             older.unlink(missing_ok=True)
 
     def _state(self) -> dict[str, Any]:
+        """Return everything that a file contains. :meth:`_load` is the inverse."""
         trainer = self.trainer
         progress = trainer.state_dict()
         return {
@@ -142,14 +163,14 @@ class Snapshot:
         }
 
     def _files(self) -> list[tuple[int, Path]]:
-        """The files in the folder, newest first."""
+        """Return the numbers and paths of the files in the folder, the newest first."""
         names = ((FILE.fullmatch(path.name), path) for path in self.dirname.glob("snapshot_*.pt"))
         return sorted(((int(found[1]), path) for found, path in names if found is not None), reverse=True)
 
-    # -- what else has a state -----------------------------------------------------------------------------------------
+    # -- further objects with a state ----------------------------------------------------------------------------------
 
     def _known(self) -> dict[str, Engine]:
-        """The trainer and those named, with all that are nested in them."""
+        """Return the trainer, named engines, and all engines nested in them, by name."""
         found: dict[int, Engine] = {}
         waiting = [*self._engines]
         while waiting:
@@ -160,19 +181,22 @@ class Snapshot:
         return numbered((engine.name, engine) for engine in found.values())
 
     def _handlers(self) -> dict[str, Any]:
-        """Handlers and phases with a state, in the order in which the loop has them."""
-        apart = [obj.obj for obj in self._objects.values()]
+        """Return handlers, metrics and phases with a state, by a label, in the order of the loop.
+
+        The labels must be the same in the process that resumes, so they are made of names and numbers only.
+        """
+        named = [obj.obj for obj in self._objects.values()]
         found: dict[int, tuple[str, Any]] = {}
         for name, engine in self._known().items():
             for function in called_functions(engine):
                 owner = stateful_owner(function)
-                if owner is not None and not any(owner is other for other in (self, *apart)):
+                if owner is not None and not any(owner is other for other in (self, *named)):
                     label = getattr(owner, "__qualname__", type(owner).__name__).removesuffix(".compute")
                     found.setdefault(id(owner), (f"{name}: {label}", owner))
         return numbered(found.values())
 
     def _generators(self) -> dict[str, torch.Generator]:
-        """Those of the trainer's data and of nested engines' data."""
+        """Return the random generators of the data of the trainer and of nested engines, by a label."""
         found = {f"data: {place}": one for place, one in generators_of(self.trainer.state.dataloader).items()}
         for name, engine in self._known().items():
             for number, nested in enumerate(engine.loop.nested):
@@ -180,10 +204,22 @@ class Snapshot:
                     found[f"{name}: nested {number}: {place}"] = one
         return found
 
-    # -- going on ------------------------------------------------------------------------------------------------------
+    # -- resuming ------------------------------------------------------------------------------------------------------
 
     def resume(self, path: str | os.PathLike[str] = "latest") -> Path | None:
-        """Have the next run of the trainer go on: see :meth:`camshaft.Engine.resume`."""
+        """Make the next run of the trainer continue from a file: see :meth:`camshaft.Engine.resume`.
+
+        Args:
+            path: the file, or ``"latest"``.
+
+        Returns:
+            The file, or None if there is none yet.
+
+        Raises:
+            RuntimeError: a run is executing or paused.
+            StorageError: the file is missing, is damaged, or could run code.
+            ValueError: the file is not a snapshot, or belongs to another version or to other objects.
+        """
         if self.trainer.current_run is not None:
             raise RuntimeError(f"{self.trainer.name} has a run that is not over: resume before run(), or after close()")
         found = self._latest() if path == "latest" else (Path(path), storage.load(Path(path), map_location="cpu"))
@@ -192,17 +228,24 @@ class Snapshot:
         path, state = found
         _check_kind(path, state)
         handlers = self._handlers()
-        strangers = sorted(set(handlers) ^ set(state["handlers"]))
-        if strangers:
-            where = "is not in the file" if strangers[0] in handlers else "is in the file, and not attached"
-            warnings.warn(f"{path} is of a program with other handlers: {strangers[0]} {where}", stacklevel=3)
+        differing = sorted(set(handlers) ^ set(state["handlers"]))
+        if differing:
+            where = "is not in the file" if differing[0] in handlers else "is in the file, but is not attached"
+            warnings.warn(f"{path} was written with other handlers: {differing[0]} {where}", stacklevel=3)
+        # The states are loaded twice: now, so that errors are raised here and users see the loaded objects, and again
+        # in the run. Some objects keep the loaded tensors and change them, so the first time they get a copy.
         self._load_objects(path, copy.deepcopy(state))
         self.trainer.load_state_dict(state["cursor"])
         self._data_position.load_state_dict(state["data"])
-        self._go_on_with(path, state)
+        self._load_again_in_run(path, state)
         return path
 
     def _latest(self) -> tuple[Path, Any] | None:
+        """Return the newest undamaged file and its content; None if there is no file.
+
+        Raises:
+            StorageError: all files are damaged.
+        """
         damaged: list[StorageError] = []
         for _, path in self._files():
             try:
@@ -210,38 +253,42 @@ class Snapshot:
             except StorageError as error:
                 damaged.append(error)
                 continue
-            for what in damaged:
-                warnings.warn(f"{what}; going on from {path}", stacklevel=4)
+            for skipped in damaged:
+                warnings.warn(f"{skipped}; resuming from {path}", stacklevel=4)
             return path, state
         if damaged:
             raise damaged[0]
         return None
 
-    def _go_on_with(self, path: Path, state: dict[str, Any]) -> None:
-        """Load again what handlers of STARTED and EPOCH_STARTED may have changed, before anything else happens."""
+    def _load_again_in_run(self, path: Path, state: dict[str, Any]) -> None:
+        """Load the state again after the handlers of STARTED and EPOCH_STARTED, which may have overwritten it.
+
+        A run saved between two epochs counts a new epoch at its EPOCH_STARTED. Handlers of that event belong to the new
+        epoch, so the state is loaded after STARTED then.
+        """
         trainer = self.trainer
         in_epoch = state["cursor"]["position"] is not None
 
-        def begin() -> None:
+        def mark_resumed() -> None:
             trainer.state.resumed = True
 
-        def go_on() -> None:
+        def restore() -> None:
             self._forget_handlers()
-            if not in_epoch:
+            if not in_epoch:  # in an epoch, the data fetcher needs it, and resets it when the epoch begins
                 trainer.state.resumed = False
             self._load(path, state)
             for name in state["asked"]:
                 getattr(trainer, name)()
 
-        self._forget_handlers()  # of a file that was not gone on with
+        self._forget_handlers()  # of an earlier resume() without a run
         last = trainer.loop.started if in_epoch else Events.STARTED
         self._resuming = [
-            trainer.add_event_handler(event(Events.STARTED, priority=MARK_RESUMED), begin),
-            trainer.add_event_handler(event(last, priority=RESTORE), go_on),
+            trainer.add_event_handler(event(Events.STARTED, priority=MARK_RESUMED), mark_resumed),
+            trainer.add_event_handler(event(last, priority=RESTORE), restore),
         ]
 
     def forget(self) -> None:
-        """Let the next run not go on from a file, although it was asked to."""
+        """Cancel a pending :meth:`resume`: the next run starts from the beginning."""
         self._forget_handlers()
         self._data_position.load_state_dict(None)
 
@@ -251,6 +298,7 @@ class Snapshot:
         self._resuming = []
 
     def _load(self, path: Path, state: dict[str, Any]) -> None:
+        """Set all states to those of a file, except for the progress of the run, which is loaded by the engine."""
         self._load_objects(path, state)
         self.trainer.state.output = state["output"]
         for key in self.trainer.state_dict_user_keys:
@@ -265,6 +313,11 @@ class Snapshot:
         load_rng_states(state["random"])
 
     def _load_objects(self, path: Path, state: dict[str, Any]) -> None:
+        """Load the states of named objects, handlers, metrics and phases.
+
+        Raises:
+            ValueError: a named object is not in the file, or its state does not fit.
+        """
         missing = [name for name in self._objects if name not in state["objects"]]
         if missing:
             known = ", ".join(state["objects"]) or "none"
@@ -280,15 +333,18 @@ class Snapshot:
 
 
 def _check_kind(path: Path, state: Any) -> None:
+    """Refuse a file that is not a snapshot of this version."""
     version = state.get("camshaft snapshot") if isinstance(state, Mapping) else None
     if version is None:
-        raise ValueError(f"{path} is no snapshot: give a file that a Snapshot has written")
+        raise ValueError(f"{path} is not a snapshot: give a file that a Snapshot has written")
     if version != VERSION:
-        raise ValueError(f"{path} is of version {version} of snapshots, and this camshaft reads {VERSION}: update it")
+        raise ValueError(
+            f"{path} has version {version} of snapshots, and this camshaft reads {VERSION}: update camshaft"
+        )
 
 
 def _pending_ends(trainer: Engine) -> list[str]:
-    """Return the control calls that wait to end the run or the epoch; a pause is over when the run is resumed."""
+    """Return the names of pending control calls that end the run or the epoch. A resumed run must make them again."""
     return [
         control.call
         for control in CONTROLS.values()

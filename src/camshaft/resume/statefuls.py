@@ -1,4 +1,4 @@
-"""Objects with a state: how they are found, and their states as plain values."""
+"""Objects with a state: find them in an engine, and read and set their states as plain values."""
 
 from __future__ import annotations
 
@@ -17,17 +17,27 @@ __all__ = []
 
 
 class Stateful:
-    """An object that a user names, whichever way its state is read and set."""
+    """An object with a state, under the uniform interface ``state_dict()`` and ``load_state_dict()``.
+
+    Args:
+        obj: the object.
+        read: a function that returns its state.
+        write: a function that sets its state.
+    """
 
     def __init__(self, obj: Any, read: Any, write: Any) -> None:
         self.obj, self.state_dict, self.load_state_dict = obj, read, write
 
     @classmethod
     def of(cls, name: str, obj: Any) -> Stateful:
-        """Of anything that has a state.
+        """Wrap an object: a module, an optimizer, a random generator, or anything with ``state_dict()``.
+
+        Args:
+            name: the name that the user gave it, for the error.
+            obj: the object.
 
         Raises:
-            TypeError: it has none.
+            TypeError: the object has no state that can be read and set.
         """
         inner = storage.unwrapped(obj)
         if hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict"):
@@ -40,20 +50,20 @@ class Stateful:
         if bits is not None:
             return cls(obj, lambda: _listed(bits.state), lambda state: setattr(bits, "state", state))
         raise TypeError(
-            f"Snapshot: {name}={obj!r} has no state_dict() and load_state_dict(), and is no random generator: "
-            f"leave it out, or give it both"
+            f"Snapshot: {name}={obj!r} has no state_dict() and load_state_dict(), and is not a random generator: "
+            f"leave it out, or give it both methods"
         )
 
 
 def _listed(state: Any) -> Any:
-    """NumPy's state of a generator with lists for arrays."""
+    """Return the state of a NumPy generator, with arrays turned into lists."""
     if isinstance(state, Mapping):
         return {key: _listed(value) for key, value in state.items()}
     return state.tolist() if hasattr(state, "tolist") else state
 
 
 def called_functions(engine: Engine) -> Iterator[Any]:
-    """What an engine calls: handlers, then what its phases and loops run and ask."""
+    """Yield the functions that an engine calls: handlers, then those of its phases and loops."""
     for key in engine.loop.event_keys:
         yield from (handler.function for handler in engine.handlers(key))
     for _, item in engine.loop.walk():
@@ -61,7 +71,10 @@ def called_functions(engine: Engine) -> Iterator[Any]:
 
 
 def stateful_owner(function: Any) -> Any:
-    """The object with a state that a function is, or is a method of; None where there is none."""
+    """Return the object with a state that ``function`` is, or is a method of; None without such an object.
+
+    Wrappers with an attribute ``func``, such as ``functools.partial``, are unwrapped first.
+    """
     while hasattr(function, "func"):
         function = function.func
     owner = function if hasattr(function, "state_dict") else getattr(function, "__self__", None)
@@ -70,7 +83,7 @@ def stateful_owner(function: Any) -> Any:
 
 
 def numbered(named: Any) -> dict[str, Any]:
-    """By name; what has a name that is taken gets a number."""
+    """Return a dictionary of (name, value) pairs. A repeated name gets a number: ``"name 2"``."""
     found: dict[str, Any] = {}
     for name, value in named:
         number = 1 + sum(re.fullmatch(rf"{re.escape(name)}( \d+)?", other) is not None for other in found)
@@ -79,11 +92,12 @@ def numbered(named: Any) -> dict[str, Any]:
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that can be saved."""
+    """Return the values that can be saved."""
     return {name: value for name, value in values.items() if isinstance(name, str) and is_plain(value)}
 
 
 def is_plain(value: Any) -> bool:
+    """Return whether a value consists of numbers, strings, tensors, lists, tuples and dictionaries only."""
     if type(value) is dict:
         return all(isinstance(key, str) and is_plain(inner) for key, inner in value.items())
     if type(value) in (list, tuple):
@@ -92,10 +106,12 @@ def is_plain(value: Any) -> bool:
 
 
 def gradients_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the gradients of a module by the names of its parameters, without those that are None."""
     return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
 
 
 def load_gradients(module: nn.Module, gradients: Mapping[str, torch.Tensor]) -> None:
+    """Set the gradients of a module; None for parameters that are missing in ``gradients``."""
     for name, parameter in module.named_parameters():
         gradient = gradients.get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter)
