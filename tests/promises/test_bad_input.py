@@ -406,7 +406,7 @@ def test_new_data_for_a_paused_run_is_an_error(start):
 def test_new_limits_that_cannot_work_leave_a_paused_run_as_it_is():
     engine = paused()
     for limits, message in (
-        ({"max_iters": 9}, "begun with max_epochs"),
+        ({"max_iters": 9}, "started with max_epochs"),
         ({"epoch_length": 5}, "epoch_length=5"),
         ({"max_epochs": 0}, "max_epochs must be an integer of 1 or more, got 0"),
     ):
