@@ -1,8 +1,9 @@
-"""The pytest plugin of camshaft: fixtures, a marker and options for those who test the order of training events.
+"""The pytest plugin of camshaft: fixtures, a marker and options for tests of the order of training events.
 
-It stands beside the package and not in it: pytest imports its plugins at every start, and importing a part of a
-package imports the package, here with torch. What a session does not use is not imported either.
-PYTEST_DONT_REWRITE: there is no assert statement in it.
+It is a module of its own, outside the package ``camshaft``. pytest imports its plugins at every start, and importing
+a part of a package imports the whole package, here with torch. Other modules are imported when a test needs them.
+
+PYTEST_DONT_REWRITE: the module has no assert statements.
 """
 
 from __future__ import annotations
@@ -20,31 +21,33 @@ if TYPE_CHECKING:
     from camshaft.testing.coverage import EventCoverage
 
 _TRACES: pytest.StashKey[list[Trace]] = pytest.StashKey()
-_VERDICT: pytest.StashKey[str | None] = pytest.StashKey()
+_ILLEGAL: pytest.StashKey[str | None] = pytest.StashKey()
 _WRITTEN: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 _COVERAGE: pytest.StashKey[EventCoverage] = pytest.StashKey()
 
 _SENT = "camshaft"
-"""Under this name a worker of pytest-xdist sends what it saw."""
+"""The key under which a worker of pytest-xdist sends its results."""
 
 
 # -- options and markers ----------------------------------------------------------------------------------------------
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
+    """Add the options ``--update-traces``, ``--event-coverage`` and ``--event-coverage-fail-under``."""
     group = parser.getgroup("camshaft", "the order of training events")
-    group.addoption("--update-traces", action="store_true", help="write the files that golden_trace compares with")
+    group.addoption(
+        "--update-traces", action="store_true", help="write the files that golden_trace compares traces with"
+    )
     group.addoption(
         "--event-coverage",
         action="store_true",
-        help="show which transitions of which machines the tests never took",
+        help="list the transitions of each machine that no test took",
     )
     group.addoption(
         "--event-coverage-fail-under",
         type=_percentage,
         metavar="N",
-        help="fail when the tests took less than N percent of all transitions; implies --event-coverage",
+        help="fail if the tests took less than N percent of all transitions; implies --event-coverage",
     )
 
 
@@ -54,20 +57,20 @@ def _percentage(text: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage: give a number from 0 to 100")
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 100, got {text!r}")
     return value
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and prepare what the options ask for."""
+    """Register the marker, and prepare event coverage if an option requests it."""
     config.addinivalue_line(
         "markers",
-        "legal_events: judge what every engine fires in the body of the test by the machine of its loop. "
-        "With call_sites=True the line of code that fired an illegal event is shown; that is slow.",
+        "legal_events: fail if an engine fires an illegal event in the body of the test. "
+        "With call_sites=True the report shows the line of code that fired it; this is slow.",
     )
     config.stash[_WRITTEN] = {}
-    is_asked_for = config.option.event_coverage or config.option.event_coverage_fail_under is not None
-    if is_asked_for and not config.option.collectonly:
+    is_requested = config.option.event_coverage or config.option.event_coverage_fail_under is not None
+    if is_requested and not config.option.collectonly:
         from camshaft.testing.coverage import EventCoverage
 
         config.stash[_COVERAGE] = EventCoverage()
@@ -78,9 +81,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def event_trace(request: pytest.FixtureRequest) -> Iterator[Callable[..., AbstractContextManager[Trace]]]:
-    """Records events as ``camshaft.record`` does, and shows the last of them when the test fails.
+    """Record events like ``camshaft.record``, and show the last of them if the test fails.
 
-    ``with event_trace(trainer, evaluator) as trace: trainer.run(data)``. Without engines it records all that run.
+    ``with event_trace(trainer, evaluator) as trace: trainer.run(data)`` records these engines. Without arguments it
+    records every engine that runs.
     """
     from camshaft import record
 
@@ -94,15 +98,16 @@ def event_trace(request: pytest.FixtureRequest) -> Iterator[Callable[..., Abstra
             yield trace
 
     yield recording
-    del request.node.stash[_TRACES]  # it holds loops, and they hold models
+    del request.node.stash[_TRACES]  # loops hold the functions of the user, and these hold models
 
 
 @pytest.fixture
 def golden_trace(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Trace]]:
-    """Records events, and compares them with a file in the folder ``traces`` beside the test.
+    """Record events, and compare them with a file in the folder ``traces`` next to the test file.
 
     ``with golden_trace("two_epochs", trainer): trainer.run(data, max_epochs=2)`` compares with
-    ``traces/two_epochs.txt``; ``pytest --update-traces`` writes it. Without engines it records all that run.
+    ``traces/two_epochs.txt``. ``pytest --update-traces`` writes the file. Without engines it records every engine
+    that runs.
     """
     from camshaft.testing.golden import Golden
 
@@ -110,31 +115,32 @@ def golden_trace(request: pytest.FixtureRequest) -> Callable[..., AbstractContex
     return Golden(request.path.parent / "traces", config.option.update_traces, config.stash[_WRITTEN])
 
 
-# -- judging and showing ----------------------------------------------------------------------------------------------
+# -- reports ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Judge the events of a test that is marked ``legal_events``."""
-    event_writer = item.get_closest_marker("legal_events")
-    if event_writer is None:
+    """Check the events of a test with the marker ``legal_events``."""
+    marker = item.get_closest_marker("legal_events")
+    if marker is None:
         return (yield)
     from camshaft import record
 
-    with record(*event_writer.args, **event_writer.kwargs) as trace:
+    with record(*marker.args, **marker.kwargs) as trace:
         try:
             result = yield
         except BaseException:
-            item.stash[_VERDICT] = _judge(trace)  # its own failure stays; the report says what was illegal besides
+            # the test fails with its own error: makereport adds the illegal events
+            item.stash[_ILLEGAL] = _check(trace)
             raise
-    verdict = item.stash[_VERDICT] = _judge(trace)
-    if verdict is not None:
-        pytest.fail(verdict, pytrace=False)
+    illegal = item.stash[_ILLEGAL] = _check(trace)
+    if illegal is not None:
+        pytest.fail(illegal, pytrace=False)
     return result
 
 
-def _judge(trace: Trace) -> str | None:
-    """What is illegal in a trace; None when nothing is."""
+def _check(trace: Trace) -> str | None:
+    """Return the message about the illegal events of a trace, or None if there are none."""
     from camshaft import EventOrderError
 
     try:
@@ -148,13 +154,13 @@ def _judge(trace: Trace) -> str | None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add what was recorded, and what was illegal, to the report of a test that failed."""
+    """Add the recorded and the illegal events to the report of a failed test."""
     report = yield
     if not report.failed:
         return report
-    verdict = item.stash.get(_VERDICT, None)
-    if verdict is not None and call.when == "call" and call.excinfo is not None and str(call.excinfo.value) != verdict:
-        report.sections.append(("illegal events", verdict))
+    illegal = item.stash.get(_ILLEGAL, None)
+    if illegal is not None and call.when == "call" and call.excinfo is not None and str(call.excinfo.value) != illegal:
+        report.sections.append(("illegal events", illegal))
     for trace in item.stash.get(_TRACES, []):
         from camshaft.testing.golden import last_events
 
@@ -163,7 +169,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    """Say where two traces, or a trace and a list of events, part: few enough lines to be shown whole."""
+    """Return the first difference of two traces, or of a trace and a list of events, for a failed ``==``."""
     if op != "==" or "camshaft.trace" not in sys.modules:
         return None
     from camshaft.testing.golden import first_difference
@@ -176,7 +182,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Observe all engines that run in tests, if their coverage is asked for."""
+    """Record the transitions of all engines that run in tests, if event coverage is requested."""
     coverage = session.config.stash.get(_COVERAGE, None)
     if coverage is None:
         return (yield)
@@ -185,7 +191,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Send what was seen to the session that started this one as a worker; or let low coverage fail the session."""
+    """Send the results of a worker to the main session, or fail the main session if the coverage is too low."""
     config = session.config
     coverage = config.stash.get(_COVERAGE, None)
     output = getattr(config, "workeroutput", None)
@@ -198,7 +204,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take what a worker of pytest-xdist sends; one that crashed sends nothing."""
+    """Add the results of a worker of pytest-xdist. A crashed worker sends none."""
     sent = getattr(node, "workeroutput", {}).get(_SENT)
     if sent is None:
         return
@@ -209,12 +215,12 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def _shortfall(config: pytest.Config) -> str | None:
-    coverage, wanted = config.stash.get(_COVERAGE, None), config.option.event_coverage_fail_under
-    return coverage.shortfall(wanted) if coverage is not None and wanted is not None else None
+    coverage, required = config.stash.get(_COVERAGE, None), config.option.event_coverage_fail_under
+    return coverage.shortfall(required) if coverage is not None and required is not None else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how many golden traces were written, and show the coverage."""
+    """Print the number of golden traces that were written, and the event coverage."""
     if config.option.update_traces:
         number = len(config.stash[_WRITTEN])
         terminalreporter.write_sep("=", "golden traces")

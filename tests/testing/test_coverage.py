@@ -83,7 +83,7 @@ def test_coverage_and_golden_traces_under_xdist(sessions):
         assert section(str(result.stdout), "golden traces") == ["2 golden traces written"]
     report = section(str(spread.stdout), "event coverage")
     assert report == section(str(alone.stdout), "event coverage")
-    assert report[-1] == "event coverage: 35% is less than the 90% asked for"
+    assert report[-1] == "event coverage: 35% is less than the required 90%"
     spread = sessions.run("-n1", "-k", "not golden", "--event-coverage-fail-under=31")
     assert spread.ret == pytest.ExitCode.OK
     assert section(str(spread.stdout), "event coverage") == REPORT
@@ -91,14 +91,19 @@ def test_coverage_and_golden_traces_under_xdist(sessions):
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
-    [("31.4", None), ("0", None), ("31.5", "31.4% is less than the 31.5%"), ("100", "31.4% is less than the 100%")],
+    [
+        ("31.4", None),
+        ("0", None),
+        ("31.5", "31.4% is less than the required 31.5%"),
+        ("100", "31.4% is less than the required 100%"),
+    ],
 )
 def test_low_coverage_fails_the_session(sessions, wanted, said):
     sessions.write(COVERED)
     result = sessions.run("--color=yes", f"--event-coverage-fail-under={wanted}")
     result.assert_outcomes(passed=3)
     assert result.ret == (pytest.ExitCode.OK if said is None else pytest.ExitCode.TESTS_FAILED)
-    red = f"\x1b[31m\x1b[1mevent coverage: {said} asked for\x1b[0m"
+    red = f"\x1b[31m\x1b[1mevent coverage: {said}\x1b[0m"
     assert (red in str(result.stdout)) == (said is not None)
     assert "total: 17/54 transitions taken, 31.4%" in str(result.stdout), "it implies the report"
 
@@ -118,7 +123,7 @@ def test_a_session_without_engines(sessions):
     result = sessions.run("--event-coverage-fail-under=1")
     assert section(str(result.stdout), "event coverage") == [
         "no engine ran",
-        "event coverage: no engine ran, which is less than the 1% asked for",
+        "event coverage: no engine ran, so it is less than the required 1%",
     ]
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
@@ -134,7 +139,7 @@ def test_collecting_tests_is_no_coverage(sessions):
 def test_what_is_no_percentage_is_refused(sessions, text):
     result = sessions.run(f"--event-coverage-fail-under={text}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"*{text!r} is no percentage: give a number from 0 to 100"])
+    result.stderr.fnmatch_lines([f"*must be a number from 0 to 100, got {text!r}"])
 
 
 def test_engines_in_fixtures_count_and_all_features_go_together(sessions):
@@ -271,7 +276,7 @@ def test_all_but_one_of_many_transitions_is_less_than_all():
     machine.taken = set(list(machine.transitions)[:-1])
     assert next(coverage.report()).endswith("9998/9999 transitions taken, 99.9%")
     assert coverage.shortfall(99.98) is None
-    assert coverage.shortfall(100) == "event coverage: 99.9% is less than the 100% asked for"
+    assert coverage.shortfall(100) == "event coverage: 99.9% is less than the required 100%"
 
 
 @given(loops())

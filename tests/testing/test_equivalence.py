@@ -172,5 +172,5 @@ def test_arrays_and_lists_are_compared():
 
 
 def test_what_is_no_engine_is_refused():
-    with pytest.raises(TypeError, match="3 is no Engine: give an engine, or a function that returns one"):
+    with pytest.raises(TypeError, match="first and second must be an Engine, or a function that returns one, got 3"):
         assert_same_run(lambda: 3, lambda: 3, [1])

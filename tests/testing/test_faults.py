@@ -64,8 +64,8 @@ def test_it_is_removed_at_the_end_of_the_block_and_by_hand(library):
 @pytest.mark.parametrize(
     ("n", "batches", "message"),
     [
-        (3, 1, "ITERATION_STARTED fired 1 time, and the fault was planted at the 3rd: it proves nothing"),
-        (12, 2, "ITERATION_STARTED fired 2 times, and the fault was planted at the 12th: it proves nothing"),
+        (3, 1, "ITERATION_STARTED fired 1 time, but the fault was planted at the 3rd time: the test proves nothing"),
+        (12, 2, "ITERATION_STARTED fired 2 times, but the fault was planted at the 12th time: the test proves nothing"),
     ],
 )
 def test_a_moment_that_never_came_is_an_error(library, n, batches, message):
@@ -79,7 +79,7 @@ def test_a_moment_that_never_came_is_an_error(library, n, batches, message):
 
 def test_a_call_at_an_event_that_never_fired_is_an_error():
     trainer = Engine(no_op)
-    message = "^TERMINATE never fired, and the call was planted at the 1st: it proves nothing$"
+    message = "^TERMINATE never fired, but the call was planted at the 1st time: the test proves nothing$"
     with pytest.raises(AssertionError, match=message), call_at(trainer, Events.TERMINATE, trainer.interrupt):
         trainer.run([1])
 
@@ -147,7 +147,7 @@ def test_due_firings_of_filters_and_all_of_a_union_count():
     with call_at(trainer, union, lambda: heard.append(trainer.state.epoch), n=2):
         trainer.run(range(5), max_epochs=2)
     assert heard == [4, 2]
-    message = "^EPOCH_STARTED\\(every=2\\) \\| COMPLETED fired 1 time, and the call was planted at the 2nd"
+    message = "^EPOCH_STARTED\\(every=2\\) \\| COMPLETED fired 1 time, but the call was planted at the 2nd time"
     planted = call_at(trainer, Events.EPOCH_STARTED(every=2) | Events.COMPLETED, trainer.terminate, n=2)
     with pytest.raises(AssertionError, match=message), planted:
         trainer.run(range(5), max_epochs=3)
@@ -192,18 +192,18 @@ def test_an_n_that_never_comes_is_refused(n):
 @pytest.mark.parametrize("error", ["text", None, int, 3])
 def test_what_is_no_exception_is_refused(error):
     trainer = Engine(no_op)
-    with pytest.raises(TypeError, match="is no exception: give an instance or a class of one"):
+    with pytest.raises(TypeError, match="error must be an exception or an exception class, got "):
         raise_at(trainer, Events.STARTED, error=error)
 
 
 def test_a_class_that_needs_more_than_a_message_is_refused():
-    with pytest.raises(TypeError, match="error=UnicodeDecodeError cannot be made with a message alone: give an inst"):
+    with pytest.raises(TypeError, match="error=UnicodeDecodeError cannot be created with only a message: give an inst"):
         raise_at(Engine(no_op), Events.STARTED, error=UnicodeDecodeError)
 
 
 def test_what_is_no_callable_is_refused():
     trainer = Engine(no_op)
-    with pytest.raises(TypeError, match=r"call=None is no callable: give the method itself, as in call_at\("):
+    with pytest.raises(TypeError, match=r"call must be callable, got None: give the method itself, as in call_at\("):
         call_at(trainer, Events.STARTED, trainer.terminate())
 
 

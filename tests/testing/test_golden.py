@@ -73,7 +73,7 @@ def test_a_golden_trace_that_differs_shows_where_and_what_to_do(sessions):
         "trainer ITERATION_STARTED 2",
         "trainer ITERATION_COMPLETED 2",
         "trainer EPOCH_COMPLETED 2",
-        "if the change is meant, run pytest with --update-traces",
+        "if the change is intended, run pytest with --update-traces",
     ]
     assert "golden.py" not in output
     sessions.output(GOLDEN, "--update-traces", passed=1)
@@ -94,7 +94,7 @@ def test_a_file_of_another_format_is_named_as_such(sessions, text, first):
     path.write_text(text)
     assert errors(sessions.output(GOLDEN, failed=1)) == [
         f"AssertionError: traces/two_epochs.txt does not begin with '# camshaft golden trace 1', but with {first!r}: "
-        "run pytest with --update-traces to write it anew"
+        "run pytest with --update-traces to write it again"
     ]
 
 
@@ -139,7 +139,7 @@ def test_trainer(golden_trace, epochs):
         failed=1,
     )
     assert errors(output) == [
-        "AssertionError: traces/some.txt was written with other events before: give each trace its own name"
+        "AssertionError: traces/some.txt was already written with other events: give each trace its own name"
     ]
 
 
@@ -173,7 +173,8 @@ def test_golden(golden_trace):
         failed=1,
     )
     assert errors(output) == [
-        "AssertionError: nothing was recorded for traces/nothing.txt: no engine ran, or none of those that are named"
+        "AssertionError: nothing was recorded for traces/nothing.txt: no engine ran, or none of those given to "
+        "golden_trace"
     ]
 
 
@@ -182,12 +183,14 @@ def test_golden(golden_trace):
 )
 def test_a_name_that_would_leave_the_folder_is_refused(tmp_path, name):
     golden = Golden(tmp_path / "traces", True, {})
-    with pytest.raises(ValueError, match="names no file in .*traces: give a name such as 'two_epochs'"):
+    with pytest.raises(ValueError, match="name must name a file in .*traces, such as 'two_epochs', got "):
         golden(name)
 
 
 def test_a_name_that_was_forgotten_is_asked_for(tmp_path):
-    with pytest.raises(TypeError, match="is no name: give one before the engines, as in golden_trace"):
+    with pytest.raises(
+        TypeError, match="name must be a string, got .*: give it before the engines, as in golden_trace"
+    ):
         Golden(tmp_path, False, {})(Engine(no_op))
 
 

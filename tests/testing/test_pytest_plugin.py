@@ -39,7 +39,9 @@ def test_options_and_marker_are_documented(sessions):
     output = str(sessions.run("--help").stdout)
     for option in ("--update-traces", "--event-coverage ", "--event-coverage-fail-under=N"):
         assert option in output
-    assert "@pytest.mark.legal_events: judge what every engine fires" in str(sessions.run("--markers").stdout)
+    assert "@pytest.mark.legal_events: fail if an engine fires an illegal event" in str(
+        sessions.run("--markers").stdout
+    )
 
 
 # -- legal_events ------------------------------------------------------------------------------------------------------
@@ -355,16 +357,16 @@ def test_traces(event_trace):
     )
     shown = [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E  ")]
     assert shown == [
-        "assert 8 events, 6 expected: they part here",
+        "assert 8 events, 6 expected; the first difference:",
         "4  GET_BATCH_COMPLETED",
         "5  ITERATION_STARTED",
         "> 6  ITERATION_COMPLETED",
         "expected: EPOCH_COMPLETED",
-        "assert 2 events, 1 expected: they part here",
+        "assert 2 events, 1 expected; the first difference:",
         "1  STARTED",
         "> 2  EPOCH_STARTED",
         "expected: nothing more",
-        "assert 8 events, 12 expected: they part here",
+        "assert 8 events, 12 expected; the first difference:",
         "5  trainer ITERATION_STARTED 1",
         "6  trainer ITERATION_COMPLETED 1",
         "> 7  trainer EPOCH_COMPLETED 1",

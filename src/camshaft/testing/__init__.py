@@ -1,7 +1,7 @@
-"""Tools for those who test the order of training events.
+"""Tools for tests of the order of training events.
 
-What needs Hypothesis or torch is imported when it is asked for. The fixtures and options of the pytest plugin are
-described in :mod:`camshaft_pytest`.
+Names that need Hypothesis or further modules of torch are imported when they are first used. The module
+:mod:`camshaft_pytest` describes the fixtures and options of the pytest plugin.
 """
 
 from __future__ import annotations

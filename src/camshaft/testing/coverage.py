@@ -1,8 +1,10 @@
-"""Event coverage: which transitions of which machines a test suite never took.
+"""Event coverage: the transitions of each machine that a test suite took, and those that it never took.
 
-What is counted is what a person would count in the declaration: each transition of the loop itself once, whichever
-free states were entered meanwhile; each event of a free state once, and once each what a control call or a failure
-brings, wherever it happened.
+Transitions count as in the declaration of the loop:
+
+- A transition of the loop itself counts once, no matter which custom states were active.
+- An event of a custom state counts once, wherever it fired.
+- The event of a control call or of a failure counts once, wherever it fired.
 """
 
 from __future__ import annotations
@@ -28,25 +30,25 @@ from camshaft.machine.transition_table import Transition, TransitionTable
 __all__ = ["EventCoverage", "MachineCoverage"]
 
 ANYWHERE = ""
-"""Stands for the place of a transition that is counted once, wherever it is taken."""
+"""The place of a transition that counts once, wherever it is taken."""
 
 Covered = tuple[str, str]
-"""A place and an event."""
+"""A transition as it is counted: its place and its event."""
 
 NAMES = 8
-"""How many names of engines and states are shown in a line."""
+"""The maximum number of names of engines, or of states, in a line of the report."""
 
 
 @attrs.define
 class MachineCoverage:
-    """What was taken of one machine.
+    """The coverage of one machine.
 
     Attributes:
-        states: the states of its loop, and in brackets the engines nested in it.
-        transitions: all that can be taken, in words.
-        steps: for each place of the machine and each event there, what counts as taken, and the place it leads to.
-        engines: the names of the engines that ran it.
-        taken: what was taken.
+        states: the names of the states of its loop, then the names of nested engines in brackets.
+        transitions: all transitions that count, in words.
+        steps: by place and event: the transition as it is counted, and the next place.
+        engines: the names of the engines that ran the machine. A dict, to keep their order.
+        taken: the transitions that were taken.
     """
 
     states: list[str]
@@ -57,25 +59,27 @@ class MachineCoverage:
 
     @classmethod
     def of(cls, loop: Loop) -> MachineCoverage:
-        """Nothing taken yet of the machine of a loop."""
+        """Return the coverage of the machine of a loop, with no transition taken."""
         table = TransitionTable(loop)
         order = {place: number for number, place in enumerate(table.paths)}
         transitions = sorted(table.transitions, key=lambda transition: order[transition.source])
         custom = {event: state.within for state in loop.custom_states for event in state.events}
         anywhere = {event: RUN if FACTS[event].scope is Scope.RUN else loop.name for event in sorted(AT_ANY_PLACE)}
-        aside = custom | anywhere
+        scopes = custom | anywhere
         steps = {
-            (transition.source, transition.event): (_counted(transition, loop, aside), transition.dest)
+            (transition.source, transition.event): (_counted(transition, loop, scopes), transition.dest)
             for transition in transitions
         }
         own = [
             transition
             for transition in transitions
-            if transition.event not in aside and _host(transition.source, loop) == transition.source
+            if transition.event not in scopes and _host(transition.source, loop) == transition.source
         ]
-        words = {(one.source, one.event): f"{one.source} -- {event_name(one.event)} --> {one.dest}" for one in own}
+        words = {
+            (each.source, each.event): f"{each.source} -- {event_name(each.event)} --> {each.dest}" for each in own
+        }
         possible = {transition.event for transition in transitions}
-        for event, scope in aside.items():
+        for event, scope in scopes.items():
             if event in possible:
                 where = "in the run" if scope == RUN else f"within {scope}"
                 words[ANYWHERE, event] = f"{event_name(event)} anywhere {where}"
@@ -84,43 +88,43 @@ class MachineCoverage:
         return cls(states, words, steps)
 
     def report(self) -> Iterator[str]:
-        """A line that says how much was taken, and one for each transition that never was."""
+        """Yield a line with the coverage, and a line for each transition that was never taken."""
         score = _score(len(self.taken), len(self.transitions))
         yield f"{_listed(sorted(self.engines))} ({_listed(self.states)}): {score}"
         yield from (f"  {words}" for counted, words in self.transitions.items() if counted not in self.taken)
 
 
 def _host(place: str, loop: Loop) -> str:
-    """The place itself; for the place of a free state the one that it was entered at."""
+    """Return the place at which a custom state was entered. Any other place is returned as it is."""
     host, _, name = place.rpartition("/")
     return host if host and any(name == state.name for state in loop.custom_states) else place
 
 
-def _counted(transition: Transition, loop: Loop, aside: dict[str, str]) -> Covered:
-    """As what a transition counts."""
-    return (ANYWHERE if transition.event in aside else _host(transition.source, loop)), transition.event
+def _counted(transition: Transition, loop: Loop, scopes: dict[str, str]) -> Covered:
+    """Return a transition as it is counted. ``scopes`` has the events that count once, wherever they fire."""
+    return (ANYWHERE if transition.event in scopes else _host(transition.source, loop)), transition.event
 
 
 class _Position:
-    """Where one run stands in its machine."""
+    """The current place of one run in its machine."""
 
     def __init__(self, machine: MachineCoverage, place: str) -> None:
         self.machine = machine
         self.place = place
 
     def follow(self, event: str, engine: Any) -> None:
-        """Take note of an event."""
+        """Take the transition of an event, and count it."""
         step = self.machine.steps.get((self.place, event))
-        if step is not None:  # an illegal event takes no transition
+        if step is not None:  # an illegal event has no transition
             counted, self.place = step
             self.machine.taken.add(counted)
 
 
 class EventCoverage:
-    """Takes note of the transitions of all engines that run while it observes.
+    """The transitions taken by all engines that run inside :meth:`observing`.
 
     Attributes:
-        machines: by the declaration of their loops, as JSON.
+        machines: the coverage of each machine, by its loop as JSON. Engines with equal loops share a machine.
     """
 
     def __init__(self) -> None:
@@ -129,7 +133,7 @@ class EventCoverage:
 
     @contextmanager
     def observing(self) -> Iterator[None]:
-        """Watch the engines that run in the block."""
+        """Record the transitions of all engines that run in the block."""
         token = observers.set((*observers.get(), self))
         try:
             yield
@@ -137,7 +141,7 @@ class EventCoverage:
             observers.reset(token)
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]]:
-        """A run begins or goes on."""
+        """Return a function of an event key. It returns the observer of that event in this run."""
         loop = run.engine.loop
         machine = self._machine(json.dumps(to_dict(loop)), loop)
         machine.engines[run.engine.name] = None
@@ -147,7 +151,7 @@ class EventCoverage:
         return lambda event: partial(position.follow, event)
 
     def on_run_end(self, run: ObservedRun, outcome: str) -> None:
-        """It is over or paused: what it took is noted already."""
+        """Do nothing: transitions are recorded as they happen."""
 
     def _machine(self, key: str, loop: Loop) -> MachineCoverage:
         if key not in self.machines:
@@ -157,45 +161,49 @@ class EventCoverage:
     # -- between processes -------------------------------------------------------------------------------------------
 
     def dump(self) -> str:
-        """What was taken, as JSON."""
-        seen = {key: [list(one.engines), sorted(one.taken)] for key, one in self.machines.items()}
-        return json.dumps(seen)
+        """Return the taken transitions as JSON, for :meth:`merge`."""
+        taken = {key: [list(machine.engines), sorted(machine.taken)] for key, machine in self.machines.items()}
+        return json.dumps(taken)
 
     def merge(self, dumped: str) -> None:
-        """Add what another process has taken."""
+        """Add the transitions that another process took.
+
+        Args:
+            dumped: the result of :meth:`dump` there.
+        """
         for key, (engines, taken) in json.loads(dumped).items():
             machine = self._machine(key, from_dict(json.loads(key)))
             machine.engines |= dict.fromkeys(engines)
             machine.taken |= {(place, event) for place, event in taken}
 
-    # -- judging -----------------------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------------------------
 
     @property
     def taken(self) -> int:
-        """How many transitions were taken, in all machines."""
+        """The number of taken transitions, over all machines."""
         return sum(len(machine.taken) for machine in self.machines.values())
 
     @property
     def total(self) -> int:
-        """How many transitions there are, in all machines."""
+        """The number of transitions, over all machines."""
         return sum(len(machine.transitions) for machine in self.machines.values())
 
     def report(self) -> Iterator[str]:
-        """The report, machine by machine, with the total last."""
+        """Yield the lines of the report: each machine, then the total."""
         if not self.machines:
             yield "no engine ran"
             return
-        # workers send what they saw in any order
+        # with pytest-xdist the order of the machines differs between sessions: sort them
         for machine in sorted(self.machines.values(), key=lambda machine: (sorted(machine.engines), machine.states)):
             yield from machine.report()
         yield f"total: {_score(self.taken, self.total)}"
 
     def shortfall(self, percentage: float) -> str | None:
-        """What to say when less than a percentage was taken; None when it was enough."""
+        """Return a message if less than this percentage of all transitions was taken; None otherwise."""
         if self.taken * 100 >= percentage * self.total and (self.machines or not percentage):
             return None
-        reached = _percent(self.taken, self.total) if self.machines else "no engine ran, which"
-        return f"event coverage: {reached} is less than the {percentage:g}% asked for"
+        reached = f"{_percent(self.taken, self.total)} is" if self.machines else "no engine ran, so it is"
+        return f"event coverage: {reached} less than the required {percentage:g}%"
 
 
 def _score(taken: int, total: int) -> str:
@@ -203,11 +211,12 @@ def _score(taken: int, total: int) -> str:
 
 
 def _percent(taken: int, total: int) -> str:
-    """A percentage, rounded down: only all is 100%."""
+    """Return a percentage with one decimal, rounded down: only ``taken == total`` gives 100%."""
     return f"{math.floor(1000 * taken / total) / 10:g}%"
 
 
 def _listed(names: Iterable[str]) -> str:
+    """Return names separated by commas, shortened to the first of them."""
     listed = list(names)
     more = [f"{len(listed) - NAMES} more"] if len(listed) > NAMES else []
     return ", ".join(listed[:NAMES] + more)

@@ -1,7 +1,8 @@
 """Faults and control calls, planted at the n-th firing of an event.
 
-They go in as handlers, by ``add_event_handler(event, handler)`` alone: an engine of pytorch-ignite takes them as well.
-(It drops an exception as soon as EXCEPTION_RAISED has any handler; what is planted there is one.)
+They are attached as handlers, only with ``add_event_handler(event, handler)``, so that they also work with engines of
+pytorch-ignite. Note that pytorch-ignite suppresses an exception as soon as EXCEPTION_RAISED has a handler. A fault or
+call that is planted at EXCEPTION_RAISED is such a handler.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ __all__ = ["Planted", "PlantedError", "call_at", "raise_at"]
 
 
 class PlantedError(RuntimeError):
-    """What :func:`raise_at` raises unless it is given another exception."""
+    """The default exception of :func:`raise_at`."""
 
 
 class Planted:
-    """What is to happen at one firing of an event. Made by :func:`raise_at` and :func:`call_at`.
+    """A fault or a call at one firing of an event, made by :func:`raise_at` and :func:`call_at`.
 
-    As a context manager it is removed at the end of the block, which is an ``AssertionError`` if the moment never
-    came and no exception is on its way out.
+    As a context manager, it is removed at the end of the block. If the event did not fire often enough and the block
+    raised no exception, the end of the block raises an ``AssertionError``.
 
     Attributes:
-        reached: whether it has happened.
+        reached: True after the fault was raised or the call was made.
     """
 
     def __init__(self, engine: Any, event: EventHandle, n: int, what: str, act: Callable[[], Any]) -> None:
@@ -43,13 +44,13 @@ class Planted:
         return f"<{self._what} planted at the {_ordinal(self._n)} {self._event}{', reached' * self.reached}>"
 
     def remove(self) -> None:
-        """Take it out of the engine; a second time does nothing."""
+        """Remove the handler from the engine. A second call does nothing."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
 
     def _fire(self, *_: Any) -> None:
-        """The handler: called with the engine, and at EXCEPTION_RAISED with the exception."""
+        """Count a firing of the event, and act at the n-th one."""
         __tracebackhide__ = True
         self._fired += 1
         if self._fired == self._n:
@@ -66,14 +67,16 @@ class Planted:
         self.remove()
         if error is None and not self.reached:
             fired = f"fired {self._fired} time{'s' * (self._fired != 1)}" if self._fired else "never fired"
-            planted = f"the {self._what} was planted at the {_ordinal(self._n)}"
-            raise AssertionError(f"{self._event} {fired}, and {planted}: it proves nothing")
+            planted = f"the {self._what} was planted at the {_ordinal(self._n)} time"
+            raise AssertionError(f"{self._event} {fired}, but {planted}: the test proves nothing")
 
 
 def raise_at(
     engine: Any, event: EventHandle, n: int = 1, error: BaseException | type[BaseException] = PlantedError
 ) -> Planted:
-    """Let a handler raise at the n-th firing of an event from now on, behind the handlers that are attached already.
+    """Attach a handler that raises an exception at the n-th firing of an event from now on.
+
+    It runs after the handlers of the same priority that are already attached.
 
     >>> from camshaft import Engine, Events
     >>> trainer = Engine(lambda engine, batch: None)
@@ -85,31 +88,34 @@ def raise_at(
     disk full 2
 
     Args:
-        engine: whatever has ``add_event_handler(event, handler)``.
-        event: the event; of a filtered one the n-th firing that is due, of a union the n-th of all its events.
-        n: which firing, from 1.
-        error: what is raised, or a class that is made with a message.
+        engine: an engine, or any object with ``add_event_handler(event, handler)``.
+        event: the event. With a filter, only firings count that the filter lets through. With a union, the firings of
+            all its events count together.
+        n: the number of the firing, from 1.
+        error: the exception, or an exception class that is created with a message.
 
     Returns:
-        What tells whether the moment was reached, and removes the fault: by ``remove()``, or at the end of a ``with``
-        block.
+        An object whose ``reached`` is True after the fault was raised. Its ``remove()`` removes the fault, and so does
+        the end of a ``with`` block.
 
     Raises:
-        TypeError: ``error`` is no exception.
-        ValueError: ``n`` is below 1.
+        TypeError: ``error`` is no exception, or a class that needs more arguments than a message.
+        ValueError: ``n`` is no integer of 1 or more.
     """
     _check_count(n)
-    made = _made(error, f"planted at the {_ordinal(n)} {_name(event)}")
+    exception = _exception(error, f"planted at the {_ordinal(n)} {_name(event)}")
 
     def fail() -> NoReturn:
         __tracebackhide__ = True
-        raise made
+        raise exception
 
     return Planted(engine, event, n, "fault", fail)
 
 
 def call_at(engine: Any, event: EventHandle, call: Callable[[], Any], n: int = 1) -> Planted:
-    """Call something at the n-th firing of an event from now on, behind the handlers that are attached already.
+    """Attach a handler that calls a function at the n-th firing of an event from now on.
+
+    It runs after the handlers of the same priority that are already attached.
 
     >>> from camshaft import Engine, Events
     >>> trainer = Engine(lambda engine, batch: None)
@@ -119,36 +125,39 @@ def call_at(engine: Any, event: EventHandle, call: Callable[[], Any], n: int = 1
 
     Args:
         engine, event, n: as for :func:`raise_at`.
-        call: called without arguments; what it returns is dropped.
+        call: a function without arguments. Its return value is ignored.
 
     Returns:
-        What tells whether the moment was reached, and removes the call, as for :func:`raise_at`.
+        An object whose ``reached`` is True after the call was made. Its ``remove()`` removes the call, and so does the
+        end of a ``with`` block.
 
     Raises:
-        TypeError: ``call`` is no callable.
-        ValueError: ``n`` is below 1.
+        TypeError: ``call`` is not callable.
+        ValueError: ``n`` is no integer of 1 or more.
     """
     _check_count(n)
     if not callable(call):
-        raise TypeError(f"call={call!r} is no callable: give the method itself, as in call_at(..., trainer.terminate)")
+        raise TypeError(
+            f"call must be callable, got {call!r}: give the method itself, as in call_at(..., trainer.terminate)"
+        )
     return Planted(engine, event, n, "call", call)
 
 
 def _check_count(n: Any) -> None:
-    check_integer("n", n, hint="it counts the times that the event fires")
+    check_integer("n", n, hint="it counts the firings of the event")
 
 
-def _made(error: Any, message: str) -> BaseException:
-    """The exception to raise: made at once, so that one that cannot be made is refused where it is planted."""
+def _exception(error: Any, message: str) -> BaseException:
+    """Return the exception to raise. It is created now, so that a wrong class is refused where the fault is planted."""
     if isinstance(error, type) and issubclass(error, BaseException):
         try:
             error = error(message)
         except TypeError as refused:
             raise TypeError(
-                f"error={error.__name__} cannot be made with a message alone: give an instance"
+                f"error={error.__name__} cannot be created with only a message: give an instance"
             ) from refused
     if not isinstance(error, BaseException):
-        raise TypeError(f"error={error!r} is no exception: give an instance or a class of one")
+        raise TypeError(f"error must be an exception or an exception class, got {error!r}")
     return error
 
 
@@ -157,7 +166,7 @@ def _name(event: EventHandle) -> str:
 
 
 def _ordinal(n: int) -> str:
-    """A number as a place in a row.
+    """Return the ordinal number of an integer.
 
     >>> [_ordinal(n) for n in (1, 2, 3, 4, 11, 12, 21, 113)]
     ['1st', '2nd', '3rd', '4th', '11th', '12th', '21st', '113th']

@@ -1,7 +1,7 @@
-"""Golden traces: what fired, kept as a text file beside the test, to be reviewed like code and compared at each run.
+"""Golden traces: the events of a run as a text file next to the test, reviewed like code and compared at each run.
 
-The first line of a file names the format and its version. Then comes one line an event: indented by how many engines
-were around, the engine's name, the event, the count. There are no times in it: the same run gives the same bytes.
+The first line of a file has the format and its version. Each further line is an event: the engine's name, the event and
+the count, indented by the depth of nesting. The file has no times, so that the same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ HEADER = "# camshaft golden trace 1"
 ADVICE = "run pytest with --update-traces"
 
 CONTEXT = 3
-"""How many equal lines are shown before the first that differs."""
+"""The number of equal lines that are shown before the first difference."""
 
 COMPARED = 100
-"""How many lines are compared from there on: a diff of much more takes long, and nobody reads it."""
+"""The number of lines that are compared from there on. A diff of many more lines is slow, and nobody reads it."""
 
 SHOWN = 40
-"""How many lines of the diff are shown."""
+"""The number of lines of the diff that are shown."""
 
 
 def golden_text(trace: Trace) -> str:
-    """A trace as the text of a golden file."""
+    """Return a trace as the text of a golden file."""
     return "\n".join([HEADER, *map(_line, trace)]) + "\n"
 
 
 def last_events(trace: Trace, number: int = 30) -> str:
-    """The end of a trace as text, each event with its number."""
+    """Return the last ``number`` events of a trace as text, each with its number in the trace."""
     if not len(trace):
         return "nothing was recorded"
     first = max(0, len(trace) - number)
@@ -54,18 +54,19 @@ def last_events(trace: Trace, number: int = 30) -> str:
 
 
 def _line(event: TraceEvent) -> str:
+    """Return an event as a line of a golden file."""
     line = f"{'  ' * event.depth}{event.engine} {event_name(event.event)} {event.count}"
-    return line if line.isprintable() else line.encode("unicode_escape").decode()  # a name may hold anything
+    return line if line.isprintable() else line.encode("unicode_escape").decode()  # a name may contain line breaks
 
 
 @attrs.frozen
 class Golden:
-    """Compares what is recorded with the golden files of a folder, or writes them.
+    """The golden files of a folder: compares traces with them, or writes them.
 
     Args:
-        folder: where they are.
-        update: whether to write them.
-        written: what was written in this session, by path; shared by all tests.
+        folder: the folder.
+        update: True to write the files instead of comparing.
+        written: the texts that were written in this session, by path. All tests share it.
     """
 
     folder: Path
@@ -73,40 +74,40 @@ class Golden:
     written: dict[str, str] = attrs.field(repr=False)
 
     def __call__(self, name: str, *engines: Any) -> Comparison:
-        """What records, and compares with ``<folder>/<name>.txt`` at the end of its ``with`` block.
+        """Return a context manager that records, and compares with ``<folder>/<name>.txt`` at the end of its block.
 
         Args:
-            name: the file, without its ending; a ``/`` makes folders.
-            engines: record only these; every engine that runs unless given.
+            name: the name of the file without ``.txt``. A ``/`` in it makes folders.
+            engines: the engines to record. Without them, every engine that runs is recorded.
 
         Raises:
-            TypeError: the name is no string.
-            ValueError: the name would leave the folder, or is no name of a file.
+            TypeError: ``name`` is no string.
+            ValueError: ``name`` is not the name of a file inside the folder.
         """
         __tracebackhide__ = True
         if not isinstance(name, str):
-            raise TypeError(
-                f"{name!r} is no name: give one before the engines, as in golden_trace('two_epochs', trainer)"
-            )
+            advice = "give it before the engines, as in golden_trace('two_epochs', trainer)"
+            raise TypeError(f"name must be a string, got {name!r}: {advice}")
         return Comparison(self, self._path(name), engines)
 
     def _path(self, name: str) -> Path:
         __tracebackhide__ = True
         parts = name.split("/")
         if not name.isprintable() or set("\\:") & set(name) or {"", ".", ".."} & set(parts):
-            raise ValueError(f"{name!r} names no file in {_shown(self.folder)}: give a name such as 'two_epochs'")
+            raise ValueError(f"name must name a file in {_shown(self.folder)}, such as 'two_epochs', got {name!r}")
         return self.folder.joinpath(*parts[:-1], f"{parts[-1]}.txt")
 
     def compare_or_write(self, path: Path, trace: Trace) -> None:
-        """Compare a trace with a file, or write it there.
+        """Compare a trace with a file, or write it to the file.
 
         Raises:
-            AssertionError: the file is missing, the trace is another one, or nothing was recorded.
+            AssertionError: the trace is empty, the file is missing or differs, or another test of this session wrote
+                other events to it.
         """
         __tracebackhide__ = True
         if not len(trace):
             raise AssertionError(
-                f"nothing was recorded for {_shown(path)}: no engine ran, or none of those that are named"
+                f"nothing was recorded for {_shown(path)}: no engine ran, or none of those given to golden_trace"
             )
         text = golden_text(trace)
         if self.update:
@@ -117,8 +118,9 @@ class Golden:
     def _write(self, path: Path, text: str) -> None:
         __tracebackhide__ = True
         if self.written.get(str(path), text) != text:
-            raise AssertionError(f"{_shown(path)} was written with other events before: give each trace its own name")
+            raise AssertionError(f"{_shown(path)} was already written with other events: give each trace its own name")
         path.parent.mkdir(parents=True, exist_ok=True)
+        # tests run in several processes: no other one may read half a file
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             unfinished.write_text(text, encoding="utf-8", newline="\n")
@@ -129,7 +131,7 @@ class Golden:
 
 
 class Comparison:
-    """Records inside a ``with`` block, and compares at its end. An exception in the block passes through untouched."""
+    """A context manager that records, and compares at the end of its block unless the block raised an exception."""
 
     def __init__(self, golden: Golden, path: Path, engines: tuple[Any, ...]) -> None:
         self._golden = golden
@@ -150,6 +152,11 @@ class Comparison:
 
 
 def _compare(path: Path, text: str) -> None:
+    """Compare a text with a golden file.
+
+    Raises:
+        AssertionError: the file is missing, has no header, or differs.
+    """
     __tracebackhide__ = True
     try:
         written = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -161,7 +168,7 @@ def _compare(path: Path, text: str) -> None:
     if written[:1] != [HEADER]:
         first = written[0] if written else ""
         raise AssertionError(
-            f"{_shown(path)} does not begin with {HEADER!r}, but with {first!r}: {ADVICE} to write it anew"
+            f"{_shown(path)} does not begin with {HEADER!r}, but with {first!r}: {ADVICE} to write it again"
         )
     number, diff = difference(written[1:], fired[1:])
     raise AssertionError(
@@ -171,32 +178,33 @@ def _compare(path: Path, text: str) -> None:
                 f"--- {_shown(path)}, {_events(len(written) - 1)}",
                 f"+++ this run, {_events(len(fired) - 1)}",
                 *diff,
-                f"if the change is meant, {ADVICE}",
+                f"if the change is intended, {ADVICE}",
             ]
         )
     )
 
 
 def difference(expected: Sequence[str], found: Sequence[str]) -> tuple[int, list[str]]:
-    """Where two lists of lines part, and a diff around that place.
+    """Return the first difference of two lists of lines, and a diff around it.
 
-    What is equal at both ends is left out first, so that long lists cost little; the rest is looked at to a limit.
+    Equal lines at both ends are removed first, so that long lists are fast. Of the rest, only the first lines are
+    compared.
 
     Returns:
-        The number of the first line that differs, from 1, and the lines of the diff.
+        The number of the first different line, from 1, and the lines of the diff.
     """
     shorter = min(len(expected), len(found))
     start = _common(expected, found, shorter)
     same_end = _common(list(reversed(expected)), list(reversed(found)), shorter - start)
     first = max(0, start - CONTEXT)
-    there, here = (lines[first : min(len(lines) - same_end + CONTEXT, start + COMPARED)] for lines in (expected, found))
-    diff = list(difflib.unified_diff(there, here, n=COMPARED, lineterm=""))[3:]  # without its three headings
+    old, new = (lines[first : min(len(lines) - same_end + CONTEXT, start + COMPARED)] for lines in (expected, found))
+    diff = list(difflib.unified_diff(old, new, n=COMPARED, lineterm=""))[3:]  # without its three headings
     is_cut = len(diff) > SHOWN or max(len(expected), len(found)) - same_end > start + COMPARED
     return start + 1, [*diff[:SHOWN], *["..."] * is_cut]
 
 
 def first_difference(found: Any, expected: Any) -> list[str] | None:
-    """Where two traces part, or a trace and a list of events, in a few lines; None for anything else."""
+    """Return the first difference of two traces, or of a trace and a list of events; None for anything else."""
     if isinstance(expected, Selection) and not isinstance(found, Selection):
         found, expected = expected, found
     if not isinstance(found, Selection) or not isinstance(expected, (Selection, list, tuple)):
@@ -208,26 +216,26 @@ def first_difference(found: Any, expected: Any) -> list[str] | None:
         keys = [[event.event for event in found], [getattr(one, "event", None) or event_key(one) for one in expected]]
         lines = [[event_name(key) for key in side] for side in keys]
         index = difference(keys[1], keys[0])[0] - 1
-    here, there = (side[index] if index < len(side) else "nothing more" for side in lines)
-    if here == there:  # a string that is written as events are shown is another event
-        there = f"{there} ({keys[1][index]!r} names no event: write {keys[0][index]!r})"
+    found_line, expected_line = (side[index] if index < len(side) else "nothing more" for side in lines)
+    if found_line == expected_line:  # a string in capitals looks like an event, but is none
+        expected_line += f" ({keys[1][index]!r} names no event: write {keys[0][index]!r})"
     numbers = [event.number for event in found[max(0, index - 2) : index + 1]]
     before = [
         f"    {number}  {line}" for number, line in zip(numbers, lines[0][max(0, index - 2) : index], strict=False)
     ]
     shown = f"{numbers[-1]}  " if index < len(found) else ""
     return [
-        f"{_events(len(found))}, {len(expected)} expected: they part here",
+        f"{_events(len(found))}, {len(expected)} expected; the first difference:",
         *before,
-        f"  > {shown}{here}",
-        f"  expected: {there}",
+        f"  > {shown}{found_line}",
+        f"  expected: {expected_line}",
     ]
 
 
 def _common(one: Sequence[str], other: Sequence[str], limit: int) -> int:
-    """How many lines two lists have in common at their start."""
+    """Return the number of equal lines at the start of two lists, at most ``limit``."""
     pairs = enumerate(islice(zip(one, other, strict=False), limit))
-    return next((index for index, (here, there) in pairs if here != there), limit)
+    return next((index for index, (first, second) in pairs if first != second), limit)
 
 
 def _events(number: int) -> str:
@@ -235,6 +243,6 @@ def _events(number: int) -> str:
 
 
 def _shown(path: Path) -> str:
-    """A path as it is shown: below the working directory if it is there."""
+    """Return a path for messages: relative to the working directory if it is inside."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

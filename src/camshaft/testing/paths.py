@@ -1,10 +1,10 @@
-"""Paths: the shortest runs that cover a machine. They are found by searching it; what plays them is the engine."""
+"""Paths: the shortest runs that cover a machine, found by breadth-first search. Playing them runs an engine."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from itertools import islice
 from typing import Any, Literal
 
@@ -17,50 +17,58 @@ from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.search import breadth_first
 from camshaft.machine.transition_table import ENDS, READY, TERMINATED, Transition
-from camshaft.testing.coverage import MachineCoverage
+from camshaft.testing.coverage import Covered, MachineCoverage
 from camshaft.testing.faults import PlantedError
 from camshaft.testing.scenario import Call, Data, Scenario, Scripted, ScriptedRange
 
 __all__ = ["transition_paths"]
 
 MOST = 30
-"""How many contexts are searched for each place of the machine, for each choice of data and limits."""
+"""The number of contexts that are searched per place of the machine, for each choice of data and limits."""
 
 AFTER_CALL = 3
-"""How many transitions a control call or a fault can change: what comes later is reached without it."""
+"""The number of transitions that are searched after a control call or a fault. Later ones are reached without it."""
 
 CALLS: dict[str, tuple[str, Any]] = {
     **{key: (made.call, False if made.option else None) for key, made in control.CALLS.items()},
     "exception_raised": ("raise", PlantedError),
 }
-"""What to do for the events that control calls and faults bring."""
+"""By event: the control call or fault that causes it, and the value of the :class:`Call`."""
 
 
 def transition_paths(loop: Loop, cover: Literal["transitions", "pairs"] = "transitions") -> list[Scenario]:
-    """Short runs that together take every transition of a loop's machine, or every pair of transitions in a row.
+    """Return short runs that together take every transition of a machine, or every pair of consecutive transitions.
 
-    For ``pytest.mark.parametrize("path", transition_paths(loop), ids=str)``: ``path.play(make)`` runs it, and
-    ``path.expected`` has the events that it was made to fire, without those that a function of the loop fires by
-    hand. A transition counts as in ``--event-coverage``: each of the loop itself once, the event of a free state
-    once, and what a control call or a fault brings once, wherever it happens; as pairs, once after each transition.
-    Conditions of the loop (``when=``, ``until=``, ``over=``) are replaced by ones that give the answers which the
-    path needs; its other functions run as they are.
+    Use them with ``pytest.mark.parametrize("path", transition_paths(loop), ids=str)``. ``path.play(make)`` runs one.
+    ``path.expected`` has the keys of the events that it must fire, without those that a function of the loop fires by
+    hand.
 
-    What cannot be reached within two epochs, or the smallest common multiple of all ``every(n)``, is left out.
+    Transitions count as in ``--event-coverage``. A transition of the loop itself counts once. The event of a custom
+    state, of a control call or of a fault counts once, wherever it fires. As part of a pair, it counts once after each
+    transition.
 
-    The runs are the shortest to each transition by breadth-first search; of these a greedy set cover is kept
+    The conditions of the loop (``when=``, ``until=``, ``over=``) are replaced by scripted ones that give the answers
+    of the path. The other functions of the loop run unchanged.
+
+    A transition is left out if no run reaches it within two epochs, or within as many epochs as the least common
+    multiple of all ``every(n)``, if that is more.
+
+    Breadth-first search finds a shortest run to each transition. A greedy set cover selects the runs that are returned
     (Chvatal, 1979, "A greedy heuristic for the set-covering problem").
 
     Args:
         loop: the loop.
         cover: ``"transitions"`` or ``"pairs"``.
 
+    Returns:
+        A scenario for each run.
+
     Raises:
         ValueError: ``cover`` is neither.
     """
     if cover not in ("transitions", "pairs"):
-        raise ValueError(f"cover={cover!r}: give 'transitions' or 'pairs'")
-    found: dict[Any, _Node] = {}
+        raise ValueError(f"cover must be 'transitions' or 'pairs', got {cover!r}")
+    found: dict[Hashable, _Node] = {}
     for data, limits in _choices(loop):
         search = _Search(loop, data, limits, cover == "pairs")
         found |= search.targets(found.keys())
@@ -74,7 +82,7 @@ def transition_paths(loop: Loop, cover: Literal["transitions", "pairs"] = "trans
 
 
 def _choices(loop: Loop) -> Iterator[tuple[Data | None, dict[str, int]]]:
-    """Data and limits to try, smaller ones first."""
+    """Yield data and limits to search with, the smaller ones first."""
     if loop.data_loop is None:
         yield None, {}
         yield from ((None, {"max_epochs": epochs}) for epochs in {2, _common(loop, loop.name)})
@@ -91,7 +99,10 @@ def _choices(loop: Loop) -> Iterator[tuple[Data | None, dict[str, int]]]:
 
 
 def _common(loop: Loop, around: str) -> int:
-    """How many passes of a loop it takes until every condition in it has held."""
+    """Return the number of passes after which every ``every(n)`` directly in the loop ``around`` has been due.
+
+    It is limited to 12, to keep the search short.
+    """
     conditions = [
         item.when.n
         for path, item in loop.walk()
@@ -102,17 +113,20 @@ def _common(loop: Loop, around: str) -> int:
 
 @attrs.define(eq=False)
 class _Node:
-    """A place that the search reached, and the transition by which it did.
+    """A node of the search: a place of the machine, and the transition that leads there.
 
     Attributes:
         search: the search.
-        place, context: where it stands.
-        position: how many batches the data has given since it was opened.
-        before: the node before; None at the start.
-        row: the transition that led here.
-        answers: what the conditions on the way had to answer, in order: (question, state, answer).
-        call: the control call, fault or event by hand that brought it.
-        counted: as what the transition counts.
+        place: the place.
+        context: the counters and limits at the place.
+        position: the number of batches taken since the data was opened.
+        before: the previous node; None at the start.
+        transition: the transition that leads here; None at the start.
+        answers: the answers of conditions that the transition needs, in order: (question, state, answer).
+        call: the control call, the fault or the event by hand that causes the transition, if any.
+        counted: the transition as it is counted.
+        length: the number of transitions from the start.
+        called_at: the length at which a control call or a fault was made; None before that.
     """
 
     search: _Search
@@ -123,13 +137,13 @@ class _Node:
     transition: Transition | None = None
     answers: tuple[tuple[str, str, bool], ...] = ()
     call: Call | None = None
-    counted: Any = None
+    counted: Covered | None = None
     length: int = 0
     called_at: int | None = None
 
     @property
     def nodes(self) -> list[_Node]:
-        """The way here, without the start."""
+        """The nodes of the path from the start to here, without the start."""
         path, node = [], self
         while node.before is not None:
             path.append(node)
@@ -138,30 +152,30 @@ class _Node:
 
     @property
     def events(self) -> list[str]:
-        """What fires on the way here."""
+        """The keys of the events of the path."""
         return [node.transition.event for node in self.nodes if node.transition is not None]
 
     @property
-    def covered(self) -> set[Any]:
-        """The targets that lie on the way here."""
+    def covered(self) -> set[Hashable]:
+        """The targets that the path takes."""
         return {node.target for node in self.nodes}
 
     @property
-    def target(self) -> Any:
-        """What the search looks for: a transition, or a pair of them."""
+    def target(self) -> Hashable:
+        """The transition as it is counted, or the pair of it and the previous one."""
         assert self.before is not None
         return (self.before.counted, self.counted) if self.search.is_for_pairs else self.counted
 
     @property
-    def key(self) -> Any:
-        """Nodes of the same key lead to the same places."""
+    def key(self) -> Hashable:
+        """The state of the search at this node. From nodes with equal keys, the same places can be reached."""
         context = self.context
         event = self.transition.event if self.transition is not None else None
         pair = self.counted if self.search.is_for_pairs else None
         return self.place, event, context.key, context.epoch_length, self.position, self.called_at is None, pair
 
     def scenario(self) -> Scenario:
-        """The run that goes this way."""
+        """Return the run that takes the path."""
         nodes = self.nodes
         calls = [node.call for node in nodes if node.call is not None]
         if any(("skipped", self.search.loop.name, True) in node.answers for node in nodes):
@@ -173,12 +187,12 @@ class _Node:
         )
 
 
-_Chosen = dict[tuple[str, str], bool]
-"""Answers, by question and state."""
+_Answers = dict[tuple[str, str], bool]
+"""The answers of conditions, by question and state."""
 
 
 class _Unknown(Exception):  # noqa: N818
-    """A condition whose answer has to be chosen."""
+    """Raised to leave a guard as soon as it needs an answer that has not been chosen."""
 
 
 class _Search:
@@ -190,9 +204,9 @@ class _Search:
         self.steps = MachineCoverage.of(loop).steps
         self.custom_states = {event for custom in loop.custom_states for event in custom.events}
 
-    def targets(self, known: Collection[Any]) -> dict[Any, _Node]:
-        """Each new target that can be reached, with the end of a shortest run through it."""
-        found: dict[Any, _Node] = {}
+    def targets(self, known: Collection[Hashable]) -> dict[Hashable, _Node]:
+        """Return the reachable targets that are not yet known, each with the last node of a shortest run through it."""
+        found: dict[Hashable, _Node] = {}
         for node in self._generated():
             if node.target in found or node.target in known:
                 continue
@@ -202,16 +216,17 @@ class _Search:
         return found
 
     def _end_from(self, node: _Node) -> _Node | None:
-        """Where the run ends if it goes on from here with every condition that is asked as short as can be."""
+        """Return the last node of the shortest completion of a run from this node, or None if there is none."""
         while node.place not in ENDS - {TERMINATED}:
             following = list(self._next(node, with_calls=False))
-            if not following:  # a free state was entered that has to be left by hand
+            if not following:  # a custom state is active, and only a function of the user can leave it
                 return None
-            node = min(following, key=lambda one: sum(answer for *_, answer in one.answers))
+            # an answer True means another pass: take as few of them as possible
+            node = min(following, key=lambda each: sum(answer for *_, answer in each.answers))
         return node
 
     def _context(self) -> Context:
-        """What the engine starts with."""
+        """Return the context of the engine at the start of the run."""
         root, limits = self.loop, self.limits
         is_open = "max_iters" in limits or root.until is not None or root.over is not None
         epochs = limits.get("max_epochs", root.times or (None if is_open else 1))
@@ -222,7 +237,7 @@ class _Search:
         return Context(epochs, limits.get("max_iters"), length, self.data is not None)
 
     def _generated(self) -> Iterator[_Node]:
-        """Every transition that is found, the nearest first; of those that lead to the same, one is gone on from."""
+        """Yield a node for every transition found, the nearest first. Of nodes with equal keys, one is continued."""
         start = _Node(self, READY, self._context())
         nodes = breadth_first(
             start,
@@ -233,6 +248,7 @@ class _Search:
         return islice(nodes, 1, None)
 
     def _next(self, node: _Node, with_calls: bool) -> Iterator[_Node]:
+        """Yield the nodes after a node: transitions of the loop, and with calls also those of calls and faults."""
         if with_calls and node.called_at is not None and node.length >= node.called_at + AFTER_CALL:
             return
         transitions = list(self.machine.table[node.place].values())
@@ -243,7 +259,7 @@ class _Search:
         ]
         found = [following for transition in own for following in self._take(node, transition, None)]
         yield from found
-        if not found and node.place not in ENDS and self._has_had_its_share(node.context):
+        if not found and node.place not in ENDS and self._has_reached_max_iters(node.context):
             yield from self._take(node, self.machine.table[node.place]["terminate"], None)
         last = node.transition.event if node.transition is not None else ""
         if not with_calls or last in ("", "interrupt", "exception_raised"):
@@ -255,15 +271,15 @@ class _Search:
             elif transition.event in CALLS and node.called_at is None and self._can_call(transition, last):
                 yield from self._take(node, transition, Call(last, n, *CALLS[transition.event]))
 
-    def _has_had_its_share(self, context: Context) -> bool:
-        """Whether max_iters is reached inside an epoch, which terminates the run."""
+    def _has_reached_max_iters(self, context: Context) -> bool:
+        """Return whether max_iters is reached inside an epoch. The run is terminated then."""
         data_loop, most = self.loop.data_loop, context.max_iters
         if data_loop is None or most is None or context.entered:
             return False
         return context.counts.get(data_loop.name, 0) >= most
 
     def _can_call(self, transition: Transition, last: str) -> bool:
-        """Whether the call, made in a handler of the last event, has effect there."""
+        """Return whether the call of a transition has an effect in a handler of the last event."""
         if transition.event == "iteration_skipped":
             return self.loop.data_loop is not None and last == self.loop.data_loop.started
         if transition.event == "terminate_single_epoch":
@@ -271,8 +287,8 @@ class _Search:
         return True
 
     def _take(self, node: _Node, transition: Transition, call: Call | None) -> Iterator[_Node]:
-        """The nodes to which a transition leads: one for each way in which its conditions may let it through."""
-        for answers in self._ways(node, transition, {}):
+        """Yield the nodes that a transition leads to: one for each set of answers that allows it."""
+        for answers in self._allowing_answers(node, transition, {}):
             context = node.context.copy()
             transition.apply(context)
             counted, _ = self.steps[transition.source, transition.event]
@@ -296,17 +312,21 @@ class _Search:
                 called_at,
             )
 
-    def _ways(
-        self, node: _Node, transition: Transition, chosen: dict[tuple[str, str], bool]
-    ) -> Iterator[dict[tuple[str, str], bool]]:
-        """The answers with which no guard denies a transition."""
-        asked: list[tuple[str, str]] = []
+    def _allowing_answers(self, node: _Node, transition: Transition, chosen: _Answers) -> Iterator[_Answers]:
+        """Yield the sets of answers with which no guard denies a transition.
+
+        Args:
+            node: the node before the transition.
+            transition: the transition.
+            chosen: the answers chosen so far.
+        """
+        missing: list[tuple[str, str]] = []
 
         def ask(question: str, item: Any) -> bool:
             if question == "batch":
                 return self.data is not None and node.position < self.data.n
             if (question, item.name) not in chosen:
-                asked.append((question, item.name))
+                missing.append((question, item.name))
                 raise _Unknown
             return chosen[question, item.name]
 
@@ -316,11 +336,11 @@ class _Search:
                 yield chosen
         except _Unknown:
             for answer in (True, False):
-                yield from self._ways(node, transition, chosen | {asked[0]: answer})
+                yield from self._allowing_answers(node, transition, chosen | {missing[0]: answer})
 
 
 def _scripted(item: Any, answers: list[tuple[str, str, bool]]) -> Any:
-    """The same state with conditions that give these answers."""
+    """Return a state with scripted conditions that give these answers."""
     given = [answer for question, name, answer in answers if name == item.name and question != "skipped"]
     if isinstance(item, Phase) and item.when is not None and not isinstance(item.when, Every):
         events = {"started": item.started, "completed": item.completed}
@@ -331,16 +351,16 @@ def _scripted(item: Any, answers: list[tuple[str, str, bool]]) -> Any:
     if made.until is not None:
         return made.evolve(until=Scripted(*([not answer for answer in given] or [True])))
     if made.passes == "over":
-        return made.evolve(over=ScriptedRange(*_turns(given)))
+        return made.evolve(over=ScriptedRange(*_lengths(given)))
     return made
 
 
-def _turns(answers: list[bool]) -> list[int]:
-    """How many elements there are in each turn, from the answers to "is there another one?"."""
-    turns, count = [], 0
+def _lengths(answers: list[bool]) -> list[int]:
+    """Return the number of elements at each entry of a loop, from the answers to "is there another element?"."""
+    lengths, count = [], 0
     for answer in answers:
         count += answer
         if not answer:
-            turns.append(count)
+            lengths.append(count)
             count = 0
-    return [*turns, count] if count or not turns else turns
+    return [*lengths, count] if count or not lengths else lengths

@@ -35,7 +35,7 @@ Promise = Literal["done", "nothing", "refused"]
 """The result of a call: it takes effect, it has no effect, or it raises an error."""
 
 EVENT_OF_CALL = {made.call: key for key, made in reversed(CALLS.items())} | {"fault": "exception_raised"}
-"""The event that each call causes, in rising rank. Of several pending calls, the last one here takes effect."""
+"""The event of each call, in rising rank. Of several pending calls, the last one in this order takes effect."""
 
 PROMISES_WHILE_IDLE: dict[str, Promise] = {
     "terminate": "nothing",

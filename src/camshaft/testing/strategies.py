@@ -1,4 +1,4 @@
-"""Hypothesis strategies: random loops, all that can happen to a run of one, and traces that are or are not legal."""
+"""Hypothesis strategies: random loops, scenarios of their runs, and legal and illegal traces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from camshaft.trace.trace import Trace
 __all__ = ["illegal_traces", "loops", "scenarios", "traces"]
 
 NAMES = [f"{letter}{number}" for number in ("", *range(2, 9)) for letter in "ABCDEFGH"]
-FREES = (
+CUSTOM_STATES = (
     CustomState("X", "x_started", "x_completed", "ITERATION"),
     CustomState("Y", "y", None, "ITERATION"),
     CustomState("Z", "z_started", "z_completed", "ITERATION"),
@@ -48,14 +48,14 @@ _conditions = st.none() | st.builds(every, st.integers(1, 3)) | st.builds(EveryN
 
 @st.composite
 def _bodies(draw: st.DrawFn, names: list[str], depth: int, min_size: int = 1) -> tuple[Any, ...]:
-    """Phases, marks and inner loops, in any order."""
+    """Draw phases, event points and inner loops, in any order."""
     body: list[Any] = []
     for _ in range(draw(st.integers(min_size, 3))):
-        kind = draw(st.sampled_from(["phase", "phase", "mark", "loop"] if depth else ["phase", "phase", "mark"]))
+        kind = draw(st.sampled_from(["phase", "phase", "point", "loop"] if depth else ["phase", "phase", "point"]))
         name = names.pop(0)
         if kind == "phase":
             body.append(Phase(name, draw(st.sampled_from([no_op, return_batch])), draw(_conditions)))
-        elif kind == "mark":
+        elif kind == "point":
             body.append(EventPoint(name.lower()))
         else:
             body.append(Loop(name, *draw(_bodies(names, depth - 1)), **draw(_passes())))
@@ -64,6 +64,7 @@ def _bodies(draw: st.DrawFn, names: list[str], depth: int, min_size: int = 1) ->
 
 @st.composite
 def _passes(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw the argument of a loop that says how often it repeats."""
     n = draw(st.integers(1, 2))
     return draw(
         st.sampled_from(
@@ -74,21 +75,21 @@ def _passes(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def loops(draw: st.DrawFn) -> Loop:
-    """Valid loops: the standard one with an opaque or a declared step, extended ones, and ones of another shape.
+    """Draw a valid loop: the standard loop with an opaque or a declared step, an extended one, or another shape.
 
-    Their functions do next to nothing, and ``repr`` shows each loop as the Python that declares it.
+    The functions of the loop do nothing, or return their batch. ``repr`` of the loop is the Python that declares it.
     """
     names = list(NAMES)
-    shape = draw(st.sampled_from(["opaque", "closure", "declared", "extended", "folds", "own"]))
-    if shape == "own":
+    shape = draw(st.sampled_from(["opaque", "closure", "declared", "extended", "folds", "other"]))
+    if shape == "other":
         return Loop("EPISODE", *draw(_bodies(names, 2)), **draw(_passes() | st.just({})))
     if shape == "opaque":
         step = OpaqueStep(FireEvents(*draw(st.sampled_from(FIRED))))
-        return Loop("EPOCH", Loop("ITERATION", step, over=DATA), custom_states=FREES)
+        return Loop("EPOCH", Loop("ITERATION", step, over=DATA), custom_states=CUSTOM_STATES)
     if shape == "closure":
         phase = Phase(names.pop(0), FireEvents(*draw(st.sampled_from(FIRED))), draw(_conditions))
         body = [*draw(_bodies(names, 1, 0)), phase, *draw(_bodies(names, 0, 0))]
-        inside = tuple(attrs.evolve(custom, within=phase.name) for custom in FREES)
+        inside = tuple(attrs.evolve(custom, within=phase.name) for custom in CUSTOM_STATES)
         return Loop("EPOCH", Loop("ITERATION", *body, over=DATA), custom_states=inside)
     iteration = Loop("ITERATION", *draw(_bodies(names, 1)), over=DATA)
     around = [] if shape == "declared" else [*draw(_bodies(names, 1, 0))]
@@ -111,16 +112,16 @@ def scenarios(
     evaluators: st.SearchStrategy[Loop] | None = None,
     batches: Any = None,
 ) -> Scenario:
-    """Everything that may happen to a run of a loop: see :class:`~camshaft.testing.Scenario`.
+    """Draw everything that can happen to a run of a loop: see :class:`~camshaft.testing.Scenario`.
 
-    The program of the scenario that makes a test fail is printed with it.
+    If the test fails, Hypothesis prints the scenario and a Python program that does the same.
 
     Args:
         loop: the loop, or a strategy for loops.
-        max_calls: how many control calls and faults there are at most.
-        depth: how deep evaluators may be nested; 0 for none.
-        evaluators: what these run: the standard loop with an opaque step, unless a strategy for loops is given.
-        batches: what the data is made of, over and over; numbers unless given.
+        max_calls: the maximum number of control calls and faults per engine.
+        depth: the maximum depth of nested evaluators; 0 for none.
+        evaluators: a strategy for the loops of evaluators. The default is the standard loop with an opaque step.
+        batches: a sequence of batches that the data repeats. The default are numbers.
     """
     inner = st.just(EVALUATION) if evaluators is None else evaluators
     scenario = draw(_scenarios(loop, max_calls, depth, inner, batches))
@@ -167,7 +168,7 @@ def _datas(is_nested: bool) -> st.SearchStrategy[Data]:
 
 @st.composite
 def _calls(draw: st.DrawFn, loop: Loop) -> Call:
-    """One control call or fault, at any moment."""
+    """Draw a control call or a fault, at any event or in any function of the loop."""
     runs = [item.name for _, item in loop.walk() if isinstance(item, (Phase, OpaqueStep)) and item.run is not None]
     moment = draw(st.sampled_from([*loop.event_keys, *runs]))
     what, value = draw(
@@ -182,12 +183,12 @@ def _calls(draw: st.DrawFn, loop: Loop) -> Call:
 
 
 _PLAIN_CALLS = [call for call, made in CONTROLS.items() if made.event is not None and made.option is None]
-"""Control calls without arguments."""
+"""The names of control calls without arguments."""
 
 
 @st.composite
 def _handlers(draw: st.DrawFn, loop: Loop) -> Any:
-    """An event to listen to, filtered or not."""
+    """Draw the event of a handler, with or without a filter."""
     key = draw(st.sampled_from(loop.event_keys))
     filters: st.SearchStrategy[dict[str, Any]] = st.just({})
     if key not in ONCE_A_RUN:
@@ -201,12 +202,12 @@ def _handlers(draw: st.DrawFn, loop: Loop) -> Any:
 # -- traces -----------------------------------------------------------------------------------------------------------
 
 LONGEST = 60
-"""After so many events a random walk takes the shortest way to an end."""
+"""The number of events after which a random walk is terminated."""
 
 
 @st.composite
 def traces(draw: st.DrawFn, loop: Loop | st.SearchStrategy[Loop]) -> Trace:
-    """Legal traces of one run: random walks through the machine of a loop. Nothing runs.
+    """Draw a legal trace of one run: a random walk through the machine of a loop. No engine runs.
 
     Args:
         loop: the loop, or a strategy for loops.
@@ -232,6 +233,7 @@ def traces(draw: st.DrawFn, loop: Loop | st.SearchStrategy[Loop]) -> Trace:
 
 @st.composite
 def _contexts(draw: st.DrawFn, loop: Loop) -> Context:
+    """Draw the limits of a run, and whether it has data of known length, of unknown length, or none."""
     context = Context(max_epochs=draw(st.integers(1, 3)), has_data=loop.data_loop is not None)
     if loop.data_loop is not None:
         context.epoch_length = draw(st.integers(1, 3))
@@ -246,7 +248,7 @@ def _contexts(draw: st.DrawFn, loop: Loop) -> Context:
 
 
 def _steps(machine: LoopMachine, place: str, context: Context, taken: int) -> st.SearchStrategy[Transition]:
-    """What may come next. Control calls and faults are rare; a walk that is long enough is terminated."""
+    """Return a strategy for the next transition. Control calls and faults are rare; a long walk is terminated."""
     transitions = [
         transition
         for transition in machine.table[place].values()
@@ -266,10 +268,10 @@ EDITS = ("lost", "doubled", "swapped with the next one", "moved")
 
 @st.composite
 def illegal_traces(draw: st.DrawFn, loop: Loop | st.SearchStrategy[Loop]) -> Trace:
-    """Traces of one run that are one edit away from a legal one, and are not legal.
+    """Draw an illegal trace of one run that is one edit away from a legal one.
 
-    An event was lost, doubled, swapped with the next one, or moved; an edit that leaves the trace legal is tried at
-    the next event instead.
+    One event is lost, doubled, swapped with the next one, or moved. If the edit leaves the trace legal, it is applied
+    to the next event instead.
 
     Args:
         loop: the loop, or a strategy for loops.
