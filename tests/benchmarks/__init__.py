@@ -1,5 +1,5 @@
-"""What camshaft costs, against loops written by hand and against pytorch-ignite: ``make bench``.
+"""Benchmarks: the costs of camshaft, compared with loops written by hand and with pytorch-ignite. ``make bench``.
 
-Everything is measured in one process, the contenders taking turns, and compared round by round, so that a machine
-that slows down slows all of them. What is reported are medians and quartiles of ratios and differences.
+All contenders are measured in one process. They take turns, and are compared within each round, so that a slow moment
+of the machine slows all of them. The report has medians and quartiles of ratios and differences.
 """

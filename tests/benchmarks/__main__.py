@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure everything, print tables, write the figures as JSON."""
+"""``python -m benchmarks``: measure everything, print tables, and write the figures as JSON."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from benchmarks.timing import Figure, over_runs
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure everything, print the tables, and write the values."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what camshaft costs.")
-    parser.add_argument("--runs", type=int, default=1, help="do everything so often, and report the median of the runs")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of each measurement in a run")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where to write all values")
+    parser.add_argument("--runs", type=int, default=1, help="number of runs; the medians of the runs are reported")
+    parser.add_argument("--rounds", type=int, default=15, help="number of rounds of each measurement in a run")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="the file for all values")
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs = [list(_measured(options.rounds, run + 1)) for run in range(options.runs)]
@@ -38,6 +38,7 @@ def main() -> None:
 
 
 def _measured(rounds: int, run: int) -> list[Figure]:
+    """Measure all figures once, and print them to stderr as they are found."""
     found = []
     for figure in chain(iterations.figures(rounds), rest.figures(rounds)):
         print(f"run {run}: {figure.name}: {_number(figure.median)} {figure.unit}", file=sys.stderr)
@@ -46,7 +47,7 @@ def _measured(rounds: int, run: int) -> list[Figure]:
 
 
 def _costs(figures: list[Figure]) -> Table:
-    table = Table("figure", "target", "median", "spread", "", title="What it costs")
+    table = Table("figure", "target", "median", "spread", "", title="Costs")
     for column in table.columns[1:4]:
         column.justify = "right"
     for figure in figures:
@@ -58,7 +59,7 @@ def _costs(figures: list[Figure]) -> Table:
 
 
 def _growth(grown: list[Growth]) -> Table:
-    table = Table("time to", "with more", "sizes", "milliseconds", "slope", title="How it grows (slope 1 is linear)")
+    table = Table("time to", "with more", "sizes", "milliseconds", "slope", title="Growth (slope 1 is linear)")
     for one in grown:
         sizes, times = (f"{size:,}" for size in one.seconds), (_number(s * 1000) for s in one.seconds.values())
         table.add_row(one.name, one.of, "  ".join(sizes), "  ".join(times), f"{one.slope:.2f}")

@@ -1,4 +1,4 @@
-"""How what it costs grows: with handlers, states, events of a trace, iterations."""
+"""The growth of costs with the number of handlers, states, events of a trace, and iterations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Growth", "growths"]
 
 @attrs.frozen
 class Growth:
-    """Seconds that something takes, at several sizes of it.
+    """The durations of an operation at several sizes.
 
     Attributes:
-        name: what was done.
-        of: what there is more and more of.
-        seconds: by size, the median.
+        name: the operation.
+        of: the things whose number grows.
+        seconds: the median duration, by their number.
     """
 
     name: str
@@ -32,15 +32,15 @@ class Growth:
 
     @property
     def slope(self) -> float:
-        """The exponent with which time grows: 1 is linear. Least squares over the logarithms."""
+        """The exponent of the growth, by least squares over the logarithms. 1 is linear."""
         sizes, times = map(math.log, self.seconds), map(math.log, self.seconds.values())
         return statistics.linear_regression(list(sizes), list(times)).slope
 
 
 def growths(rounds: int) -> Iterator[Growth]:
-    """Each at four sizes."""
+    """Yield the growth of each operation, at four sizes."""
     yield _grown("100 iterations", "handlers of an event", (10, 100, 1_000, 10_000), _handlers, rounds)
-    yield _grown("declare, lint, compile, machine", "states side by side", (125, 250, 500, 1_000), _states, rounds)
+    yield _grown("declare, validate, compile, machine", "states side by side", (125, 250, 500, 1_000), _states, rounds)
     yield _grown("check a trace", "events", (4_000, 40_000, 400_000, 1_200_000), _events, rounds)
     yield _grown("run", "iterations", (1_000, 10_000, 100_000, 1_000_000), _iterations, rounds)
 
@@ -77,7 +77,7 @@ def _events(size: int) -> Work:
 
 def _recorded(size: int) -> Trace:
     with record() as trace:
-        Engine(no_op).run(range(size // 4 - 1))  # four events an iteration, and four around them
+        Engine(no_op).run(range(size // 4 - 1))  # four events per iteration, and four around them
     return trace
 
 

@@ -1,4 +1,4 @@
-"""What an iteration costs: engines against the loop that a person would have written, and against pytorch-ignite."""
+"""The costs of an iteration: engines compared with a hand-written loop, and with pytorch-ignite."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ logging.getLogger("ignite").setLevel(logging.ERROR)
 
 N = 50_000
 IGNITE = 2_000
-"""How many iterations of a round: pytorch-ignite is given fewer, as it takes longer."""
+"""The number of iterations per round. pytorch-ignite runs fewer, because it takes longer."""
 
 
 class HandState:
-    """What a hand-written loop keeps of an iteration."""
+    """The state of a hand-written loop."""
 
     __slots__ = ("batch", "epoch", "iteration", "output")
 
 
 def no_op(engine: Any, batch: Any) -> None:
-    """A step that does nothing."""
+    """Do nothing, as a step."""
 
 
 def by_hand(step: Callable[[Any, Any], Any], *after: Callable[[Any], Any]) -> Callable[[int], None]:
-    """The loop without an engine, with the same bookkeeping: iteration, batch and output on a state."""
+    """Return a loop without an engine that also keeps iteration, batch and output on a state."""
 
     def run(n: int) -> None:
         state = HandState()
@@ -48,7 +48,7 @@ def by_hand(step: Callable[[Any, Any], Any], *after: Callable[[Any], Any]) -> Ca
 
 
 def by_engine(engine: Engine) -> Callable[[int], None]:
-    """A run of an engine of camshaft."""
+    """Return a run of an engine of camshaft."""
 
     def run(n: int) -> None:
         engine.run(range(n), max_epochs=1)
@@ -57,7 +57,7 @@ def by_engine(engine: Engine) -> Callable[[int], None]:
 
 
 def by_ignite(engine: Any) -> Callable[[int], None]:
-    """A run of an engine of pytorch-ignite."""
+    """Return a run of an engine of pytorch-ignite."""
 
     def run(n: int) -> None:
         engine.run(range(n), max_epochs=1)
@@ -66,7 +66,7 @@ def by_ignite(engine: Any) -> Callable[[int], None]:
 
 
 def figures(rounds: int) -> Iterator[Figure]:
-    """Every figure of an iteration."""
+    """Yield every figure of an iteration."""
     yield from _nothing(rounds)
     yield from _ten_handlers(rounds)
     yield from _ten_rare(rounds)
@@ -105,7 +105,7 @@ def _ten_handlers(rounds: int) -> Iterator[Figure]:
 
 
 def _with_and_without(engine: Engine, other: Any, rounds: int) -> Rounds:
-    """An engine and one of pytorch-ignite, each beside one of its kind with nothing attached."""
+    """Measure an engine and one of pytorch-ignite, each together with an engine without handlers."""
     return measure(
         {
             "without": (by_engine(Engine(no_op)), N),
@@ -151,9 +151,11 @@ def _custom_events(rounds: int) -> Iterator[Figure]:
     engine.register_events(*BackpropEvents)
     other.register_events(*GuideEvents)
     found = _with_and_without(engine, other, rounds)
-    yield Figure("three custom events unheard: over the step without", "us", found.over("camshaft", "without"), 0.45)
+    yield Figure(
+        "three custom events without handlers: over the step without", "us", found.over("camshaft", "without"), 0.45
+    )
     less = found.less_over("camshaft", "without", "ignite", "ignite without")
-    yield Figure("three custom events unheard: less than pytorch-ignite", "x", less, 50, bound=">=")
+    yield Figure("three custom events without handlers: less than pytorch-ignite", "x", less, 50, bound=">=")
 
 
 def _declared(rounds: int) -> Iterator[Figure]:
@@ -177,7 +179,10 @@ def _declared(rounds: int) -> Iterator[Figure]:
     phases = [Phase("FORWARD", no_op), Phase("BACKWARD", no_op), Phase("OPTIM_STEP", no_op)]
     found = measure({"hand": (by_hand_in_phases, N), "camshaft": (by_engine(Engine(phases)), N)}, rounds)
     yield Figure(
-        "declared step, six events unheard: of the hand-written loop", "x", found.ratio("camshaft", "hand"), 1.2
+        "declared step, six events without handlers: of the hand-written loop",
+        "x",
+        found.ratio("camshaft", "hand"),
+        1.2,
     )
 
 

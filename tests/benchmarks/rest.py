@@ -1,4 +1,4 @@
-"""What else costs: recording, checking, making engines and loops, short runs, importing, memory."""
+"""Other costs: recording, checking, making engines and loops, short runs, importing, memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from camshaft import DATA, Engine, Loop, Phase, record
 from camshaft.compiler.writer import program_of
 
 EVENTS = 4
-"""Events of an iteration of a plain engine."""
+"""The number of events of an iteration of a plain engine."""
 
 
 def figures(rounds: int) -> Iterator[Figure]:
-    """Every figure that is not one of an iteration."""
+    """Yield every figure that is not about an iteration."""
     yield from _recording(rounds)
     yield from _checking(max(3, rounds // 3))
     yield from _making(rounds)
@@ -104,7 +104,7 @@ def _many_states(rounds: int) -> Iterator[Figure]:
         _ = Engine(Loop("EPOCH", Loop("ITERATION", *phases, over=DATA))).machine
 
     found = measure({"build": (lambda n: build(1000), 1)}, rounds)
-    yield Figure("a loop of 1,000 states: declare, lint, compile, machine", "s", found.seconds["build"], 1.0)
+    yield Figure("a loop of 1,000 states: declare, validate, compile, machine", "s", found.seconds["build"], 1.0)
 
 
 def _importing(rounds: int) -> Iterator[Figure]:

@@ -1,4 +1,4 @@
-"""Measuring: contenders take turns, and each round compares them with each other."""
+"""Measurements: contenders take turns, and are compared within each round."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Figure:
     """One figure of the report.
 
     Attributes:
-        name: what was measured.
-        unit: of its value: ``"x"`` for a ratio.
-        values: one for each round; one for each run, where it was measured in several.
-        target: what it should be.
-        bound: how: ``"<="`` at most, ``">="`` at least, ``"="`` so that no difference can be measured, which is when
-            the quartiles lie around the target.
+        name: the thing that was measured.
+        unit: the unit of the values; ``"x"`` for a ratio.
+        values: one value per round, or one per run if there were several runs.
+        target: the target of the median, or None.
+        bound: ``"<="`` for at most, ``">="`` for at least, ``"="`` for no measurable difference: the target lies
+            between the quartiles.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The value that is reported."""
+        """The median of the values, for the report."""
         return statistics.median(self.values)
 
     @property
@@ -46,7 +46,7 @@ class Figure:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the median reaches the target; None where there is none."""
+        """True if the median reaches the target; None if there is no target."""
         if self.target is None:
             return None
         if self.bound == "=":
@@ -56,7 +56,7 @@ class Figure:
 
     @property
     def goal(self) -> str:
-        """The target, in words."""
+        """The target in words; empty if there is none."""
         if self.target is None:
             return ""
         return f"{SIGNS[self.bound]} {self.target:g} {self.unit}"
@@ -66,7 +66,7 @@ SIGNS = {"<=": "≤", ">=": "≥", "=": "="}
 
 
 def over_runs(figures: list[Figure]) -> Figure:
-    """A figure of several runs: their medians. That of a single run is as it was."""
+    """Return the figure of several runs: its values are the medians of the runs. A single run is returned as it is."""
     if len(figures) == 1:
         return figures[0]
     return attrs.evolve(figures[0], values=[figure.median for figure in figures])
@@ -74,34 +74,37 @@ def over_runs(figures: list[Figure]) -> Figure:
 
 @attrs.frozen
 class Rounds:
-    """Seconds a unit of work, by contender: one for each round."""
+    """The seconds per unit of work, by contender: one value for each round."""
 
     seconds: dict[str, list[float]]
 
     def ratio(self, one: str, other: str) -> list[float]:
-        """How many times as long one takes as another."""
+        """Return, for each round, the time of one contender divided by that of another."""
         return [a / b for a, b in zip(self.seconds[one], self.seconds[other], strict=True)]
 
     def over(self, one: str, other: str, unit: float = 1e6) -> list[float]:
-        """How much longer one takes than another, in microseconds unless another unit is given."""
+        """Return, for each round, the time of one contender minus that of another, in microseconds by default."""
         return [(a - b) * unit for a, b in zip(self.seconds[one], self.seconds[other], strict=True)]
 
     def less_over(self, one: str, without: str, other: str, other_without: str) -> list[float]:
-        """How many times less something adds to one than to another; less than a nanosecond counts as one."""
-        added = zip(self.over(one, without, 1), self.over(other, other_without, 1), strict=True)
-        return [there / max(here, 1e-9) for here, there in added]
+        """Return, for each round, the time added to ``other`` divided by the time added to ``one``.
+
+        Less than a nanosecond counts as one nanosecond.
+        """
+        pairs = zip(self.over(one, without, 1), self.over(other, other_without, 1), strict=True)
+        return [other_added / max(added, 1e-9) for added, other_added in pairs]
 
     def less_overhead(self, one: str, other: str, bare: str) -> list[float]:
-        """How many times less one adds to the bare loop than another does; less than a nanosecond counts as one."""
+        """Return, for each round, the overhead of ``other`` over the bare loop divided by that of ``one``."""
         return self.less_over(one, bare, other, bare)
 
 
 def measure(contenders: dict[str, tuple[Callable[[int], None], int]], rounds: int) -> Rounds:
-    """Let contenders take turns, each round with another one first.
+    """Measure contenders that take turns. Each round starts with another contender.
 
     Args:
-        contenders: by name, what does a number of units of work, and that number.
-        rounds: how often; one more is thrown away first.
+        contenders: by name: a function that does a number of units of work, and the number.
+        rounds: the number of rounds. One more round before them warms up, and is not measured.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
