@@ -62,8 +62,8 @@ PARTS = {
     "output": ("shuffled", "iteration_completed", 14, without("output")),
     "metrics": ("shuffled", "iteration_completed", 10, without("metrics", "evaluator")),
     "order of data": ("shuffled", "iteration_completed", 10, without("data", "began")),
-    "place in data": ("shuffled", "iteration_completed", 10, without("cursor", "fetched")),
-    "counts of filters": ("shuffled", "iteration_completed", 10, without("cursor", "event_counts")),
+    "place in data": ("shuffled", "iteration_completed", 10, without("progress", "fetched")),
+    "counts of filters": ("shuffled", "iteration_completed", 10, without("progress", "event_counts")),
 }
 
 
@@ -117,7 +117,7 @@ def test_asked_for_by_an_evaluator_it_is_written_after_the_epoch(tmp_path):
     training.evaluator.add_event_handler(Events.ITERATION_COMPLETED(once=1), training.snapshot)
     training.run(max_epochs=1)
     (path,) = tmp_path.iterdir()
-    cursor = torch.load(path, weights_only=True)["cursor"]
+    cursor = torch.load(path, weights_only=True)["progress"]
     assert (cursor["epoch"], cursor["iteration"], cursor["position"]) == (1, 7, None)
 
 
@@ -132,7 +132,7 @@ def test_whatever_its_priority_all_handlers_have_had_the_event(tmp_path):
         lambda engine: setattr(engine.state, "late", engine.state.iteration),
     )
     engine.run([1, 2, 3])
-    assert [torch.load(path, weights_only=True)["cursor"]["late"] for path in sorted(tmp_path.iterdir())] == [2, 3]
+    assert [torch.load(path, weights_only=True)["progress"]["late"] for path in sorted(tmp_path.iterdir())] == [2, 3]
 
 
 def test_outside_of_a_run_it_is_written_at_once(tmp_path):

@@ -85,7 +85,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
         def __reduce__(self):
             return (print, ("it ran",))
 
-    torch.save({"camshaft snapshot": 1, "cursor": Runs()}, tmp_path / "snapshot_000001_iteration_1.pt")
+    torch.save({"camshaft snapshot": 1, "progress": Runs()}, tmp_path / "snapshot_000001_iteration_1.pt")
     with pytest.raises(StorageError, match="contains .*print, and loading that could run code"):
         resume(tmp_path)
 

@@ -150,7 +150,7 @@ class Snapshot:
         progress = trainer.state_dict()
         return {
             "camshaft snapshot": VERSION,
-            "cursor": progress,
+            "progress": progress,
             "asked": _pending_ends(trainer),
             "output": trainer.state.output if is_plain(trainer.state.output) else None,
             "metrics": {name: plain_values(engine.state.metrics) for name, engine in self._known().items()},
@@ -235,7 +235,7 @@ class Snapshot:
         # The states are loaded twice: now, so that errors are raised here and users see the loaded objects, and again
         # in the run. Some objects keep the loaded tensors and change them, so the first time they get a copy.
         self._load_objects(path, copy.deepcopy(state))
-        self.trainer.load_state_dict(state["cursor"])
+        self.trainer.load_state_dict(state["progress"])
         self._data_position.load_state_dict(state["data"])
         self._load_again_in_run(path, state)
         return path
@@ -267,7 +267,7 @@ class Snapshot:
         epoch, so the state is loaded after STARTED then.
         """
         trainer = self.trainer
-        in_epoch = state["cursor"]["position"] is not None
+        in_epoch = state["progress"]["position"] is not None
 
         def mark_resumed() -> None:
             trainer.state.resumed = True
@@ -302,7 +302,7 @@ class Snapshot:
         self._load_objects(path, state)
         self.trainer.state.output = state["output"]
         for key in self.trainer.state_dict_user_keys:
-            setattr(self.trainer.state, key, state["cursor"][key])
+            setattr(self.trainer.state, key, state["progress"][key])
         for name, engine in self._known().items():
             engine.state.metrics.update(state["metrics"].get(name, {}))
         for name, module in self._modules.items():
