@@ -6,7 +6,7 @@ import pytest
 
 from camshaft import DATA, BackpropEvents, Engine, Loop, Phase
 from camshaft.events import event_key
-from support.engines import ClipEvents, E, legal, names, on_run_start
+from support.engines import ClipEvents, E, collect, legal, names
 from support.steps import echo, fires, no_op
 
 
@@ -21,7 +21,7 @@ class Plain(enum.Enum):
 def test_an_event_is_identified_by_its_value():
     engine = Engine(fires(Plain.CLIPPED, "grads_clipped", ClipEvents.GRADS_CLIPPED))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
-    seen = [on_run_start(engine, handle) for handle in (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)]
+    seen = [collect(engine, handle) for handle in (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)]
     assert legal(engine, [1]).count("grads_clipped") == 3
     assert seen == [[1, 1, 1]] * 3
     assert all(map(engine.has_registered_events, (ClipEvents.GRADS_CLIPPED, "grads_clipped", Plain.CLIPPED)))
@@ -36,7 +36,7 @@ def test_a_value_that_is_not_a_string_goes_by_class_and_name():
 def test_another_librarys_members_of_a_value_are_handles_for_it():
     ignite = pytest.importorskip("ignite.engine")
     engine = Engine(echo)
-    seen = on_run_start(engine, ignite.Events.ITERATION_COMPLETED)
+    seen = collect(engine, ignite.Events.ITERATION_COMPLETED)
     engine.add_event_handler(ignite.Events.EPOCH_COMPLETED | ignite.Events.COMPLETED, lambda: seen.append("end"))
     assert "iteration_completed" in names(legal(engine, [1, 2]))
     assert seen == [1, 2, "end", "end"]
@@ -45,7 +45,7 @@ def test_another_librarys_members_of_a_value_are_handles_for_it():
 def test_another_librarys_filters_work():
     ignite = pytest.importorskip("ignite.engine")
     engine = Engine(echo)
-    seen = on_run_start(engine, ignite.Events.ITERATION_COMPLETED(every=2))
+    seen = collect(engine, ignite.Events.ITERATION_COMPLETED(every=2))
     engine.run(range(5))
     assert seen == [2, 4]
 
@@ -57,7 +57,7 @@ def test_registering_a_value_that_a_phase_has_adds_a_handle():
     engine = Engine([Phase("BACKWARD", no_op)])
     loop = engine.loop
     engine.register_events(Mine.AFTER_BACKWARD)
-    seen = on_run_start(engine, Mine.AFTER_BACKWARD)
+    seen = collect(engine, Mine.AFTER_BACKWARD)
     legal(engine, [1, 2])
     assert engine.loop == loop
     assert seen == [1, 2]
@@ -78,7 +78,7 @@ def test_started_and_completed_default_each_by_itself():
     assert event_key(loop.events.CLIP_COMPLETED) == "clip_completed"
     assert Loop("FOLD", Phase("FIT", no_op), completed="fold_done").started == "fold_started"
     engine = Engine(loop)
-    assert on_run_start(engine, loop.events.STEP_DOWN_COMPLETED) == []
+    assert collect(engine, loop.events.STEP_DOWN_COMPLETED) == []
     assert names(legal(engine, [1]))[5:9] == ["clip_started", "clip_completed", "going_down", "step_down_completed"]
 
 

@@ -1,11 +1,11 @@
-"""Custom events as they are fired: within which states, in which order, by whom."""
+"""Custom events: the states and the order in which they may fire, and who fires them."""
 
 from itertools import chain
 
 import pytest
 
 from camshaft import Engine, EventOrderError, Phase, record
-from support.engines import CALLS, ITERATION, WITHIN, E, fail, legal, names, on_run_start, traced
+from support.engines import CALLS, ITERATION, WITHIN, E, collect, fail, legal, names, traced
 from support.steps import echo, fires
 
 
@@ -63,12 +63,12 @@ def test_a_terminate_or_a_failure_may_leave_an_entered_state(left):
     assert legal(engine, [1, 2], max_epochs=2).count("clip_completed") == 0
 
 
-@pytest.mark.parametrize("heard", [False, True])
-def test_firing_a_placed_event_by_hand_is_an_error(heard):
+@pytest.mark.parametrize("has_handler", [False, True])
+def test_firing_a_placed_event_by_hand_is_an_error(has_handler):
     engine = Engine([Phase("BACKWARD", fires("grads_clipped"))], "trainer")
     engine.register_events("grads_clipped", after="BACKWARD")
-    if heard:
-        on_run_start(engine, "grads_clipped")
+    if has_handler:
+        collect(engine, "grads_clipped")
     with pytest.raises((ValueError, EventOrderError), match=r"GRADS_CLIPPED.*place"):
         engine.run([1])
 

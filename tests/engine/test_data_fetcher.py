@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from camshaft import Engine, Events, record
 from camshaft.testing import call_at
-from support.engines import ITERATION, RESTARTED, Closing, E, Stream, legal, names, on_run_start
+from support.engines import ITERATION, RESTARTED, Closing, E, Stream, collect, legal, names
 from support.steps import echo, no_op
 
 
@@ -56,7 +56,7 @@ def test_data_shorter_than_the_epoch_is_restarted():
 
 def test_data_is_restarted_after_dataloader_stop_iteration():
     engine, data = Engine(echo), Closing(2)
-    opened = on_run_start(engine, E.DATALOADER_STOP_ITERATION, lambda engine: data.opened)
+    opened = collect(engine, E.DATALOADER_STOP_ITERATION, lambda engine: data.opened)
     engine.run(data, epoch_length=5)
     assert opened == [1, 2]
     assert data.opened == 3

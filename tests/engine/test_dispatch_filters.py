@@ -1,10 +1,10 @@
-"""Filters and unions of events: which firings a handler hears, of custom events too."""
+"""Filters and unions of events: the firings at which a handler runs, also for custom events."""
 
 import pytest
 
 from camshaft import Engine, Phase, event, every
 from camshaft.events import event_key
-from support.engines import ClipEvents, E, legal, on_run_start
+from support.engines import ClipEvents, E, collect, legal
 from support.steps import echo, fires, no_op
 
 
@@ -23,23 +23,23 @@ from support.steps import echo, fires, no_op
 )
 def test_filters(filter, expected):
     engine = Engine(echo)
-    heard = on_run_start(engine, E.ITERATION_STARTED(**filter))
+    seen = collect(engine, E.ITERATION_STARTED(**filter))
     assert legal(engine, range(5), max_epochs=2).count(E.ITERATION_STARTED) == 10
-    assert heard == expected
+    assert seen == expected
 
 
 def test_every_with_after_counts_from_the_first_after_it():
     engine = Engine(echo)
-    heard = on_run_start(engine, E.ITERATION_COMPLETED(every=5, after=8, before=25))
+    seen = collect(engine, E.ITERATION_COMPLETED(every=5, after=8, before=25))
     engine.run(range(40))
-    assert heard == [9, 14, 19, 24]
+    assert seen == [9, 14, 19, 24]
 
 
 def test_a_filter_counts_what_its_event_counts():
     engine = Engine(echo)
-    epochs = on_run_start(engine, E.EPOCH_COMPLETED(every=2), lambda engine: engine.state.epoch)
-    fetches = on_run_start(engine, E.GET_BATCH_COMPLETED(every=4))
-    skips = on_run_start(engine, E.ITERATION_SKIPPED(once=5))
+    epochs = collect(engine, E.EPOCH_COMPLETED(every=2), lambda engine: engine.state.epoch)
+    fetches = collect(engine, E.GET_BATCH_COMPLETED(every=4))
+    skips = collect(engine, E.ITERATION_SKIPPED(once=5))
     engine.add_event_handler(E.ITERATION_STARTED(every=5), lambda engine: engine.skip_iteration())
     engine.run([1, 2, 3], max_epochs=4)
     assert (epochs, fetches, skips) == ([2, 4], [4, 8], [5])
@@ -48,69 +48,69 @@ def test_a_filter_counts_what_its_event_counts():
 def test_unions_attach_one_handler_to_each_of_their_events():
     engine = Engine(echo)
     union = E.STARTED | E.EPOCH_COMPLETED(every=2) | E.COMPLETED
-    heard = on_run_start(engine, union, lambda engine: (event_key(engine.last_event_name), engine.state.epoch))
+    seen = collect(engine, union, lambda engine: (event_key(engine.last_event_name), engine.state.epoch))
     engine.run([1], max_epochs=3)
-    assert heard == [("started", 0), ("epoch_completed", 2), ("completed", 3)]
+    assert seen == [("started", 0), ("epoch_completed", 2), ("completed", 3)]
 
 
 def test_a_filter_counts_firings_of_custom_events():
     engine = Engine(fires("grads_clipped", "grads_clipped"))
     engine.register_events(ClipEvents.GRADS_CLIPPED)
-    heard = on_run_start(engine, ClipEvents.GRADS_CLIPPED(every=3))
+    seen = collect(engine, ClipEvents.GRADS_CLIPPED(every=3))
     legal(engine, range(6))
-    assert heard == [2, 3, 5, 6]
+    assert seen == [2, 3, 5, 6]
 
 
 def test_an_event_of_a_phase_counts_its_own_firings():
     engine = Engine([Phase("STEP", no_op, when=every(3))])
-    heard = on_run_start(engine, event("step_completed", every=2))
+    seen = collect(engine, event("step_completed", every=2))
     legal(engine, range(12))
-    assert heard == [6, 12]
+    assert seen == [6, 12]
 
 
 def test_own_firings_are_counted_since_the_attachment():
-    engine, heard = Engine(fires("grads_clipped")), []
+    engine, seen = Engine(fires("grads_clipped")), []
     engine.register_events("grads_clipped")
     late = event("grads_clipped", every=2)
     engine.add_event_handler(
         E.ITERATION_COMPLETED(once=3),
-        lambda engine: engine.add_event_handler(late, lambda engine: heard.append(engine.state.iteration)),
+        lambda engine: engine.add_event_handler(late, lambda engine: seen.append(engine.state.iteration)),
     )
     engine.run(range(8))
-    assert heard == [5, 7]
+    assert seen == [5, 7]
 
 
 def test_own_firings_are_counted_anew_in_each_run():
     engine = Engine(fires("grads_clipped"))
     engine.register_events("grads_clipped")
-    heard = on_run_start(engine, event("grads_clipped", every=2))
+    seen = collect(engine, event("grads_clipped", every=2))
     engine.run(range(3))
     engine.run(range(3))
-    assert heard == [2, 2]
+    assert seen == [2, 2]
 
 
 def test_own_firings_are_counted_on_in_a_run_that_was_paused():
     engine = Engine(fires("grads_clipped"))
     engine.register_events("grads_clipped")
-    heard = on_run_start(engine, event("grads_clipped", every=2))
+    seen = collect(engine, event("grads_clipped", every=2))
     engine.add_event_handler(E.ITERATION_COMPLETED(once=3), lambda engine: engine.interrupt())
     engine.run(range(6))
     engine.run()
-    assert heard == [2, 4, 6]
+    assert seen == [2, 4, 6]
 
 
 def test_own_firings_are_saved_with_the_state():
     def make():
         engine = Engine(fires("grads_clipped"))
         engine.register_events("grads_clipped")
-        return engine, on_run_start(engine, event("grads_clipped", every=2))
+        return engine, collect(engine, event("grads_clipped", every=2))
 
     engine, _ = make()
     engine.run(range(3))
-    resumed, heard = make()
+    resumed, seen = make()
     resumed.load_state_dict(engine.state_dict())
     resumed.run(range(3), max_epochs=2)
-    assert heard == [4, 6]
+    assert seen == [4, 6]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The standard loop of an engine: the order of its events, what a step gets and returns, what is freed."""
+"""The standard loop of an engine: its order of events, the arguments and results of a step, and freed memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from camshaft import DATA, Engine, Loop, Phase, State
-from support.engines import ITERATION, ClipEvents, E, legal, on_run_start, standard
+from support.engines import ITERATION, ClipEvents, E, collect, legal, standard
 from support.steps import echo, fires, no_op
 
 
@@ -19,9 +19,9 @@ def test_the_standard_loop_fires_its_events_in_this_order():
 
 def test_epochs_and_iterations_are_counted_before_they_start():
     engine = Engine(echo)
-    epochs = on_run_start(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
-    fetched = on_run_start(engine, E.GET_BATCH_COMPLETED)
-    iterations = on_run_start(engine, E.ITERATION_STARTED)
+    epochs = collect(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
+    fetched = collect(engine, E.GET_BATCH_COMPLETED)
+    iterations = collect(engine, E.ITERATION_STARTED)
     engine.run([1, 2], max_epochs=2)
     assert (epochs, fetched, iterations) == ([1, 2], [0, 1, 2, 3], [1, 2, 3, 4])
 
@@ -41,8 +41,8 @@ def test_a_handler_may_replace_the_batch_before_the_step(event):
 
 def test_output_is_set_at_iteration_completed_and_not_before():
     engine = Engine(echo)
-    before = on_run_start(engine, E.ITERATION_STARTED, lambda engine: engine.state.output)
-    after = on_run_start(engine, E.ITERATION_COMPLETED, lambda engine: engine.state.output)
+    before = collect(engine, E.ITERATION_STARTED, lambda engine: engine.state.output)
+    after = collect(engine, E.ITERATION_COMPLETED, lambda engine: engine.state.output)
     assert (engine.run([1, 2]).output, before, after) == (2, [None, None], [1, 2])
 
 
@@ -149,13 +149,13 @@ def test_nothing_about_one_engine_leaks_into_another():
     first, second = Engine(echo, "first"), Engine(echo, "second")
     states = list(second.machine.states)
     first.register_events(*ClipEvents)
-    heard = on_run_start(first, E.ITERATION_COMPLETED)
+    seen = collect(first, E.ITERATION_COMPLETED)
     first.state.mine = 1
     assert not second.has_registered_events(ClipEvents.CLIP_STARTED)
     with pytest.raises(ValueError, match="not registered in second"):
         second.add_event_handler(ClipEvents.CLIP_STARTED, print)
     second.run([1])
-    assert heard == []
+    assert seen == []
     assert list(second.machine.states) == states
     assert not hasattr(second.state, "mine")
 

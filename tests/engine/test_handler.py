@@ -1,4 +1,4 @@
-"""Handlers as they are attached: which arguments they get, to all events of a union or to none."""
+"""Attachment of handlers: their arguments, and unions of events, which are attached to completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Limits of a run, and how runs that ended go on when they are called again."""
+"""Limits of a run, and how a second call of run() continues it."""
 
 from __future__ import annotations
 
 import pytest
 
 from camshaft import Engine, Events, Loop, Phase, record
-from support.engines import ITERATION, RESTARTED, E, legal, names, on_run_start, standard
+from support.engines import ITERATION, RESTARTED, E, collect, legal, names, standard
 from support.steps import echo, no_op
 
 
@@ -22,7 +22,7 @@ def test_max_iters_reached_with_an_epoch_completes_the_run():
 def test_run_again_goes_on_where_the_limits_allow_more():
     engine = Engine(echo)
     engine.run([1, 2], max_epochs=2)
-    epochs = on_run_start(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
+    epochs = collect(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
     assert legal(engine, [1, 2], max_epochs=4) == standard(2, 2)
     assert (epochs, engine.state.iteration) == ([3, 4], 8)
 
@@ -47,7 +47,7 @@ def test_run_again_after_terminate_goes_on_with_the_next_epoch():
     engine.add_event_handler(E.ITERATION_COMPLETED(once=2), lambda engine: engine.terminate())
     engine.run(data, max_epochs=3)
     assert (engine.state.epoch, engine.state.iteration) == (1, 2)
-    epochs = on_run_start(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
+    epochs = collect(engine, E.EPOCH_STARTED, lambda engine: engine.state.epoch)
     trace = legal(engine, data)
     assert trace.count(E.ITERATION_COMPLETED) == 6
     assert (epochs, engine.state.iteration) == ([2, 3], 8)

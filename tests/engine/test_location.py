@@ -1,4 +1,4 @@
-"""Where a run stands, as the notes of exceptions say it."""
+"""The location of a run, as the notes of exceptions show it."""
 
 from __future__ import annotations
 

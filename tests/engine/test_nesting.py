@@ -1,4 +1,4 @@
-"""Engines inside engines: they know the one around them, finish first, and are closed with it."""
+"""Nested engines: they know their parent, finish before it, and are closed with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from camshaft import Engine, Events
-from support.engines import ENDINGS, Closing, E, legal, on_run_start, pair, standard
+from support.engines import ENDINGS, Closing, E, collect, legal, pair, standard
 from support.steps import echo, no_op
 
 
@@ -47,7 +47,7 @@ def test_engines_run_inside_handlers_to_any_depth():
     engines = [Engine(echo, f"level {depth}") for depth in range(5)]
     for outer, inner in pairwise(engines):
         outer.add_event_handler(E.ITERATION_STARTED, lambda inner: inner.run([1]) and None, inner)
-    parents = [on_run_start(engine, E.ITERATION_STARTED, lambda engine: engine.parent) for engine in engines]
+    parents = [collect(engine, E.ITERATION_STARTED, lambda engine: engine.parent) for engine in engines]
     trace = legal(engines[0], [1])
     assert parents == [[None], *[[engine] for engine in engines[:-1]]]
     assert [run.parent for run in trace.runs] == [None, 0, 1, 2, 3]
@@ -56,7 +56,7 @@ def test_engines_run_inside_handlers_to_any_depth():
 
 def test_parent_is_set_only_while_the_outer_engine_executes():
     trainer, evaluator = pair()
-    seen = on_run_start(evaluator, E.STARTED, lambda engine: engine.parent)
+    seen = collect(evaluator, E.STARTED, lambda engine: engine.parent)
     for _ in trainer.steps([1]):
         evaluator.run([1])
     assert set(seen) == {None}

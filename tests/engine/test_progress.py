@@ -1,4 +1,4 @@
-"""State dicts: a run that was saved at any event goes on from there."""
+"""State dicts: a run saved at any event continues from there."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make(seen, name="trainer"):
 
 
 def saved_at_every_event(data, epochs):
-    """The state after each event of a run, with how many batches had been seen by then."""
+    """Return, for each event of a run, the event, the number of batches seen so far, and the state; and all batches."""
     seen = []
     engine = make(seen)
     return [(one, len(seen), engine.state_dict()) for one in engine.steps(data, max_epochs=epochs)], seen
@@ -74,7 +74,7 @@ def test_a_run_saved_at_any_event_goes_on_with_the_iteration_after(index):
         engine.run("abc")
     trace.assert_legal()
     if one is Events.ITERATION_STARTED:
-        done += 1  # this iteration was counted when the state was saved: the next one follows
+        done += 1  # this iteration was counted before the state was saved, so the run continues with the next one
     assert seen == uninterrupted[done:]
     assert (engine.state.epoch, engine.state.iteration) == (3, 9)
 
@@ -97,7 +97,7 @@ def test_a_filter_on_a_custom_event_counts_on_when_its_run_goes_on():
 
 
 class Unsized:
-    """An iterable that does not tell its length."""
+    """An iterable of unknown length."""
 
     def __init__(self, length):
         self.length = length

@@ -15,20 +15,20 @@ CALLS = {
 
 
 def once(call, answer, at=1):
-    """A condition that calls the engine when it is asked for the ``at``-th time."""
-    asked = []
+    """Return a condition that makes a control call at its ``at``-th evaluation."""
+    evaluations = []
 
     def condition(engine):
-        asked.append(None)
-        if len(asked) == at:
+        evaluations.append(None)
+        if len(evaluations) == at:
             call(engine)
-        return answer(len(asked))
+        return answer(len(evaluations))
 
     return condition
 
 
 def events_of(engine, *args, **limits):
-    """What fires, judged, in a run that is called again until it is over."""
+    """Run to the end, through all pauses, and check the trace. Returns its events, without INTERRUPT."""
     with record() as trace:
         engine.run(*args, **limits)
         while engine.current_run is not None:
@@ -40,7 +40,7 @@ def events_of(engine, *args, **limits):
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_call_in_until_acts_before_the_next_pass_is_counted(call, at):
-    until = once(CALLS[call], lambda asked: asked == 3, at)
+    until = once(CALLS[call], lambda evaluations: evaluations == 3, at)
     engine = Engine(Loop("ROUND", Phase("PLAY", no_op), until=until))
     events_of(engine)
     assert engine.state.round == (3 if call == "interrupt" else at)
@@ -48,7 +48,7 @@ def test_a_call_in_until_acts_before_the_next_pass_is_counted(call, at):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_in_until_as_the_loop_ends(call):
-    engine = Engine(Loop("ROUND", Phase("PLAY", no_op), until=once(CALLS[call], lambda asked: True)))
+    engine = Engine(Loop("ROUND", Phase("PLAY", no_op), until=once(CALLS[call], lambda evaluations: True)))
     assert events_of(engine)[-2:] == ["round_completed", "completed"]
 
 
@@ -73,7 +73,7 @@ def test_a_pause_before_a_pass_goes_on_in_a_trace_of_its_own(place):
         engine.interrupt()
         yield 1
 
-    until = {"until": once(CALLS["interrupt"], lambda asked: asked == 2), "over": None}
+    until = {"until": once(CALLS["interrupt"], lambda evaluations: evaluations == 2), "over": None}
     kinds = {"until": {"until": until["until"]}, "elements": {"over": elements}}
     engine = Engine(Loop("ROUND", Phase("PLAY", no_op), **kinds[place]))
     engine.run()
@@ -88,7 +88,7 @@ def test_a_pause_before_the_first_inner_pass_resumes_legally(inner):
     engine = Engine(
         Loop("EPOCH", Phase("ASK", lambda engine, batch: engine.interrupt()), Loop("TIMESTEP", Phase("ACT"), **inner))
     )
-    for phase in ("first", "rest"):  # the first pauses behind ASK
+    for phase in ("first", "rest"):  # the first run pauses after ASK
         with record() as trace:
             engine.run()
         trace.assert_legal()
@@ -163,7 +163,7 @@ INNER_CALLS = CALLS | {
 
 
 def counted_as_fired(engine, fired):
-    """Whether every loop has counted the passes that began, and no other."""
+    """Return whether the counter of each loop equals the number of its passes in a list of events."""
     loops = [item for _, item in engine.loop.walk() if isinstance(item, Loop)]
     return all(getattr(engine.state, loop.name.lower()) == fired.count(loop.started) for loop in loops)
 
@@ -172,7 +172,7 @@ def counted_as_fired(engine, fired):
 @pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_call_in_inner_until_acts_before_the_next_pass(call, at, strict):
-    until = once(INNER_CALLS[call], lambda asked: asked % 2 == 0, at)
+    until = once(INNER_CALLS[call], lambda evaluations: evaluations % 2 == 0, at)
     engine = Engine(Loop("EPOCH", Loop("TIMESTEP", Phase("ACT"), until=until)), strict=strict)
     assert counted_as_fired(engine, events_of(engine, max_epochs=2))
 
@@ -199,8 +199,8 @@ BEFORE = {
 
 @pytest.mark.parametrize("call", INNER_CALLS)
 @pytest.mark.parametrize("before", BEFORE)
-@pytest.mark.parametrize("behind", [{"times": 2}, {"over": range(2)}, {"over": DATA}])
-def test_a_call_before_an_inner_loop_acts_before_its_first_pass(call, before, behind):
+@pytest.mark.parametrize("after", [{"times": 2}, {"over": range(2)}, {"over": DATA}])
+def test_a_call_before_an_inner_loop_acts_before_its_first_pass(call, before, after):
     called = []
 
     def calls(engine):
@@ -209,14 +209,14 @@ def test_a_call_before_an_inner_loop_acts_before_its_first_pass(call, before, be
             INNER_CALLS[call](engine)
         return True
 
-    engine = Engine(Loop("EPOCH", BEFORE[before], Loop("PART", Phase("ACT"), **behind)))
+    engine = Engine(Loop("EPOCH", BEFORE[before], Loop("PART", Phase("ACT"), **after)))
     engine.calls = calls
     limits = {"max_epochs": 2} | ({"epoch_length": 2} if engine.loop.data_loop else {})
     assert counted_as_fired(engine, events_of(engine, **limits))
 
     called.clear()
     engine.run(**limits)
-    if call == "interrupt":  # what is left is legal in a trace of its own
+    if call == "interrupt":  # the rest of the run is legal in a trace of its own
         engine.strict = True
         events_of(engine)
 
@@ -232,13 +232,13 @@ def test_a_pause_after_the_loop_over_data_resumes_legally(kind):
         asks(engine)
         yield 1
 
-    behind = {
+    after = {
         "until": Loop("LATE", Phase("ACT"), until=asks),
         "over": Loop("LATE", Phase("ACT"), over=elements),
         "when": Phase("LATE", no_op, when=asks),
     }
     for data in (None, [1, 2]):
-        engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("STEP", no_op), over=DATA), behind[kind]))
+        engine = Engine(Loop("EPOCH", Loop("ITERATION", Phase("STEP", no_op), over=DATA), after[kind]))
         engine.run(data, epoch_length=2, max_epochs=2)
         assert engine.current_run is not None
         assert counted_as_fired(

@@ -3,7 +3,7 @@
 import pytest
 
 from camshaft import Engine, Phase, record
-from support.engines import CALLS, ITERATION, MOMENTS, Closing, E, legal, names, on_run_start, standard
+from support.engines import CALLS, ITERATION, MOMENTS, Closing, E, collect, legal, names, standard
 from support.steps import echo
 
 
@@ -47,7 +47,7 @@ def test_terminate_epoch_may_skip_epoch_completed():
 def test_skip_iteration_replaces_the_phases_and_counts(moment, process):
     engine = Engine(process)
     engine.add_event_handler(moment, lambda engine: engine.skip_iteration())
-    outputs = on_run_start(engine, E.ITERATION_SKIPPED, lambda engine: engine.state.output)
+    outputs = collect(engine, E.ITERATION_SKIPPED, lambda engine: engine.state.output)
     skipped = [*ITERATION[:3], E.ITERATION_SKIPPED]
     assert legal(engine, [1, 2]) == [E.STARTED, E.EPOCH_STARTED, *skipped * 2, E.EPOCH_COMPLETED, E.COMPLETED]
     assert (engine.state.iteration, outputs) == (2, [None, None])
@@ -78,7 +78,7 @@ def test_interrupt_pauses_and_the_next_run_resumes_there(moment, strict):
 
 
 def eventful(stepped):
-    """A run with short data, a skipped iteration, an epoch ended early and custom events in an opaque step."""
+    """Return an engine that skips an iteration, ends an epoch early, and fires custom events in its step."""
 
     def step(engine, batch):
         engine.fire_event("grads_clipped")
@@ -161,7 +161,7 @@ def test_close_drops_a_paused_run():
 
 
 def effects(*calls, apart=False):
-    """The events and batches of a run in which these calls are made at the start of iteration 2."""
+    """Return the events and batches of a run with these calls at the start of iteration 2."""
     stepped = []
     engine = Engine(lambda engine, batch: stepped.append(batch))
     if apart:
@@ -191,7 +191,7 @@ def test_of_several_control_calls_the_highest_wins(lower, higher, apart):
 def test_a_control_call_in_a_handler_acts_after_the_firing(call):
     engine = Engine(echo)
     engine.add_event_handler(E.ITERATION_STARTED(once=2), CALLS[call])
-    rest = on_run_start(engine, E.ITERATION_STARTED)
+    rest = collect(engine, E.ITERATION_STARTED)
     engine.run([1, 2])
     assert rest == [1, 2]
     engine.close()

@@ -1,4 +1,4 @@
-"""Failures: EXCEPTION_RAISED fires once, the exception leaves the run or is swallowed, what was opened is closed."""
+"""Failures: EXCEPTION_RAISED fires once, the exception is raised or swallowed, and everything is closed."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_an_engine_can_run_again_after_any_keyboard_interrupt():
 
     interrupted = 0
     before = signal.signal(signal.SIGALRM, interrupt)
-    gc.disable()  # an interrupt in what others do at a collection would be lost
+    gc.disable()  # a KeyboardInterrupt in a finalizer would be lost
     try:
         for number in range(300):
             try:

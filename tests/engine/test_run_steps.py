@@ -1,4 +1,4 @@
-"""A run that is taken step by step: handed over to run(), closed, ended by control calls, left anywhere."""
+"""Runs in steps(): continued by run(), closed, ended by control calls, and left at any event."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Order that is enforced as it happens: by a strict engine, and by a declared order."""
+"""Enforced order: strict engines and declared orders refuse an illegal event as it fires."""
 
 from __future__ import annotations
 
 import pytest
 
 from camshaft import Engine, EventOrderError, Phase, every, record
-from support.engines import CALLS, WITHIN, Closing, E, legal, on_run_start
+from support.engines import CALLS, WITHIN, Closing, E, collect, legal
 from support.steps import fires, no_op
 
 
@@ -45,7 +45,7 @@ def test_a_declared_order_allows_each_event_at_most_once_a_pass(fired):
     assert legal(engine, [1, 2], max_epochs=2).count("grads_clipped") == 4 * fired.count("grads_clipped")
 
 
-@pytest.mark.parametrize("heard", [False, True])
+@pytest.mark.parametrize("has_handler", [False, True])
 @pytest.mark.parametrize(
     "fired",
     [
@@ -55,11 +55,11 @@ def test_a_declared_order_allows_each_event_at_most_once_a_pass(fired):
         ["clip_completed"],
     ],
 )
-def test_a_declared_order_is_enforced_as_it_happens(fired, heard):
+def test_a_declared_order_is_enforced_as_it_happens(fired, has_handler):
     engine = Engine(fires(*fired), "trainer")
     engine.register_events(*DECLARED, order="declared")
-    if heard:
-        on_run_start(engine, fired[-1])
+    if has_handler:
+        collect(engine, fired[-1])
     with pytest.raises(
         EventOrderError, match=rf"(?s)trainer event.* {fired[-1].upper()} .*EPOCH 1 / ITERATION 1.*expected: "
     ):

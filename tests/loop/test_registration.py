@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from camshaft import BackpropEvents, Engine, EventOrderError, Events, LoopError, Phase
-from support.engines import ITERATION, ClipEvents, E, legal, names, on_run_start, traced
+from support.engines import ITERATION, ClipEvents, E, collect, legal, names, traced
 from support.steps import echo, fires, no_op
 
 
@@ -40,7 +40,7 @@ def test_registration_puts_a_placed_event_into_the_loop():
 def test_x_started_and_x_completed_put_the_state_x_into_iteration():
     engine = Engine(fires("clip_started", "clip_completed"))
     engine.register_events(ClipEvents.CLIP_STARTED, ClipEvents.CLIP_COMPLETED)
-    inside = on_run_start(engine, ClipEvents.CLIP_STARTED, lambda engine: engine.where)
+    inside = collect(engine, ClipEvents.CLIP_STARTED, lambda engine: engine.where)
     legal(engine, [1])
     assert "EPOCH/ITERATION/CLIP" in engine.machine.states
     assert inside == [("EPOCH", "ITERATION", "CLIP")]
@@ -50,7 +50,7 @@ def test_x_started_and_x_completed_put_the_state_x_into_iteration():
 def test_a_lone_event_is_a_state_entered_and_left_at_once(lone):
     engine = Engine(fires(lone, lone))
     engine.register_events(lone)
-    inside = on_run_start(engine, lone, lambda engine: engine.where[2:])
+    inside = collect(engine, lone, lambda engine: engine.where[2:])
     legal(engine, [1, 2])
     assert inside == [("CLIP" if lone == "clip_completed" else "GRADS_CLIPPED",)] * 4
 
@@ -97,7 +97,7 @@ def test_within_run_puts_the_state_around_the_outermost_loop():
 def test_after_or_before_gives_an_event_a_place(where, expected, strict):
     engine = Engine([Phase("BACKWARD", no_op), Phase("OPTIM_STEP", no_op)], strict=strict)
     engine.register_events(ClipEvents.GRADS_CLIPPED, **where)
-    counts = on_run_start(engine, ClipEvents.GRADS_CLIPPED)
+    counts = collect(engine, ClipEvents.GRADS_CLIPPED)
     iteration = [*ITERATION[:3], *expected, E.ITERATION_COMPLETED]
     assert legal(engine, [1, 2]) == [E.STARTED, E.EPOCH_STARTED, *iteration * 2, E.EPOCH_COMPLETED, E.COMPLETED]
     assert counts == [1, 2]

@@ -1,4 +1,4 @@
-"""What holds for tests of everything about resuming."""
+"""Fixtures for the tests of snapshots, storage and signals."""
 
 import signal
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
-    """Whatever a test does with signals, their handlers are those from before."""
+    """Restore the handlers of signals after each test."""
     signals = signal.SIGTERM, signal.SIGINT
     before = {number: signal.getsignal(number) for number in signals}
     yield

@@ -1,4 +1,4 @@
-"""The position in the data: a resumed run reads the very next batch, of every kind of data."""
+"""The position in the data: a resumed run gets the next batch, for every kind of data."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_a_stateful_data_loader_keeps_its_own_position(tmp_path, workers, at):
 
 
 def pairs(folder, samples, moment=None):
-    """Batches of two, two epochs; with a moment, a snapshot is written there and the run left after the first epoch."""
+    """Return a trainer with shuffled batches of two. With a moment, it saves there and fails after the first epoch."""
     loader = DataLoader(torch.arange(samples), batch_size=2, shuffle=True, generator=generator())
     trainer = Engine(lambda engine, batch: batch.tolist())
     seen = []
@@ -39,7 +39,7 @@ def pairs(folder, samples, moment=None):
     return trainer, loader, seen
 
 
-def left(folder, samples, moment):
+def interrupted(folder, samples, moment):
     trainer, loader, _ = pairs(folder, samples, moment)
     with pytest.raises(KeyboardInterrupt):
         trainer.run(loader, max_epochs=2, resume="latest")
@@ -54,14 +54,18 @@ def second_epoch(folder, samples):
 
 
 def test_a_snapshot_before_the_first_read_keeps_the_position(tmp_path):
-    left(tmp_path, 5, Events.ITERATION_COMPLETED(once=3))
-    left(tmp_path, 5, Events.EPOCH_COMPLETED(once=1))  # resumed behind the last batch, so that it has read nothing yet
+    interrupted(tmp_path, 5, Events.ITERATION_COMPLETED(once=3))
+    interrupted(
+        tmp_path, 5, Events.EPOCH_COMPLETED(once=1)
+    )  # resumed after the last batch: nothing is read before this snapshot
     rest, expected = second_epoch(tmp_path, 5)
     assert rest == expected
 
 
 def test_a_run_resumed_after_the_last_batch_exhausts_its_sampler(tmp_path):
-    left(tmp_path, 4, Events.ITERATION_COMPLETED(once=2))  # the last batch is a full one: nobody has asked for more yet
+    interrupted(
+        tmp_path, 4, Events.ITERATION_COMPLETED(once=2)
+    )  # the last batch is full: the sampler is not exhausted yet
     rest, expected = second_epoch(tmp_path, 4)
     assert rest == expected
 

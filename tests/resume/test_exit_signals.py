@@ -39,13 +39,13 @@ def raiser(number=SIGTERM):
     return lambda: signal.raise_signal(number)
 
 
-def leaves(trainer, *args, **kwargs):
-    """The exit code with which a block leaves that runs the trainer; None if it does not."""
+def exit_code(trainer, *args, **kwargs):
+    """Run the trainer in a block. Returns the exit code of the SystemExit that it raises; None without one."""
     try:
         with graceful_exit(trainer):
             trainer.run(*args, **kwargs)
-    except SystemExit as left:
-        return left.code
+    except SystemExit as error:
+        return error.code
     return None
 
 
@@ -53,7 +53,7 @@ def fired(trace):
     return [event.event for event in trace]
 
 
-# -- where a run is left -----------------------------------------------------------------------------------------------
+# -- where a run is paused ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("number", "code"), [(SIGTERM, 143), (SIGINT, 130)])
@@ -61,7 +61,7 @@ def test_a_signal_pauses_the_run_after_the_iteration(number, code):
     trainer = Engine(no_op, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=5), raiser(number))
     with record() as trace:
-        assert leaves(trainer, range(4), max_epochs=3) == code
+        assert exit_code(trainer, range(4), max_epochs=3) == code
     assert fired(trace)[-2:] == ["iteration_completed", "interrupt"]
     assert trainer.state.iteration == 5
     assert "completed" not in fired(trace)
@@ -83,7 +83,7 @@ def test_without_a_signal_nothing_is_changed():
         trainer.run(range(3), max_epochs=2)
     trainer.close()
     with record() as trace:
-        assert leaves(trainer, range(3), max_epochs=2) is None
+        assert exit_code(trainer, range(3), max_epochs=2) is None
     assert fired(trace) == fired(plain)
     assert not any(trainer.handlers(key) for key in resume_points(trainer.loop))
 
@@ -133,13 +133,13 @@ def uninterrupted(kind):
 WHOLE = {kind: uninterrupted(kind) for kind in BUILT}
 
 
-def left_behind(whole, trainer, at):
-    """The events of a whole run that come before its pause, where the signal comes at one of them."""
+def events_before_pause(whole, trainer, at):
+    """Return how many events of an uninterrupted run precede its pause, if the signal comes at event ``at``."""
     own = [index for index, item in enumerate(whole) if item.engine == trainer.name]
     for index, following in zip(own, [*own[1:], len(whole)], strict=True):
         if following > at and whole[index].event in resume_points(trainer.loop):
             return following
-    raise AssertionError("a run ends at a boundary")
+    raise AssertionError("a run ends at a resumable point")
 
 
 @given(kind=st.sampled_from(sorted(BUILT)), where=st.floats(0, 1, exclude_max=True), number=st.sampled_from(SIGNALS))
@@ -159,9 +159,9 @@ def test_a_run_stops_at_the_next_boundary_and_can_be_resumed(kind, where, number
             engine.add_event_handler(event(key, priority=1), send)
     torch.manual_seed(0)
     with record() as part:
-        assert leaves(trainer, **arguments()) == 128 + number
+        assert exit_code(trainer, **arguments()) == 128 + number
     part.assert_legal()
-    past = left_behind(whole, trainer, at)
+    past = events_before_pause(whole, trainer, at)
     if past == len(whole):
         assert fired(part) == fired(whole)
         return
@@ -179,7 +179,7 @@ def test_a_nested_evaluator_finishes_before_the_block_leaves():
     seen = []
     trainer.add_event_handler(Events.INTERRUPT, lambda: seen.append(evaluator.state.metrics["accuracy"]))
     with record() as trace:
-        assert leaves(trainer, batches(), max_epochs=3) == 143
+        assert exit_code(trainer, batches(), max_epochs=3) == 143
     trace.assert_legal()
     assert [(item.engine, item.event) for item in trace][-3:] == [
         ("evaluator", "epoch_completed"),
@@ -192,7 +192,7 @@ def test_a_nested_evaluator_finishes_before_the_block_leaves():
 def test_a_run_that_ends_anyway_ends_before_the_block_leaves():
     trainer = Engine(no_op)
     trainer.add_event_handler(Events.COMPLETED, raiser())
-    assert leaves(trainer, range(3)) == 143
+    assert exit_code(trainer, range(3)) == 143
     assert trainer.current_run is None
 
     trainer = Engine(no_op)
@@ -203,7 +203,7 @@ def test_a_run_that_ends_anyway_ends_before_the_block_leaves():
         engine.terminate()
 
     with record() as trace:
-        assert leaves(trainer, range(3)) == 143
+        assert exit_code(trainer, range(3)) == 143
     assert fired(trace)[-3:] == ["iteration_completed", "terminate", "completed"]
     trace.assert_legal()
 
@@ -216,7 +216,7 @@ def test_new_data_at_the_boundary_delays_the_pause_to_the_next():
         signal.raise_signal(SIGTERM)
         engine.set_data([7, 7, 7])
 
-    assert leaves(trainer, range(3)) == 143
+    assert exit_code(trainer, range(3)) == 143
     assert (trainer.state.iteration, trainer.state.batch) == (3, 7)
 
 
@@ -252,7 +252,7 @@ def test_new_objects_resume_exactly_from_the_snapshot(tmp_path, iteration):
     trainer, _ = training(tmp_path / "left")
 
     trainer.add_event_handler(BackpropEvents.FORWARD_STARTED(once=iteration), raiser())
-    assert leaves(trainer, batches(), max_epochs=2) == 143
+    assert exit_code(trainer, batches(), max_epochs=2) == 143
     assert len(list((tmp_path / "left").iterdir())) == 1
 
     random.seed(99)
@@ -325,9 +325,9 @@ def test_a_run_that_fails_after_the_signal_leaves_with_its_error():
 
     trainer = Engine(step)
     with pytest.raises(ZeroDivisionError):
-        leaves(trainer, range(3))
+        exit_code(trainer, range(3))
     trainer.add_event_handler(Events.EXCEPTION_RAISED, lambda engine, error: True)
-    assert leaves(trainer, range(3)) == 143
+    assert exit_code(trainer, range(3)) == 143
 
 
 def test_a_signal_while_the_run_fails_leaves_the_failure_as_it_is():
@@ -337,7 +337,7 @@ def test_a_signal_while_the_run_fails_leaves_the_failure_as_it_is():
     trainer = Engine(step)
     trainer.add_event_handler(Events.EXCEPTION_RAISED, lambda engine, error: signal.raise_signal(SIGTERM))
     with pytest.raises(ZeroDivisionError):
-        leaves(trainer, range(3))
+        exit_code(trainer, range(3))
 
 
 def test_a_later_run_in_the_block_stops_at_its_first_boundary():
@@ -366,7 +366,7 @@ def test_a_second_ctrl_c_ends_at_once():
         reached.append(2)
 
     with pytest.raises(KeyboardInterrupt) as raised:
-        leaves(Engine(step, "trainer"), range(3))
+        exit_code(Engine(step, "trainer"), range(3))
     assert reached == [1]
     assert raised.value.__notes__ == ["in trainer: EPOCH 1 / ITERATION 1"]
 
@@ -377,14 +377,14 @@ def test_sigterm_again_changes_nothing():
             signal.raise_signal(number)
 
     trainer = Engine(step)
-    assert leaves(trainer, range(3)) == 143
+    assert exit_code(trainer, range(3)) == 143
     assert trainer.state.iteration == 1
 
 
 def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
     trainer = Engine(no_op, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser(SIGINT))
-    leaves(trainer, range(3))
+    exit_code(trainer, range(3))
     stops = "SIGINT: trainer stops at the next resumable point"
     ends = "and the process exits with 130; a second Ctrl+C ends it at once"
     assert caplog.record_tuples == [("camshaft.trainer", logging.WARNING, f"{stops}, {ends}")]
@@ -392,7 +392,7 @@ def test_one_line_says_what_came_and_what_will_happen(caplog, tmp_path):
     caplog.clear()
     trainer.close()
     Snapshot(trainer, tmp_path)
-    leaves(trainer, range(3))
+    exit_code(trainer, range(3))
     assert caplog.messages == [f"{stops}, saves a snapshot, {ends}"]
 
     caplog.clear()
@@ -458,7 +458,7 @@ def test_what_is_no_engine_is_refused():
         pass
 
 
-# -- what was there before ---------------------------------------------------------------------------------------------
+# -- previous handlers -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["quietly", "with a signal", "with an error"])
@@ -480,14 +480,14 @@ def test_handlers_that_were_there_before_are_put_back(previous, how):
             signal.signal(number, handler)
 
 
-# -- blocks in blocks --------------------------------------------------------------------------------------------------
+# -- nested blocks -----------------------------------------------------------------------------------------------------
 
 
 def test_blocks_of_the_same_engine_are_one(caplog):
     trainer = Engine(no_op, "trainer")
     trainer.add_event_handler(Events.ITERATION_STARTED(once=2), raiser())
     with record() as trace, pytest.raises(SystemExit) as outer, graceful_exit(trainer):
-        inner = leaves(trainer, range(4))
+        inner = exit_code(trainer, range(4))
     assert (inner, outer.value.code) == (143, 143)
     assert len(caplog.messages) == 1
     assert fired(trace)[-2:] == ["iteration_completed", "interrupt"]
@@ -541,6 +541,6 @@ def test_a_block_inside_another_run_ends_the_run_around_it():
 
     outer = Engine([Phase("FOLD", fold)], "outer")
     with record() as trace:
-        assert leaves(outer, range(3)) == 143
+        assert exit_code(outer, range(3)) == 143
     assert [(item.engine, item.event) for item in trace][-2:] == [("inner", "interrupt"), ("outer", "exception_raised")]
     trace.assert_legal()

@@ -25,7 +25,7 @@ def ready(engine):
 
 
 class Child:
-    """A program in a process group of its own, which says when it is ready for signals."""
+    """A program in a process group of its own. It reports when it is ready for signals."""
 
     def __init__(self, program):
         self.process = subprocess.Popen(
@@ -44,8 +44,8 @@ class Child:
         assert line == "ready\n", (line, *self.process.communicate())
 
     def ends(self):
-        """Its exit code and what it wrote, when all processes of its group are gone."""
-        out, err = self.process.communicate(timeout=60)  # waits for all that hold its streams
+        """Wait for the end of all processes of its group. Returns its exit code and its output."""
+        out, err = self.process.communicate(timeout=60)  # waits for every process that has its streams open
         with pytest.raises(ProcessLookupError):
             os.killpg(self.pid, 0)
         return self.process.returncode, out.splitlines(), err.splitlines()
@@ -158,7 +158,7 @@ def test_a_signal_in_the_middle_of_a_log_write_fails_no_run():
             trainer.run(range(3))
     """)
     child.is_ready()
-    assert child.process.stderr.read(1) == "x"  # then the pipe is full: it stands in the write
+    assert child.process.stderr.read(1) == "x"  # the pipe is full now, so the program is in the middle of a write
     os.kill(child.pid, SIGTERM)
     code, out, err = child.ends()
     assert (code, out) == (143, [])
@@ -219,7 +219,7 @@ def test_a_handler_that_python_did_not_set_stays():
         def own(number, frame):
             print("own handler")
 
-        # read again what the process has, the module takes its own handler for one that was set elsewhere
+        # reloaded, the module no longer knows the handler of its former self: as if C code had set it
         signal.signal(signal.SIGTERM, own)
         _imp.exec_builtin(_imp.create_builtin(ModuleSpec("_signal", BuiltinImporter, origin="built-in")))
         signal.signal(signal.SIGINT, signal.default_int_handler)

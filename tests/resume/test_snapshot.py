@@ -1,4 +1,4 @@
-"""Resumed equals uninterrupted: weights, states, metrics, batches and events, whatever was going on, bit for bit."""
+"""A resumed run equals an uninterrupted one, bit for bit: weights, states, metrics, batches and events."""
 
 import random
 from typing import NamedTuple
@@ -32,7 +32,7 @@ def test_resumed_equals_uninterrupted_with_workers(tmp_path, load, at):
 
 
 def without(*path):
-    """Takes something out of the state before it is loaded."""
+    """A snapshot that removes a part of the state before it is loaded."""
 
     def change(state):
         for key in path[:-1]:
@@ -97,7 +97,7 @@ def test_every_handler_with_a_state_is_in_the_file(tmp_path, name):
     assert sorted(handlers) == sorted(training.snapshot._handlers())
 
 
-# -- where it is asked for ---------------------------------------------------------------------------------------------
+# -- where it is requested ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

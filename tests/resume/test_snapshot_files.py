@@ -1,4 +1,4 @@
-"""Files of snapshots are checked when they are read: a damaged one is refused, and the one before is taken."""
+"""Files of snapshots are checked when they are read: a damaged one is refused, and the previous one is used."""
 
 import pytest
 import torch

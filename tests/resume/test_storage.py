@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, on a real disk, with writers that are really killed."""
+"""Atomic files, on a real disk and with killed writers."""
 
 import os
 import pickle
@@ -34,7 +34,7 @@ def same(first, second):
 
 
 def in_another_process(script, *args):
-    """Run a script to its end; returns its exit status and what it printed."""
+    """Run a script to its end. Returns its exit status and its output."""
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, args)],
         capture_output=True,
@@ -157,7 +157,7 @@ def test_threads_that_write_the_same_file_leave_one_of_theirs(tmp_path):
     assert names(tmp_path) == ["state.pt"]
 
 
-# -- folders and disks that cannot take it ----------------------------------------------------------------------------
+# -- folders and disks that refuse a file -----------------------------------------------------------------------------
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -277,7 +277,7 @@ def test_what_a_killed_writer_left_is_never_loaded(tmp_path):
         status, printed = in_another_process(KILLED, path)
         assert status == -signal.SIGKILL, printed
         leftovers = [name for name in names(tmp_path) if name != "state.pt"]
-        assert len(leftovers) == 1 and is_temporary(leftovers[0])  # the second writer removed what the first left
+        assert len(leftovers) == 1 and is_temporary(leftovers[0])  # the second writer has removed the file of the first
         assert (tmp_path / leftovers[0]).stat().st_size == 1_000_000
         assert same(load(path), PLAIN)
     with pytest.raises(StorageError, match="is incomplete: its writer was stopped.*load another file"):
@@ -316,7 +316,7 @@ def test_the_temporary_file_of_a_writer_at_work_stays(tmp_path):
 
 
 class Planted:
-    """Unpickling it makes a file."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -394,6 +394,8 @@ def test_a_flipped_bit_in_a_tensor_is_noticed(tmp_path, whole):
     damaged = bytearray(whole)
     damaged[position] ^= 1
     (tmp_path / "damaged.pt").write_bytes(damaged)
-    assert not same(torch.load(tmp_path / "damaged.pt", weights_only=True), PLAIN)  # torch itself does not notice
+    assert not same(
+        torch.load(tmp_path / "damaged.pt", weights_only=True), PLAIN
+    )  # torch itself does not verify checksums
     with pytest.raises(StorageError, match="damaged.pt is damaged"):
         load(tmp_path / "damaged.pt")

@@ -42,7 +42,7 @@ def names(events):
     return [event_key(each.event if hasattr(each, "engine") else each) for each in events]
 
 
-def on_run_start(engine, event, what=lambda engine: engine.state.iteration):
+def collect(engine, event, what=lambda engine: engine.state.iteration):
     seen = []
     engine.add_event_handler(event, lambda engine: seen.append(what(engine)))
     return seen

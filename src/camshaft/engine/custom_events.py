@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
-from typing import Any
 
 from camshaft.engine.dispatch import EngineEvent, EventDispatcher
+from camshaft.engine.location import format_path
 from camshaft.engine.run import RunHost
 from camshaft.events import BUILT_IN, EventHandle, Events, event_key, event_name
 from camshaft.exceptions import EventOrderError
@@ -44,7 +44,7 @@ class _DeclaredOrder:
         self.next_index = 0
         self.entered: set[str] = set()
 
-    def check(self, event: str, engine: Any) -> None:
+    def check(self, event: str, engine: RunHost) -> None:
         """Check one firing, and record it.
 
         Raises:
@@ -59,7 +59,8 @@ class _DeclaredOrder:
             path = tuple(name for name in engine.where if name != self.state_of[event].name)
             expected = " | ".join(map(event_name, self.allowed())) or f"nothing more in this pass of {self.scope}"
             declared = ", ".join(map(event_name, self.order))
-            what = f"{engine.name} event {event_name(event)} is out of its declared order in {engine.format_path(path)}"
+            place = format_path(engine.state, engine.loop, path)
+            what = f"{engine.name} event {event_name(event)} is out of its declared order in {place}"
             raise EventOrderError(f"{what}\n  expected: {expected}\n  declared: {declared}")
         self.next_index = self.order.index(event) + 1
         state = self.state_of[event]

@@ -375,7 +375,7 @@ class Engine:
         check_known(self, nested.on.key)
         check_nested(self, nested)
 
-    # -- where it stands ---------------------------------------------------------------------------------------------
+    # -- location ----------------------------------------------------------------------------------------------------
 
     @property
     def parent(self) -> Engine | None:

@@ -35,7 +35,9 @@ class LoopLocation:
         namespace: the globals of the generated functions.
     """
 
-    def __init__(self, generator: GeneratorType[Any, None, None], program: Program, namespace: dict[str, Any]) -> None:
+    def __init__(
+        self, generator: GeneratorType[EngineEvent, None, None], program: Program, namespace: dict[str, Any]
+    ) -> None:
         self._generator = generator
         self._program = program
         self._namespace = namespace

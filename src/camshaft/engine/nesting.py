@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from camshaft.engine.limits import Limits
 from camshaft.engine.run import RunHost
@@ -54,7 +53,7 @@ def nested_handler(nested: Nested) -> Callable[..., None]:
     return run_nested
 
 
-def _with_nested(engine: Any) -> Iterator[Any]:
+def _with_nested(engine: RunHost) -> Iterator[RunHost]:
     """Yield an engine and all engines nested in it, at any depth."""
     yield engine
     for nested in engine.loop.nested:

@@ -92,7 +92,7 @@ class Run:
         self._watching: tuple[Observer, ...] = ()
         self._stopwatches: tuple[Stopwatch, ...] = ()
 
-    # -- where it stands ---------------------------------------------------------------------------------------------
+    # -- location ----------------------------------------------------------------------------------------------------
 
     def line(self) -> Line | None:
         """Return the line on which the loop stands; None before its first event and after its last."""

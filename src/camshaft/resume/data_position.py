@@ -147,12 +147,12 @@ def _rest_of(loader: DataLoader[Any], number: int) -> DataLoader[Any]:
     indices = iter(sampler)
     for _ in islice(indices, number):
         pass
-    how: dict[str, Any] = {"sampler": _Rest(indices), "batch_size": None}
+    sampling: dict[str, Any] = {"sampler": _Rest(indices), "batch_size": None}
     if loader.batch_sampler is not None:
-        how = {"batch_sampler": _Rest(indices)}
+        sampling = {"batch_sampler": _Rest(indices)}
     return DataLoader(
         loader.dataset,
-        **how,
+        **sampling,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +14,8 @@ from camshaft.engine.engine import Engine
 from camshaft.resume import storage
 
 __all__ = []
+
+T = TypeVar("T")
 
 
 class Stateful:
@@ -25,7 +27,7 @@ class Stateful:
         write: a function that sets its state.
     """
 
-    def __init__(self, obj: Any, read: Any, write: Any) -> None:
+    def __init__(self, obj: Any, read: Callable[[], Any], write: Callable[[Any], Any]) -> None:
         self.obj, self.state_dict, self.load_state_dict = obj, read, write
 
     @classmethod
@@ -82,9 +84,9 @@ def stateful_owner(function: Any) -> Any:
     return owner if has_state and not isinstance(owner, Engine) else None
 
 
-def numbered(named: Any) -> dict[str, Any]:
+def numbered(named: Iterable[tuple[str, T]]) -> dict[str, T]:
     """Return a dictionary of (name, value) pairs. A repeated name gets a number: ``"name 2"``."""
-    found: dict[str, Any] = {}
+    found: dict[str, T] = {}
     for name, value in named:
         number = 1 + sum(re.fullmatch(rf"{re.escape(name)}( \d+)?", other) is not None for other in found)
         found[name if number == 1 else f"{name} {number}"] = value
