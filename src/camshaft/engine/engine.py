@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from camshaft._views import Picture, view
@@ -31,14 +31,14 @@ from camshaft.events import LAST_EVENTS, EventHandle, attachments, event_key, ev
 from camshaft.loop.counting import counter_attribute_by_event
 from camshaft.loop.loop import Loop, as_loop
 from camshaft.loop.registration import register
-from camshaft.loop.states import DATA, Nested, Path
+from camshaft.loop.states import DATA, LoopItem, Nested, Path
 from camshaft.machine.machine import LoopMachine
 
 __all__ = ["Engine"]
 
 
 class Engine:
-    """A loop that runs over data and fires events, with the handlers of these events and a state.
+    """An engine that runs a loop over data, fires the events of the loop, and calls their handlers.
 
     Args:
         process: a step function ``(engine, batch) -> output``, a list of phases that make up an iteration, or a whole
@@ -74,7 +74,9 @@ class Engine:
         2
     """
 
-    def __init__(self, process: Any, name: str = "engine", *, strict: bool = False) -> None:
+    def __init__(
+        self, process: Callable[..., Any] | Sequence[LoopItem] | Loop, name: str = "engine", *, strict: bool = False
+    ) -> None:
         loop = as_loop(process)
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}: traces and errors show it")
