@@ -1,4 +1,4 @@
-"""What holds for tests of all adapters."""
+"""Fixtures for tests of all adapters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["nothing_is_left_around", "pair", "quiet_and_clean"]
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_around():
-    """Whatever happens to a reporter, what runs later is not nested in it."""
+    """Check after each test that no reporter is left as the one around later runs."""
     yield
     assert executing.get() is None
 

@@ -1,4 +1,4 @@
-"""as_ignite: an engine of camshaft as handlers of pytorch-ignite expect it."""
+"""as_ignite: engines of camshaft work with handlers of pytorch-ignite."""
 
 from __future__ import annotations
 

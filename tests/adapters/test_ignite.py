@@ -1,4 +1,4 @@
-"""Recording engines of pytorch-ignite: their traces are legal, and recording leaves them as they are."""
+"""Recording engines of pytorch-ignite: their traces are legal, and recording does not change the engines."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_an_event_that_the_declared_loop_does_not_have():
 
 # -- what recording leaves alone
 def watched(on_run_start: Callable[[Any], Any]) -> list[Any]:
-    """What handlers see of a run with a bit of everything, and what is left of it."""
+    """Return what handlers see of a varied run, and the state after it."""
     seen: list[Any] = []
 
     def note(what, engine, *args):

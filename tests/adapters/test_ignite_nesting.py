@@ -129,7 +129,7 @@ def test_a_failed_run(key, heard):
             assert isinstance(run_out(trainer, [1]), ZeroDivisionError)
     assert [type(error) for error in errors] == [ZeroDivisionError] * heard
     assert trace.count("exception_raised") == 1
-    if not (heard and key == "ITERATION_STARTED"):  # ignite goes on then
+    if not (heard and key == "ITERATION_STARTED"):  # in that case ignite goes on
         trace.assert_legal()
         assert trace.runs[0].outcome == "failed"
 

@@ -1,4 +1,4 @@
-"""The order of pytorch-ignite's engines: what they fire is legal, but for the disorders that are named here."""
+"""The order of pytorch-ignite's engines: their traces are legal, except for the disorders named here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops that camshaft does not run: what they report is recorded and judged as the events of engines are."""
+"""Reports of loops outside camshaft: they are recorded and judged like the events of engines."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ LIMITS = ("max_epochs", "max_iters", "epoch_length")
 
 
 def replayed(trace):
-    """The events of a trace of one run, reported anew under the same limits."""
+    """Report the events of a trace of one run again, under the same limits."""
     (ran,) = trace.runs
     limits = {name: getattr(ran.context, name) for name in LIMITS}
     with record() as again, Reporter(ran.loop, ran.engine, **limits) as report:
@@ -221,7 +221,7 @@ def replayed(trace):
 @settings(max_examples=100)
 @given(traces(loops()))
 def test_any_legal_run_is_recorded_with_the_same_counts(trace):
-    """For any loop and any run that its machine allows."""
+    """Test any loop with any run allowed by its machine."""
     again = replayed(trace)
     assert again == trace
     again.assert_legal()
@@ -231,7 +231,7 @@ def test_any_legal_run_is_recorded_with_the_same_counts(trace):
 @settings(max_examples=100)
 @given(illegal_traces(loops()))
 def test_any_other_order_is_illegal_where_the_machine_says_so(trace):
-    """For any loop and any order of events that is next to a legal one."""
+    """Test any loop with orders of events that differ little from a legal one."""
     (ran,) = trace.runs
     context = Context(has_data=None, **{name: getattr(ran.context, name) for name in LIMITS})
     checker = OrderChecker(LoopMachine(ran.loop), context=context)
@@ -248,7 +248,7 @@ def test_any_other_order_is_illegal_where_the_machine_says_so(trace):
 @settings(max_examples=50)
 @given(st.lists(st.sampled_from(sorted({*run(epoch(1, FETCH)), "terminate", "interrupt"})), max_size=12))
 def test_no_order_of_events_confuses_the_recording(events):
-    """For any events in any order: each is recorded once, and what comes after is not touched."""
+    """Test any events in any order: each is recorded once, and later recordings are not affected."""
     trace = recorded(events)
     assert trace == events
     verdict(trace)

@@ -1,4 +1,4 @@
-"""Reporters inside of reporters and engines, and engines inside of reporters."""
+"""Reporters inside reporters and engines, and engines inside reporters."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_failed_evaluator_may_be_survived(pair):
 
 @pytest.mark.parametrize("first", ["trainer", "evaluator"])
 def test_an_evaluator_that_never_completes_is_the_one_to_blame(pair, first):
-    """It is over when the trainer goes on, whatever it says of itself."""
+    """Its run ends when the trainer goes on, even if it did not report that."""
     trainer, evaluator = pair
     blocks = pair if first == "trainer" else pair[::-1]
     with record() as trace, blocks[0], blocks[1]:

@@ -1,4 +1,4 @@
-"""Recording what reporters report: which of them, in which block, from which line."""
+"""Recordings of reporters: the reporter, the block and the line of each report."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def in_the_repository(request, monkeypatch):
 
 
 def failing(trace):
-    """The sites of the two events of the plain loop, and the function that has the site of its failure."""
+    """Return the sites of the plain loop's two events, and the function with the site of its failure."""
     *sites, last = [event.site for event in trace]
     return sites, last.split(":")[0], last.rpartition(" in ")[2]
 

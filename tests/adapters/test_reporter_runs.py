@@ -1,4 +1,4 @@
-"""Runs of reporters: where they end, and how they go on after an interrupt."""
+"""Runs of reporters: their ends, and their resumption after an interrupt."""
 
 from __future__ import annotations
 

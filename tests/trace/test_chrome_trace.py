@@ -1,4 +1,4 @@
-"""Timelines: a trace in the Trace Event Format, as a viewer of it reads it."""
+"""Timelines: traces in the Trace Event Format, read back as a viewer reads them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def titles(events: list[dict[str, Any]]) -> dict[int, str]:
 
 
 def shown(events: list[dict[str, Any]]) -> list[str]:
-    """Each slice and instant as its track, its name and the numbers of its events."""
+    """Return each slice and instant as its track, its name and the numbers of its events."""
     named = titles(events)
     return [
         f"{named[one['tid']]} | {one['name']} {one['args']['event']}"
@@ -227,7 +227,7 @@ def ticks(microseconds: float) -> int:
 
 
 def check(trace: Trace) -> None:
-    """Whatever must be so of every file."""
+    """Check what must be true of every file."""
     events = exported(trace)
     timed = [one for one in events if one["ph"] != "M"]
     slices = [one for one in timed if one["ph"] == "X"]
@@ -243,7 +243,7 @@ def check(trace: Trace) -> None:
 
 
 def parents(trace: Trace) -> set[int]:
-    """The runs that hold others which fired something."""
+    """Return the runs with nested runs that fired events."""
     found: set[int] = set()
     for run in {run for run, *_ in trace.raw_events()}:
         parent = trace.runs[run].parent
@@ -254,7 +254,7 @@ def parents(trace: Trace) -> set[int]:
 
 
 def check_events(trace: Trace, timed: list[dict[str, Any]]) -> None:
-    """Every event begins or ends a slice, or is an instant; never both."""
+    """Check that every event either begins or ends a slice, or is an instant."""
     instants = [one["args"]["event"] for one in timed if one["ph"] == "i"]
     ends = set()
     for one in timed:
@@ -270,7 +270,7 @@ def check_events(trace: Trace, timed: list[dict[str, Any]]) -> None:
 
 
 def check_nesting(slices: list[dict[str, Any]]) -> None:
-    """On its track, each slice lies inside one that began before and lasts, or beside it."""
+    """Check that on each track any two slices are nested or separate."""
     around: dict[int, list[int]] = {}
     for one in slices:
         begin, end = ticks(one["ts"]), ticks(one["ts"] + one["dur"])

@@ -1,4 +1,4 @@
-"""Traces in files: what was saved is read and judged, what is damaged is one clear error."""
+"""Traces in files: saved traces can be read and judged, and a damaged file gives one clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long handlers take: measured while a recording is asked to, and without changing what runs."""
+"""Times of handlers: measured only during recordings with handler_times=True, without changing any run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from support.steps import no_op
 
 
 def log(engine):
-    """A handler that does nothing."""
+    """Do nothing."""
 
 
 def counts_of(trace):
-    """How often each handler was called, by its name, in the order of the first calls."""
+    """Return how often each handler was called, by its name, in the order of the first calls."""
     return {(one.engine, one.event, one.handler): one.count for one in trace.handler_times}
 
 
 def check_sums(trace):
-    """What holds of all measured times."""
+    """Check what must be true of all measured times."""
     for one in trace.handler_times:
         assert one.count >= 1
         assert 0 <= one.maximum <= one.total <= one.count * one.maximum * (1 + 1e-9)
@@ -126,7 +126,7 @@ def test_events_fired_by_hand_or_again_are_measured():
         if depth < 3:
             engine.fire_event("ping")
 
-    engine.fire_event("ping")  # outside of any run, so that no trace has it
+    engine.fire_event("ping")  # outside of any run, so no trace has it
     assert depth == 3
     with record(handler_times=True) as trace:
         depth = 0
@@ -168,7 +168,7 @@ class Saver:
 
 
 class Eager:
-    """A handler that is called when it is made."""
+    """A handler that is a class: calling it makes an instance."""
 
     def __init__(self, engine):
         pass
@@ -176,18 +176,18 @@ class Eager:
 
 def make_logger():
     def logger(engine):
-        """A handler made by a function."""
+        """Do nothing, as a handler that another function made."""
 
     return logger
 
 
 def with_tag(tag, engine):
-    """A handler that wants more."""
+    """Take more arguments than a handler is given."""
 
 
 @functools.lru_cache
 def cached():
-    """A handler that is no function."""
+    """Do nothing, as a handler that is not a plain function."""
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_a_handler_that_raises_is_counted_with_the_time_until_then(error, event)
         if engine.state.iteration == 2:
             raise error
 
-    leaves = RuntimeError if error is StopIteration else error  # it would end the generated loop without a word
+    leaves = RuntimeError if error is StopIteration else error  # a StopIteration would end the generated loop silently
 
     @engine.on(Events.EXCEPTION_RAISED)
     def told(engine, raised):
@@ -508,7 +508,7 @@ ONCE = (Events.STARTED, Events.COMPLETED, Events.EXCEPTION_RAISED)
 
 @attrs.frozen
 class Plan:
-    """A handler: when it is called, and what it does at which of its calls."""
+    """The plan of a handler: its event, its filter, and an action at one of its calls."""
 
     event: object
     filter: dict
@@ -518,7 +518,7 @@ class Plan:
     target: int
 
     def attach(self, engine, number, plans, ran, attached):
-        """Attach it; it takes note of each of its calls."""
+        """Attach the handler; it notes each of its calls."""
 
         def handler(engine, *error):
             ran.append((number, engine.name, engine.state.iteration, len(error)))
@@ -533,7 +533,7 @@ class Plan:
         attached[number] = engine.add_event_handler(event, handler)
 
     def do(self, engine, plans, ran, attached):
-        """What it does once."""
+        """Perform the action of this plan."""
         if self.act == "remove":
             attached[self.target % len(attached)].remove()
         elif self.act == "attach":
@@ -562,7 +562,7 @@ plans = st.lists(
 
 
 def played(planned, recorders):
-    """Run engines with these handlers, all recorded: what was called in which order, and how it ended."""
+    """Run recorded engines with these handlers; return the calls in their order, and the end."""
     ran, attached = [], {}
     trainer = Engine(lambda engine, batch: engine.fire_event("ping"), name="trainer")
     evaluator = Engine(no_op, name="evaluator")
@@ -584,7 +584,7 @@ def played(planned, recorders):
 
 
 def told(trace):
-    """What a trace says of order."""
+    """Return what a trace says about the order of events."""
     return [(event.engine, event.event, event.count, event.depth) for event in trace]
 
 
@@ -611,8 +611,8 @@ def test_counts_are_those_of_the_handlers_themselves(planned):
 
 
 def seen_of(play):
-    """All that can be seen of a play."""
-    return told(play.trace), type(play.error), str(play.error), play.is_paused, play.handler_calls, play.function_calls
+    """Return everything that can be observed of a play."""
+    return told(play.trace), type(play.error), str(play.error), play.is_paused, play.heard, play.worked
 
 
 @given(scenarios(loops(), max_calls=3, depth=2, evaluators=loops()))

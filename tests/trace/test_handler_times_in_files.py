@@ -1,4 +1,4 @@
-"""Times of handlers in files of traces: they survive, and what is damaged is one clear error."""
+"""Times of handlers in files of traces: they can be read back, and a damaged one gives one clear error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.steps import no_op
 
 
 def log(engine):
-    """A handler that does nothing."""
+    """Do nothing."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Illegal order is named: what stood before, what was expected, and the nearest legal order."""
+"""Messages about illegal order: the events before, the expected events, and the nearest legal order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.traces import record_pair, without
 
 
 def test_an_engine_that_ran_elsewhere_is_not_legal():
-    """An evaluator's events that fall outside the event of the trainer that called it."""
+    """Its events lie outside of the trainer's event that called it."""
     trace = record_pair(epochs=1)
     trace.segments[1][1] -= 1
     with pytest.raises(EventOrderError, match="trainer event #.* was fired inside evaluator"):

@@ -1,4 +1,4 @@
-"""The judge of a trace: legal is a complete path through the machine whose counters satisfy every guard."""
+"""The judge of a trace: a legal run is a complete path through the machine, and its counters satisfy every guard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge of nested runs: each is legal, and lies wholly inside one event of the run around it."""
+"""The judge of nested runs: each must be legal, and lie wholly inside one event of the run around it."""
 
 from __future__ import annotations
 

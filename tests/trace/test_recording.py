@@ -1,4 +1,4 @@
-"""Recording: which events of which engines are in a trace, and that nothing else changes."""
+"""Recording: a trace has the events of the right engines, and nothing else changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans: which events of a trace enter and leave which states."""
+"""Spans: the stays in states, with their entering and leaving events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def record_run(engine, data=(1, 2), **limits):
 
 
 def in_words(trace, found=None):
-    """Each span as its engine, its state, and the numbers of the events around it, from 1; "-" where it was cut."""
+    """Return each span as engine, state and the numbers of its two events, from 1; "-" if it was cut short."""
     return [
         f"{trace.runs[span.run].engine} {span.state} {span.first + 1}..{'-' if span.last is None else span.last + 1}"
         + ("" if span.last == span.past - 1 else f" past {span.past}")
@@ -349,7 +349,7 @@ def test_a_missing_event_leaves_no_phase_open():
 
 
 def check_ends(trace: Trace) -> None:
-    """A span begins and ends with its own events, and has none of them between."""
+    """Check that a span begins and ends with its own events, and has none of them in between."""
     found = spans(trace)
     assert [span.first for span in found] == sorted({span.first for span in found})
     for span in found:
@@ -386,5 +386,5 @@ def test_an_event_is_inside_the_states_where_the_engine_says_to_be(scenario: Sce
                 inside[index].add(span.state)
     assert [(one.engine, one.event) for one in trace] == [(name, key) for name, key, _ in stood]
     for states, (_, key, where) in zip(inside, stood, strict=True):
-        # an engine that pauses or fails at the event that leaves a state says to stand there still
+        # an engine that pauses or fails at the leaving event of a state is reported as still inside the state
         assert states <= where if key in ("interrupt", "exception_raised") else states == where

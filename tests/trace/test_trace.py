@@ -1,4 +1,4 @@
-"""Traces: what they list, and what can be asked of them."""
+"""Traces: their events, and questions about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Violations: everything that is wrong with a trace, one for what one edit broke."""
+"""Violations: all faults of a trace, one for each edit."""
 
 from __future__ import annotations
 
@@ -194,10 +194,12 @@ def test_an_event_that_is_lost_is_one_violation(make):
     for index in range(len(trace)):
         edited = without(trace, index)
         found = edited.violations()
-        if first_error(edited) is not None:  # data may end with the epoch, or go on
+        if (
+            first_error(edited) is not None
+        ):  # after some edits the trace is still legal: data may end with the epoch or not
             astray = [one for one in found if one.where.startswith("outside of")]
             assert len(found) - len(astray) == 1, (index, str(trace[index]), [str(one) for one in found])
-            # without its last event the run ends before the one that it called
+            # without its last event the run ends before its nested run
             assert not astray or (make is nested and index == len(trace) - 1)
             assert index <= found[0].number <= index + 4 or make is nested
 
@@ -208,7 +210,7 @@ def test_an_event_that_came_twice_is_one_violation(make):
     for index in range(len(trace)):
         edited = twice(trace, index)
         found = edited.violations()
-        if first_error(edited) is not None:  # what enters and leaves a state at once may come twice
+        if first_error(edited) is not None:  # an event that enters and leaves a state at once may come twice
             assert len(found) == 1, (index, str(trace[index]), [one.message.splitlines()[0] for one in found])
             assert found[0].number == index + 2
 
@@ -280,7 +282,7 @@ def test_each_nested_run_that_lies_wrongly_is_listed():
         last = order.index(inner[-1])
         order[last], order[last + 1] = order[last + 1], order[last]
     found = trace.rearranged(order).violations()
-    # COMPLETED is the last event of the trainer: it ends inside the third of them
+    # COMPLETED is the last event of the trainer: the trainer ends inside the third evaluation
     assert [(one.run, one.where) for one in found] == [
         (0, "inside evaluator"),
         (0, "inside evaluator"),
@@ -309,7 +311,7 @@ def test_no_run_has_any(scenario: Scenario):
 
 
 def check(trace: Trace) -> list[Violation]:
-    """There are some exactly where the trace is illegal, the first error is one of them, and they are in order."""
+    """Check that violations exist exactly if the trace is illegal, contain the first error, and are sorted."""
     found, error = trace.violations(), first_error(trace)
     assert (error is None) == (not found)
     assert error is None or error in [one.message for one in found]

@@ -1,1 +1,1 @@
-"""Adapters: loops and engines of other libraries that report to camshaft, and camshaft engines for other libraries."""
+"""Adapters: reports from loops and engines of other libraries, and camshaft engines for use in other libraries."""

@@ -1,4 +1,4 @@
-"""Present an engine of camshaft to handlers of pytorch-ignite that accept only its own engines."""
+"""Present an engine of camshaft to handlers that require pytorch-ignite's own class of engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def as_ignite(engine: E) -> E:
     behaviour of the engine does not change, and it inherits nothing from pytorch-ignite.
 
     Args:
-        engine: an engine that is not running.
+        engine: an engine with no current run.
 
     Returns:
         The same engine.
@@ -31,7 +31,7 @@ def as_ignite(engine: E) -> E:
     Raises:
         TypeError: ``engine`` is not an engine of camshaft.
         ModuleNotFoundError: pytorch-ignite is not installed.
-        RuntimeError: the engine has a run that has not ended.
+        RuntimeError: the engine has an unfinished run.
 
     >>> import ignite.engine
     >>> trainer = as_ignite(Engine(lambda engine, batch: None))
@@ -66,7 +66,7 @@ class _PresentedAsIgnite(Engine):
 
     @property
     def _allowed_events(self) -> list[Any]:
-        """The engine's events, and those of pytorch-ignite with the same keys, which its ProgressBar looks for here."""
+        """The engine's events, and pytorch-ignite's events with the same keys, because its ProgressBar needs them."""
         import ignite.engine
 
         keys = self.loop.event_keys
@@ -81,12 +81,12 @@ class _PresentedAsIgnite(Engine):
 
 
 class _CountingState(State):
-    """A state that answers the question of pytorch-ignite's loggers for the count of an event."""
+    """A state with the method by which pytorch-ignite's loggers get the count of an event."""
 
     __slots__ = ()
 
     def get_event_attrib_value(self, event_name: Any) -> Any:
-        """Return the value of the attribute that pytorch-ignite counts at an event."""
+        """Return pytorch-ignite's count of an event."""
         import ignite.engine
 
         return getattr(self, ignite.engine.State.event_to_attr[event_name])
@@ -94,5 +94,5 @@ class _CountingState(State):
 
 @cache
 def _presented_as_ignite(own: Any) -> type[Engine]:
-    # A subclass for each class of engine, so that engines of users' own subclasses keep their methods.
+    # One subclass for each class of engine: engines of users' own subclasses keep their methods.
     return type(own.__name__, (_PresentedAsIgnite, own), {"__module__": own.__module__})

@@ -1,4 +1,4 @@
-"""Report the events of pytorch-ignite's engines as they fire, so that a camshaft loop can judge them."""
+"""Report the events of pytorch-ignite's engines as they fire, to be judged by a camshaft loop."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ class _EngineReporter(Reporter):
         self._is_standard = loop is None
 
     def __call__(self, event: Any) -> None:
-        """Report an event that the engine fires. Events fired by hand while it does not run belong to no run."""
+        """Report an event of the engine. Events fired by hand between runs belong to no run."""
         if not self.is_running:
             return
-        known = next((own for own in self.engine._allowed_events if own == event), event)  # equal by name
+        known = next(
+            (own for own in self.engine._allowed_events if own == event), event
+        )  # they compare equal to strings
         if self._is_standard and event_key(known) not in self.loop.event_keys:
             self._update_loop()
         super().__call__(known)
 
     def _update_loop(self) -> None:
-        """Declare the loop anew, with the events that were registered since the last time."""
+        """Declare the loop anew, with the events registered since the last time."""
         self.loop = standard_loop(self.engine)
         if self.current_run is not None:
             self.current_run.start_observers()
@@ -85,18 +87,18 @@ class _EngineReporter(Reporter):
 def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> Iterator[Reporter]:
     """Report the events of an engine of pytorch-ignite to recordings and checks, inside the ``with`` block.
 
-    Its events are reported before its handlers are called. Nothing else about it changes. A run that was interrupted
-    before the block cannot be judged when it resumes inside.
+    Its events are reported before its handlers are called. Nothing else about it changes. If a run was interrupted
+    before the block and resumes inside, it cannot be judged.
 
     Args:
         engine: an ``ignite.engine.Engine``.
         loop: the loop by which its events are judged. The default is pytorch-ignite's standard loop, with custom states
-            for the events that are registered with the engine. ``X_STARTED`` and ``X_COMPLETED`` then belong to
-            ITERATION, and other events to the whole run.
+            for the events registered with the engine. ``X_STARTED`` and ``X_COMPLETED`` then belong to ITERATION, and
+            other events to the whole run.
         name: the name of the engine in traces and errors.
 
     Yields:
-        The reporter that represents the engine in traces.
+        The reporter of the engine.
     """
     reporter = _EngineReporter(engine, loop, name)
     fire, run = engine._fire_event, engine.run
@@ -107,13 +109,13 @@ def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> It
 
     def run_and_report(*args: Any, **kwargs: Any) -> Any:
         if reporter.is_running:
-            return run(*args, **kwargs)  # a call from inside its own run, which the engine refuses itself
+            return run(*args, **kwargs)  # the engine itself refuses a call from inside its own run
         with reporter:
             return run(*args, **kwargs)
 
     replaced: dict[str, Callable[..., Any]] = {"_fire_event": fire_and_report, "run": run_and_report}
     before = {attribute: vars(engine)[attribute] for attribute in replaced if attribute in vars(engine)}
-    # All events of the engine pass through _fire_event(), no matter who fires them. Attributes of the instance hide the
+    # All events of the engine pass through _fire_event(), from every caller. Attributes of the instance hide the
     # methods of its class, so other engines are not affected, and deleting them restores everything.
     vars(engine).update(replaced)
     try:
@@ -125,19 +127,19 @@ def reporting(engine: Any, loop: Loop | None = None, name: str = "engine") -> It
 
 
 def standard_loop(engine: Any) -> Loop:
-    """Return the loop that every engine of pytorch-ignite runs, with the events that are registered with this one."""
+    """Return the standard loop of pytorch-ignite, with the events registered with this engine."""
     loop = Loop("EPOCH", Loop("ITERATION", OpaqueStep(), over=DATA))
     custom = {event_key(event): event for event in engine._allowed_events if event_key(event) not in BUILT_IN}
     states = Counter(state_of(key)[0] for key in custom)
     pairs = [event for key, event in custom.items() if states[state_of(key)[0]] > 1]
-    # A single event, such as that of a checkpoint, may be fired by a handler at any place of the run.
+    # A single event, such as SAVED_CHECKPOINT, may be fired by a handler at any place of the run.
     alone = [event for key, event in custom.items() if states[state_of(key)[0]] == 1]
     loop = register(loop, pairs) if pairs else loop
     return register(loop, alone, within=RUN) if alone else loop
 
 
 def _batches_done(engine: Any) -> int:
-    """Return the number of batches of its first epoch that a run counts as done, for a run that begins inside one."""
+    """Return the number of batches already done in the first epoch of a run; not 0 if it resumes inside an epoch."""
     if engine._dataloader_iter is not None:
         return 0
     if engine._init_iter is not None:

@@ -12,10 +12,10 @@ __all__ = ["reporter_of"]
 
 
 def reporter_of(engine: Any) -> AbstractContextManager[Reporter]:
-    """Return a reporter for an object that is not an engine of camshaft.
+    """Return a reporter for another library's engine.
 
     Args:
-        engine: a reporter, which is returned itself, or an engine of pytorch-ignite.
+        engine: an engine of pytorch-ignite, or a reporter (returned unchanged).
 
     Returns:
         A context manager; inside its block the events of ``engine`` are reported.
@@ -25,7 +25,7 @@ def reporter_of(engine: Any) -> AbstractContextManager[Reporter]:
     """
     if isinstance(engine, Reporter):
         return engine
-    # Compare names of modules instead of importing pytorch-ignite, which is not installed everywhere.
+    # Compare names of modules instead of importing pytorch-ignite: it may not be installed.
     if any(base.__module__.partition(".")[0] == "ignite" for base in type(engine).__mro__):
         return reporting(engine)
     raise TypeError(f"{engine!r} cannot be recorded: give an Engine, a Reporter, or an engine of pytorch-ignite")

@@ -1,4 +1,4 @@
-"""Reporters: a training loop that camshaft does not run reports its events, and its declared loop judges them."""
+"""Reporters: training loops outside camshaft report their events, to be judged by a declared loop."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from camshaft.machine.transition_table import READY
 __all__ = ["Reporter"]
 
 SKIPPED_PACKAGES = {"camshaft", "camshaft_pytest", "contextlib", "ignite"}
-"""Top-level packages that are skipped in the search for the line of code that reports an event."""
+"""Top-level packages to skip when looking for the line of code that reports an event."""
 
 
 class Reporter:
-    """A stand-in for a training loop that is written by hand or by another library, in traces and checks.
+    """A stand-in for a hand-written or foreign training loop in traces and checks.
 
     The loop calls the reporter with each event as it happens, inside a ``with`` block. Recordings and checks then see
     these events as they see those of an engine. A run begins with its first event. It ends with COMPLETED or at the end
@@ -39,7 +39,7 @@ class Reporter:
     >>> trace.assert_legal()
 
     Args:
-        loop: the declaration by which the events are judged. Its functions are not called. GET_BATCH events may be
+        loop: the declaration for judging the events. Its functions are not called. GET_BATCH events may be
             reported or left out.
         name: the name of the loop in traces and errors.
         max_epochs, max_iters, epoch_length: the limits of each run, if they are known. A trace with fewer or more
@@ -48,10 +48,10 @@ class Reporter:
     Attributes:
         state: the counts of passes of each loop, and the limits.
         is_running: True while events can be reported.
-        position: for a run that begins in the middle of a pass, the number of passes that each inner loop has done.
-        has_data: whether the run takes data; None if that is not known.
-        current_run: the run that goes on or is paused; None if there is none.
-        around_data: the event that begins a pass of the loop around the one that takes data.
+        position: the passes already done by inner loops, by name, if a run begins in the middle of a pass.
+        has_data: whether the run takes data; None if unknown.
+        current_run: the active or paused run; None if there is none.
+        around_data: the event that begins a pass of the loop around the data loop.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Reporter:
         self.around_data = _around_data(loop)
         limits = {"max_epochs": max_epochs, "max_iters": max_iters, "epoch_length": epoch_length}
         self.state = State(**limits, **dict.fromkeys(self._counter_by_event.values(), 0))
-        # One item for each `with` block that is open: the run that went on when the block was entered.
+        # One item for each open `with` block: the current run at its entry.
         self._blocks: list[_ReportedRun | None] = []
 
     def __call__(self, event: Any) -> None:
-        """Report that an event happens now.
+        """Report an event at the moment it happens.
 
         Args:
             event: an event of the loop: a member of an enum, or a string.
@@ -94,7 +94,7 @@ class Reporter:
             raise RuntimeError(f"{self.name}: {event_name(key)} is reported outside of a with block; {fix}")
         if self.current_run is not None and key == "started":
             self._finish()
-        # This loop goes on, so loops that it called have ended, even if they did not report that.
+        # This loop goes on, so the loops inside it have ended, even if they did not report their end.
         for inner in self._inside():
             inner._leave(failed=key == "exception_raised")
         run = self.current_run or self._begin()
@@ -114,10 +114,10 @@ class Reporter:
             setattr(self.state, counter, 0)
 
     def count(self, counter: str) -> None:
-        """Count a pass of a loop that begins.
+        """Count the beginning of a pass.
 
         Args:
-            counter: the attribute of the state that counts the loop.
+            counter: the attribute of the state that counts the loop's passes.
         """
         setattr(self.state, counter, getattr(self.state, counter) + 1)
 
@@ -127,7 +127,7 @@ class Reporter:
         return self.current_run
 
     def _inside(self) -> list[Reporter]:
-        """Return the reporters whose runs began inside this one and have not ended, the innermost first."""
+        """Return the reporters with an unfinished run inside this one's, the innermost first."""
         found: list[Reporter] = []
         inner: Any = executing.get()
         while isinstance(inner, Reporter) and inner is not self and inner.current_run is not None:
@@ -157,7 +157,7 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         run_at_entry = self._blocks.pop()
-        # A run that began before this block belongs to the block around it and goes on there.
+        # A run from before this block belongs to the block around it and goes on there.
         if self.current_run is not run_at_entry:
             self._leave(failed=error is not None)
         self.is_running = bool(self._blocks)
@@ -176,21 +176,21 @@ class Reporter:
 
 
 def _around_data(loop: Loop) -> str | None:
-    """Return the event that begins a pass of the loop around the one that takes data; None if there is none."""
+    """Return the starting event of the loop around the data loop; None if there is no such loop."""
     started = {path: item.started for path, item in loop.walk() if isinstance(item, Loop)}
     paths = (path for path, item in loop.walk() if item is loop.data_loop)
     return next((started.get(path[:-1]) for path in paths), None)
 
 
 class _ReportedRun:
-    """One run of a loop that reports its events. Observers see it as they see the run of an engine."""
+    """One run of a loop that reports its events. To observers it looks like a run of an engine."""
 
     def __init__(self, engine: Reporter) -> None:
         self.engine = engine
         self.parent: Any = None
-        self.paused_children: dict[Any, None] = {}  # nested runs of engines that paused
+        self.paused_children: dict[Any, None] = {}  # paused runs of nested engines
         self.last: str | None = None
-        self._last_placing: str | None = None  # the last event that tells the place in the machine
+        self._last_placing: str | None = None  # the last event that determines the place in the machine
         self._counts_at_pass: dict[str, int] = {}  # the counts when the loop around the data loop began its pass
         self._counts_at_pause: dict[str, int] = {}
         self._observers: list[Observer] | None = None  # None until the first event, and while it is paused
@@ -207,12 +207,12 @@ class _ReportedRun:
         for write_event in self._writers[key]:
             write_event(self.engine)
         self.last = key
-        # INTERRUPT and custom events leave the run where it is in the machine.
+        # INTERRUPT and custom events do not change the place in the machine.
         if key != "interrupt" and not any(key in custom.events for custom in self.engine.loop.custom_states):
             self._remember_place(key)
 
     def _remember_place(self, key: str) -> None:
-        """Remember an event that tells the place of the run: a run that pauses is recorded anew from that place."""
+        """Remember the place of the run: after a pause, recordings begin there."""
         engine = self.engine
         if key == engine.around_data:
             done = engine.position if self._last_placing == "started" else {}
@@ -224,9 +224,9 @@ class _ReportedRun:
         executing.set(self.engine)  # type: ignore[arg-type]
 
     def start_observers(self) -> None:
-        """Tell all observers that the run starts or resumes.
+        """Announce to all observers the start or resumption of the run.
 
-        Observers that observe it already are told first that it pauses. They then see it resume with a changed loop.
+        Observers that are present already first see it pause, and then resume with a changed loop.
         """
         if self._observers is not None:
             self._counts_at_pause = self._counts()
@@ -240,7 +240,7 @@ class _ReportedRun:
                 self._writer_makers.append(make_writer)
 
     def leave(self, outcome: str) -> None:
-        """Tell all observers that the run has ended, or that it pauses after an interrupt."""
+        """Announce to all observers the end of the run, or its pause after an interrupt."""
         innermost: Any = executing.get()
         if innermost is self.engine:
             executing.set(self.parent)
@@ -250,18 +250,18 @@ class _ReportedRun:
             observer.on_run_end(self, outcome)
 
     def finish(self) -> None:
-        """End the run with the outcome that its last event tells."""
+        """End the run with the outcome of its last event."""
         self.leave(OUTCOMES.get(str(self.last), "completed"))
 
     def machine_position(self) -> tuple[str, Context]:
-        """Return the place and the context from which to judge the run: of its start, or of a pause."""
+        """Return the place and context at the start of the run or at its pause, for judging it from there."""
         engine, state = self.engine, self.engine.state
         context = Context(state.max_epochs, state.max_iters, state.epoch_length, engine.has_data)
         if self._last_placing is None:
             context.counts, context.position = self._counts(), engine.position.copy()
             return READY, context
-        # Which passes came before is known only for the loop that takes data. None means unknown: guards that need
-        # the others are then taken to hold. The same goes for custom states that are entered.
+        # Only the passes of the data loop are known. None means unknown for the others: guards that need them are
+        # taken to hold. The custom states entered at this point are unknown as well.
         context.counts, context.passes = self._counts_at_pause.copy(), dict.fromkeys(self._counts_at_pause)
         data_loop = engine.loop.data_loop
         if data_loop is not None and self._counts_at_pass:
@@ -279,10 +279,10 @@ class _ReportedRun:
         return {name: getattr(self.engine.state, name.lower()) for name in loops}
 
     def call_site(self, frame: FrameType | None) -> str:
-        """Return the line of code that reports the present event."""
+        """Return the line of code that reports the current event."""
         while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in SKIPPED_PACKAGES:
             frame = frame.f_back
         return code_site(frame)
 
     def measure(self, stopwatch: Stopwatch) -> None:
-        """Measure nothing: the loop that reports calls its handlers itself."""
+        """Measure nothing: the reporting loop calls its handlers itself."""

@@ -1,4 +1,4 @@
-"""Patterns for tests: :mod:`camshaft.trace.pattern` under the name that tests import."""
+"""Patterns for tests: :mod:`camshaft.trace.pattern` under the name for use in tests."""
 
 # Trace.assert_matches() needs patterns, and camshaft.trace must not import camshaft.testing: so their code is there.
 

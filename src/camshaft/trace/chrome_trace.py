@@ -1,12 +1,12 @@
 """Traces as timelines in the Trace Event Format, for Perfetto and chrome://tracing.
 
 Source: Trace Event Format, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. Runs and
-states are complete events ("X"). Events that neither enter nor leave one are instant events ("i") of one thread. The
-names of tracks are metadata events ("M"). Times are in microseconds since the trace began.
+states are complete events ("X"). All other events are instant events ("i") of one thread. The names of tracks are
+metadata events ("M"). Times are in microseconds since the trace began.
 
 Slices on one track must nest properly, or viewers show them wrongly. A run lies on the track of the run around it. It
 has a track of its own if other events lie between its own events, for example because it was paused. A custom state
-that overlaps other states of its engine also has a track of its own.
+also has its own track if it overlaps other states of its engine.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Extent:
 
     Attributes:
         first, last: the indices of the first and the last event.
-        events: the number of events that the run and those nested in it fired.
+        events: the number of events of the run and its nested runs.
     """
 
     first: int
@@ -89,14 +89,14 @@ class _Timeline:
         self.extents = _extents(trace)
         self.tracks: dict[tuple[Any, ...], int] = {}
         self.titles: list[str] = []
-        # In nanoseconds, as integers, so that ends and starts of slices compare exactly. Never decreasing: a
-        # rearranged trace has times that go back, and no slice may end before it starts.
+        # In nanoseconds, as integers, for an exact comparison of ends and starts. Never decreasing: a rearranged
+        # trace may have decreasing times, and no slice may end before it starts.
         self.ticks = [round(time * 1e9) for time in accumulate((time for *_, time in trace.raw_events()), max)]
         self.track_of: dict[int, int] = {}
         for run, record in enumerate(trace.runs):
             if run in self.extents:
                 self.track_of[run] = self._track_of_run(run, record.engine, record.parent)
-        self.shown: set[int] = set()  # the indices of events that begin or end a slice, and need no instant
+        self.shown: set[int] = set()  # the indices of events at the ends of slices: they need no instant
 
     def _track(self, title: str, *key: Any) -> int:
         if key not in self.tracks:
@@ -110,7 +110,7 @@ class _Timeline:
         return self._track("engines", "engines") if parent is None else self.track_of[parent]
 
     def names(self) -> Iterator[dict[str, Any]]:
-        """Yield the metadata events that name the process and the tracks."""
+        """Yield the metadata events with the names of the process and the tracks."""
         yield {"ph": "M", "name": "process_name", "pid": PROCESS, "args": {"name": "camshaft"}}
         for track, title in enumerate(self.titles, 1):
             metadata = {"ph": "M", "pid": PROCESS, "tid": track}
@@ -120,7 +120,7 @@ class _Timeline:
     def events(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
         """Yield every run, state and instant, as (index of its first event, rank, event of the format).
 
-        Of several that begin at one index, the one with the lowest rank contains the others.
+        If several begin at one index, the one with the lowest rank contains the others.
         """
         for run, extent in self.extents.items():
             yield extent.first, 0, self._run(run, extent)
@@ -151,11 +151,11 @@ class _Timeline:
             yield span, self._slice(span.state, "state", span.first, self._last(span), track, args)
 
     def _last(self, span: Span) -> int:
-        """Return the index of the event at which a stay in a state ends."""
+        """Return the index of the last event of a stay in a state."""
         return min(span.past, self.extents[span.run].last) if span.last is None else span.last
 
     def _states_with_own_track(self, found: list[Span]) -> set[tuple[int, str, str]]:
-        """Return the custom states that overlap other states, as (track, engine, state)."""
+        """Return the custom states with overlaps, as (track, engine, state)."""
         overlapping: set[tuple[int, str, str]] = set()
         custom = [{state.name for state in record.loop.custom_states} for record in self.trace.runs]
         open_spans: defaultdict[int, list[Span]] = defaultdict(list)  # by run, the spans around this point, nested
@@ -164,7 +164,7 @@ class _Timeline:
             while around and self._last(around[-1]) <= span.first:
                 around.pop()
             crossed = [other for other in around if self._last(other) < last]
-            # Of two that cross, a custom state gives way: loops and phases always nest properly among themselves.
+            # Of two crossing spans, a custom state gives way: loops and phases always nest properly among themselves.
             if crossed and span.state in custom[span.run]:
                 overlapping.add(self._key(span))
             else:

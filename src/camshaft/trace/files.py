@@ -1,8 +1,8 @@
-"""Traces as files: versioned JSON lines that carry the declaration of each loop, without its functions.
+"""Traces as files: versioned JSON lines with the declaration of each loop, without its functions.
 
 The first line names the format and its version. Then come the loops, the runs, the segments of runs, the events, and
-the times of handlers if they were measured. The last line has the number of events, so a file that was cut short is
-noticed.
+the times of handlers if they were measured. The last line has the number of events: it shows if a file was cut
+short.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def load_trace(trace: TraceLog, path: str | Path) -> None:
             IndexError,
             TypeError,
             OverflowError,
-        ) as error:  # all that damaged lines can cause
+        ) as error:  # a damaged line can cause each of these
             what = f"is damaged or cut short ({type(error).__name__}: {error})"
             raise TraceError(f"{path}: line {number} {what}; record the trace again") from error
-    # A file that is cut at the end of a line has only readable lines: the missing last line or its number shows it.
+    # If a file is cut at the end of a line, all its lines are readable: only the missing last line shows it.
     if end != len(trace):
         problem = "is empty" if not number else f"is cut short after {len(trace)} events"
         raise TraceError(f"{path} {problem}; record the trace again")

@@ -1,8 +1,8 @@
 """The judge of recorded traces: each run is checked by its machine, and then how the runs are nested.
 
-The judge reports one violation for one cause. An event that is missing makes many later events unexpected, and all
-counts wrong. Reporting those too would hide the cause. So after a violation the judge continues from the place to which
-the illegal event leads, and no longer relies on what it had counted: see :class:`_RunJudge`.
+The judge reports one violation for one cause. A missing event makes many later events unexpected, and all counts
+wrong. Reporting those too would hide the cause. So after a violation the judge continues from the place after the
+illegal event, and no longer relies on its counts: see :class:`_RunJudge`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def judge(trace: TraceLog, loop: Loop | None = None) -> None:
 
 
 def violations(trace: TraceLog, loop: Loop | None = None) -> Iterator[Violation]:
-    """Yield everything that is illegal in a trace: see :meth:`camshaft.Trace.violations`.
+    """Yield all violations of a trace: see :meth:`camshaft.Trace.violations`.
 
     First come illegal events, in their order, then wrong ends of runs, then wrong nesting.
     """
@@ -64,9 +64,9 @@ def violations(trace: TraceLog, loop: Loop | None = None) -> Iterator[Violation]
 class _RunJudge(OrderChecker):
     """The judge of one run: it replays path, guards, counters and end.
 
-    After a violation it continues from the place to which the illegal event leads. From then on every count is
-    unverified. The first event that shows a count makes it certain again: the judge then takes the recorded count
-    instead of reporting a difference. So one missing event is one violation, and not one more at each later event.
+    After a violation it continues from the place after the illegal event. From then on every count is unverified.
+    The first event with a count makes it certain again: the judge then takes the recorded count instead of reporting a
+    difference. So one missing event is one violation, and not one more at each later event.
     """
 
     __slots__ = ("last_violation", "record", "run", "trace", "unverified")
@@ -84,15 +84,15 @@ class _RunJudge(OrderChecker):
         self.run = run
         self.record = record
         self.last_violation: int | None = None  # the number of the event of the last violation
-        self.unverified: set[str] = set()  # the loops whose counts are not certain since then
+        self.unverified: set[str] = set()  # the loops with uncertain counts since then
 
     def follow(self, first: int, past: int) -> Iterator[EventOrderError]:
         """Take the events with indices in ``[first, past)``, and compare the replayed count with each recorded one.
 
-        This is what ``advance()`` does, but without a method call for each of a million events.
+        It does the same as ``advance()``, but without a method call for each of a million events.
 
         Yields:
-            An error for each event that is illegal or miscounted; ``seen`` is the number of that event then.
+            An error for each illegal or miscounted event. At that moment ``seen`` is the number of the event.
         """
         context, counts, transition = self.context, self.context.counts, self.last_transition
         number = first
@@ -100,7 +100,7 @@ class _RunJudge(OrderChecker):
             number += 1
             following = transition.next_by_event.get(event)
             if following is None or (following.try_take is not None and not following.try_take(context)):
-                # The attributes are only written where methods read them: local variables are faster.
+                # Attributes are written only before methods read them: local variables are faster.
                 self.last_transition, self.seen = transition, number
                 if not self._try_take_with_recorded_length(event):
                     yield self.error(event)
@@ -127,11 +127,11 @@ class _RunJudge(OrderChecker):
     # -- after a violation -------------------------------------------------------------------------------------------
 
     def _recover(self, event: str, count: int) -> None:
-        """Go to the place to which an illegal event leads, as if the events missing before it had fired."""
+        """Go to the place after an illegal event, as if the events missing before it had fired."""
         context, compiled = self.context, self.machine.compiled(self.context)
         for transition in self._transitions_through(event):
             transition.apply(context)
-            # Custom states that the missing events would have left must not be reported as still entered later.
+            # The missing events would have left some custom states. Those must not be reported as still entered later.
             context.entered -= {
                 custom.name for custom in self.machine.loop.custom_states if self._must_be_left(custom, transition)
             }
@@ -144,7 +144,7 @@ class _RunJudge(OrderChecker):
             self.unverified.discard(loop)
 
     def _transitions_through(self, event: str) -> list[Transition]:
-        """Return the shortest path of transitions that ends with this event, ignoring guards.
+        """Return the shortest path of transitions up to and including this event, ignoring guards.
 
         Guards are ignored because they depend on counts, and these may be wrong after missing events.
 
@@ -168,7 +168,7 @@ class _RunJudge(OrderChecker):
         return is_outside or custom.completed in earlier
 
     def _mark_counts_unverified(self) -> None:
-        """Mark every count as unverified that missing or surplus events may have changed."""
+        """Mark every count as unverified: missing or surplus events may have changed it."""
         self.last_violation = self.seen
         self.unverified = set(self.context.counts)
         self.context.passes = dict.fromkeys(self.context.passes)
@@ -187,7 +187,7 @@ class _RunJudge(OrderChecker):
         return all(counter_loops.get(trace.key_of(index)) != loop for index in between)
 
     def _try_take_with_recorded_length(self, event: str) -> bool:
-        """Try to take a refused event once more, with the length of an epoch that was recorded at the end of the run.
+        """Try to take a refused event once more, with the epoch length recorded at the end of the run.
 
         Data of unknown length show the length of an epoch when they end for the first time. If an iteration is lost
         before that, the judge learns a wrong length. Then the guards would refuse the end of every later epoch.
@@ -240,16 +240,16 @@ class _RunJudge(OrderChecker):
         return (trace.key_of(index) for index in range(self.seen - 1, -1, -1) if trace.run_of(index) == self.run)
 
     def _last_loop_event(self) -> str | None:
-        """Return the run's last event that is not a custom one: handlers of it may fire custom events after it."""
+        """Return the run's last built-in or declared event; handlers may fire custom events after it."""
         custom_events = {event for custom in self.machine.loop.custom_states for event in custom.events}
         if self.last not in custom_events:
             return self.last
         return next((event for event in self._newest_first() if event not in custom_events), None)
 
     def _check_length(self) -> None:
-        """Compare the length of an epoch that the events showed with the recorded one."""
+        """Compare the epoch length shown by the events with the recorded one."""
         length, counted = self.record.limits.get("epoch_length"), self.context.epoch_length
-        # After a violation the events may show a wrong length, and that would be a second report of one cause.
+        # After a violation the events may show a wrong length. Reporting it too would be a second report of one cause.
         if self.context.has_data is None or counted == length or self.last_violation is not None:
             return
         if not self._stopped_before_length_was_shown(length):
@@ -257,10 +257,10 @@ class _RunJudge(OrderChecker):
             raise EventOrderError(f"{self.name}: the events of its run show {shown}\n  expected: epoch_length={length}")
 
     def _stopped_before_length_was_shown(self, length: int | None) -> bool:
-        """Return whether the run stopped after its data had first ended, but before an event could show that.
+        """Return whether the run stopped after the first end of its data, and before an event could show their length.
 
         Data of unknown length end while GET_BATCH_STARTED is the last event. The engine knows the length then. If a
-        condition or a phase after the data loop stops the run, no event follows that would show the length.
+        condition or a phase after the data loop stops the run, no later event shows the length.
         """
         loop, data_loop = self.machine.loop, self.machine.loop.data_loop
         if data_loop is None or data_loop is loop or loop.parent_of(data_loop.name).body[-1] is data_loop:

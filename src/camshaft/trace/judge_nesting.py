@@ -1,8 +1,8 @@
 """Judge how runs are nested in each other.
 
-An engine that runs inside a handler of another one begins and ends there. So in the trace all its events lie between
-two consecutive events of the outer run. A run that pauses inside a handler, after an interrupt or while it is stepped,
-lies in several segments, and each of them must be nested like a whole run.
+If an engine runs inside a handler of another one, it begins and ends there. So in the trace all its events lie between
+two consecutive events of the outer run. A run may also pause inside a handler, after an interrupt or while it is
+stepped. Then it has several segments, and each of them must be nested like a whole run.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = []
 
 @attrs.frozen
 class _Misplaced:
-    """An event that is nested wrongly.
+    """A misplaced event.
 
     Attributes:
         index: the index of the event.
-        other_run: the number of the run inside or outside which it lies wrongly; None if it lies outside of its own.
-        where: where it was fired, in words.
-        expected: what was expected instead, in words.
+        other_run: the number of the other run involved; None if the event lies outside of all runs.
+        where: its position relative to that run, in words.
+        expected: the right position, in words.
     """
 
     index: int
@@ -39,7 +39,7 @@ class _Misplaced:
 
 
 class NestingJudge:
-    """Checks nesting: a nested run must lie inside a single event of the run that called it.
+    """The judge of nesting: a nested run must lie inside a single event of its calling run.
 
     No event of the calling run may lie between the events of the nested run.
     """
@@ -48,7 +48,7 @@ class NestingJudge:
         self.trace = trace
         self.fired = [0] * len(trace.runs)  # how many events each run has fired so far
         self.last: dict[int, int] = {}  # the index of each run's last event so far
-        self.parent_fired_at_end: dict[int, int] = {}  # for a run whose segment ended: what its parent had fired then
+        self.parent_fired_at_end: dict[int, int] = {}  # by run: the parent's events so far when its segment ended
 
     def violations(self) -> Iterator[Violation]:
         """Yield one violation for each pair of runs.
@@ -71,7 +71,7 @@ class NestingJudge:
     def _misplaced(self) -> Iterator[_Misplaced]:
         """Yield every misplaced event.
 
-        Segments nest like brackets, so a stack holds the segments that are open, the innermost last. Between two
+        Segments nest like brackets, so a stack holds the open segments, the innermost last. Between two
         consecutive borders of segments, only the run of the innermost segment may fire. The loop goes from border to
         border, not from event to event, and stops earlier only at an event of another run.
         """
@@ -108,7 +108,7 @@ class NestingJudge:
         self.last[run] = past - 1
 
     def _misplaced_event(self, index: int, innermost: int | None) -> _Misplaced:
-        """Describe an event that lies outside of the segments of its run, or inside a run nested in it."""
+        """Describe an event outside of the segments of its run, or inside a run nested in it."""
         runs = self.trace.runs
         expected = f"no event of {runs[self.trace.run_of(index)].engine} at this point"
         if innermost is None:
@@ -117,14 +117,14 @@ class NestingJudge:
         return _Misplaced(index, innermost, f"inside {engine}", f"{expected}, because a run of {engine} goes on here")
 
     def _misplaced_segment(self, segment: list[int], outer: list[int] | None) -> Iterator[_Misplaced]:
-        """Yield what is wrong with a segment that begins, given the innermost segment that is open there."""
+        """Yield the faults at the beginning of a segment, given the innermost open segment there."""
         run, first, past = segment
         runs = self.trace.runs
         parent = runs[run].parent
         caller = runs[parent].engine if parent is not None else ""
         expected = "all events of a nested run inside one event of the run that called it"
-        # A run that was paused before the recording began may be resumed by somebody else: its record then does not
-        # begin at READY, and where it lies proves nothing.
+        # If a run was paused before the recording began, any other engine may resume it. Its record then does not begin
+        # at READY, and its position proves nothing.
         if runs[run].place == READY and parent is not None and (outer is None or outer[0] != parent):
             yield _Misplaced(first, parent, f"outside of {caller}, which called it", expected)
         if parent is not None and runs[parent].place == READY and not self.fired[parent]:
@@ -132,7 +132,7 @@ class NestingJudge:
         if outer is not None and past > outer[2]:
             last = min(outer[2], len(self.trace) - 1)
             yield _Misplaced(last, outer[0], f"outside of {runs[outer[0]].engine}, which called it", expected)
-        # Only a run that was interrupted may resume in a later event of its caller.
+        # Only an interrupted run may resume in a later event of its caller.
         caller_went_on = (
             parent is not None
             and run in self.parent_fired_at_end

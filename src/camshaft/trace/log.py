@@ -18,7 +18,7 @@ from camshaft.machine.context import Context
 __all__ = ["END_UNKNOWN", "HandlerTimer", "HandlerTime", "RunRecord", "TraceEvent", "TraceLog"]
 
 END_UNKNOWN = sys.maxsize
-"""Sentinel index for the end of a run that is still being recorded."""
+"""Sentinel index for the unknown end of a run during recording."""
 
 
 @attrs.frozen
@@ -30,7 +30,7 @@ class TraceEvent:
         event: its key.
         count: the count of its loop at that moment: passes of the loop since the run began.
         time: seconds since the trace began.
-        depth: the number of engines inside which that engine ran.
+        depth: the number of engines around that engine.
         number: the position of the event in the trace, from 1.
         site: the line of code that fired it; None if call sites were not recorded.
     """
@@ -55,8 +55,8 @@ class HandlerTime:
         engine: the name of the engine.
         event: the key of the event.
         handler: the handler's name; :meth:`camshaft.Engine.nest` attaches ``"run <name of the nested engine>"``.
-        count: the number of calls, including those that raised an exception.
-        total: the duration of all calls together in seconds, including nested engines that ran inside them.
+        count: the number of calls, failed ones included.
+        total: the duration of all calls together in seconds, including nested engines inside them.
         maximum: the duration of the longest call in seconds.
     """
 
@@ -75,7 +75,7 @@ class HandlerTime:
 
 @attrs.define
 class HandlerTimer:
-    """The running sums from which a :class:`HandlerTime` is made."""
+    """The running sums for a :class:`HandlerTime`."""
 
     engine: str
     event: str
@@ -85,7 +85,7 @@ class HandlerTimer:
     maximum: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Add the duration of a call that has ended."""
+        """Add the duration of a finished call."""
         self.count += 1
         self.total += seconds
         self.maximum = max(self.maximum, seconds)
@@ -97,9 +97,9 @@ class RunRecord:
 
     Attributes:
         engine: the name of the engine.
-        loop: the loop that it ran.
-        parent: the number of the run inside which it ran; None for an outermost run.
-        place: the place in the machine where the record begins: READY, unless the run was paused before.
+        loop: its loop.
+        parent: the number of the run around it; None for an outermost run.
+        place: the place in the machine at the start of the record: READY, unless the run was paused before.
         context: counters and limits at that moment.
         outcome: how it ended: ``"completed"``, ``"terminated"`` (without COMPLETED), ``"interrupted"``, ``"paused"``
             or ``"failed"``; None while it runs.
@@ -116,14 +116,14 @@ class RunRecord:
 
 
 class TraceLog:
-    """The events of a trace in compact arrays, and the runs to which they belong.
+    """The events of a trace in compact arrays, and their runs.
 
     The judge, patterns, spans, files and texts of traces need nothing else.
 
     Attributes:
         runs: the runs of engines, in the order in which they began.
-        segments: the parts in which each run went on without a pause, as lists of [run, first event, past the last
-            event]. The last number is :data:`END_UNKNOWN` while the run goes on.
+        segments: the parts of each run between its pauses, as lists of [run, first index, index past the last].
+            The last number is :data:`END_UNKNOWN` while the run goes on.
         timers: the sums from which :attr:`handler_times` is made.
     """
 
@@ -164,13 +164,13 @@ class TraceLog:
         return self._key_names[self._key[index]]
 
     def run_of(self, index: int) -> int:
-        """Return the number of the run to which the event at an index belongs."""
+        """Return the number of the run that fired the event at an index."""
         return self._run[index]
 
     def first_event_of_other_run(self, run: int, first: int, past: int) -> int | None:
-        """Return the index of the first event in ``[first, past)`` that belongs to another run, or None."""
+        """Return the index of the first event of another run in ``[first, past)``, or None."""
         found = self._run[first:past]
-        # Nearly always there is none. Comparing whole arrays finds that out much faster than a loop over the events.
+        # Nearly always there is none, and comparing whole arrays shows this much faster than a loop over the events.
         if found == array("I", [run]) * len(found):
             return None
         return next(index for index in range(first, past) if self._run[index] != run)
@@ -194,7 +194,7 @@ class TraceLog:
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
         """Yield the blocks of consecutive events of one run: (run, first index, index past the last)."""
-        # A run is interrupted only where a segment begins or ends, so those indices divide the trace into blocks.
+        # Another run can only take over at the border of a segment, so the borders divide the trace into blocks.
         borders = {border for _, *both in self.segments for border in both if border < len(self)}
         first = 0
         for past in sorted({*borders, len(self)} - {0}):
@@ -209,8 +209,8 @@ class TraceLog:
             first = past
 
     def depth(self, run: int) -> int:
-        """Return the number of runs inside which a run lies."""
-        # A run has a higher number than the run around it, so the depth of the latter is known already.
+        """Return the number of runs around a run."""
+        # A run has a higher number than the run around it, so the depth of the outer one is known already.
         for record in self.runs[len(self._depths) : run + 1]:
             self._depths.append(0 if record.parent is None else self._depths[record.parent] + 1)
         return self._depths[run]
@@ -242,15 +242,15 @@ class TraceLog:
             self.add_site(site)
 
     def event_writer(self, run: int, key: str, counter: str, start: float) -> Callable[[Any], None]:
-        """Return a function of the run's engine that adds one event of the run at each call.
+        """Return a function that adds one event of a run at each call; it takes the run's engine.
 
         Args:
             run: the number of the run in :attr:`runs`.
             key: the event.
-            counter: the attribute of the engine's state that holds the event's count.
-            start: the ``perf_counter()`` at which the trace began.
+            counter: the attribute of the engine's state with the event's count.
+            start: the ``perf_counter()`` at the beginning of the trace.
         """
-        # The function is called at every event that fires, so all that can be looked up beforehand is.
+        # The function runs at every event, so everything possible is looked up beforehand.
         key_number = self._key_number(key)
         add_run, add_key = self._run.append, self._key.append
         add_count, add_time = self._count.append, self._time.append
@@ -271,7 +271,7 @@ class TraceLog:
         self._site.append(self._site_numbers[site])
 
     def _key_number(self, key: str) -> int:
-        """Return the number that represents a key in this trace."""
+        """Return the number of a key in this trace."""
         if key not in self._key_numbers:
             self._key_numbers[key] = len(self._key_numbers)
             self._key_names.append(key)

@@ -1,4 +1,4 @@
-"""Recording: write down every event of the engines that run, at the moment it fires."""
+"""Recording: write down every event of running engines at the moment it fires."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIMITS = ("max_epochs", "max_iters", "epoch_length")
 
 
 EventWriter = Callable[[Any], None]
-"""A function of an engine that writes down one event of its run when the event fires."""
+"""A function of an engine, called when an event fires; it writes the event down."""
 
 
 def _with_site(write_event: EventWriter, trace: Trace, run: ObservedRun) -> EventWriter:
@@ -39,7 +39,7 @@ def _with_site(write_event: EventWriter, trace: Trace, run: ObservedRun) -> Even
 
 
 class _Recorder:
-    """An observer that records the engines that run while it observes."""
+    """An observer of running engines that fills a trace."""
 
     def __init__(self, engines: tuple[Any, ...], call_sites: bool, handler_times: bool) -> None:
         self.trace = Trace()
@@ -47,12 +47,12 @@ class _Recorder:
         self.call_sites = call_sites
         self.handler_times = handler_times
         self.timers: WeakKeyDictionary[Handler, HandlerTimer] = WeakKeyDictionary()
-        self.run_numbers: dict[ObservedRun, int] = {}  # of runs that go on or are paused
+        self.run_numbers: dict[ObservedRun, int] = {}  # of active and paused runs
         self.segments: dict[ObservedRun, list[int]] = {}
         self.start = perf_counter()
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], EventWriter] | None:
-        """Begin to record a run that starts or resumes; return a function that makes the writer of an event."""
+        """Begin to record a new or resumed run; return a function from an event's key to its writer."""
         trace, engine = self.trace, run.engine
         if self.engines and not any(engine is wanted for wanted in self.engines):
             return None
@@ -83,7 +83,7 @@ class _Recorder:
         self.run_numbers[run] = len(self.trace.runs) - 1
 
     def _on_handler_call(self, engine: str, event: str, handler: Handler) -> Callable[[float], None]:
-        """Return the function to which the duration of a handler's call is given when the call ends."""
+        """Return a function that takes the duration of a handler's call when the call ends."""
         timer = self.timers.get(handler)
         if timer is None:
             self.timers[handler] = timer = HandlerTimer(engine, event, handler.name)
@@ -113,7 +113,7 @@ def record(*engines: Any, call_sites: bool = False, handler_times: bool = False)
             libraries call their handlers themselves, so their handlers are not measured.
 
     Yields:
-        The trace, which grows while engines run.
+        The trace; it grows while engines run.
 
     Raises:
         TypeError: one of ``engines`` cannot be recorded.

@@ -1,4 +1,4 @@
-"""A selection: some events of a trace, in order, with the questions that can be asked about them."""
+"""A selection: some events of a trace, in order, and methods to count, select and compare them."""
 
 from __future__ import annotations
 
@@ -87,16 +87,16 @@ class Selection(Sequence[TraceEvent]):
         """Select the events of one engine, of one kind, or inside one state. Several conditions must all hold.
 
         Args:
-            engine: the name of the engine that fired them.
+            engine: the name of their engine.
             event: an event, or several events: a list or a union of them.
             inside: the name of a state: select all events between entering and leaving it, including those of nested
-                engines. The events that enter and leave the state are not selected.
+                engines. The entering and the leaving event are not selected.
 
         Returns:
             The selected events; an empty selection if none fits.
 
         Raises:
-            ValueError: no engine, event or state of that name was recorded.
+            ValueError: no engine, event or state of this name was recorded.
         """
         indices = self.indices
         if engine is not None:
@@ -121,7 +121,7 @@ class Selection(Sequence[TraceEvent]):
             engine: count only firings of the engine of this name.
 
         Raises:
-            ValueError: no engine of that name was recorded, or no recorded loop has the event.
+            ValueError: no engine of this name was recorded, or no recorded loop has the event.
         """
         key = _key(event)
         self._check_event(key, engine)
@@ -148,11 +148,11 @@ class Selection(Sequence[TraceEvent]):
 
         Args:
             pattern: the expected events; see :mod:`camshaft.testing.pattern` for the grammar.
-            strict: refuse events that the pattern does not name, instead of skipping them.
+            strict: refuse events not named by the pattern, instead of skipping them.
 
         Raises:
             AssertionError: the events do not match. The message shows the first event that does not fit.
-            PatternError: the pattern cannot be read, or has a name that no recorded engine has.
+            PatternError: the pattern cannot be read, or has a name unknown to all recorded engines.
         """
         __tracebackhide__ = True
         check_pattern(self.trace, pattern, strict, self.indices)
@@ -173,7 +173,7 @@ class Selection(Sequence[TraceEvent]):
             raise ValueError(f"no engine {engine!r} was recorded; recorded engines: {', '.join(names) or 'none'}")
 
     def _check_event(self, key: str, engine: str | None) -> None:
-        # A misspelled event would be found 0 times, and a test that expects none would pass for the wrong reason.
+        # A misspelled event would be found 0 times, and a test for its absence would pass for the wrong reason.
         runs = self.trace.runs
         if engine is not None:
             self._check_engine(engine)

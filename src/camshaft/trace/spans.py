@@ -19,8 +19,8 @@ class Span:
     Attributes:
         run: the number of the run, in ``trace.runs``.
         state: the name of the state.
-        first: the index of the event that entered it.
-        last: the index of the event that left it; None if the stay was cut short by a termination, a failure, a skip,
+        first: the index of the entering event.
+        last: the index of the leaving event; None if the stay was cut short by a termination, a failure, a skip,
             or the end of the trace.
         past: the index after the last event inside it, however it ended.
     """
@@ -33,13 +33,13 @@ class Span:
 
 
 def spans(trace: TraceLog) -> list[Span]:
-    """Return every stay in every state of a trace, in the order in which they were entered.
+    """Return every stay in every state of a trace, in the order of their entering events.
 
     The states are the loops and phases of each engine, fetching a batch (GET_BATCH), and custom states with one event
     for entering and another for leaving. The time is proportional to the length of the trace.
 
-    Leaving a loop or phase also ends all states that were entered inside it. A custom state ends with the loop in which
-    it was registered, so it may overlap phases, other custom states, and passes of inner loops.
+    Leaving a loop or phase also ends all states entered inside it. A custom state ends with its loop, given by
+    ``within=`` at its registration, so it may overlap phases, other custom states, and passes of inner loops.
     """
     roles: dict[int, _StateRoles] = {}  # by loop: all runs of an evaluator share theirs
     found: list[Span] = []
@@ -64,20 +64,20 @@ def spans(trace: TraceLog) -> list[Span]:
 
 
 def span_events(loop: Loop) -> dict[str, tuple[str, str]]:
-    """Return the states of a loop that have spans, each with the keys of the events that enter and leave it."""
+    """Return the states of a loop that have spans, each with the keys of its entering and leaving events."""
     return {state.path[-1]: (state.started, state.completed) for state in _states(loop) if state.completed is not None}
 
 
 @attrs.frozen(eq=False)
 class _State:
-    """A state, defined by the events that enter and leave it.
+    """A state, defined by its entering and leaving events.
 
     Attributes:
-        path: the path to it; for a custom state, through the loop with which it ends.
-        number: its position in the order in which the loop enters its states, from 1; 0 for a custom state, which may
-            come at any position.
+        path: the path to it; for a custom state, through its surrounding loop.
+        number: its position in the order of the loop, from 1; 0 for a custom state, because it may come at any
+            position.
         started, completed: the keys of the two events; ``completed`` is None if ``started`` enters and leaves it.
-        repeats: True for a loop, which can be entered again after it was left.
+        repeats: True for a loop, because it can be entered again after it was left.
     """
 
     path: Path
@@ -109,10 +109,11 @@ class _StateRoles:
     """The effect of each event of a loop on the states of a run.
 
     Attributes:
-        roles: for each event, the states that it enters (True) or leaves (False). Several states may share an event.
-        data_loop: the path to the loop that takes data; None if there is none.
-        cuts: for each event that ends everything, the path whose open states it closes, and whether the event itself
-            still lies inside those states.
+        roles: for each event, the states entered (True) or left (False) by it. Several states may share an event.
+        data_loop: the path to the data loop; None if there is none.
+        cuts: for each event that ends the run or the outermost pass, a path and a flag. The event closes all open
+        states inside
+            the path. The flag tells whether the event itself still lies inside them.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -131,14 +132,14 @@ class _StateRoles:
 
 
 class _SpanTracker:
-    """The open states of one run: those that were entered and not yet left."""
+    """The open states of one run: entered and not yet left."""
 
     def __init__(self, run: int, state_roles: _StateRoles, found: list[Span]) -> None:
         self.run = run
         self.state_roles = state_roles
         self.found = found
         self.open: dict[Path, tuple[_State, int]] = {}
-        self.next_number = 0  # the lowest position from which the loop may enter a state next
+        self.next_number = 0  # the lowest position of a state that the loop may enter next
 
     def on_event(self, index: int, key: str) -> None:
         """Take the next event of the run."""
@@ -153,7 +154,7 @@ class _SpanTracker:
             path, is_inside = self.state_roles.cuts[key]
             self.close_inside(path, index + is_inside)
         elif key in OF_SKIPPING and self.state_roles.data_loop is not None:
-            # A skipped iteration ends without its completed event, and all that it contains ends with it.
+            # A skipped iteration ends without its completed event, and everything inside it ends as well.
             self.close_inside(self.state_roles.data_loop, index + 1)
             self._end(self.state_roles.data_loop, None, index + 1)
 
@@ -165,9 +166,10 @@ class _SpanTracker:
 
     def _enter(self, state: _State, index: int) -> None:
         if state.number:
-            # GET_BATCH has the number of its loop, which it precedes: that loop is still to be entered.
+            # GET_BATCH has the same number as its loop and precedes it: the loop is still to be entered.
             self.next_number = state.number + (state.path[-1] != "GET_BATCH")
-            # A run is in one of several sibling states at a time. One that is still open has lost its leaving event.
+            # A run is in one of several sibling states at a time. If another one is still open, its leaving event is
+            # missing.
             siblings = [
                 path for path, (other, _) in self.open.items() if other.number and state.path[:-1][: len(path)] != path
             ]
@@ -190,10 +192,9 @@ class _SpanTracker:
             self.found.append(Span(self.run, state.path[-1], first, last, past))
 
     def _role_here(self, roles: list[tuple[_State, bool]]) -> tuple[_State, bool]:
-        """Return the role of an event that several states share: enter the next one in order, else leave the innermost.
+        """Return the role of a shared event: enter the next state in order, else leave the innermost.
 
-        Entering is tried first: an event may leave one state and enter the next, and then it only does the latter,
-        which closes the former.
+        Entering is tried first: if an event leaves one state and enters the next, entering closes the former too.
         """
         tree = [path for path, (state, _) in self.open.items() if state.number and path[-1] != "GET_BATCH"]
         innermost = max(tree, key=len, default=())
@@ -208,7 +209,7 @@ def inside(trace: TraceLog, state: str) -> bytearray:
     """Return for each event of a trace whether it was fired between entering and leaving a state (1) or not (0).
 
     Raises:
-        ValueError: no recorded engine entered that state.
+        ValueError: no recorded engine entered the state.
     """
     found = spans(trace)
     if not any(span.state == state for span in found):

@@ -1,4 +1,4 @@
-"""Traces as text: the tree that ``print`` shows."""
+"""Traces as text: the tree shown by ``print``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["event_lines", "trace_text"]
 
 
 DEEPEST = 50
-"""The greatest depth of nested engines that is shown as a tree. Deeper traces are shown event by event.
+"""The maximum depth of nested engines in a tree. Deeper traces are shown event by event.
 
-The tree is built by recursion, and Python limits that.
+The tree is built by recursion, and Python limits the depth of recursion.
 """
 
 
 def trace_text(trace: TraceLog) -> str:
-    """Return a trace as an indented tree. Passes of a loop that differ only in their counts are shown once."""
+    """Return a trace as an indented tree. Passes of a loop with equal events are shown once."""
     if any(trace.depth(run) > DEEPEST for run in range(len(trace.runs))):
         return "\n".join(event_lines(map(trace.event, range(len(trace)))))
     return "\n".join(_Tree(trace).lines()) if trace.runs else "nothing was recorded"
@@ -37,7 +37,7 @@ class _Tree:
 
     def __init__(self, trace: TraceLog) -> None:
         self.trace = trace
-        self.completed_by = [  # for each run: the event that leaves the state which an event enters
+        self.completed_by = [  # for each run, by entering event: the leaving event of the same state
             {item.started: item.completed for _, item in run.loop.walk() if isinstance(item, (Loop, Phase))}
             for run in trace.runs
         ]
@@ -49,7 +49,7 @@ class _Tree:
         return self._runs(None, 0)
 
     def _runs(self, parent: int | None, depth: int) -> list[str]:
-        """Return the lines of all runs inside ``parent`` that follow here."""
+        """Return the lines of all runs inside ``parent`` from here on."""
         lines: list[str] = []
         runs = self.trace.runs
         while self.position < len(self.events):
@@ -61,9 +61,9 @@ class _Tree:
         return lines
 
     def _events(self, run: int, depth: int, until: str | None) -> list[str]:
-        """Return the lines of a run's events, up to the event ``until`` that leaves the surrounding state."""
+        """Return the lines of a run's events, up to ``until``, the leaving event of the surrounding state."""
         runs = self.trace.runs
-        blocks: list[list[str]] = []  # an event, with everything that is shown below it
+        blocks: list[list[str]] = []  # an event, with everything below it
         while self.position < len(self.events):
             current_run, key, count, _ = self.events[self.position]
             if current_run != run:
@@ -71,7 +71,7 @@ class _Tree:
                     break
                 nested = self._runs(run, depth + 1)
                 if blocks:
-                    blocks[-1].extend(nested)  # a handler of that event ran it
+                    blocks[-1].extend(nested)  # a handler of the last event ran it
                 else:
                     blocks.append(nested)
                 continue
@@ -92,7 +92,7 @@ class _Tree:
 
 
 def _merge_passes(blocks: list[list[str]], depth: int) -> Iterator[str]:
-    """Yield the lines of all blocks. Of consecutive passes that are alike only the first is shown, with a number."""
+    """Yield the lines of all blocks. Of consecutive equal passes only the first is shown, with a number."""
     passes: list[list[str]] = [[]]
     for lines in blocks:
         passes[-1] += lines

@@ -1,6 +1,6 @@
-"""The trace: the ordered record of all events that fired, with nested runs inside the runs that called them.
+"""The trace: the ordered record of all fired events, with nested runs inside their calling runs.
 
-A trace carries the declaration of every loop that ran, so another process can judge it without the code of the engines.
+A trace carries the declaration of every recorded loop, so another process can judge it without the code of the engines.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ class Trace(TraceLog, Selection):
         """Draw a loop with its recorded runs over it.
 
         States show how often they were entered and their share of the time. Edges show how often they were taken.
-        Custom states that the engine's own code enters are drawn in the order that was observed, and so are engines
-        that handlers ran. Both are dashed, because no declaration fixes that order.
+        Custom states entered by the engine's own code, and engines run by handlers, are drawn in the observed order.
+        Both are dashed, because no declaration fixes their order.
 
         Args:
-            engine: the name of the engine whose loop is drawn; the engine of the first run if not given.
+            engine: the name of an engine; the engine of the first run if not given.
             level: ``"overview"`` or ``"full"``: see :meth:`camshaft.Loop.diagram`.
             control: draw each effect of control calls and failures, instead of one edge for all of them.
 
         Returns:
-            A picture that can be saved in several formats or shown in a notebook.
+            A picture, to be saved in one of several formats or shown in a notebook.
 
         Raises:
-            ValueError: there is no such level, or no engine of that name was recorded.
+            ValueError: there is no such level, or no engine of this name was recorded.
         """
         picture: Picture = view("trace_diagram")(self, engine, level, control)
         return picture
@@ -84,25 +84,25 @@ class Trace(TraceLog, Selection):
         """Judge every run by its loop: its path through the machine, its counters, its end, and its nesting.
 
         Args:
-            loop: judge the outermost runs by this loop instead of the loop that was recorded with them.
+            loop: judge the outermost runs by this loop instead of the recorded one.
 
         Raises:
             EventOrderError: an event is illegal. The message describes the first one, with the events before it and
-                the events that were expected.
+                the expected events.
             TypeError: ``loop`` is not a Loop.
         """
         __tracebackhide__ = True
         judge(self, loop)
 
     def violations(self, loop: Loop | None = None) -> list[Violation]:
-        """Return everything that is illegal in the trace. :meth:`assert_legal` raises an error for the first only.
+        """Return all violations of the trace. :meth:`assert_legal` raises an error for the first one only.
 
-        After a violation the run is judged on from the place to which the illegal event leads. Counts that are no
-        longer certain are taken from the record. So one event that is lost or repeated is one violation. If two runs
-        are nested wrongly in each other, only the first misplaced event is listed.
+        After a violation, judging continues from the place after the illegal event. Uncertain counts are then taken
+        from the record. So one lost or repeated event is one violation. If two runs are
+        nested wrongly in each other, only the first misplaced event is listed.
 
         Args:
-            loop: judge the outermost runs by this loop instead of the loop that was recorded with them.
+            loop: judge the outermost runs by this loop instead of the recorded one.
 
         Returns:
             The violations, sorted by the numbers of their events; empty if the trace is legal.
@@ -120,7 +120,7 @@ class Trace(TraceLog, Selection):
 
     @classmethod
     def load(cls, path: str | FilePath) -> Trace:
-        """Read a trace that :meth:`save` wrote.
+        """Read a trace from a file written by :meth:`save`.
 
         Raises:
             TraceError: the file is not a trace, has another version, or is damaged or cut short.
@@ -130,9 +130,9 @@ class Trace(TraceLog, Selection):
         return trace
 
     def export_chrome_trace(self, path: str | FilePath) -> None:
-        """Write the trace as a timeline that Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
+        """Write the trace as a timeline for Perfetto (https://ui.perfetto.dev) and chrome://tracing.
 
-        Runs and states are slices. Nested runs lie inside the state that called them. All other events are instants.
+        Runs and states are slices. Nested runs lie inside the state of their call. All other events are instants.
         The name is that of ``torch.profiler``'s method, and the format is the same: the Trace Event Format,
         https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
         """
@@ -143,7 +143,7 @@ class Trace(TraceLog, Selection):
     def rearranged(self, order: Sequence[int]) -> Trace:
         """Return a trace of the same runs with these events, by index. Events may be left out, moved or repeated.
 
-        This is for testing tools that judge traces. In the new trace each run goes on from its first event to its last
+        Use it to test tools for judging traces. In the new trace each run goes on from its first event to its last
         without a pause.
         """
         made = Trace()

@@ -1,4 +1,4 @@
-"""Violations: the illegal events of a trace, described for the person who has to find the cause."""
+"""Violations: the illegal events of a trace, described in words."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Violation"]
 
 @attrs.frozen
 class Violation:
-    """One event of a trace that is illegal, and the reason.
+    """An illegal event of a trace, and the reason.
 
     Attributes:
-        engine: the name of the engine that fired the event.
+        engine: the name of its engine.
         run: the number of its run, in ``trace.runs``.
         number: the position of the event in the trace, from 1; 0 if a run without events should have some.
         event: the key of the event; empty if there is none.
-        where: where the run was, in words: ``EPOCH 1 / ITERATION 2 / after FORWARD``. For a run that is nested wrongly,
-            its position relative to the other run: ``inside evaluator``.
+        where: the place of the run in words: ``EPOCH 1 / ITERATION 2 / after FORWARD``. For a wrongly nested run, its
+            position relative to the other run: ``inside evaluator``.
         message: the text of the :class:`~camshaft.EventOrderError`: the events before, and the expected events.
     """
 
@@ -39,17 +39,17 @@ class Violation:
 
 
 SHOWN_BEFORE = 2
-"""The number of earlier events of the same engine that a message shows before the illegal one."""
+"""The number of earlier events of the same engine in a message, before the illegal one."""
 
 
 def violation_of(trace: TraceLog, run: int, number: int, where: str, error: EventOrderError) -> Violation:
-    """Return the violation that an error describes.
+    """Return an error as a violation.
 
     Args:
         trace: the trace.
         run: the number of the run.
         number: the position of the illegal event in the trace, from 1; 0 if the run has no events.
-        where: where the run was, in words.
+        where: the place of the run in words.
         error: the error, without the events before it.
     """
     event = trace.key_of(number - 1) if number else ""

@@ -1,4 +1,4 @@
-"""Traces that patterns are matched with."""
+"""Traces for tests of patterns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.steps import no_op
 
 @pytest.fixture(scope="module")
 def plain():
-    """Two epochs of two iterations of the phases A and B."""
+    """Return the trace of two epochs with two iterations each of the phases A and B."""
     engine = Engine([Phase("A", no_op), Phase("B", no_op)], name="trainer")
     with record() as trace:
         engine.run([1, 2], max_epochs=2)
@@ -21,7 +21,7 @@ def plain():
 
 @pytest.fixture(scope="module")
 def nested():
-    """Two epochs of one iteration, and an evaluator after each."""
+    """Return the trace of two epochs of one iteration, with an evaluator after each."""
     with record() as trace:
         make_nested()[0].run([1], max_epochs=2)
     return trace

@@ -1,4 +1,4 @@
-"""Patterns that do not match: which event is shown, and what was expected."""
+"""Patterns that do not match: the event shown, and the expected names."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_repetition(repeated, counts):
 
 
 def none_of_them():
-    """A trace whose engine has a phase NONE_ that never runs."""
+    """Return the trace of an engine with a phase NONE_ that never runs."""
     with record() as trace:
         Engine(Loop("EPOCH", Phase("NONE_", no_op, when=lambda engine: False)), name="t").run()
     return trace

@@ -19,7 +19,7 @@ LETTERS = "abcd"
 
 
 def trace_of(word):
-    """A trace of custom events, one for each letter."""
+    """Return a trace of custom events, one for each letter."""
     engine = Engine(no_op, name="t")
     engine.register_events(*LETTERS)
     with record() as whole:
@@ -80,7 +80,7 @@ def test_a_pattern_of_events_passes_over_what_it_does_not_name(pattern, word):
 
 
 class Oracle:
-    """Says where the matches of a pattern end, from where they begin, by the meaning of each operator."""
+    """A second matcher: the set of end positions of a pattern, by the definition of each operator."""
 
     def __init__(self, trace: Trace, strict: bool) -> None:
         self.rows = [(run, key) for run, key, _, _ in trace.raw_events()]
@@ -90,7 +90,7 @@ class Oracle:
         self.segments = trace.segments
 
     def names(self, node: Any) -> set[tuple[int, str]]:
-        """What a pattern names outside of its brackets: pairs of run and key."""
+        """Return what a pattern names outside of its brackets, as pairs of run and key."""
         kind, *parts = node
         if kind == "event":
             return {(run, key) for run in self.engine(parts[0]) for key in [parts[1]]}
@@ -109,7 +109,7 @@ class Oracle:
         return {run for run, record in enumerate(self.runs) if record.engine == name}
 
     def accepts(self, node: Any, within: set[int], first: int, past: int) -> bool:
-        """Whether a pattern matches all events of a range, its names meaning some runs."""
+        """Return whether a pattern matches all events of a range, if its names mean the given runs."""
         named = self.names(node)
         over = {at for at in range(first, past) if not self.strict and self.rows[at] not in named}
 
@@ -187,7 +187,7 @@ def text_of(node: Any) -> str:
 
 @st.composite
 def trees(draw: Any, trace: Trace, engines: tuple[str, ...], depth: int) -> Any:
-    """A pattern over the names of these engines."""
+    """Draw a pattern over the names of these engines."""
     kinds = ["event", "event", "state", "state", "any", "not"] + ["seq", "or", "repeat", "repeat"] * (depth > 0)
     kind = draw(st.sampled_from(kinds + ["run"] * ("trainer" in engines and len(engines) > 1)))
     engine = draw(st.sampled_from(engines))
@@ -213,7 +213,7 @@ def trees(draw: Any, trace: Trace, engines: tuple[str, ...], depth: int) -> Any:
 
 @st.composite
 def covers(draw: Any, trace: Trace, first: int, past: int, passed: frozenset[str]) -> Any:
-    """A pattern that follows the events of a trace one by one, but for some that it does not name; nearly always."""
+    """Draw a pattern that follows the events of a trace, and nearly always matches; it leaves out some events."""
     wholes = {span.first: span for span in spans(trace) if span.last is not None}
     segments = {start: (run, end) for run, start, end in trace.segments if first <= start < end <= past}
     parts: list[Any] = []

@@ -1,4 +1,4 @@
-"""Patterns that cannot be read: each error says what is wrong, where it stands and what to do."""
+"""Patterns that cannot be read: each error names the fault, its position and the fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MISSING = "there is no event or state"
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        # what cannot be read
+        # faults of syntax
         ("", f"column 1: expected {UNIT}, but the pattern ends"),
         ("  ", f"column 3: expected {UNIT}, but the pattern ends"),
         ("A |", f"column 4: expected {UNIT}, but the pattern ends"),
@@ -65,7 +65,7 @@ MISSING = "there is no event or state"
         ("evaluator:", "column 11: expected an event or a state, but the pattern ends"),
         ("evaluator:(X)", "column 11: expected an event or a state, got '('"),
         ("(" * 60 + "A" + ")" * 60, f"column 51: {DEEP}"),
-        # names that no engine has
+        # unknown names
         ("ITERTION", f"column 1: {MISSING} ITERTION in trainer; did you mean ITERATION?"),
         ("A iteration", f"column 3: {MISSING} iteration in trainer; did you mean ITERATION?"),
         ("'A-B'", f"column 1: {MISSING} A-B in trainer; {STATES}"),

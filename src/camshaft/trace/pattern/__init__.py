@@ -14,20 +14,20 @@ A pattern is a regular expression over events, states and engines::
 A *name* means one of these, and the first that exists is taken:
 
 - an event, written in capitals as messages show it: ``BACKWARD_COMPLETED``;
-- a whole state: from the event that enters it to the event that leaves it, with everything in between. A state that was
-  cut short does not match. A state that is entered and left at once is its one event;
-- an engine: a whole run, from its first event to its last one. A run that was paused and resumed counts as two.
+- a whole state: from the event that enters it to the event that leaves it, with everything in between. A state
+  cut short does not match. A state with a single event means that event;
+- an engine: a whole run, from its first event to its last one. A paused and resumed run counts as two.
 
 ``NAME[pattern]`` is a whole state or run whose inside matches the pattern. The two events of a state are not inside it.
-All events of a run are inside the run. ``.`` is any one event. ``!NAME`` is one event at which no match of NAME begins.
-In ``MyEvents.NAME`` the dot belongs to the word: write spaces around a dot that means any event.
+All events of a run are inside the run. ``.`` is any one event. ``!NAME`` is one event at which no match of NAME
+begins. In ``MyEvents.NAME`` the dot belongs to the word: write spaces around a dot that means any event.
 
-Without an engine, a name means the outermost engines of the trace or excerpt. In brackets it means the engine of that
+Without an engine, a name means the outermost engines of the trace or excerpt. In brackets it means the engine of the
 state or run. ``engine:NAME`` means that engine at any depth of nesting.
 
-The whole trace must match, from its first event to its last. Events that the pattern does not name are skipped. Naming
+The whole trace must match, from its first event to its last. Events not named by the pattern are skipped. Naming
 a state names its two events, and naming an engine names all of its events. Names in brackets count only inside those
-brackets. ``.`` does not match events of nested engines that are skipped. If ``strict`` is true, no event is skipped.
+brackets. ``.`` does not match skipped events of nested engines. If ``strict`` is true, no event is skipped.
 
 >>> from camshaft import Engine, Events, record
 >>> trainer, evaluator = (Engine(lambda engine, batch: None, name=name) for name in ("trainer", "evaluator"))
@@ -66,12 +66,12 @@ def check(trace: TraceLog, pattern: str, strict: bool = False, indices: Sequence
     Args:
         trace: the trace.
         pattern: the expected events; the docstring of this module gives the grammar.
-        strict: refuse events that the pattern does not name, instead of skipping them.
+        strict: refuse events not named by the pattern, instead of skipping them.
         indices: compare only the events with these indices, ascending; all events if not given.
 
     Raises:
         AssertionError: the events do not match. The message shows the first event that does not fit.
-        PatternError: the pattern cannot be read, or has a name that no recorded engine has.
+        PatternError: the pattern cannot be read, or has a name unknown to all recorded engines.
     """
     __tracebackhide__ = True
     excerpt = Excerpt(trace, range(len(trace)) if indices is None else indices, strict)

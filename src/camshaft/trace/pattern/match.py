@@ -1,9 +1,9 @@
 """Matching: a pattern as an automaton (K. Thompson, 1968, "Regular expression search algorithm"), run over a trace.
 
-The automaton is nondeterministic: the matcher keeps the set of all places that a pattern may have reached, so the time
-is proportional to the length of the trace. Two things differ from regular expressions over text. A step may match many
-events at once, namely a whole state or run, so the places after it wait for a later position. And events that the
-pattern does not name may be skipped anywhere.
+The automaton is nondeterministic: the matcher keeps the set of all places that a match may have
+reached, so the time is proportional to the length of the trace. Two things differ from regular expressions over text. A
+step may match many events at once, namely a whole state or run, so the places after it wait for a later position. And
+events not named by the pattern may be skipped anywhere.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ MAX_PLACES = 100_000
 """The maximum size of a pattern after its repetitions are expanded."""
 
 SHOWN_BEFORE = 2
-"""The number of earlier events that a message shows before the one that does not fit."""
+"""The number of earlier events in a message, before the one that does not fit."""
 
 
 class Automaton:
     """A pattern as places with two kinds of transitions between them (Thompson's construction).
 
     Attributes:
-        steps: for each place, the atom that leads from it to another place, and that place; None if there is no atom.
-        empty_steps: for each place, the places that are reached from it without any event.
-        end: the place at which the pattern has matched.
+        steps: for each place, the atom leading away from it, and the next place; None if there is no atom.
+        empty_steps: for each place, the places reached from it without any event.
+        end: the place after the whole pattern.
         atoms: the atoms of the pattern, without those in brackets.
         inner: the automata of the patterns in brackets.
-        takes_any: whether an atom can match events that the pattern does not name.
+        takes_any: whether an atom can match events not named by the pattern.
     """
 
     def __init__(self, pattern: Choice) -> None:
@@ -63,7 +63,7 @@ class Automaton:
         for _ in range(item.least):
             place = self._add_once(item.unit, place)
         if item.most == 0:
-            # A{0} names A, so A must not be skipped as an event that the pattern does not name. The copy cannot be
+            # A{0} names A, so A must not be skipped like an event without a name in the pattern. The copy cannot be
             # reached, but its atom is among the atoms.
             self._add_once(item.unit, self._add_place())
         if item.least == item.most:
@@ -95,7 +95,7 @@ class Automaton:
         return end
 
     def closure(self, places: Iterable[int]) -> set[int]:
-        """Return these places and all that empty steps reach from them."""
+        """Return these places and all places reached from them by empty steps."""
         found = set(places)
         todo = list(found)
         while todo:
@@ -113,7 +113,7 @@ class _Whole:
     Attributes:
         state: the name of the state.
         run: the number of the run.
-        past: the position after its last event; None for a stay whose leaving event is missing.
+        past: the position after its last event; None for a stay without its leaving event.
         inside: the first position inside, and the position after the last.
         span: the stay.
     """
@@ -126,7 +126,7 @@ class _Whole:
 
 
 class Excerpt:
-    """The events of a trace that are compared with a pattern.
+    """The events of a trace to be compared with a pattern.
 
     A *position* counts the events of the excerpt from 0; an *index* counts those of the whole trace.
 
@@ -146,7 +146,7 @@ class Excerpt:
         for run, record in enumerate(trace.runs):
             self.runs_of.setdefault(record.engine, set()).add(run)
         self.outermost = self._outermost()
-        self.wholes: dict[int, list[_Whole]] = {}  # by the position at which they begin
+        self.wholes: dict[int, list[_Whole]] = {}  # by their first position
         for span in spans(trace):
             first, last = self._position(span.first), self._position(span.last)
             past, inside = (None, (0, 0)) if first is None or last is None else (last + 1, (first + 1, last))
@@ -154,16 +154,16 @@ class Excerpt:
                 self.wholes.setdefault(first, []).append(_Whole(span.state, span.run, past, inside, span))
         for run, *segment in trace.segments:
             if segment[1] > len(trace):
-                continue  # a run that still goes on is not whole
+                continue  # an unfinished run is not whole
             first, past = (bisect_left(indices, index) for index in segment)
             if first < past:
                 self.wholes.setdefault(first, []).append(_Whole(None, run, past, (first, past)))
 
     def _outermost(self) -> frozenset[int]:
-        """Return the runs that do not lie inside another run of the excerpt; all runs if it has no events."""
+        """Return the runs outside of all other runs of the excerpt; all runs if it has no events."""
         seen = {run for run, _ in self.events}
         nested: set[int] = set()
-        # A run has a higher number than the run around it, so it is known whether that one is nested.
+        # A run has a higher number than the run around it, so the outer one is classified already.
         for run, record in enumerate(self.trace.runs):
             if record.parent is not None and (record.parent in seen or record.parent in nested):
                 nested.add(run)
@@ -193,19 +193,19 @@ class Excerpt:
 
 @attrs.frozen
 class _Stop:
-    """The point up to which a pattern matched: a position, and the places of the automaton reached there."""
+    """The end of a partial match: a position, and the places of the automaton reached there."""
 
     position: int
     places: set[int]
 
 
 class Matcher:
-    """A pattern, whole or in brackets, that is compared with the events of some runs.
+    """The comparison of a pattern, whole or in brackets, with the events of some runs.
 
     Args:
         excerpt: the events.
         automaton: the pattern.
-        runs: the runs that names without an engine mean.
+        runs: the runs meant by names without an engine.
     """
 
     def __init__(self, excerpt: Excerpt, automaton: Automaton, runs: frozenset[int]) -> None:
@@ -217,7 +217,7 @@ class Matcher:
         self._stops: dict[tuple[int, int], _Stop | None] = {}
 
     def judge(self) -> list[str]:
-        """Return in lines what is wrong with the events; none if they match."""
+        """Return the lines of a failure message; none if the events match."""
         stop = self._match(0, len(self.excerpt.events))
         return self._explain(stop) if stop is not None else []
 
@@ -234,8 +234,8 @@ class Matcher:
         automaton, events, position = self.automaton, self.excerpt.events, first
         places = automaton.closure([0])
         stop = _Stop(position, places)
-        # By position, the places reached there. An atom for a whole state that begins here reaches its next place only
-        # at the end of that state, so the loop jumps to the nearest such position if no place is left here.
+        # By position, the places reached there. An atom for a whole state leads to its next place only at the
+        # end of the state. If no place is left here, the loop jumps to the nearest such position.
         pending: dict[int, set[int]] = {}
         while places or pending:
             position = position if places else min(pending)
@@ -249,7 +249,7 @@ class Matcher:
                 for atom, next_place in filter(None, map(automaton.steps.__getitem__, places)):
                     for end in self._ends(atom, position, past):
                         pending.setdefault(end, set()).add(next_place)
-            # An event that the pattern does not name may be skipped: all places stay as they are.
+            # An event not named by the pattern may be skipped: all places stay as they are.
             places = set() if is_named else places
             position += 1
         return stop
@@ -261,13 +261,13 @@ class Matcher:
             return [whole.past or 0 for whole in self._wholes(atom, position) if self._fits(atom, whole, past)]
         if atom.kind == "event":
             matches = self._names(atom, event)
-        else:  # "." and "!": any event of the runs that are meant, or any that the pattern names
+        else:  # "." and "!": any event of the runs meant here, or any event named by the pattern
             matches = self.excerpt.strict or event[0] in self.runs or self._is_named(event)
             matches = matches and not any(self._ends(other, position, past) for other in atom.others)
         return [position + 1] if matches else []
 
     def _wholes(self, atom: Atom, position: int) -> list[_Whole]:
-        """Return the stays or runs that begin at a position and have the name of an atom."""
+        """Return the stays or runs with the name of an atom, beginning at a position."""
         runs = self._runs(atom) if atom.kind in ("state", "run") else ()
         wholes = self.excerpt.wholes.get(position, ())
         return [whole for whole in wholes if whole.run in runs and whole.state == atom.state]
@@ -322,10 +322,10 @@ class Matcher:
         return " | ".join(dict.fromkeys(texts))
 
     def _reason(self, stop: _Stop, past: int) -> str | None:
-        """Return why a state or run that begins at the stop does not match the atom that names it.
+        """Return why a state or run at the stop does not match the atom of its name.
 
-        Without this a message would say "> EPOCH_STARTED, expected: EPOCH". Of several reasons, the one that lies
-        furthest into the trace is returned, because most of the pattern fits there.
+        Without this a message would say "> EPOCH_STARTED, expected: EPOCH". Of several reasons, the last one
+        in the trace is returned, because most of the pattern fits before it.
         """
         reasons = []
         for atom in self._atoms(stop):

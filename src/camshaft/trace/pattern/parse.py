@@ -1,4 +1,4 @@
-"""Parse patterns: from text to atoms. Each name is looked up in the loops that were recorded.
+"""Parse patterns: from text to atoms. Each name is looked up in the recorded loops.
 
 A name is resolved while it is read, because its meaning depends on the brackets around it: inside ``evaluator[...]`` a
 word means an event or state of the evaluator. An unknown name is an error at once, with its column and the nearest
@@ -31,14 +31,14 @@ class Atom:
     """The smallest part of a pattern that matches events.
 
     Attributes:
-        kind: ``"event"``, ``"state"``, ``"run"``, ``"any"``, or ``"not"``: one event that is none of ``others``.
+        kind: ``"event"``, ``"state"``, ``"run"``, ``"any"``, or ``"not"``: one event except ``others``.
         text: its text in the pattern.
         column: its offset in the pattern, from 0.
-        engine: the name of the engine whose events it means; None for the engines that names mean at that point.
+        engine: the name of the engine given with it; None if there is none, so that the surrounding brackets decide.
         state: the name of the state.
         keys: the key of the event, or the keys of the two events of the state.
-        inner: the pattern in brackets, which the inside must match.
-        others: the atoms that ``"not"`` excludes.
+        inner: the pattern in its brackets; None if there are no brackets.
+        others: the atoms excluded by ``"not"``.
     """
 
     kind: str
@@ -82,7 +82,7 @@ class _Vocabulary:
                 self.events.setdefault(event_name(key), set()).add(key)
             for state, keys in span_events(loop).items():
                 self.states.setdefault(state, set()).update(keys)
-        for loop in loops:  # the name of a state that is entered and left at once means its one event
+        for loop in loops:  # the name of a state with a single event means that event
             single = {item.name: item.event for _, item in loop.walk() if isinstance(item, EventPoint)}
             single |= {custom.name: custom.events[0] for custom in loop.custom_states if not custom.is_pair}
             self.events = {name: {key} for name, key in single.items() if name not in self.states} | self.events
@@ -104,11 +104,11 @@ class Parser:
 
     Args:
         text: the pattern.
-        trace: the trace whose loops give names their meanings.
-        runs: the numbers of the runs that names without an engine mean.
+        trace: the trace; its loops give names their meanings.
+        runs: the numbers of the runs meant by names without an engine.
 
     Raises:
-        PatternError: the pattern has a character that means nothing.
+        PatternError: the pattern has a character without meaning.
     """
 
     def __init__(self, text: str, trace: TraceLog, runs: Iterable[int]) -> None:
@@ -135,7 +135,7 @@ class Parser:
         """Parse the whole pattern.
 
         Raises:
-            PatternError: the pattern cannot be read, or has a name that no recorded engine has.
+            PatternError: the pattern cannot be read, or has a name unknown to all recorded engines.
         """
         pattern = self._pattern(self.vocabulary)
         if self.tokens:
