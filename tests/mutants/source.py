@@ -446,7 +446,7 @@ def _name(text: str) -> str:
 def _firing(place: Transition, event: Transition) -> Transition:
     """A line at one place that fires the event of another."""
     old, new = _name(place[0]), _name(event[0])
-    return re.sub(rf"\b{old}\b", new, place[0]), attrs.evolve(place[1], event=event[1].event, last=event[1].event)
+    return re.sub(rf"\b{old}\b", new, place[0]), attrs.evolve(place[1], event=event[1].event, last_event=event[1].event)
 
 
 def _function(rows: list[Transition], index: int) -> int:

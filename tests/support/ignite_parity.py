@@ -166,9 +166,9 @@ class NotedPlay(Play):
 
     steps: list[tuple[str, Trace, int]] = attrs.field(factory=list)
 
-    def _work(self, name: str, *args: Any) -> Any:
+    def _log_function(self, name: str, *args: Any) -> Any:
         self.steps.append((name, self.trace, len(self.trace)))
-        return super()._work(name, *args)
+        return super()._log_function(name, *args)
 
 
 @attrs.frozen
