@@ -10,22 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from camshaft.adapters.reporter import Reporter
+from camshaft.testing.callables import Batches, EveryNthTime, FireEvents, Scripted, ScriptedRange, no_op, return_batch
 from camshaft.testing.faults import Planted, PlantedError, call_at, raise_at
 from camshaft.testing.paths import transition_paths
-from camshaft.testing.scenario import (
-    Batches,
-    Call,
-    CallAt,
-    Data,
-    EveryNthTime,
-    FireEvents,
-    Play,
-    Scenario,
-    Scripted,
-    ScriptedRange,
-    no_op,
-    return_batch,
-)
+from camshaft.testing.scenario import Call, CallAt, Data, Play, Scenario
 from camshaft.trace.pattern import PatternError
 
 if TYPE_CHECKING:

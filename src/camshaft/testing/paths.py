@@ -17,9 +17,10 @@ from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.search import breadth_first
 from camshaft.machine.transition_table import ENDS, READY, TERMINATED, Transition
+from camshaft.testing.callables import Scripted, ScriptedRange
 from camshaft.testing.coverage import Covered, MachineCoverage
 from camshaft.testing.faults import PlantedError
-from camshaft.testing.scenario import Call, Data, Scenario, Scripted, ScriptedRange
+from camshaft.testing.scenario import Call, Data, Scenario
 
 __all__ = ["transition_paths"]
 

@@ -18,109 +18,12 @@ from camshaft.engine.engine import Engine
 from camshaft.events import FilteredEvent
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import OpaqueStep, Phase
+from camshaft.testing.callables import Batches, PrintableCallable
 from camshaft.testing.faults import PlantedError, call_at
 from camshaft.trace.recording import record
 from camshaft.trace.trace import Trace
 
-__all__ = [
-    "Batches",
-    "Call",
-    "CallAt",
-    "Data",
-    "EveryNthTime",
-    "FireEvents",
-    "Play",
-    "Scenario",
-    "Scripted",
-    "ScriptedRange",
-    "no_op",
-    "return_batch",
-]
-
-# -- functions for random loops: they can be compared, and printed as Python ------------------------------------------
-
-
-def no_op(engine: Any, batch: Any) -> None:
-    """Do nothing, as the function of a phase or as an opaque step."""
-
-
-def return_batch(engine: Any, batch: Any) -> Any:
-    """Return the batch, as the function of a phase or as an opaque step."""
-    return batch
-
-
-class _Callable:
-    """A callable that is compared and printed by its arguments, and that counts its calls."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
-        self.calls = 0
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(other)["arguments"] == self.arguments
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.arguments))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.arguments))})"
-
-    def fresh(self) -> Any:
-        """Return a copy that has not been called yet."""
-        return type(self)(*self.arguments)
-
-    def next_argument(self) -> Any:
-        """Return the arguments one after another, and then the last one again and again."""
-        self.calls += 1
-        return self.arguments[min(self.calls, len(self.arguments)) - 1]
-
-
-class FireEvents(_Callable):
-    """``FireEvents(*events)``: an opaque step that fires these events by hand. Its output is its batch."""
-
-    def __call__(self, engine: Any, batch: Any) -> Any:
-        """Fire all events, and return the batch."""
-        for event in self.arguments:
-            engine.fire_event(event)
-        return batch
-
-
-class EveryNthTime(_Callable):
-    """``EveryNthTime(n)``: a condition that is True at every n-th call."""
-
-    def __call__(self, engine: Any) -> bool:
-        """Return True at every n-th call."""
-        self.calls += 1
-        return bool(self.calls % self.arguments[0] == 0)
-
-
-class Scripted(_Callable):
-    """``Scripted(*answers)``: a condition that returns these answers one after another, and then the last one."""
-
-    def __call__(self, engine: Any) -> bool:
-        """Return the next answer."""
-        return bool(self.next_argument())
-
-
-class ScriptedRange(_Callable):
-    """``ScriptedRange(*lengths)``: an ``over=`` function whose n-th call returns ``range(lengths[n - 1])``.
-
-    Further calls use the last length.
-    """
-
-    def __call__(self, engine: Any) -> range:
-        """Return the elements of one entry of the loop."""
-        return range(self.next_argument())
-
-
-class Batches:
-    """An iterable of batches without ``len()``. It can be iterated again."""
-
-    def __init__(self, batches: Sequence[Any]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.batches)
+__all__ = ["Call", "CallAt", "Data", "Play", "Scenario"]
 
 
 @attrs.frozen(repr=False)
@@ -457,7 +360,7 @@ def _copy(item: Any, replace: Callable[[str, PhaseFunction | None], PhaseFunctio
 
 
 def _fresh(condition: Any) -> Any:
-    return condition.fresh() if isinstance(condition, _Callable) else condition
+    return condition.fresh() if isinstance(condition, PrintableCallable) else condition
 
 
 # -- as Python --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from camshaft.engine.engine import Engine
 from camshaft.events import ENDS_A_RUN, event, event_key
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, CustomState, OpaqueStep, Path, Phase, every
+from camshaft.testing.callables import FireEvents, no_op, return_batch
 from camshaft.testing.faults import PlantedError, call_at
 from camshaft.testing.promises import (
     AFTER_ALL_HANDLERS,
@@ -27,7 +28,6 @@ from camshaft.testing.promises import (
     is_due,
     promises_at,
 )
-from camshaft.testing.scenario import FireEvents, no_op, return_batch
 from camshaft.trace.log import TraceEvent
 from camshaft.trace.recording import record
 from camshaft.trace.trace import Trace

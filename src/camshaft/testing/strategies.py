@@ -17,8 +17,9 @@ from camshaft.loop.states import DATA, CustomState, EventPoint, OpaqueStep, Phas
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Transition
+from camshaft.testing.callables import EveryNthTime, FireEvents, ScriptedRange, no_op, return_batch
 from camshaft.testing.faults import PlantedError
-from camshaft.testing.scenario import Call, Data, EveryNthTime, FireEvents, Scenario, ScriptedRange, no_op, return_batch
+from camshaft.testing.scenario import Call, Data, Scenario
 from camshaft.trace.log import RunRecord
 from camshaft.trace.trace import Trace
 
