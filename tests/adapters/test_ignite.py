@@ -269,7 +269,7 @@ def test_an_event_that_the_declared_loop_does_not_have():
 
 
 # -- what recording leaves alone
-def watched(on_run_start: Callable[[Any], Any]) -> list[Any]:
+def watched(watch: Callable[[Any], Any]) -> list[Any]:
     """Return what handlers see of a varied run, and the state after it."""
     seen: list[Any] = []
 
@@ -289,7 +289,7 @@ def watched(on_run_start: Callable[[Any], Any]) -> list[Any]:
     trainer.add_event_handler(THEIR.TERMINATE_SINGLE_EPOCH, lambda engine, iter_counter: note(iter_counter, engine))
     trainer.add_event_handler(THEIR.ITERATION_COMPLETED(once=2), lambda engine: engine.terminate_epoch())
     trainer.add_event_handler(THEIR.ITERATION_COMPLETED(once=4), lambda engine: engine.interrupt())
-    with on_run_start(trainer):
+    with watch(trainer):
         for _ in range(2):
             state = trainer.run([1, 2, 3], max_epochs=2, epoch_length=3)
             seen.append((state is trainer.state, state.epoch, state.iteration, state.output))

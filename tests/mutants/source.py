@@ -22,7 +22,7 @@ from mutants.tools import spend
 
 __all__ = ["ALONE", "mutants_of", "unmutated"]
 
-Transition = tuple[str, Line]
+SourceLine = tuple[str, Line]
 """A line of source, and where the loop stands on it."""
 
 EVENT = re.compile(r"( *)(?:if (?P<tested>\w+)(?P<unless>.*): )?yield (?P<name>(?!PENDING_CALL)[A-Z]\w*)$")
@@ -42,9 +42,9 @@ class Edit:
     name: str
     first: int
     past: int
-    rows: tuple[Transition, ...]
+    rows: tuple[SourceLine, ...]
 
-    def __call__(self, rows: list[Transition]) -> list[Transition]:
+    def __call__(self, rows: list[SourceLine]) -> list[SourceLine]:
         return [*rows[: self.first], *self.rows, *rows[self.past :]]
 
 
@@ -139,18 +139,18 @@ class MutatedProgram(Program):
         return namespace
 
 
-def rows_of(program: Program) -> list[Transition]:
+def rows_of(program: Program) -> list[SourceLine]:
     """Its lines."""
     return [(text, program.lines[number]) for number, text in enumerate(program.source.splitlines(), 1)]
 
 
-def program_of(program: Program, rows: list[Transition]) -> Program:
+def program_of(program: Program, rows: list[SourceLine]) -> Program:
     """The same program with other lines.
 
     Raises:
         SyntaxError: they do not compile.
     """
-    counted: list[Transition] = []
+    counted: list[SourceLine] = []
     for text, line in rows:
         counted.append((text, line))
         if re.match(r" *(while|for) .*:$", text):
@@ -215,13 +215,13 @@ def mutants_of(family: str, loop: Loop) -> Iterator[Mutant]:
 # -- edits ------------------------------------------------------------------------------------------------------------
 
 
-def edits(rows: list[Transition]) -> Iterator[Edit]:
+def edits(rows: list[SourceLine]) -> Iterator[Edit]:
     """Every small change of some source."""
     for make in (drops, doubles, swaps, moves, conditions, passes, counts, handlers, work):
         yield from make(rows)
 
 
-def drops(rows: list[Transition]) -> Iterator[Edit]:
+def drops(rows: list[SourceLine]) -> Iterator[Edit]:
     """A line does nothing."""
     for index, (text, line) in enumerate(rows):
         if _is_simple(text):
@@ -229,7 +229,7 @@ def drops(rows: list[Transition]) -> Iterator[Edit]:
             yield _replace(what, f"without `{text.strip()}`", index, [(f"{_indent(text)}pass", _silent(line))])
 
 
-def doubles(rows: list[Transition]) -> Iterator[Edit]:
+def doubles(rows: list[SourceLine]) -> Iterator[Edit]:
     """A line does what it does twice."""
     for index, (text, line) in enumerate(rows):
         if _is_simple(text) and not IDEMPOTENT.match(text):
@@ -237,7 +237,7 @@ def doubles(rows: list[Transition]) -> Iterator[Edit]:
             yield _replace(what, f"`{text.strip()}` twice", index, [(text, line)] * 2)
 
 
-def swaps(rows: list[Transition]) -> Iterator[Edit]:
+def swaps(rows: list[SourceLine]) -> Iterator[Edit]:
     """An event fires in the place of the next one, and that in its place."""
     fires = [index for index, (text, _) in enumerate(rows) if EVENT.match(text)]
     for one, other in pairwise(fires):
@@ -248,7 +248,7 @@ def swaps(rows: list[Transition]) -> Iterator[Edit]:
             yield Edit("events swapped", f"{names[0]} and {names[1]} swapped", one, other + 1, swapped)
 
 
-def moves(rows: list[Transition]) -> Iterator[Edit]:
+def moves(rows: list[SourceLine]) -> Iterator[Edit]:
     """An event fires before or after what stands beside it, or out of the block that it begins or ends."""
     for index, (text, _) in enumerate(rows):
         if EVENT.match(text):
@@ -256,11 +256,11 @@ def moves(rows: list[Transition]) -> Iterator[Edit]:
                 yield Edit("event moved", f"{_name(text)} {where}", first, past, tuple(moved))
 
 
-CompiledTransition = tuple[str, int, int, Iterable[Transition]]
+Move = tuple[str, int, int, Iterable[SourceLine]]
 """Where to, and what an :class:`Edit` has."""
 
 
-def _moved_beside(rows: list[Transition], index: int) -> Iterator[CompiledTransition]:
+def _moved_beside(rows: list[SourceLine], index: int) -> Iterator[Move]:
     """The moves of a line past the statement before it and the one after it."""
     row, before, after = rows[index], _sibling_before(rows, index), _sibling_after(rows, index)
     if before is not None and not EVENT.match(rows[before][0]):
@@ -269,7 +269,7 @@ def _moved_beside(rows: list[Transition], index: int) -> Iterator[CompiledTransi
         yield f"after `{rows[index + 1][0].strip()}`", index, after, (*rows[index + 1 : after], row)
 
 
-def _moved_out(rows: list[Transition], index: int) -> Iterator[CompiledTransition]:
+def _moved_out(rows: list[SourceLine], index: int) -> Iterator[Move]:
     """The move of a line out of the block that it begins, or else of the one that it ends."""
     row, before, after = rows[index], _sibling_before(rows, index), _sibling_after(rows, index)
     opening = _opening(rows, index)
@@ -284,7 +284,7 @@ def _moved_out(rows: list[Transition], index: int) -> Iterator[CompiledTransitio
         yield f"out of `{header[0].strip()}`", index, end, (*rows[index + 1 : end], _indented(row, width))
 
 
-def conditions(rows: list[Transition]) -> Iterator[Edit]:
+def conditions(rows: list[SourceLine]) -> Iterator[Edit]:
     """A condition is turned around, left out, or never holds."""
     for index, (text, line) in enumerate(rows):
         fires = EVENT.match(text)
@@ -321,7 +321,7 @@ def _changed(condition: str) -> Iterator[str]:
         yield f"{modulus[1]} % {int(modulus[2]) + 1} == 0"
 
 
-def passes(rows: list[Transition]) -> Iterator[Edit]:
+def passes(rows: list[SourceLine]) -> Iterator[Edit]:
     """A loop loses a pass, repeats it, ends early, or goes on."""
     for index, (text, line) in enumerate(rows):
         found = re.match(r"( *)(while|for) (.+):$", text)
@@ -352,7 +352,7 @@ def passes(rows: list[Transition]) -> Iterator[Edit]:
                 yield _replace("control changed", f"`{text.strip()}` with {other}", index, [(new, line)])
 
 
-def _lost_passes(rows: list[Transition], index: int, end: int, counter: str) -> Iterator[Edit]:
+def _lost_passes(rows: list[SourceLine], index: int, end: int, counter: str) -> Iterator[Edit]:
     """The second pass is counted but not made; or the first one is made and forgotten, and so made again."""
     text, line = rows[index]
     inner = f"{_indent(text)}    "
@@ -371,7 +371,7 @@ def _lost_passes(rows: list[Transition], index: int, end: int, counter: str) -> 
     yield Edit("pass lost or repeated", f"`{text.strip()}` makes pass 1 twice", index, end, (*rows[index:end], *again))
 
 
-def counts(rows: list[Transition]) -> Iterator[Edit]:
+def counts(rows: list[SourceLine]) -> Iterator[Edit]:
     """A counter is changed by another number, or later."""
     for index, (text, line) in enumerate(rows):
         if not text.endswith(" += 1"):
@@ -386,7 +386,7 @@ def counts(rows: list[Transition]) -> Iterator[Edit]:
             yield Edit("counter changed", f"`{text.strip()}` after {_name(rows[after][0])}", index, after + 1, moved)
 
 
-def handlers(rows: list[Transition]) -> Iterator[Edit]:
+def handlers(rows: list[SourceLine]) -> Iterator[Edit]:
     """What a control call throws is not caught, or caught where another one is."""
     for index, (text, line) in enumerate(rows):
         found = re.match(r"( *)except (\w+)(.*)$", text)
@@ -398,7 +398,7 @@ def handlers(rows: list[Transition]) -> Iterator[Edit]:
             yield _replace("control changed", f"`{text.strip()}` with {other}", index, [(new, line)])
 
 
-def work(rows: list[Transition]) -> Iterator[Edit]:
+def work(rows: list[SourceLine]) -> Iterator[Edit]:
     """A function of the loop gets another batch, or what it gives is lost."""
     has_data = any("fetcher.begin_epoch()" in text for text, _ in rows)
     for index, (text, line) in enumerate(rows):
@@ -415,7 +415,7 @@ def work(rows: list[Transition]) -> Iterator[Edit]:
 # -- lines ------------------------------------------------------------------------------------------------------------
 
 
-def _replace(kind: str, name: str, index: int, rows: Iterable[Transition]) -> Edit:
+def _replace(kind: str, name: str, index: int, rows: Iterable[SourceLine]) -> Edit:
     return Edit(kind, name, index, index + 1, tuple(rows))
 
 
@@ -423,7 +423,7 @@ def _indent(text: str) -> str:
     return text[: len(text) - len(text.lstrip())]
 
 
-def _indented(row: Transition, width: int) -> Transition:
+def _indented(row: SourceLine, width: int) -> SourceLine:
     return " " * width + row[0].lstrip(), row[1]
 
 
@@ -443,31 +443,31 @@ def _name(text: str) -> str:
     return found["name"]
 
 
-def _firing(place: Transition, event: Transition) -> Transition:
+def _firing(place: SourceLine, event: SourceLine) -> SourceLine:
     """A line at one place that fires the event of another."""
     old, new = _name(place[0]), _name(event[0])
     return re.sub(rf"\b{old}\b", new, place[0]), attrs.evolve(place[1], event=event[1].event, last_event=event[1].event)
 
 
-def _function(rows: list[Transition], index: int) -> int:
+def _function(rows: list[SourceLine], index: int) -> int:
     """Where the function begins that a line is in."""
     return max(place for place in range(index + 1) if rows[place][0].startswith("def "))
 
 
-def _block_end(rows: list[Transition], header: int) -> int:
+def _block_end(rows: list[SourceLine], header: int) -> int:
     """Past the block that a header opens."""
     width = len(_indent(rows[header][0]))
     ends = (place for place in range(header + 1, len(rows)) if len(_indent(rows[place][0])) <= width)
     return next(ends, len(rows))
 
 
-def _opening(rows: list[Transition], index: int) -> int:
+def _opening(rows: list[SourceLine], index: int) -> int:
     """The header of the block that a line is in."""
     width = len(_indent(rows[index][0]))
     return max(place for place in range(index) if len(_indent(rows[place][0])) < width and rows[place][0].strip())
 
 
-def _end_of_block(rows: list[Transition], index: int) -> int:
+def _end_of_block(rows: list[SourceLine], index: int) -> int:
     """Past the whole statement whose block a line is in, with all that belongs to it."""
     header = _opening(rows, index)
     end = _block_end(rows, header)
@@ -476,7 +476,7 @@ def _end_of_block(rows: list[Transition], index: int) -> int:
     return end
 
 
-def _sibling_before(rows: list[Transition], index: int) -> int | None:
+def _sibling_before(rows: list[SourceLine], index: int) -> int | None:
     """Where the statement before a line begins, in the same block."""
     width = len(_indent(rows[index][0]))
     for place in range(index - 1, -1, -1):
@@ -488,7 +488,7 @@ def _sibling_before(rows: list[Transition], index: int) -> int | None:
     return None
 
 
-def _sibling_after(rows: list[Transition], index: int) -> int | None:
+def _sibling_after(rows: list[SourceLine], index: int) -> int | None:
     """Past the statement after a line, in the same block."""
     width = len(_indent(rows[index][0]))
     if index + 1 >= len(rows) or len(_indent(rows[index + 1][0])) != width or not rows[index + 1][0].strip():
@@ -503,7 +503,7 @@ def _sibling_after(rows: list[Transition], index: int) -> int | None:
     return end
 
 
-def _counter_in(rows: list[Transition], index: int, end: int) -> str | None:
+def _counter_in(rows: list[SourceLine], index: int, end: int) -> str | None:
     """The counter of the loop that a header opens; None where it counts nothing itself."""
     body = [text for text, _ in rows[index + 1 : end]]
     width = len(_indent(rows[index][0])) + 4

@@ -612,7 +612,7 @@ def test_counts_are_those_of_the_handlers_themselves(planned):
 
 def seen_of(play):
     """Return everything that can be observed of a play."""
-    return told(play.trace), type(play.error), str(play.error), play.is_paused, play.heard, play.worked
+    return told(play.trace), type(play.error), str(play.error), play.is_paused, play.handler_calls, play.function_calls
 
 
 @given(scenarios(loops(), max_calls=3, depth=2, evaluators=loops()))

@@ -152,7 +152,7 @@ def test_nothing_of_a_batch_is_kept_when_its_chunks_are_done():
     alive = []
 
     @trainer.on(TbpttEvents.TIME_ITERATION_STARTED)
-    def on_run_start(engine):
+    def watch(engine):
         alive.append(weakref.ref(engine.state.time_item[0]))
 
     @trainer.on(Events.ITERATION_COMPLETED)

@@ -63,7 +63,7 @@ def clusters() -> Any:
     return torch.randn(8, 2), torch.arange(8) % 3
 
 
-def under_any_handlers() -> Any:
+def grouped() -> Any:
     return (*classes(), torch.arange(8) % 2)
 
 
@@ -167,11 +167,11 @@ METRICS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "CalinskiHarabaszScore": (clustering.CalinskiHarabaszScore, clusters),
     "DaviesBouldinScore": (clustering.DaviesBouldinScore, clusters),
     "SilhouetteScore": (clustering.SilhouetteScore, clusters),
-    "DemographicParityDifference": (lambda: fairness.DemographicParityDifference(groups=[0, 1]), under_any_handlers),
+    "DemographicParityDifference": (lambda: fairness.DemographicParityDifference(groups=[0, 1]), grouped),
     "SelectionRate": (fairness.SelectionRate, classes),
-    "SubgroupAccuracyDifference": (lambda: fairness.SubgroupAccuracyDifference(groups=[0, 1]), under_any_handlers),
-    "SubgroupDifference": (lambda: fairness.SubgroupDifference(im.Accuracy(), groups=[0, 1]), under_any_handlers),
-    "SubgroupMetric": (lambda: fairness.SubgroupMetric(im.Accuracy(), groups=[0, 1]), under_any_handlers),
+    "SubgroupAccuracyDifference": (lambda: fairness.SubgroupAccuracyDifference(groups=[0, 1]), grouped),
+    "SubgroupDifference": (lambda: fairness.SubgroupDifference(im.Accuracy(), groups=[0, 1]), grouped),
+    "SubgroupMetric": (lambda: fairness.SubgroupMetric(im.Accuracy(), groups=[0, 1]), grouped),
 } | {
     name: (getattr(regression, name), values) for name in dir(regression) if inspect.isclass(getattr(regression, name))
 }

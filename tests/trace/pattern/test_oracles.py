@@ -37,12 +37,10 @@ letters = st.sampled_from(LETTERS)
 
 
 def extended(inner):
-    under_any_handlers = st.tuples(inner, repetitions).map(
-        lambda pair: (f"({pair[0][0]}){pair[1]}", f"(?:{pair[0][1]}){pair[1]}")
-    )
+    grouped = st.tuples(inner, repetitions).map(lambda pair: (f"({pair[0][0]}){pair[1]}", f"(?:{pair[0][1]}){pair[1]}"))
     several = st.lists(inner, min_size=2, max_size=3)
     return (
-        under_any_handlers
+        grouped
         | several.map(lambda pairs: tuple(" ".join(texts) for texts in zip(*pairs, strict=True)))
         | several.map(lambda pairs: tuple("(" + " | ".join(texts) + ")" for texts in zip(*pairs, strict=True)))
     )
