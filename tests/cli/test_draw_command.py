@@ -40,7 +40,7 @@ def test_a_trace_is_drawn_over_it(run, folder):
     done = run("draw", "train.py:trainer", "--trace", "other.jsonl")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "other.jsonl has no run of trainer; recorded are other" in done.stderr
+    assert "other.jsonl has no run of trainer; it has runs of other" in done.stderr
 
 
 def test_a_trace_of_another_loop_is_refused(run, folder):
@@ -50,14 +50,14 @@ def test_a_trace_of_another_loop_is_refused(run, folder):
     done = run("draw", "train.py:trainer", "--trace", "run.jsonl")
     assert done.returncode == 2
     assert done.stderr == (
-        "camshaft: run.jsonl was recorded of another loop: trainer fired CLIP_STARTED there, which this one has not\n"
+        "camshaft: run.jsonl was recorded from another loop: CLIP_STARTED of trainer is no event of this loop\n"
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["train.py:number"], "camshaft: train.py:number is 3: name an Engine, a Loop, or a function"),
+        (["train.py:number"], "camshaft: train.py:number must be an Engine, a Loop, or a function"),
         (["train.py:nothing"], "has no attribute 'nothing'"),
         (["nowhere.py:trainer"], "no file nowhere.py"),
         (["train.py"], "write package.module:name"),

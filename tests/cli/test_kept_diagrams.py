@@ -18,7 +18,7 @@ def test_the_drawings_of_a_project_are_made_and_checked(run, folder):
     assert run("draw", "--check").returncode == 0
     assert run("draw", "--all").stdout == ""
     (folder / "train.py").write_text(FILE.replace('"trainer"', '"teacher"'))
-    assert run("draw", "--check").stderr == "pictures/loop.svg is not what the code would draw now\n"
+    assert run("draw", "--check").stderr == "pictures/loop.svg is out of date\n"
     (folder / "inner").mkdir()
     assert run("draw", "--all", cwd=folder / "inner").returncode == 0
     assert run("draw", "--check", cwd=folder / "inner").returncode == 0
@@ -30,13 +30,22 @@ def test_the_drawings_of_a_project_are_made_and_checked(run, folder):
     [
         ("", "lists no diagrams: add [tool.camshaft.diagrams]"),
         ('[tool.camshaft.diagrams]\n"a.svg" = 3', "give a target"),
-        ('[tool.camshaft.diagrams]\n"a.png" = "train.py:trainer"', "no diagram is written as '.png'"),
-        ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", size = 3}', "there is no 'size'"),
-        ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", level = "all"}', "level is 'all'"),
+        ('[tool.camshaft.diagrams]\n"a.png" = "train.py:trainer"', "cannot write a diagram as '.png'"),
+        ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", size = 3}', "unknown key 'size'"),
+        (
+            '[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", level = "all"}',
+            "level must be 'overview' or 'full', got 'all'",
+        ),
         ('[tool.camshaft.diagrams]\n"a.svg" = "train.py:nothing"', "has no attribute 'nothing'"),
         ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", trace = "no.jsonl"}', "no.jsonl"),
-        ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", handlers = "no"}', "give true or false"),
-        ('[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", trace = 3}', "give a file"),
+        (
+            '[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", handlers = "no"}',
+            "handlers must be true or false, got 'no'",
+        ),
+        (
+            '[tool.camshaft.diagrams]\n"a.svg" = {target = "train.py:trainer", trace = 3}',
+            "trace must be the name of a file, got 3",
+        ),
         ("tool = 3", "lists no diagrams"),
         ("[tool]\ncamshaft = 3", "lists no diagrams"),
         ("[tool", "pyproject.toml: "),

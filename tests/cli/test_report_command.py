@@ -12,7 +12,7 @@ from support.command_line import make_trace
 def test_a_report_that_is_no_page_is_refused(run, folder):
     make_trace(folder / "run.jsonl")
     done = run("report", "run.jsonl", "-o", "report.txt")
-    assert (done.returncode, done.stderr) == (2, "camshaft: a report is a page, so report.txt should end in .html\n")
+    assert (done.returncode, done.stderr) == (2, "camshaft: a report is an HTML page: report.txt must end in .html\n")
 
 
 def test_the_report_is_one_page(run, folder, page):
@@ -21,7 +21,7 @@ def test_the_report_is_one_page(run, folder, page):
     assert (done.returncode, done.stdout) == (0, "page.html: 31 events in 1 run\n")
     page.show((folder / "page.html").read_text(), width=1200)
     assert not page.errors
-    for picture in ("svg.strip", "svg.camshaft"):
+    for picture in ("svg.timeline", "svg.camshaft"):
         geometry = page.geometry(picture)
         assert geometry.texts
         assert not overlaps(geometry.texts)
@@ -44,7 +44,7 @@ def test_the_report_lists_every_violation(run, folder, page):
     text = page.evaluate("() => document.body.innerText")
     broken = trace.rearranged(order).violations()
     assert len(broken) == 2
-    assert "2 out of order" in text
+    assert "2 violations of the event order" in text
     assert all(one.message.splitlines()[0] in text for one in broken)
     assert "record(handler_times=True)" in text
 
@@ -62,10 +62,10 @@ def test_the_report_of_a_long_run_stays_small(page):
     assert len(text) < 1_000_000
     page.show(text, width=1200)
     assert not page.errors
-    parts = page.evaluate("() => document.querySelectorAll('svg.strip rect').length")
+    parts = page.evaluate("() => document.querySelectorAll('svg.timeline rect').length")
     assert 100 < parts < 6 * 600
     told = page.evaluate(
-        "() => [...document.querySelectorAll('svg.strip title')].map(title => title.textContent).join()"
+        "() => [...document.querySelectorAll('svg.timeline title')].map(title => title.textContent).join()"
     )
     assert "FORWARD ×" in told
 
@@ -86,7 +86,7 @@ def test_the_strip_shows_each_span_in_its_place(page):
     with record() as trace:
         Engine(loop, name="worker").run()
     page.show(timeline(trace), width=1200)
-    geometry = page.geometry("svg.strip")
+    geometry = page.geometry("svg.timeline")
     rows = {}
     for node in geometry.nodes:
         rows.setdefault(round(node.box.top), []).append(node.box)

@@ -9,7 +9,7 @@ import pytest
     ("target", "why"),
     [
         ("train.py:nothing", "has no attribute 'nothing'"),
-        ("train.py:number", "name an Engine, a Loop, or a function"),
+        ("train.py:number", "must be an Engine, a Loop, or a function without arguments that returns one, got 3"),
         ("nowhere.py:trainer", "no file nowhere.py"),
         ("no.such.module:trainer", "No module named 'no'"),
         ("train.py", "write package.module:name"),

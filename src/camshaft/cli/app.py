@@ -1,4 +1,4 @@
-"""The command line: look at loops, draw them, and judge and report recorded traces."""
+"""The command line: print and draw loops, check recorded traces and report on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from camshaft.trace.trace import Trace
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Look at training loops, draw them, and judge and report recorded traces.",
+    help="Print and draw training loops; check recorded traces and report on them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -29,51 +29,53 @@ app = typer.Typer(
 Target = Annotated[
     str,
     typer.Argument(
-        help="package.module:name or path/to/file.py:name, an engine, a loop, or a function that makes one."
+        help="package.module:name or path/to/file.py:name of an engine, a loop, or a function that returns one."
     ),
 ]
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
-    """Say in one line what cannot be done, and leave with exit code 2."""
+def _errors_in_one_line() -> Iterator[None]:
+    """Print an error in one line instead of a traceback, and exit with code 2."""
     try:
         yield
     except (TargetError, TraceError, OSError, ValueError) as error:
-        said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
-        typer.echo(f"camshaft: {said}", err=True)
+        message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
+        typer.echo(f"camshaft: {message}", err=True)
         raise typer.Exit(2) from None
 
 
 def _loop(target: str) -> Loop:
-    with _one_line():
+    with _errors_in_one_line():
         return load_loop(target)
 
 
 @app.command()
 def source(target: Target) -> None:
-    """Print the Python that runs for a loop."""
+    """Print the generated Python code that runs a loop."""
     typer.echo(generate(_loop(target)).source, nl=False)
 
 
 @app.command()
 def show(target: Target) -> None:
-    """Print a loop as a tree of states, and its machine."""
+    """Print a loop as a tree of states, and the transitions of its machine."""
     loop = _loop(target)
     typer.echo(f"{loop}\n\n{LoopMachine(loop)}")
 
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="A trace that Trace.save wrote.")],
-    loop: Annotated[str | None, typer.Option(help="Judge the outermost runs by this loop instead: a TARGET.")] = None,
+    file: Annotated[Path, typer.Argument(help="A trace written by Trace.save.")],
+    loop: Annotated[
+        str | None, typer.Option(help="Check the outermost runs against this loop, a TARGET, instead of the saved one.")
+    ] = None,
 ) -> None:
-    """Judge a recorded trace by the loops it carries: exit 1 at the first illegal event, 2 if it is unreadable."""
-    judged_by = _loop(loop) if loop is not None else None
-    with _one_line():
+    """Check a recorded trace against its loops: exit 1 at the first illegal event, 2 if it cannot be read."""
+    expected_loop = _loop(loop) if loop is not None else None
+    with _errors_in_one_line():
         trace = Trace.load(file)
     try:
-        trace.assert_legal(judged_by)
+        trace.assert_legal(expected_loop)
     except EventOrderError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
@@ -81,7 +83,7 @@ def check(
 
 
 class Level(StrEnum):
-    """How much a diagram shows."""
+    """Levels of detail of a diagram."""
 
     OVERVIEW = "overview"
     FULL = "full"
@@ -89,25 +91,25 @@ class Level(StrEnum):
 
 @app.command()
 def draw(
-    target: Annotated[str | None, typer.Argument(help="As for source; left out with --all and --check.")] = None,
+    target: Annotated[str | None, typer.Argument(help="As for source; omit it with --all and --check.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A .svg, .mmd, .dot, .txt or .html file; the terminal unless given."),
+        typer.Option("-o", "--output", help="A .svg, .mmd, .dot, .txt or .html file. Default: print to the terminal."),
     ] = None,
-    level: Annotated[Level, typer.Option(help="The states everyone knows, or every transition.")] = Level.OVERVIEW,
+    level: Annotated[Level, typer.Option(help="The declared states, or every transition.")] = Level.OVERVIEW,
     handlers: Annotated[bool, typer.Option("--handlers", help="List the handlers at their events.")] = False,
     control: Annotated[
-        bool, typer.Option("--control", help="Show what terminate, interrupt and failures bring.")
+        bool, typer.Option("--control", help="Show the effects of terminate, interrupt and failures.")
     ] = False,
-    trace: Annotated[Path | None, typer.Option(help="Draw the runs of this recorded trace over it.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Draw the runs of this recorded trace over the diagram.")] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Draw what [tool.camshaft.diagrams] in pyproject.toml lists.")
+        bool, typer.Option("--all", help="Draw all diagrams listed in pyproject.toml, [tool.camshaft.diagrams].")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit 1 and name each listed file that is out of date.")
+        bool, typer.Option("--check", help="Exit 1 if a listed diagram is out of date, and name its file.")
     ] = False,
 ) -> None:
-    """Draw a loop, or every drawing that a project keeps."""
+    """Draw a loop, or all diagrams listed in pyproject.toml."""
     from camshaft.draw import diagram as drawing
 
     if every or check:
@@ -118,56 +120,56 @@ def draw(
         return
     if target is None:
         raise typer.BadParameter("give a TARGET such as train.py:trainer, or --all")
-    with _one_line():
-        found = load_target(target)
-        made = drawing.draw(found, level.value, handlers=handlers, control=control)
+    with _errors_in_one_line():
+        drawn = load_target(target)
+        diagram = drawing.draw(drawn, level.value, handlers=handlers, control=control)
         if trace is not None:
-            drawing.draw_over(made, Trace.load(trace), found, str(trace))
+            drawing.draw_over(diagram, Trace.load(trace), drawn, str(trace))
         if output is None:
-            typer.echo(made.text(), nl=False)
+            typer.echo(diagram.text(), nl=False)
         else:
-            made.save(output)
+            diagram.save(output)
 
 
 def _draw_kept(check: bool) -> None:
     from camshaft.cli.kept_diagrams import find_project, kept_diagrams
 
-    with _one_line():
+    with _errors_in_one_line():
         project = find_project(Path())
         root = project.parent
-        must_refetch: list[tuple[Path, str]] = []
+        outdated: list[tuple[Path, str]] = []
         for kept in kept_diagrams(project):
             file = root / kept.path
             try:
-                made = kept.rendered(root)
+                content = kept.rendered(root)
             except (TargetError, TraceError, OSError, ValueError) as error:
                 raise ValueError(f"{kept.path}: {error}") from error
-            if file.is_file() and file.read_bytes() == made:
+            if file.is_file() and file.read_bytes() == content:
                 continue
-            must_refetch.append((kept.path, "is not what the code would draw now" if file.is_file() else "is missing"))
+            outdated.append((kept.path, "is out of date" if file.is_file() else "is missing"))
             if not check:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(made)
-    for path, said in must_refetch:
-        typer.echo(f"{path} {said}" if check else f"drew {path}", err=check)
-    if check and must_refetch:
+                file.write_bytes(content)
+    for path, problem in outdated:
+        typer.echo(f"{path} {problem}" if check else f"drew {path}", err=check)
+    if check and outdated:
         raise typer.Exit(1)
 
 
 @app.command()
 def report(
-    file: Annotated[Path, typer.Argument(help="A trace that Trace.save wrote.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    file: Annotated[Path, typer.Argument(help="A trace written by Trace.save.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML page to write.")] = Path("report.html"),
     chrome_trace: Annotated[
-        Path | None, typer.Option(help="Write a file for Perfetto, too, to zoom into the run.")
+        Path | None, typer.Option(help="Also write this file for https://ui.perfetto.dev, which can zoom into the run.")
     ] = None,
 ) -> None:
-    """Write one page on a recorded trace: diagram, times, handlers, and what was out of order."""
+    """Write an HTML page on a recorded trace: its diagrams, times, handlers and violations."""
     from camshaft.draw.report import report as write
 
-    with _one_line():
+    with _errors_in_one_line():
         if output.suffix != ".html":
-            raise ValueError(f"a report is a page, so {output} should end in .html")
+            raise ValueError(f"a report is an HTML page: {output} must end in .html")
         trace = Trace.load(file)
         output.write_text(write(trace, file.stem), encoding="utf-8")
         if chrome_trace is not None:

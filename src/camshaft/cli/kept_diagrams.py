@@ -1,4 +1,4 @@
-"""The drawings that a project keeps: listed in its ``pyproject.toml``, made by one command, checked by another.
+"""Diagrams kept in a project: ``pyproject.toml`` lists them, ``camshaft draw --all`` draws and ``--check`` checks them.
 
 .. code-block:: toml
 
@@ -26,13 +26,13 @@ __all__ = ["KeptDiagram", "find_project", "kept_diagrams"]
 
 @attrs.frozen
 class KeptDiagram:
-    """A drawing that a project keeps.
+    """A diagram kept in a project.
 
     Attributes:
-        path: the file.
-        target: what is drawn: see :func:`camshaft.cli.targets.load_target`.
+        path: its file, relative to the folder of the ``pyproject.toml``.
+        target: the engine or loop to draw: see :func:`camshaft.cli.targets.load_target`.
         level, handlers, control: as for :meth:`camshaft.Engine.diagram`.
-        trace: the file of a recorded trace, whose runs are drawn over it.
+        trace: the file of a recorded trace; its runs are drawn over the diagram.
     """
 
     path: Path
@@ -43,20 +43,23 @@ class KeptDiagram:
     trace: str | None = None
 
     def rendered(self, root: Path) -> bytes:
-        """What the file should hold, from the code as it is now.
+        """Return the content of the file for the current code.
+
+        Args:
+            root: the folder of the ``pyproject.toml``.
 
         Raises:
-            TargetError, TraceError, ValueError, OSError: its target or its trace cannot be had.
+            TargetError, TraceError, ValueError, OSError: the target or the trace cannot be loaded.
         """
-        found = load_target(self.target, root)
-        made = draw(found, self.level, handlers=self.handlers, control=self.control)
+        target = load_target(self.target, root)
+        diagram = draw(target, self.level, handlers=self.handlers, control=self.control)
         if self.trace is not None:
-            draw_over(made, Trace.load(root / self.trace), found, self.trace)
-        return made.rendered(self.path.suffix).encode()
+            draw_over(diagram, Trace.load(root / self.trace), target, self.trace)
+        return diagram.rendered(self.path.suffix).encode()
 
 
 def find_project(start: Path) -> Path:
-    """The nearest ``pyproject.toml``, in a folder or above it.
+    """Return the nearest ``pyproject.toml``, in a folder or in one above it.
 
     Raises:
         ValueError: there is none.
@@ -64,14 +67,14 @@ def find_project(start: Path) -> Path:
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / "pyproject.toml").is_file():
             return folder / "pyproject.toml"
-    raise ValueError(f"there is no pyproject.toml in {start.resolve()} or above it: it would list the diagrams")
+    raise ValueError(f"no pyproject.toml in {start.resolve()} or a folder above it: it must list the diagrams")
 
 
 def kept_diagrams(project: Path) -> list[KeptDiagram]:
-    """The drawings that a ``pyproject.toml`` lists.
+    """Return the diagrams listed in a ``pyproject.toml``.
 
     Raises:
-        ValueError: it lists none, or one that cannot be drawn.
+        ValueError: the file is not TOML, lists no diagrams, or has an invalid entry.
     """
     try:
         listed: Any = tomllib.loads(project.read_text(encoding="utf-8"))
@@ -84,10 +87,17 @@ def kept_diagrams(project: Path) -> list[KeptDiagram]:
             f"{project.name} lists no diagrams: add [tool.camshaft.diagrams] "
             f'with lines such as "loop.svg" = "train.py:trainer"'
         )
-    return [_kept(project, file, entry) for file, entry in listed.items()]
+    return [_kept_diagram(project, file, entry) for file, entry in listed.items()]
 
 
-def _kept(project: Path, file: str, entry: Any) -> KeptDiagram:
+def _kept_diagram(project: Path, file: str, entry: Any) -> KeptDiagram:
+    """Return one entry of the list, checked.
+
+    Args:
+        project: the ``pyproject.toml``.
+        file: the key of the entry.
+        entry: its value, as read from TOML: a valid one is a target, or a table with a target.
+    """
     fields = {"target": entry} if isinstance(entry, str) else entry
     known = {field.name for field in attrs.fields(KeptDiagram)} - {"path"}
     where = f"{project.name}, [tool.camshaft.diagrams], {file!r}"
@@ -95,15 +105,14 @@ def _kept(project: Path, file: str, entry: Any) -> KeptDiagram:
         raise ValueError(
             f'{where}: give a target, "train.py:trainer" or {{ target = "train.py:trainer", level = "full" }}'
         )
-    if strange := sorted(set(fields) - known):
-        raise ValueError(f"{where}: there is no {strange[0]!r}; it takes {', '.join(sorted(known))}")
+    if unknown := sorted(set(fields) - known):
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}")
     for name, kind in {"handlers": bool, "control": bool, "trace": str}.items():
         if not isinstance(fields.get(name, kind()), kind):
-            raise ValueError(
-                f"{where}: {name} is {fields[name]!r}; give {'a file' if kind is str else 'true or false'}"
-            )
+            expected = "the name of a file" if kind is str else "true or false"
+            raise ValueError(f"{where}: {name} must be {expected}, got {fields[name]!r}")
     if fields.get("level", LEVELS[0]) not in LEVELS:
-        raise ValueError(f"{where}: level is {fields['level']!r}; there are {' and '.join(LEVELS)}")
+        raise ValueError(f"{where}: level must be {' or '.join(map(repr, LEVELS))}, got {fields['level']!r}")
     if Path(file).suffix not in WRITERS:
-        raise ValueError(f"{where}: no diagram is written as {Path(file).suffix!r}; use {', '.join(WRITERS)}")
+        raise ValueError(f"{where}: cannot write a diagram as {Path(file).suffix!r}: use {', '.join(WRITERS)}")
     return KeptDiagram(Path(file), **fields)

@@ -1,4 +1,4 @@
-"""Targets: the engine or loop that a line of text names."""
+"""Targets: engines and loops named by a text such as ``train.py:trainer``."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["load_loop", "load_target"]
 
 
 def load_target(target: str, root: Path | None = None) -> Engine | Loop:
-    """The engine or loop that a target names.
+    """Import the engine or loop named by a target, and return it.
 
     Args:
-        target: ``package.module:name`` or ``path/to/file.py:name``: an engine, a loop, or a function without arguments
-            that makes one.
-        root: the folder from which files and modules are looked for; the working directory unless given.
+        target: ``package.module:name`` or ``path/to/file.py:name``, for an engine, a loop, or a function without
+            arguments that returns one.
+        root: the folder in which files and modules are searched; by default the working directory.
 
     Raises:
-        TargetError: it cannot be imported, or names no loop.
+        TargetError: the target cannot be imported, or is neither an engine nor a loop.
     """
     module_name, _, name = target.rpartition(":")
     if not module_name or not name:
@@ -41,20 +41,24 @@ def load_target(target: str, root: Path | None = None) -> Engine | Loop:
             if callable(found) and not isinstance(found, Engine):
                 found = found()
     except (Exception, SystemExit) as error:
-        said = " ".join(str(error).split())
-        raise TargetError(f"{target}: {type(error).__name__}: {said}") from error
+        message = " ".join(str(error).split())
+        raise TargetError(f"{target}: {type(error).__name__}: {message}") from error
     if not isinstance(found, (Engine, Loop)):
         raise TargetError(
-            f"{target} is {reprlib.repr(found)}: name an Engine, a Loop, or a function without arguments that makes one"
+            f"{target} must be an Engine, a Loop, or a function without arguments that returns one, "
+            f"got {reprlib.repr(found)}"
         )
     return found
 
 
 def load_loop(target: str, root: Path | None = None) -> Loop:
-    """The loop that a target names, or that of the engine which it names.
+    """Import the loop, or the engine, named by a target, and return the loop.
+
+    Args:
+        target, root: see :func:`load_target`.
 
     Raises:
-        TargetError: it cannot be imported, or names no loop.
+        TargetError: the target cannot be imported, or is neither an engine nor a loop.
     """
     found = load_target(target, root)
     return found.loop if isinstance(found, Engine) else found
@@ -62,7 +66,10 @@ def load_loop(target: str, root: Path | None = None) -> Loop:
 
 @contextmanager
 def _as_if_run(name: str, root: Path) -> Iterator[None]:
-    """Let modules be found as if the file were run by Python; its neighbours are no other file's neighbours."""
+    """Make modules importable as if Python ran the file, and undo that afterwards.
+
+    Modules from the folder of a file are forgotten: another file may import a different module of the same name.
+    """
     is_file = name.endswith(".py")
     folder = str((root / name).parent if is_file else root)
     path, known = [*sys.path], set(sys.modules)
@@ -81,11 +88,11 @@ def _import(name: str, root: Path) -> Any:
     if not name.endswith(".py"):
         return importlib.import_module(name)
     path = root / name
-    own = f"camshaft_target_{path.stem}"  # no other module has this name
-    spec = importlib.util.spec_from_file_location(own, path)
+    unique = f"camshaft_target_{path.stem}"  # a file named like a module of the standard library must not replace it
+    spec = importlib.util.spec_from_file_location(unique, path)
     if spec is None or spec.loader is None or not path.exists():
         raise FileNotFoundError(f"there is no file {name}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[own] = module
+    sys.modules[unique] = module
     spec.loader.exec_module(module)
     return module
