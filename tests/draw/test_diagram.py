@@ -51,7 +51,7 @@ def test_another_ending_is_refused(tmp_path, name):
 
 
 def test_another_level_is_refused():
-    with pytest.raises(ValueError, match="'overview' and 'full'"):
+    with pytest.raises(ValueError, match="level must be 'overview' or 'full', got 'everything'"):
         make().diagram("everything")
 
 

@@ -53,7 +53,7 @@ def test_a_trace_gives_counts_and_shares():
 def test_an_engine_that_was_not_recorded_is_refused():
     with record() as trace:
         make().run([1])
-    with pytest.raises(ValueError, match="no run of evaluator; recorded are trainer"):
+    with pytest.raises(ValueError, match="no run of evaluator; it has runs of trainer"):
         trace.diagram("evaluator")
     with record() as trace:
         pass

@@ -18,7 +18,7 @@ def seen_by_mermaid(read: dict[str, Any]) -> Seen:
     steps = {
         name
         for name in composite
-        if lines[name][:1] in (["STEP"], ["\u200b"]) or "fires these" in " ".join(lines[name])
+        if lines[name][:1] in (["STEP"], ["\u200b"]) or "fires events" in " ".join(lines[name])
     }
     around = {name: _path(name, states) for name in states}
     inmost = max(runs, key=lambda name: len(around[name]))
@@ -43,7 +43,7 @@ def seen_by_mermaid(read: dict[str, Any]) -> Seen:
         if label and name not in composite and states[name]["type"] == "state" and not label[0].startswith("H*")
     }
     history = [name for name, label in lines.items() if label[:1] == ["H*"]]
-    titles = {name: "" if "fires these" in lines[name][0] else lines[name][0] for name in composite}
+    titles = {name: "" if "fires events" in lines[name][0] else lines[name][0] for name in composite}
     exits = {name: f"{name}_end" for name in composite - steps - set(runs)}
     ends = [(f"{name}_end", f"{name}_start") for name in steps]  # where a custom state is left to, and entered from
     edges = [
@@ -119,7 +119,7 @@ def seen_by_graphviz(read: dict[str, Any]) -> Seen:
         if lines and int(number) not in clusters and objects[int(number)]["shape"] == "box"
     }
     titles = {str(number): (words[str(number)] or [""])[0] for number in clusters}
-    titles = {number: "" if "fires these" in title else title for number, title in titles.items()}
+    titles = {number: "" if "fires events" in title else title for number, title in titles.items()}
     goals = {target for _, target, _, _ in edges}
     starts = [name for name, path in around.items() if not path and name not in goals and not labels.get(name)]
     exits = {

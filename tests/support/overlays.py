@@ -31,7 +31,7 @@ def fired(diagram):
     """How often each event was fired, by the edges that carry it."""
     found = {}
     for edge in diagram.chart.edges:
-        for event in edge.fired:
+        for event in edge.event_keys:
             number = edge.counts.get(event, 0) if edge.events else edge.count
             found[event] = found.get(event, 0) + number
     return found

@@ -74,8 +74,8 @@ def test_the_picture_has_both_inside_of_the_step():
     model = classifier()
     trainer = create_supervised_trainer(model, lbfgs(model), criterion)
     text = trainer.diagram().text()
-    inside = text[text.index("OPTIM_STEP  optim_step fires these") : text.index("OPTIM_STEP_COMPLETED")]
-    assert "as often as it likes" in inside
+    inside = text[text.index("OPTIM_STEP  optim_step fires events") : text.index("OPTIM_STEP_COMPLETED")]
+    assert "any number of times" in inside
     assert "[FORWARD]" in inside
     assert "[BACKWARD]" in inside
 

@@ -1,8 +1,8 @@
-"""The picture as data: which nodes and boxes there are, and which edges lead from where to where.
+"""A picture as data: its nodes and boxes, and the edges between them.
 
-States are nodes, loops are boxes with a place to enter and a place to leave. Where the machine has several ways out of
-a place, the chart has a *choice*; where ways meet, a *merge*: a way from one place to the next is a path through these,
-along which one edge carries the event and each edge the conditions that it adds.
+States are nodes. Loops are boxes, with one node on the outline for entering and one for leaving. If a place of the
+machine has several transitions, the chart has a *choice*; where several edges meet, it has a *merge*. One transition
+of the machine is therefore a path of edges: one of them carries the event, and each may add conditions.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import attrs
 from camshaft.events import Filter, event_name
 from camshaft.loop.loop import Loop
 
-__all__ = ["Box", "Chart", "Edge", "Element", "Line", "Node", "Rows", "visible"]
+__all__ = ["Box", "Chart", "Edge", "Element", "Line", "Node", "Rows", "printable"]
 
 Line: TypeAlias = list[tuple[str, str]]
-"""A line of words: (role, text) for each part of it."""
+"""One line of a label: its parts as (role, text)."""
 
 
 class _Visited:
@@ -26,8 +26,8 @@ class _Visited:
     share: float | None
 
     @property
-    def seen(self) -> str:
-        """How often it was entered, and its share of the time, in words; empty where no trace tells."""
+    def visits_text(self) -> str:
+        """The number of visits and the share of the time as text; empty without a trace."""
         if self.visits is None:
             return ""
         return f"×{self.visits:,}" + (f" · {self.share:.0%}" if self.share is not None and self.share >= 0.005 else "")
@@ -35,23 +35,24 @@ class _Visited:
 
 @attrs.define(eq=False)
 class Node(_Visited):
-    """What edges lead from and to.
+    """An element without elements inside.
 
     Attributes:
-        id: unique in its chart; that of a place is the place's name.
-        kind: ``"start"``, ``"state"``, ``"entry"`` and ``"exit"`` of a box, ``"point"`` on the way, ``"choice"``,
-            ``"merge"``, ``"nested"`` for an engine that runs there, ``"folded"`` for states that are not shown,
-            ``"history"`` for the place where an interrupted run goes on, ``"final"``.
-        label: what is written in it; empty for those without text.
+        id: unique in its chart; for a place of the machine, the name of the place.
+        kind: ``"start"``, ``"state"``, ``"entry"`` and ``"exit"`` of a box, ``"point"`` between two edges,
+            ``"choice"``, ``"merge"``, ``"nested"`` for an engine that runs there, ``"folded"`` for hidden states,
+            ``"history"`` for the point where an interrupted run resumes, ``"final"``.
+        label: the text in it; may be empty.
         note: a second line.
-        is_custom: whether it came in by registration.
-        is_observed: whether it is known from a trace only.
-        is_current: whether the engine stands in it.
-        visits: how often it was entered; None where no trace tells.
-        share: its share of the time of the trace, 0 to 1.
-        engine_name, filter: the name of the engine that runs there, and the filter of its event.
-        role, custom_state: for a custom state without a place, the part that the node shows (``"outside"``, ``"in"``,
-            ``"after"``) and the name of the state; for an observed order, ``"begin"`` or ``"end"`` and the loop.
+        is_custom: True if it was added by registering events.
+        is_observed: True if it is known from a trace only.
+        is_current: True if the engine is in this state now.
+        visits: how often it was entered; None without a trace.
+        share: its share of the time of the trace, 0 to 1; None without a trace.
+        engine_name, filter: for ``"nested"``, the name of the engine and the filter of its event.
+        role, custom_state: for a custom state without a fixed place, the part shown by this node (``"outside"``,
+            ``"in"``, ``"after"``) and the name of the state; for an observed order, ``"begin"`` or ``"end"`` and the
+            name of the loop.
     """
 
     id: str
@@ -71,17 +72,16 @@ class Node(_Visited):
 
 @attrs.define(eq=False)
 class Box(_Visited):
-    """A state with states inside.
+    """An element with elements inside.
 
     Attributes:
         id: unique in its chart.
-        kind: ``"engine"``, ``"run"``, ``"loop"``, ``"step"``, or ``"region"``: custom states without a place of their
-            own.
-        label, note: its name, and what its passes go by.
-        lines: what else is to be said of it.
-        caller: what code fires the events of custom states in it.
-        rows: what is inside, from top to bottom; each row has one element in line and others to the right of it.
-        entry, exit: the ids of the nodes on its outline, if it has them.
+        kind: ``"engine"``, ``"run"``, ``"loop"``, ``"step"``, or ``"region"`` for custom states without a fixed place.
+        label, note: its name, and the condition of its passes.
+        lines: further lines of its head.
+        caller: the name of the code that fires the events of the custom states inside.
+        rows: its contents from top to bottom. The first element of each row is in the column, others are beside it.
+        entry, exit: the ids of the nodes on its outline; None without them.
         is_custom, is_observed, is_current, visits, share: as for a :class:`Node`.
     """
 
@@ -107,19 +107,19 @@ Rows: TypeAlias = list[list[Element]]
 
 @attrs.define(eq=False)
 class Edge:
-    """A way from one element to the next.
+    """A line from one element to another.
 
     Attributes:
         source, target: ids of nodes or boxes.
-        event: the key of the event that is fired on the way, if one is.
-        guards: the conditions, as the machine writes them.
-        kind: ``"flow"``, ``"back"`` for the one that repeats a loop, ``"boundary"`` for one that can be taken
-            anywhere inside its source, ``"observed"`` for one that is known from a trace only.
-        lane: on which side it passes what lies between: ``"left"`` or ``"right"``; None for one that is in line.
-        events: all of them, where several are drawn as one edge.
-        count: how often it was taken; None where no trace tells.
-        counts: the same by event, where several are drawn as one edge.
-        handlers: what is called on the way, in order.
+        event: the key of the event fired on the edge; None without one.
+        guards: the conditions, in the words of the machine.
+        kind: ``"flow"``; ``"back"`` if it repeats a loop; ``"boundary"`` if it can be taken anywhere inside its
+            source; ``"observed"`` if it is known from a trace only.
+        lane: the side on which it passes other elements, ``"left"`` or ``"right"``; None for an edge in the column.
+        events: the keys of all events, if one edge stands for several.
+        count: how often it was taken; None without a trace.
+        counts: how often it was taken, by event, if one edge stands for several.
+        handlers: the handlers called on the edge, in order.
     """
 
     source: str
@@ -134,8 +134,8 @@ class Edge:
     handlers: list[str] = attrs.field(factory=list)
 
     @property
-    def fired(self) -> tuple[str, ...]:
-        """The keys of its events."""
+    def event_keys(self) -> tuple[str, ...]:
+        """The keys of all events on the edge: several, one or none."""
         return self.events or ((self.event,) if self.event is not None else ())
 
 
@@ -145,10 +145,10 @@ class Chart:
 
     Attributes:
         name: of the engine, or of the outermost loop.
-        loop: what is shown.
+        loop: the loop that is shown.
         rows: the outermost elements, from top to bottom.
         edges: all edges.
-        places: by place of the machine (without free states), the id of the node that shows it.
+        places: by place of the machine (without custom states), the id of the node that shows it.
     """
 
     name: str
@@ -159,52 +159,54 @@ class Chart:
 
     @property
     def title(self) -> str:
-        """What the picture shows, in a few words."""
-        return visible(f"{self.name}: the states of {self.loop.name} and the events that lead from one to the next")
+        """The subject of the picture, in a few words."""
+        return printable(f"{self.name}: the states of {self.loop.name} and the events between them")
 
     @property
     def description(self) -> str:
-        """The states in order, in one line, for those who do not see the picture."""
-        return "; ".join(visible(line.strip()) for line in str(self.loop).splitlines())
+        """The states in order, in one line, for screen readers."""
+        return "; ".join(printable(line.strip()) for line in str(self.loop).splitlines())
 
-    def words(self, edge: Edge) -> list[Line]:
-        """What is written on an edge.
+    def label(self, edge: Edge) -> list[Line]:
+        """Return the label of an edge.
 
-        The roles are ``"event"``, ``"guard"``, ``"handler"``, ``"note"``, and ``"count"`` behind the first line.
+        The roles are ``"event"``, ``"guard"``, ``"handler"``, ``"note"``, and ``"count"`` for the number after an
+        event or, on an edge without events, after the first condition.
         """
-        lines: list[Line] = [[("event", visible(event_name(key)))] for key in edge.fired]
-        lines += [[("guard", f"[{visible(guard)}]")] for guard in edge.guards]
-        lines += [[("handler", visible(line))] for line in edge.handlers]
+        lines: list[Line] = [[("event", printable(event_name(key)))] for key in edge.event_keys]
+        lines += [[("guard", f"[{printable(guard)}]")] for guard in edge.guards]
+        lines += [[("handler", printable(line))] for line in edge.handlers]
         lines += [[("note", "from anywhere inside")]] * bool(edge.events)
         if edge.kind == "observed" and not lines and edge.count is not None:
             return [[("count", f"×{edge.count:,}")]]
-        counted = edge.count is not None and bool(edge.fired or edge.guards)
-        for line, key in zip(lines, edge.fired or ("",), strict=False):
+        counted = edge.count is not None and bool(edge.event_keys or edge.guards)
+        for line, key in zip(lines, edge.event_keys or ("",), strict=False):
             number = edge.counts.get(key, 0) if edge.events else edge.count
+            # a control call that never happened gets no "×0": most runs have none
             if counted and (number or edge.kind != "boundary"):
                 line.append(("count", f"×{number:,}"))
         return lines
 
-    def lines(self, edge: Edge) -> list[str]:
-        """The same as texts."""
-        return [" ".join(text for _, text in line) for line in self.words(edge)]
+    def label_texts(self, edge: Edge) -> list[str]:
+        """Return the label of an edge as one text for each line."""
+        return [" ".join(text for _, text in line) for line in self.label(edge)]
 
     def elements(self) -> Iterator[Element]:
-        """Every node and box, from the outside in and from top to bottom."""
+        """Yield every node and box: a box before its contents, rows from top to bottom."""
         yield from _elements(self.rows)
 
     @property
     def nodes(self) -> list[Node]:
-        """Every node."""
+        """All nodes."""
         return [element for element in self.elements() if isinstance(element, Node)]
 
     @property
     def boxes(self) -> list[Box]:
-        """Every box."""
+        """All boxes."""
         return [element for element in self.elements() if isinstance(element, Box)]
 
     def enclosing_boxes(self) -> dict[str, tuple[str, ...]]:
-        """By id, the ids of the boxes around each element, outermost first."""
+        """Return, by id of an element, the ids of the boxes around it, outermost first."""
         found: dict[str, tuple[str, ...]] = {}
 
         def visit(rows: Rows, path: tuple[str, ...]) -> None:
@@ -217,8 +219,8 @@ class Chart:
         return found
 
 
-def visible(text: str) -> str:
-    """A text with its line ends and other characters that cannot be seen written as Python would."""
+def printable(text: str) -> str:
+    """Return a text with line ends and other unprintable characters escaped, as ``repr`` writes them."""
     return "".join(part if part.isprintable() else repr(part)[1:-1] for part in text)
 
 

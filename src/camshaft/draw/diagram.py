@@ -1,4 +1,4 @@
-"""The diagram: one chart, in every format."""
+"""Diagrams: one chart, in every format."""
 
 from __future__ import annotations
 
@@ -32,64 +32,70 @@ WRITERS: dict[str, Callable[[Chart], str]] = {
     ".txt": text,
     ".html": html,
 }
-"""What writes a file, by its ending."""
+"""The function that writes a chart, by file suffix."""
 
 
 class Diagram:
-    """The picture of a loop. Made by ``loop.diagram()``, ``engine.diagram()`` and ``trace.diagram()``.
+    """The picture of a loop, made by ``loop.diagram()``, ``engine.diagram()`` and ``trace.diagram()``.
 
-    A notebook shows it by itself, ``print`` shows it as text. The same loop gives the same bytes.
+    A notebook shows it as a picture, ``print`` as text. The same loop always gives the same bytes.
 
     Args:
-        chart: what it shows.
+        chart: the picture as data.
     """
 
     def __init__(self, chart: Chart) -> None:
         self.chart = chart
 
     def svg(self) -> str:
-        """An SVG document that needs nothing else, and follows the light or dark theme of its reader."""
+        """Return a self-contained SVG document; it follows the light or dark theme of the reader."""
         return svg(self.chart)
 
     def mermaid(self) -> str:
-        """A ``stateDiagram-v2`` of Mermaid, as code hosts render it in a ```` ```mermaid ```` block.
+        """Return a ``stateDiagram-v2`` of Mermaid, for a ```` ```mermaid ```` block of a code host.
 
-        Mermaid itself refuses texts above 50,000 characters unless it is told otherwise: some 500 states in full.
+        By default Mermaid refuses texts above 50,000 characters: about 500 states with ``level="full"``.
         """
         return mermaid(self.chart)
 
     def dot(self) -> str:
-        """A directed graph for Graphviz' ``dot``."""
+        """Return a directed graph for Graphviz' ``dot``."""
         return dot(self.chart)
 
     def text(self) -> str:
-        """Lines of text for a terminal."""
+        """Return lines of text for a terminal."""
         return text(self.chart)
 
     def html(self) -> str:
-        """A page with the picture, and every transition in a table; it needs nothing else."""
+        """Return a self-contained page with the picture and a table of all transitions."""
         return html(self.chart)
 
     def save(self, path: str | Path) -> None:
-        """Write a file in the format of its ending: ``.svg``, ``.mmd``, ``.dot``, ``.txt`` or ``.html``.
+        """Write a file in the format of its suffix.
+
+        Args:
+            path: a file that ends in ``.svg``, ``.mmd``, ``.dot``, ``.txt`` or ``.html``; an old file is replaced.
 
         Raises:
-            ValueError: no format has this ending.
+            ValueError: no format has this suffix.
             OSError: the file cannot be written.
         """
         Path(path).write_bytes(self.rendered(Path(path).suffix).encode())
 
-    def rendered(self, ending: str) -> str:
-        """The diagram in the format of an ending of files.
+    def rendered(self, suffix: str) -> str:
+        """Return the diagram in the format of a file suffix.
+
+        Args:
+            suffix: a key of ``WRITERS``, such as ``".svg"``.
 
         Raises:
-            ValueError: no format has this ending.
+            ValueError: no format has this suffix.
         """
-        if ending not in WRITERS:
+        if suffix not in WRITERS:
             raise ValueError(
-                f"no diagram is written as {ending or 'a file without an ending'}: use {', '.join(WRITERS)}"
+                f"cannot write a diagram as {suffix or 'a file without a suffix'}: use {', '.join(WRITERS)}"
             )
-        return WRITERS[ending](self.chart)
+        return WRITERS[suffix](self.chart)
 
     def __str__(self) -> str:
         return self.text()
@@ -98,24 +104,30 @@ class Diagram:
         return f"<Diagram of {self.chart.name}: {len(self.chart.nodes)} nodes, {len(self.chart.edges)} edges>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """How a notebook shows it."""
+        """Return what a notebook shows: the picture, or text where pictures cannot be shown."""
         return {"image/svg+xml": self.svg(), "text/plain": self.text()}
 
 
 def draw(target: Engine | Loop, level: str = "overview", *, handlers: bool = False, control: bool = False) -> Diagram:
-    """The diagram of an engine or of a loop, which has no handlers."""
+    """Return the diagram of an engine or a loop.
+
+    Args:
+        target: what to draw.
+        level, control: see :meth:`camshaft.Loop.diagram`.
+        handlers: list the handlers of an engine; a loop has none.
+    """
     if isinstance(target, Engine):
         return engine_diagram(target, level, control, handlers)
     return loop_diagram(target, level, control)
 
 
 def loop_diagram(loop: Loop, level: str, control: bool) -> Diagram:
-    """See :meth:`camshaft.Loop.diagram`."""
+    """Return the diagram of a loop: see :meth:`camshaft.Loop.diagram`."""
     return Diagram(chart_from_loop(loop, None, level, control))
 
 
 def engine_diagram(engine: Engine, level: str, control: bool, handlers: bool) -> Diagram:
-    """See :meth:`camshaft.Engine.diagram`."""
+    """Return the diagram of an engine: see :meth:`camshaft.Engine.diagram`."""
     chart = chart_from_loop(engine.loop, engine.name, level, control)
     if handlers:
         _list_handlers(chart, engine)
@@ -125,87 +137,106 @@ def engine_diagram(engine: Engine, level: str, control: bool, handlers: bool) ->
 
 
 def _list_handlers(chart: Chart, engine: Engine) -> None:
-    """Write what is called at each event at the edges that fire it, and between the engines that run there."""
+    """List the handlers of each event on the edges that fire it.
+
+    An event may also run nested engines, which are nodes between two edges. The handlers are then divided: each edge
+    lists those called before the engine at its end.
+    """
     engines = {node.id: node.engine_name for node in chart.nodes}
     leaving = {edge.source: edge for edge in chart.edges}
-    nests = {f"run {nested.name}" for nested in engine.loop.nested}
+    nested_handlers = {f"run {nested.name}" for nested in engine.loop.nested}
     for key in engine.loop.event_keys:
         fired = [edge for edge in chart.edges if edge.event == key and edge.kind != "boundary"]
         for handler in engine.handlers(key) if not fired else ():
-            if handler.name not in nests:
-                annotate(chart, key, _line(handler))
+            if handler.name not in nested_handlers:
+                annotate(chart, key, _handler_line(handler))
         for edge in fired:
             here, lines = edge, list[str]()
             for handler in engine.handlers(key):
-                runs = engines.get(here.target)
-                if runs and handler.name == f"run {runs}":
+                nested_engine = engines.get(here.target)
+                if nested_engine and handler.name == f"run {nested_engine}":
                     here.handlers = lines
                     here, lines = leaving[here.target], []
                 else:
-                    lines.append(_line(handler))
+                    lines.append(_handler_line(handler))
             here.handlers = lines
 
 
-def _line(handler: Handler) -> str:
+def _handler_line(handler: Handler) -> str:
     priority = f" priority={handler.priority}" if handler.priority else ""
     return f"› {handler.name}{handler.filter or ''}{priority}"
 
 
 def _mark_current(chart: Chart, place: str, path: tuple[str, ...]) -> None:
-    """Mark the state where an engine stands; the innermost one around it where the chart does not show that."""
+    """Mark the current state of an engine, or the innermost state around it that the chart shows.
+
+    Args:
+        chart: of the engine.
+        place: the current place in the machine.
+        path: the names of the current loops and phases, outermost first; empty outside all of them.
+    """
     elements = {element.id: element for element in chart.elements()}
-    entered = {box.entry: box for box in chart.boxes}
-    around = ["/".join(path[:depth]) for depth in range(len(path), 0, -1)]
-    names = [f"in {path[-1]}", *around] if path else [chart.places.get(place, "")]
-    found = next((elements[name] for name in names if name in elements), None)
+    box_by_entry = {box.entry: box for box in chart.boxes}
+    enclosing = ["/".join(path[:depth]) for depth in range(len(path), 0, -1)]
+    candidates = [f"in {path[-1]}", *enclosing] if path else [chart.places.get(place, "")]
+    found = next((elements[name] for name in candidates if name in elements), None)
     if found is not None:
-        entered.get(found.id, found).is_current = True
+        box_by_entry.get(found.id, found).is_current = True
 
 
 def trace_diagram(trace: Trace, engine: str | None, level: str, control: bool) -> Diagram:
-    """See :meth:`camshaft.Trace.diagram`."""
-    name = _recorded(trace, trace.runs[0].engine if engine is None and trace.runs else engine, "the trace")
+    """Return the diagram of a trace: see :meth:`camshaft.Trace.diagram`."""
+    name = _check_recorded(trace, trace.runs[0].engine if engine is None and trace.runs else engine, "the trace")
     *_, loop = (record.loop for record in trace.runs if record.engine == name)
     return run_diagram(trace, name, loop, level, control)
 
 
 def run_diagram(trace: Trace, engine: str, loop: Loop, level: str = "overview", control: bool = False) -> Diagram:
-    """The runs of an engine, those of one loop, drawn over that."""
+    """Return the diagram of a loop with its recorded runs drawn over it.
+
+    Args:
+        trace: the recorded events.
+        engine: the name of the engine whose runs are drawn.
+        loop: the loop to draw; runs of that engine with another loop are ignored.
+        level, control: see :meth:`camshaft.Loop.diagram`.
+    """
     chart = chart_from_loop(loop, engine, level, control)
     overlay(chart, trace, engine, loop)
     return Diagram(chart)
 
 
-def draw_over(diagram: Diagram, trace: Trace, target: Engine | Loop, said: str) -> None:
-    """Draw the runs of an engine over its diagram.
+def draw_over(diagram: Diagram, trace: Trace, target: Engine | Loop, trace_name: str) -> None:
+    """Draw the recorded runs of an engine over its diagram.
 
     Args:
-        diagram: of the target.
-        trace: what fired.
-        target: an engine, whose runs are found by its name; or a loop, over which the first engine's runs are drawn.
-        said: what to call the trace in messages.
+        diagram: the diagram of the target; it is changed.
+        trace: the recorded events.
+        target: an engine, to draw the runs of the engine with its name; or a loop, to draw those of the engine
+            recorded first.
+        trace_name: the name of the trace in messages.
 
     Raises:
-        ValueError: no such engine was recorded.
+        ValueError: the engine was not recorded, or its loop has events that the diagram does not have.
     """
-    name = _recorded(trace, target.name if isinstance(target, Engine) or not trace.runs else trace.runs[0].engine, said)
+    wanted = target.name if isinstance(target, Engine) or not trace.runs else trace.runs[0].engine
+    name = _check_recorded(trace, wanted, trace_name)
     *_, loop = (record.loop for record in trace.runs if record.engine == name)
-    if strange := [key for key in loop.event_keys if key not in diagram.chart.loop.event_keys]:
+    if unknown := [key for key in loop.event_keys if key not in diagram.chart.loop.event_keys]:
         raise ValueError(
-            f"{said} was recorded of another loop: {name} fired {event_name(strange[0])} there, which this one has not"
+            f"{trace_name} was recorded from another loop: {event_name(unknown[0])} of {name} is no event of this loop"
         )
     overlay(diagram.chart, trace, name, loop)
 
 
-def _recorded(trace: Trace, engine: str | None, said: str) -> str:
-    """An engine of a trace.
+def _check_recorded(trace: Trace, engine: str | None, trace_name: str) -> str:
+    """Return the name of an engine if a trace has runs of it.
 
     Raises:
-        ValueError: it was not recorded.
+        ValueError: it has none.
     """
     names = list(dict.fromkeys(record.engine for record in trace.runs))
     if engine is None or not names:
-        raise ValueError(f"{said} has no runs: nothing was recorded, so there is nothing to draw")
+        raise ValueError(f"{trace_name} has no runs to draw: nothing was recorded")
     if engine not in names:
-        raise ValueError(f"{said} has no run of {engine}; recorded are {', '.join(names)}")
+        raise ValueError(f"{trace_name} has no run of {engine}; it has runs of {', '.join(names)}")
     return engine

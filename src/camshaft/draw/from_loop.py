@@ -1,7 +1,7 @@
-"""From a loop to its chart.
+"""Build the chart of a loop.
 
-A chart is derived from the loop by itself, as the machine and the generated source are, so that comparing them means
-something. It shares with the machine the words of its conditions.
+The chart, the machine and the generated source are derived from a loop by separate code, so comparing them is a real
+test. The chart takes only the conditions and their texts from the machine.
 """
 
 from __future__ import annotations
@@ -24,39 +24,47 @@ __all__ = ["LEVELS", "chart_from_loop"]
 LEVELS = ("overview", "full")
 
 MANY = 12
-"""The overview folds a body with more states than this."""
+"""Longest loop body, in states, that the overview shows in full."""
 
 DEEP = 5
-"""The overview folds loops that are nested deeper than this."""
+"""Deepest nesting of loops that the overview shows."""
 
 
 def chart_from_loop(loop: Loop, name: str | None = None, level: str = "overview", control: bool = False) -> Chart:
-    """The chart of a loop.
+    """Return the chart of a loop.
 
     Args:
-        loop: what to show.
-        name: what to call it; the name of the loop unless given.
-        level: ``"overview"``: the states that were declared, long bodies folded; ``"full"``: every place and
-            transition of the machine.
-        control: show what control calls and failures bring, instead of one edge for all of it.
+        loop: the loop to show.
+        name: the title of the frame; by default the name of the loop in lower case.
+        level: ``"overview"``: the declared states, with long bodies folded; ``"full"``: every place and transition
+            of the machine.
+        control: show the effect of each control call and of failures, instead of one edge for all of them.
 
     Raises:
         ValueError: there is no such level.
     """
     if level not in LEVELS:
-        raise ValueError(f"level={level!r}: there are {' and '.join(map(repr, LEVELS))}")
+        raise ValueError(f"level must be {' or '.join(map(repr, LEVELS))}, got {level!r}")
     return _Builder(loop, name or loop.name.lower(), level == "full", control).chart()
 
 
 class _Folded:
-    """States that the overview does not show."""
+    """Several states shown as one node, because there are too many."""
 
     def __init__(self, name: str, label: str, note: str) -> None:
         self.name, self.label, self.note = name, label, note
 
 
+Item = Phase | OpaqueStep | EventPoint | Loop | _Folded
+"""An item of the body of a loop, as it is drawn."""
+
+
 class _Builder:
-    """Walks a loop from the end of each body to its start: what comes next is known where it is needed."""
+    """Builds the rows and edges of a chart.
+
+    A body is built from its last item to its first. So the element after an item exists already when the edge to it is
+    added; the methods get it as ``following``.
+    """
 
     def __init__(self, loop: Loop, name: str, is_full: bool, control: bool) -> None:
         self.loop = loop
@@ -64,16 +72,17 @@ class _Builder:
         self.is_full = is_full
         self.control = control
         self.table = TransitionTable(loop.evolve(custom_states=()))
-        self.words = TransitionTable(loop) if loop.custom_states else self.table
-        # a phase that runs nothing came in by registration; where none runs anything, all are somebody else's
-        self.runs = any(getattr(item, "run", None) is not None for _, item in loop.walk())
+        self.full_table = TransitionTable(loop) if loop.custom_states else self.table
+        # A phase without a function was added by register_events(). But if no item has a function, the loop describes
+        # the engine of another library, and such phases are nothing special.
+        self.has_functions = any(getattr(item, "run", None) is not None for _, item in loop.walk())
         self.edges: list[Edge] = []
         self.places: dict[str, str] = {}
 
     # -- the whole ---------------------------------------------------------------------------------------------------
 
     def chart(self) -> Chart:
-        """Everything, tidied."""
+        """Return the whole chart, simplified and with the declared engines."""
         start, started = self._place("start", READY), self._place("state", "STARTED", "STARTED")
         completed = self._place("state", COMPLETED, COMPLETED)
         end = Node("before COMPLETED", "point")
@@ -98,7 +107,7 @@ class _Builder:
     def _with_control(self, start: Node, inside: Rows, completed: Node) -> Rows:
         terminated = self._place("state", TERMINATED, TERMINATED)
         failed = self._place("state", FAILED, FAILED)
-        history = Node("history", "history", "H*", "goes on where it was")
+        history = Node("history", "history", "H*", "resumes here")
         run = Box("run", "run", RUN, rows=inside)
         frame = Box("engine", "engine", self.name, rows=[[run], [completed, terminated, history]])
         self._edge(terminated, completed, "completed")
@@ -111,28 +120,28 @@ class _Builder:
 
     # -- states ------------------------------------------------------------------------------------------------------
 
-    def _body(self, items: list[Any], loop: Loop, path: Path, end: Node) -> Rows:
+    def _body(self, items: list[Item], loop: Loop, path: Path, end: Node) -> Rows:
         rows: Rows = []
-        arrival: Element = end
+        following: Element = end
         for item in reversed(items):
             inner = (*path, item.name)
-            made: Rows
+            item_rows: Rows
             if isinstance(item, (OpaqueStep, _Folded)):
-                made = [[self._passed(item, loop, inner)]]
-                self._edge(made[0][0], arrival)
+                item_rows = [[self._eventless(item, loop, inner)]]
+                self._edge(item_rows[0][0], following)
             elif isinstance(item, EventPoint):
-                made = self._mark(item, inner, arrival)
+                item_rows = self._event_point(item, inner, following)
             elif isinstance(item, Phase):
-                made = self._phase(item, inner, loop.name, arrival)
+                item_rows = self._phase(item, inner, loop.name, following)
             else:
-                made = self._loop(item, path, arrival)
-            rows = [*made, *rows]
-            arrival = made[0][0]
+                item_rows = self._loop(item, path, following)
+            rows = [*item_rows, *rows]
+            following = item_rows[0][0]
         return rows
 
-    def _folded(self, loop: Loop, path: Path) -> list[Any]:
-        """The body, the middle of a long one as one."""
-        body = list(loop.body)
+    def _folded(self, loop: Loop, path: Path) -> list[Item]:
+        """Return the items of a body; in the overview, the middle of a long body is one item."""
+        body: list[Any] = list(loop.body)
         if self.is_full:
             return body
         if len(path) > DEEP:
@@ -145,8 +154,8 @@ class _Builder:
         note = f"{between[0].name} … {between[-1].name}"
         return [*body[:first], _Folded(f"in {loop.name}", f"{len(between)} more", note), *body[-last:]]
 
-    def _passed(self, item: OpaqueStep | Phase | _Folded, loop: Loop, path: Path) -> Element:
-        """What is passed without an event of its own."""
+    def _eventless(self, item: OpaqueStep | _Folded, loop: Loop, path: Path) -> Element:
+        """Return the element of an item that fires no event when it is entered or left."""
         if isinstance(item, _Folded):
             return Node("/".join(path), "folded", item.label, item.note)
         return self._step(
@@ -154,47 +163,49 @@ class _Builder:
         )
 
     def _step(self, item: OpaqueStep | Phase, id: str, customs: list[CustomState]) -> Box:
-        """What runs code of the user that fires events by itself."""
+        """Return the box of a user's function, with the custom states that it enters and leaves by firing events."""
         name = getattr(item.run, "__name__", "") if item.run is not None else ""
         caller = name if name.isidentifier() else "your code" if customs else ""
-        note = f"{caller} {_order(customs)}" if customs else caller
+        note = _caller_note(caller, customs) if customs else caller
         step = Box(id, "step", item.name, note, caller=caller)
         step.rows = [row for custom in customs for row in self._custom(custom)]
         return step
 
-    def _mark(self, mark: EventPoint, path: Path, rest: Element) -> Rows:
+    def _event_point(self, point: EventPoint, path: Path, following: Element) -> Rows:
         before = Node(f"before {'/'.join(path)}", "point")
-        state = self._place("state", place_of(path), mark.name, is_custom=True)
-        self._edge(before, state, mark.event)
-        self._edge(state, rest)
+        state = self._place("state", place_of(path), point.name, is_custom=True)
+        self._edge(before, state, point.event)
+        self._edge(state, following)
         return [[before], [state]]
 
-    def _phase(self, phase: Phase, path: Path, around: str, rest: Element) -> Rows:
+    def _phase(self, phase: Phase, path: Path, loop_name: str, following: Element) -> Rows:
         before = Node(f"before {'/'.join(path)}", "point")
         customs = [custom for custom in self.loop.custom_states if custom.within == phase.name]
         state: Element
         if customs:
             state = self._step(phase, place_of(path), customs)
-            state.lines.append("as often as it likes")
+            state.lines.append("any number of times")
             self.places[state.id] = state.id
         else:
-            state = self._place("state", place_of(path), phase.name, is_custom=self.runs and phase.run is None)
+            is_custom = self.has_functions and phase.run is None
+            state = self._place("state", place_of(path), phase.name, is_custom=is_custom)
         left = self._place("point", place_of(path, left=True))
-        holds = (when(phase, around),) if phase.when is not None else ()
-        self._edge(before, state, phase.started, holds)
-        self._edge(state, left, phase.completed, self._none_open(phase.name))
-        self._edge(left, rest)
-        if holds:
-            self._edge(before, rest, None, [holds[0].negated(f"not {holds[0].text}")], lane="left")
+        conditions = (when(phase, loop_name),) if phase.when is not None else ()
+        self._edge(before, state, phase.started, conditions)
+        self._edge(state, left, phase.completed, self._all_left(phase.name))
+        self._edge(left, following)
+        if conditions:
+            skip = conditions[0].negated(f"not {conditions[0].text}")
+            self._edge(before, following, None, [skip], lane="left")
         return [[before], [state], [left]]
 
-    def _loop(self, loop: Loop, around: Path, rest: Element) -> Rows:
-        path = (*around, loop.name)
+    def _loop(self, loop: Loop, outer: Path, following: Element) -> Rows:
+        path = (*outer, loop.name)
         box = Box("/".join(path) + " box", "loop", loop.name, condition(loop))
         entry, left = self._place("entry", place_of(path)), self._place("exit", place_of(path, left=True))
         box.entry, box.exit = entry.id, left.id
         end = Node(f"before {left.id}", "point")
-        self._edge(end, left, loop.completed, self._none_open(loop.name))
+        self._edge(end, left, loop.completed, self._all_left(loop.name))
         items = self._folded(loop, path)
         body = self._body(items, loop, path, end)
         if self.control and loop.over is DATA:
@@ -203,58 +214,63 @@ class _Builder:
         self._edge(entry, body[0][0] if body else end)
         box.rows = [[entry], *body, *self._region(loop.name, items, end), [end], [left]]
         self._terminated_pass(box, loop, end)
-        # what follows a pass is decided behind it, and asked before the first one too
-        more, done = self._passes(loop)
+        # Whether another pass follows is decided after each pass, and also before the first.
+        more, done = self._pass_guards(loop)
         again, decide = Node(f"next {loop.name}", "point"), Node(f"done {loop.name}?", "point")
         self._edge(left, decide)
         self._edge(decide, again, None, more, kind="back", lane="right")
-        self._edge(decide, rest, None, done)
-        fetch = self._fetch(loop, around, again, entry, rest)
+        self._edge(decide, following, None, done)
+        fetch = self._fetch(loop, outer, again, entry, following)
         first = Node(f"first {loop.name}?", "point")
         if self.is_full:
             self._edge(first, again, None, more)
-            self._edge(first, rest, None, done, lane="left")
+            self._edge(first, following, None, done, lane="left")
         else:
             self._edge(first, again)
-        behind: Rows = [[self._reroute(left, decide, loop, body)]] if self.control else []
-        return [[first], [again], *fetch, [box], *behind, [decide]]
+        joined: Rows = [[self._join_after_pass(left, decide, loop, body)]] if self.control else []
+        return [[first], [again], *fetch, [box], *joined, [decide]]
 
-    def _fetch(self, loop: Loop, around: Path, again: Node, entry: Node, rest: Element) -> Rows:
-        """The way into a pass; with data through the fetching of a batch."""
+    def _fetch(self, loop: Loop, outer: Path, again: Node, entry: Node, following: Element) -> Rows:
+        """Add the edges that enter a pass; return the rows in which a loop over data fetches a batch first."""
         if loop.over is not DATA or not self.is_full:
             self._edge(again, entry, loop.started)
             return []
-        fetching, restarting = (*around, "GET_BATCH"), (*around, "GET_BATCH", "RESTART")
+        fetching, restarting = (*outer, "GET_BATCH"), (*outer, "GET_BATCH", "RESTART")
         fetch, restart = (self._place("state", place_of(path), path[-1]) for path in (fetching, restarting))
         fetched, begin = self._place("merge", place_of(fetching, left=True)), Node(f"begin {loop.name}", "point")
-        rows = self.table.transitions
-        learned, known = (
-            next(row for row in rows if row.source == fetch.id and row.event == event)
+        # The machine has three transitions from here: a batch arrived, the data starts again, the data ran out.
+        from_fetch = [transition for transition in self.table.transitions if transition.source == fetch.id]
+        arrived, restarted = (
+            next(transition for transition in from_fetch if transition.event == event)
             for event in ("get_batch_completed", "dataloader_stop_iteration")
         )
-        ran_out = next(row for row in rows if row.source == fetch.id and row.event not in (known.event, learned.event))
+        ran_out = next(
+            transition for transition in from_fetch if transition.event not in (restarted.event, arrived.event)
+        )
         self._edge(again, fetch, "get_batch_started", ["data"])
         self._edge(again, begin, None, ["no data"], lane="right")
-        self._edge(fetch, fetched, "get_batch_completed", learned.guards)
-        self._edge(fetch, restart, "dataloader_stop_iteration", known.guards)
-        self._edge(restart, fetched, "get_batch_completed", learned.guards)
-        self._edge(fetch, rest, None, _learned(ran_out.guards), lane="left")
+        self._edge(fetch, fetched, "get_batch_completed", arrived.guards)
+        self._edge(fetch, restart, "dataloader_stop_iteration", restarted.guards)
+        self._edge(restart, fetched, "get_batch_completed", arrived.guards)
+        self._edge(fetch, following, None, _exhaustion_guards(ran_out.guards), lane="left")
         self._edge(fetched, begin)
         self._edge(begin, entry, loop.started)
         return [[fetch, restart], [fetched], [begin]]
 
-    def _passes(self, loop: Loop) -> tuple[Iterable[Guard], Iterable[Guard]]:
+    def _pass_guards(self, loop: Loop) -> tuple[Iterable[Guard], Iterable[Guard]]:
+        """Return the conditions for another pass, and those for the end of the loop."""
         more, done = self.table.pass_guards(loop if loop is not self.loop else self.table.loop)
         return (more if self.is_full else more[:1]), [done]
 
-    def _none_open(self, scope: str) -> list[Guard]:
-        guard = self.words.all_left_guard(scope)
+    def _all_left(self, scope: str) -> list[Guard]:
+        """Return the condition that no custom state in ``scope`` is still entered; none in the overview."""
+        guard = self.full_table.all_left_guard(scope)
         return [guard] if guard.text and self.is_full else []
 
-    # -- what control calls bring ------------------------------------------------------------------------------------
+    # -- control calls -----------------------------------------------------------------------------------------------
 
     def _terminated_pass(self, box: Box, loop: Loop, end: Node) -> None:
-        """Of the outermost loop: where a terminated pass goes on."""
+        """Add the state of a terminated pass, if ``loop`` is the outermost one, and the edges to and from it."""
         if not self.control or loop is not self.loop or loop.over is DATA:
             return
         place = place_of((loop.name, TERMINATED))
@@ -263,32 +279,34 @@ class _Builder:
         self.edges.append(Edge(box.id, ended.id, "terminate_single_epoch", kind="boundary"))
         self._edge(ended, end, None, ["not skip_epoch_completed"])
 
-    def _reroute(self, left: Node, decide: Node, loop: Loop, body: Rows) -> Node:
-        """Where ways around the completion of a pass join behind it."""
-        behind = Node(f"ended {loop.name}", "point")
+    def _join_after_pass(self, left: Node, decide: Node, loop: Loop, body: Rows) -> Node:
+        """Return a node after a pass, at which skipped and terminated passes join those that were completed."""
+        joined = Node(f"ended {loop.name}", "point")
         leaving = next(edge for edge in self.edges if edge.source == left.id and edge.target == decide.id)
-        leaving.target = behind.id
-        self._edge(behind, decide)
+        leaving.target = joined.id
+        self._edge(joined, decide)
         if loop.over is DATA:
-            skipped = self._none_open(loop.name)
-            self._edge(body[0][0], behind, "iteration_skipped", skipped, lane="left")
+            self._edge(body[0][0], joined, "iteration_skipped", self._all_left(loop.name), lane="left")
         elif loop is self.loop:
             ended = place_of((loop.name, TERMINATED))
-            self.edges.append(Edge(ended, behind.id, None, ("skip_epoch_completed",)))
-        return behind
+            self.edges.append(Edge(ended, joined.id, None, ("skip_epoch_completed",)))
+        return joined
 
-    # -- custom states without a place -------------------------------------------------------------------------------
+    # -- custom states without a fixed place -------------------------------------------------------------------------
 
-    def _region(self, scope: str, items: list[Any], end: Node) -> Rows:
-        """The states that code of the user enters and leaves, where no step shows that it runs."""
+    def _region(self, scope: str, items: list[Item], end: Node) -> Rows:
+        """Return a box with the custom states of a loop; no rows if an opaque step shows them."""
         customs = [custom for custom in self.loop.custom_states if custom.within == scope]
         if not customs or any(isinstance(item, OpaqueStep) for item in items):
             return []
-        for edge in self.edges:  # what leads to the end passes by
+        # The box is between the last state and the end of the pass, but no run passes through it: handlers fire its
+        # events. So the edges to the end lead around it.
+        for edge in self.edges:
             if edge.target == end.id and edge.lane is None:
                 edge.lane = "left"
         caller = "your code"
-        region = Box(f"free in {scope}", "region", "", f"{caller} {_order(customs)}", caller=caller, is_custom=True)
+        region = Box(f"custom states in {scope}", "region", "", _caller_note(caller, customs), caller=caller)
+        region.is_custom = True
         region.rows = [row for custom in customs for row in self._custom(custom)]
         return [[region]]
 
@@ -319,12 +337,16 @@ class _Builder:
         self.edges.append(Edge(source.id, target.id, event, texts, kind, lane))
 
 
-def _order(customs: list[CustomState]) -> str:
-    return f"fires these in {'declared order' if any(custom.order for custom in customs) else 'any order'}"
+def _caller_note(caller: str, customs: list[CustomState]) -> str:
+    is_declared = any(custom.order for custom in customs)
+    return f"{caller} fires events{' in declared order' if is_declared else ', order not fixed'}"
 
 
-def _learned(guards: Iterable[Guard]) -> list[Guard]:
-    """The conditions under which data that ran out has told the length of an epoch; what follows has its own."""
+def _exhaustion_guards(guards: Iterable[Guard]) -> list[Guard]:
+    """Return the conditions under which the data ran out and so set the length of the epoch.
+
+    The transition of the machine also has the conditions of the next edges. They are on those edges in the chart.
+    """
     found: list[Guard] = []
     for guard in guards:
         found.append(guard)

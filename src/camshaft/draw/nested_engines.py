@@ -1,4 +1,4 @@
-"""Engines that run inside of another: shown where their event is fired."""
+"""Nested engines: nodes at the events at which they run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["Firings", "annotate", "add_declared_engines", "add_observed_engines"
 
 
 def add_declared_engines(chart: Chart, events: Iterable[str]) -> None:
-    """Show the engines that the loop declares at these events, in the order in which they are called."""
-    here = [nested for nested in chart.loop.nested if nested.on.key in events]
-    for nested in sorted(here, key=lambda nested: -nested.on.priority):
+    """Show the engines declared at these events, in the order in which they are called."""
+    declared = [nested for nested in chart.loop.nested if nested.on.key in events]
+    for nested in sorted(declared, key=lambda nested: -nested.on.priority):
         loop = nested.engine.loop if nested.engine is not None else None
-        _put(chart, nested.on.key, nested.name, nested.on.filter, loop)
+        _insert(chart, nested.on.key, nested.name, nested.on.filter, loop)
 
 
 def remove_engines(chart: Chart, box: Box) -> None:
-    """Leave the engines out that run at the events in a box."""
+    """Remove the nodes of engines that run at events inside a box."""
     for node in [row[0] for row in box.rows if isinstance(row[0], Node) and row[0].engine_name]:
         onward = next(edge for edge in chart.edges if edge.source == node.id)
         chart.edges.remove(onward)
@@ -37,11 +37,19 @@ def remove_engines(chart: Chart, box: Box) -> None:
 
 
 def add_observed_engines(chart: Chart, trace: Trace, runs: set[int]) -> None:
-    """Show engines that handlers ran by themselves in these runs, at the event where they did."""
+    """Show the engines that handlers ran without a declaration, at the event whose handlers ran them.
+
+    Args:
+        chart: of the engine whose handlers ran them; it is changed.
+        trace: the recorded events.
+        runs: the numbers of the runs of that engine.
+    """
     firings = Firings(chart.loop)
     last: dict[int, str] = {}
     begun: set[int] = set()
-    called: Counter[tuple[int, str]] = Counter()  # by run and name, since the last event of that run
+    # By run and engine, how often it was called since the last event of the run. As many calls as were due come from
+    # the declaration; a call more is a handler's own.
+    called: Counter[tuple[int, str]] = Counter()
     found: dict[tuple[str, str], Loop] = {}
     for run, key, count, _ in trace.raw_events():
         record = trace.runs[run]
@@ -53,15 +61,15 @@ def add_observed_engines(chart: Chart, trace: Trace, runs: set[int]) -> None:
         begun.add(run)
         if run in runs:
             last[run] = key
-            firings.take(run, key, count)
+            firings.on_event(run, key, count)
             for name in [name for one, name in called if one == run]:
                 del called[run, name]
     for (event, name), loop in found.items():
-        _put(chart, event, name, None, loop, is_observed=True)
+        _insert(chart, event, name, None, loop, is_observed=True)
 
 
 class Firings:
-    """Tells which of the engines that are declared at an event were due at its last firing."""
+    """Counts of events, to tell which of the engines declared at an event were due when it last fired."""
 
     def __init__(self, loop: Loop) -> None:
         self.nested: dict[tuple[str, str], list[Nested]] = {}
@@ -71,71 +79,83 @@ class Firings:
         self.fired: Counter[tuple[int, str]] = Counter()
         self.counts: dict[tuple[int, str], int] = {}
 
-    def take(self, run: int, event: str, count: int) -> None:
-        """An event of a run, with the passes of its loop."""
+    def on_event(self, run: int, event: str, count: int) -> None:
+        """Count an event of a run.
+
+        Args:
+            run: the number of the run.
+            event: the key of the event.
+            count: the number of passes of the event's loop.
+        """
         self.fired[run, event] += 1
         self.counts[run, event] = count if event in self.counted else self.fired[run, event]
 
     def is_due(self, run: int, event: str, when: Filter | None) -> bool:
-        """Whether a filter let the last firing through; one that is a function is taken to have done so."""
+        """Return whether a filter let the last firing pass. An ``event_filter`` is not in the trace: assume it did."""
         count = self.counts[run, event]
         return when is None or when.next_due(count) == count
 
     def due(self, run: int, event: str, name: str) -> int:
-        """How many engines of a name were due at the last firing of an event."""
+        """Return how many declared engines of a name were due when an event last fired."""
         return sum(self.is_due(run, event, nested.on.filter) for nested in self.nested.get((event, name), ()))
 
 
-def _put(
+def _insert(
     chart: Chart, event: str, name: str, when: Filter | None, loop: Loop | None, is_observed: bool = False
 ) -> None:
-    """Show an engine at each place where an event is fired, behind those that are there already."""
+    """Add an engine to each edge that fires an event, after the engines that are there already."""
     nodes = {node.id: node for node in chart.nodes}
     label = f"{name}{when or ''}"
-    fired = [edge for edge in chart.edges if event in edge.fired]
+    fired = [edge for edge in chart.edges if event in edge.event_keys]
     if not fired or any(edge.kind == "boundary" for edge in fired):
         annotate(chart, event, f"▸ {label}")
         return
-    for goal in dict.fromkeys(edge.target for edge in fired):
-        arrivals, target = [edge for edge in fired if edge.target == goal], goal
+    for first_target in dict.fromkeys(edge.target for edge in fired):
+        arriving, target = [edge for edge in fired if edge.target == first_target], first_target
         while target in nodes and nodes[target].kind == "nested":
-            arrivals = [edge for edge in chart.edges if edge.source == target]
-            target = arrivals[0].target
+            arriving = [edge for edge in chart.edges if edge.source == target]
+            target = arriving[0].target
         node = Node(_unused(f"{name} at {event_name(event)}", nodes), "nested", label, states_of(loop))
         node.is_observed, node.engine_name, node.filter = is_observed, name, when
         nodes[node.id] = node
         chart.edges.append(Edge(node.id, target))
-        for edge in arrivals:
+        for edge in arriving:
             edge.target = node.id
-        _insert_before(chart.rows, target, node, {edge.source for edge in arrivals})
+        _insert_before(chart.rows, target, node, {edge.source for edge in arriving})
 
 
 def annotate(chart: Chart, event: str, line: str) -> None:
-    """Say what happens at an event that has no edge of its own: at the edge or else the box that it belongs to."""
+    """Add a line of text for an event without an edge of its own.
+
+    The line goes to the boundary edge of the event, or else to the head of the box of the event's loop.
+    """
     for edge in chart.edges:
-        if edge.kind == "boundary" and event in edge.fired:
+        if edge.kind == "boundary" and event in edge.event_keys:
             edge.handlers.append(f"{line} at {event_name(event)}" if edge.events else line)
             return
-    around = counter_loop_by_event(chart.loop)[event]
-    boxes = [box for box in chart.boxes if box.label == around and box.kind == "loop"] or chart.boxes[:1]
+    loop_name = counter_loop_by_event(chart.loop)[event]
+    boxes = [box for box in chart.boxes if box.label == loop_name and box.kind == "loop"] or chart.boxes[:1]
     boxes[0].lines.append(f"{line} at {event_name(event)}")
 
 
 def states_of(loop: Loop | None) -> str:
-    """The loops of an engine, in a line."""
+    """Return the names of the loops of an engine in one line, such as ``EPOCH › ITERATION``."""
     return " › ".join(item.name for _, item in loop.walk() if isinstance(item, Loop)) if loop is not None else ""
 
 
 def _unused(name: str, taken: dict[str, Node]) -> str:
-    found, number = name, 1
-    while found in taken:
+    candidate, number = name, 1
+    while candidate in taken:
         number += 1
-        found = f"{name} ({number})"
-    return found
+        candidate = f"{name} ({number})"
+    return candidate
 
 
 def _insert_before(rows: Rows, target: str, node: Node, sources: set[str]) -> bool:
-    """Put a node in a row of its own; what leads to it from beside the target comes along."""
+    """Insert a node above its target, in a row of its own; return whether the target was found.
+
+    Elements beside the target move up with the node if they have an edge to it, so that this edge stays horizontal.
+    """
     for index, row in enumerate(rows):
         for number, element in enumerate(row):
             if number and element.id == target:

@@ -1,8 +1,8 @@
-"""A run drawn over the picture: how often each state was entered, each edge taken, and where the time went.
+"""Draw runs over a chart: how often each state was entered and each edge taken, and where the time went.
 
-The events of a trace are followed through the chart itself: from where a run stands, the way that carries the next
-event is looked for. An event that the chart does not show, as those of folded states, is passed over; one that comes
-another way than the chart has, as after a control call, is counted where it is fired.
+The events of a trace are followed through the chart: from the current element of a run, the next event is searched
+along the edges. An event that the chart does not show, such as that of a folded state, is skipped. If no path leads
+from the current element to the event, as after some control calls, it is counted on the first edge that fires it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["overlay"]
 def overlay(chart: Chart, trace: Trace, engine: str, loop: Loop) -> None:
     """Draw the runs of one engine over its chart.
 
-    The time between two events belongs to the innermost state in which the run stood after the first of them, without
-    what engines took that ran there. What passed while a run was paused belongs to nothing.
+    The time between two events is attributed to the innermost state entered by the first one, minus the time of nested
+    engines that ran there. The time during a pause is attributed to nothing.
 
     Args:
-        chart: of that engine.
-        trace: what fired.
-        engine: its name.
-        loop: what it ran; runs of other loops under that name are left out.
+        chart: the chart of the engine; it is changed.
+        trace: the recorded events.
+        engine: the name of the engine.
+        loop: the loop of the chart; runs of that engine with another loop are ignored.
     """
     runs = {number for number, record in enumerate(trace.runs) if record.engine == engine and record.loop == loop}
     add_observed_order(chart, trace, runs)
@@ -44,33 +44,33 @@ def overlay(chart: Chart, trace: Trace, engine: str, loop: Loop) -> None:
 
 
 @attrs.define
-class _Run:
-    """Where one run stands.
+class _Position:
+    """The position of one run in the chart.
 
     Attributes:
-        here: the element of the chart.
-        event, time: what fired last, and when.
-        open: the custom states that were entered and not left.
-        order: the node of the observed order at which the last event left it.
-        idle: the loops in whose present pass no custom state of theirs was entered.
-        passing: the engines that run at the last event and did not yet.
-        inside: the node of the engine that runs there right now.
-        seconds: what engines took that ran inside, since the last event.
+        element: the id of the current element.
+        event, time: the key and the time of the last event.
+        entered: the custom states that were entered and not left, in this order.
+        observed_node: the current node of an observed order; None outside of it.
+        unused: the loops whose current pass has entered none of their custom states yet.
+        due_engines: the nodes of nested engines that the last event runs and that have not run yet.
+        inner_runs: by number of a nested run, the node of its engine.
+        inner_seconds: the time of nested runs since the last event.
     """
 
-    here: str
+    element: str
     event: str = ""
     time: float | None = None
-    open: list[str] = attrs.field(factory=list)
-    order: str | None = None
-    idle: set[str] = attrs.field(factory=set)
-    passing: list[Node] = attrs.field(factory=list)
-    inside: dict[int, str] = attrs.field(factory=dict)
-    seconds: float = 0.0
+    entered: list[str] = attrs.field(factory=list)
+    observed_node: str | None = None
+    unused: set[str] = attrs.field(factory=set)
+    due_engines: list[Node] = attrs.field(factory=list)
+    inner_runs: dict[int, str] = attrs.field(factory=dict)
+    inner_seconds: float = 0.0
 
 
 class _Follower:
-    """Follows the runs of an engine through its chart."""
+    """Follows the runs of an engine through its chart, and counts visits, edges and seconds."""
 
     def __init__(self, chart: Chart, trace: Trace, runs: set[int]) -> None:
         self.chart, self.trace = chart, trace
@@ -79,47 +79,50 @@ class _Follower:
         self.exits = {box.exit for box in chart.boxes}
         self.entries = {box.entry: box.id for box in chart.boxes}
         self.leaving: dict[str, list[Edge]] = defaultdict(list)
-        self.firing: dict[str, list[Edge]] = defaultdict(list)
+        self.firing: dict[str, list[Edge]] = defaultdict(list)  # by event
         for edge in chart.edges:
             self.leaving[edge.source].append(edge)
-            for event in edge.fired:
+            for event in edge.event_keys:
                 self.firing[event].append(edge)
         self.custom_states = {event: custom for custom in chart.loop.custom_states for event in custom.events}
         self.parts = {(node.role, node.custom_state): node.id for node in chart.nodes if node.role in ("in", "after")}
+        # nodes at which an observed order begins, by loop, and those at which it ends
         self.begins = {node.custom_state: node.id for node in chart.nodes if node.role == "begin"}
         self.scopes = {item.name: item for _, item in chart.loop.walk() if item.name in self.begins}
         self.ends = {node.id for node in chart.nodes if node.role == "end"}
         self.within = {custom.name: custom.within for custom in chart.loop.custom_states}
-        self.ending = {  # by event, the states of which a pass ends
+        self.ended_by = {  # by event, the states whose pass it ends
             item.completed: {item.name} for _, item in chart.loop.walk() if isinstance(item, (Loop, Phase))
         }
-        names = {name for ended in self.ending.values() for name in ended}
+        names = {name for ended in self.ended_by.values() for name in ended}
         for key, facts in FACTS.items():
             if facts.ends in (Scope.OUTERMOST, Scope.RUN):
-                self.ending[key] = names if facts.ends is Scope.OUTERMOST else names | {RUN}
+                self.ended_by[key] = names if facts.ends is Scope.OUTERMOST else names | {RUN}
         self.firings = Firings(chart.loop)
-        self.routes: dict[tuple[str, str], list[Edge]] = {}
+        self.known_paths: dict[tuple[str, str], list[Edge]] = {}
         self.visits: Counter[str] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.runs = {number: _Run(self._start(trace.runs[number].place)) for number in runs}
+        self.positions = {number: _Position(self._first_element(trace.runs[number].place)) for number in runs}
 
-    def _start(self, place: str) -> str:
-        """Where a run began to be recorded; around it, where the chart does not show the place."""
+    def _first_element(self, place: str) -> str:
+        """Return the element at which the record of a run begins, or the innermost shown element around it."""
         while place and self.chart.places.get(place) not in self.elements:
             place = place.rpartition("/")[0]
         return self.chart.places.get(place, "READY")
 
     def follow(self) -> None:
-        """Count, and write what was counted into the chart."""
+        """Count all events, and write the counts and shares into the chart."""
         for edge in self.chart.edges:
             edge.count = 0
         self._count()
         total = sum(self.seconds.values())
-        for stood, seconds in [*self.seconds.items()]:
-            for box in self.enclosing_boxes[stood][:-1] if stood in self.exits else self.enclosing_boxes[stood]:
+        # The time of a box includes that of its contents. At its exit, the pass of the box is over.
+        for element_id, seconds in [*self.seconds.items()]:
+            boxes = self.enclosing_boxes[element_id]
+            for box in boxes[:-1] if element_id in self.exits else boxes:
                 self.seconds[box] += seconds
         for element in self.elements.values():
-            if _tells(element):
+            if _shows_visits(element):
                 element.visits = self.visits[element.id]
                 element.share = self.seconds[element.id] / total if total else None
 
@@ -129,159 +132,171 @@ class _Follower:
         times: dict[int, float] = {}
         for index, (run, key, count, time) in enumerate(trace.raw_events()):
             record = trace.runs[run]
-            outer = self.runs.get(record.parent) if record.parent is not None else None
-            goes_on = run in times and resumed.get(index) != run  # else it was paused until now
+            outer = self.positions.get(record.parent) if record.parent is not None else None
+            was_running = run in times and resumed.get(index) != run  # otherwise it was paused since its last event
             if outer is not None:
-                self._count_inner(outer, run, time - times[run] if goes_on else 0.0)
+                self._count_inner(outer, run, time - times[run] if was_running else 0.0)
             times[run] = time
-            state = self.runs.get(run)
-            if state is None:
+            position = self.positions.get(run)
+            if position is None:
                 continue
-            if goes_on and state.time is not None:
-                self.seconds[self._busy(state)] += time - state.time - state.seconds
-            state.time, state.seconds, state.inside = time, 0.0, {}
-            self.firings.take(run, key, count)
-            self._advance(run, state, key)
-            state.event = key
+            if was_running and position.time is not None:
+                self.seconds[self._active_element(position)] += time - position.time - position.inner_seconds
+            position.time, position.inner_seconds, position.inner_runs = time, 0.0, {}
+            self.firings.on_event(run, key, count)
+            self._advance(position, key)
+            position.event = key
 
-    def _count_inner(self, outer: _Run, run: int, seconds: float) -> None:
-        """An engine that runs inside of another: the time since its last event is its own."""
+    def _count_inner(self, outer: _Position, run: int, seconds: float) -> None:
+        """Attribute time to a nested run.
+
+        Args:
+            outer: the position of the run that called it.
+            run: the number of the nested run.
+            seconds: the time since its last event.
+        """
         record = self.trace.runs[run]
-        outer.seconds += seconds
-        if run not in outer.inside and record.parent is not None and outer.event:
+        outer.inner_seconds += seconds
+        if run not in outer.inner_runs and record.parent is not None and outer.event:
             due = (
                 node
-                for node in outer.passing
+                for node in outer.due_engines
                 if node.engine_name == record.engine and self.firings.is_due(record.parent, outer.event, node.filter)
             )
             node = next(due, None)
             if node is None:
                 return
-            outer.passing.remove(node)
-            outer.inside[run] = node.id
+            outer.due_engines.remove(node)
+            outer.inner_runs[run] = node.id
             node.note = node.note or states_of(record.loop)
             self.visits[node.id] += 1
-        if run in outer.inside:
-            self.seconds[outer.inside[run]] += seconds
+        if run in outer.inner_runs:
+            self.seconds[outer.inner_runs[run]] += seconds
 
     # -- one event ---------------------------------------------------------------------------------------------------
 
-    def _advance(self, run: int, state: _Run, key: str) -> None:
-        state.passing = []
+    def _advance(self, position: _Position, key: str) -> None:
+        """Follow one event of a run, and count what it enters."""
+        position.due_engines = []
         if key in self.custom_states:
-            self._advance_aside(state, key, self.custom_states[key])
+            self._advance_custom(position, key, self.custom_states[key])
             return
-        if state.order is not None:
-            self._take(self._to_end(state.order))
-            state.order = None
+        if position.observed_node is not None:
+            self._count_edges(self._path_to_end(position.observed_node))
+            position.observed_node = None
         for name, loop in self.scopes.items():
             if key == loop.own_events[0]:
-                state.idle.add(name)
-            elif key == loop.own_events[-1] and name in state.idle:
-                self._take(self._to_end(self.begins[name]))
-        path = self._route(state.here, key) or self.firing[key][:1]
+                position.unused.add(name)
+            elif key == loop.own_events[-1] and name in position.unused:
+                self._count_edges(self._path_to_end(self.begins[name]))
+        path = self._path(position.element, key) or self.firing[key][:1]
         if not path:
             return
-        path = self._onwards(path)
-        state.passing = self._engines_on(path)
-        self._take(path, key)
+        path = self._through_engines(path)
+        position.due_engines = self._engines_on(path)
+        self._count_edges(path, key)
         if key == "interrupt":
-            return  # it goes on where it was
-        state.here = path[-1].target
-        self.visits[state.here] += 1
+            return  # the run resumes at the current element
+        position.element = path[-1].target
+        self.visits[position.element] += 1
         for edge in path[:-1]:
             if isinstance(self.elements[edge.target], Box):
                 self.visits[edge.target] += 1
-        if state.here in self.entries:
-            self.visits[self.entries[state.here]] += 1
-        self._close(state, key)
+        if position.element in self.entries:
+            self.visits[self.entries[position.element]] += 1
+        self._leave_custom_states(position, key)
 
-    def _advance_aside(self, state: _Run, key: str, custom: CustomState) -> None:
+    def _advance_custom(self, position: _Position, key: str, custom: CustomState) -> None:
+        """Follow an event of a custom state. The current element stays: the code of that element fired the event."""
         enters = key == custom.events[0]
-        start = state.order or self.begins.get(custom.within)
-        path = (self._route(start, key) if start is not None else []) or self.firing[key][:1]
-        state.idle.discard(custom.within)
+        start = position.observed_node or self.begins.get(custom.within)
+        path = (self._path(start, key) if start is not None else []) or self.firing[key][:1]
+        position.unused.discard(custom.within)
         if not path:
             return
-        path = self._onwards(path)
-        self._take(path, key)
-        state.passing = self._engines_on(path)
+        path = self._through_engines(path)
+        self._count_edges(path, key)
+        position.due_engines = self._engines_on(path)
         if enters:
             self.visits[path[-1].target] += 1
         if custom.is_pair and enters:
-            state.open.append(custom.name)
-        elif custom.name in state.open:
-            state.open.remove(custom.name)
-        state.order = path[-1].target if any(edge.kind == "observed" for edge in path) else None
+            position.entered.append(custom.name)
+        elif custom.name in position.entered:
+            position.entered.remove(custom.name)
+        position.observed_node = path[-1].target if any(edge.kind == "observed" for edge in path) else None
 
-    def _close(self, state: _Run, key: str) -> None:
-        """A pass that ends takes along what was entered in it."""
-        if state.open and key in self.ending:
-            ended = self.ending[key]
-            state.open = [name for name in state.open if self.within[name] not in ended]
+    def _leave_custom_states(self, position: _Position, key: str) -> None:
+        """Leave the custom states of a loop or phase whose pass an event ends."""
+        if position.entered and key in self.ended_by:
+            ended = self.ended_by[key]
+            position.entered = [name for name in position.entered if self.within[name] not in ended]
 
-    def _take(self, path: list[Edge], key: str = "") -> None:
+    def _count_edges(self, path: list[Edge], key: str = "") -> None:
         for edge in path:
             edge.count = (edge.count or 0) + 1
             if edge.events:
                 edge.counts[key] = edge.counts.get(key, 0) + 1
 
-    def _busy(self, state: _Run) -> str:
-        """Who works where a run stands: the custom state entered last, else the step behind that place, if there is."""
-        if state.open and ("in", state.open[-1]) in self.parts:
-            return self.parts["in", state.open[-1]]
-        for edge in self.leaving[state.here]:
-            found = self.elements[edge.target]
-            if edge.event is None and isinstance(found, Box) and found.kind == "step":
-                return found.id
-        return state.here
+    def _active_element(self, position: _Position) -> str:
+        """Return the element to which time is attributed.
 
-    # -- ways through the chart --------------------------------------------------------------------------------------
+        It is the custom state entered last, or else the opaque step after the current element, or else this element.
+        """
+        if position.entered and ("in", position.entered[-1]) in self.parts:
+            return self.parts["in", position.entered[-1]]
+        for edge in self.leaving[position.element]:
+            following = self.elements[edge.target]
+            if edge.event is None and isinstance(following, Box) and following.kind == "step":
+                return following.id
+        return position.element
 
-    def _route(self, start: str, key: str) -> list[Edge]:
-        """The edges that lead from an element along an event; none where there is no way."""
-        if (start, key) not in self.routes:
-            self.routes[start, key] = self._find(start, key)
-        return self.routes[start, key]
+    # -- paths through the chart -------------------------------------------------------------------------------------
 
-    def _find(self, start: str, key: str) -> list[Edge]:
+    def _path(self, start: str, key: str) -> list[Edge]:
+        """Return the edges from an element up to the first one that fires an event; empty without such a path."""
+        if (start, key) not in self.known_paths:
+            self.known_paths[start, key] = self._find_path(start, key)
+        return self.known_paths[start, key]
+
+    def _find_path(self, start: str, key: str) -> list[Edge]:
+        # breadth first, over edges that fire nothing
         waiting: list[tuple[str, list[Edge]]] = [(start, [])]
-        seen = {start}
+        reached = {start}
         while waiting:
-            here, path = waiting.pop(0)
-            for edge in self.leaving[here]:
-                if key in edge.fired and edge.kind != "boundary":
+            element, path = waiting.pop(0)
+            for edge in self.leaving[element]:
+                if key in edge.event_keys and edge.kind != "boundary":
                     return [*path, edge]
-                if not edge.fired and edge.target not in seen:
-                    seen.add(edge.target)
+                if not edge.event_keys and edge.target not in reached:
+                    reached.add(edge.target)
                     waiting.append((edge.target, [*path, edge]))
-        around = self.enclosing_boxes[start]
-        return [edge for edge in self.firing[key] if edge.kind == "boundary" and edge.source in around][-1:]
+        enclosing = self.enclosing_boxes[start]
+        return [edge for edge in self.firing[key] if edge.kind == "boundary" and edge.source in enclosing][-1:]
 
-    def _onwards(self, path: list[Edge]) -> list[Edge]:
-        """Through the engines that run at an event, to where it leads."""
-        goal = self.elements[path[-1].target]
-        while isinstance(goal, Node) and goal.engine_name:
-            path = [*path, self.leaving[goal.id][0]]
-            goal = self.elements[path[-1].target]
+    def _through_engines(self, path: list[Edge]) -> list[Edge]:
+        """Extend a path through the nested engines at its end."""
+        target = self.elements[path[-1].target]
+        while isinstance(target, Node) and target.engine_name:
+            path = [*path, self.leaving[target.id][0]]
+            target = self.elements[path[-1].target]
         return path
 
     def _engines_on(self, path: list[Edge]) -> list[Node]:
         return [node for edge in path if isinstance(node := self.elements[edge.target], Node) and node.engine_name]
 
-    def _to_end(self, start: str) -> list[Edge]:
-        """From a custom state back into the loop, where that was observed."""
+    def _path_to_end(self, start: str) -> list[Edge]:
+        """Return the edges from a node of an observed order back to the loop; empty if no run took them."""
         waiting: list[tuple[str, list[Edge]]] = [(start, [])]
         while waiting:
-            here, path = waiting.pop(0)
-            if here in self.ends:
+            element, path = waiting.pop(0)
+            if element in self.ends:
                 return path
-            waiting += [(edge.target, [*path, edge]) for edge in self.leaving[here] if edge.event is None]
+            waiting += [(edge.target, [*path, edge]) for edge in self.leaving[element] if edge.event is None]
         return []
 
 
-def _tells(element: Node | Box) -> bool:
-    """Whether a count is written in it."""
+def _shows_visits(element: Node | Box) -> bool:
+    """Return whether the picture shows how often an element was entered."""
     if isinstance(element, Box):
         return element.kind in ("loop", "step")
     return element.kind in ("state", "nested", "folded")

@@ -1,4 +1,4 @@
-"""Tidying a chart: a node without text stands only where ways part or meet."""
+"""Simplify a chart: nodes without text remain only where edges split or join."""
 
 from __future__ import annotations
 
@@ -10,70 +10,76 @@ __all__ = ["simplify"]
 
 
 def simplify(chart: Chart) -> None:
-    """Leave out points that only lead on, and tell choices from merges."""
+    """Remove points that only connect two edges, and make the others choices or merges.
+
+    The chart is changed, its places included.
+    """
     nodes = {node.id: node for node in chart.nodes if node.kind == "point" and not node.is_custom}
-    moved: dict[str, str] = {}
-    before, behind = defaultdict(list), defaultdict(list)
+    replaced_by: dict[str, str] = {}
+    arriving, leaving = defaultdict(list), defaultdict(list)
     for edge in chart.edges:
-        behind[edge.source].append(edge)
-        before[edge.target].append(edge)
+        leaving[edge.source].append(edge)
+        arriving[edge.target].append(edge)
 
     def is_plain(edge: Edge) -> bool:
         return edge.event is None and not edge.guards and edge.lane is None
 
     def drop(point: str, edge: Edge, kept: str) -> None:
-        """Leave out a point and the edge to or from it; another node stands for it."""
-        moved[point] = kept
+        """Remove a point and one of its edges; the node at the other end of that edge replaces the point."""
+        replaced_by[point] = kept
         chart.edges.remove(edge)
-        behind[edge.source].remove(edge)
-        before[edge.target].remove(edge)
-        for other in behind.pop(point, ()):
+        leaving[edge.source].remove(edge)
+        arriving[edge.target].remove(edge)
+        for other in leaving.pop(point, ()):
             other.source = kept
-            behind[kept].append(other)
-        for other in before.pop(point, ()):
+            leaving[kept].append(other)
+        for other in arriving.pop(point, ()):
             other.target = kept
-            before[kept].append(other)
+            arriving[kept].append(other)
         del nodes[point]
 
-    for point in [*nodes]:  # one way out, on which nothing happens: it leads to where that leads
-        if len(behind[point]) == 1 and is_plain(behind[point][0]):
-            drop(point, behind[point][0], behind[point][0].target)
-    for point in [*nodes]:  # one way in and one way out: both are one edge
-        if len(before[point]) == 1 and len(behind[point]) == 1:
-            arriving, leaving = before[point][0], behind[point][0]
-            if arriving.lane is None and arriving.event is None:
-                leaving.guards = tuple(dict.fromkeys((*arriving.guards, *leaving.guards)))
-                drop(point, arriving, arriving.source)
-    splits: dict[str, Node] = {}
+    # A point with one edge out, and nothing on that edge: what leads to the point may lead to the target.
+    for point in [*nodes]:
+        if len(leaving[point]) == 1 and is_plain(leaving[point][0]):
+            drop(point, leaving[point][0], leaving[point][0].target)
+    # A point with one edge in and one edge out: both become one edge.
+    for point in [*nodes]:
+        if len(arriving[point]) == 1 and len(leaving[point]) == 1:
+            first, second = arriving[point][0], leaving[point][0]
+            if first.lane is None and first.event is None:
+                second.guards = tuple(dict.fromkeys((*first.guards, *second.guards)))
+                drop(point, first, first.source)
+    # A point at which edges both join and split becomes a merge and a choice below it.
+    merges: dict[str, Node] = {}
     for point, node in nodes.items():
-        arriving_here, leaving_here = before[point], behind[point]
-        node.kind = "choice" if len(leaving_here) > 1 else "merge" if len(arriving_here) > 1 else "point"
-        if len(leaving_here) > 1 and len(arriving_here) > 1:
-            splits[point] = Node(f"{point}, all", "merge")
-            for edge in arriving_here:
-                edge.target = splits[point].id
-            chart.edges.append(Edge(splits[point].id, point))
-    kept = {node.id for node in chart.nodes} - set(moved)
-    _keep(chart.rows, kept, splits)
+        node.kind = "choice" if len(leaving[point]) > 1 else "merge" if len(arriving[point]) > 1 else "point"
+        if len(leaving[point]) > 1 and len(arriving[point]) > 1:
+            merges[point] = Node(f"{point}, all", "merge")
+            for edge in arriving[point]:
+                edge.target = merges[point].id
+            chart.edges.append(Edge(merges[point].id, point))
+    kept = {node.id for node in chart.nodes} - set(replaced_by)
+    _update_rows(chart.rows, kept, merges)
     for place, shown in chart.places.items():
-        chart.places[place] = _resting(shown, moved)
+        chart.places[place] = _final_replacement(shown, replaced_by)
 
 
-def _resting(node: str, moved: dict[str, str]) -> str:
-    while node in moved:
-        node = moved[node]
+def _final_replacement(node: str, replaced_by: dict[str, str]) -> str:
+    while node in replaced_by:
+        node = replaced_by[node]
     return node
 
 
-def _keep(rows: Rows, kept: set[str], splits: dict[str, Node]) -> None:
-    made: Rows = []
+def _update_rows(rows: Rows, kept: set[str], merges: dict[str, Node]) -> None:
+    """Remove the nodes that are not kept, and insert each merge above its choice."""
+    updated: Rows = []
     for row in rows:
-        there = [element for element in row if isinstance(element, Box) or element.id in kept]
-        if there and there[0].id in splits:
-            made.append([splits[there[0].id]])
-        if there:
-            made.append(there)
-        for element in there:
+        remaining = [element for element in row if isinstance(element, Box) or element.id in kept]
+        if remaining and remaining[0].id in merges:
+            updated.append([merges[remaining[0].id]])
+        if remaining:
+            updated.append(remaining)
+        for element in remaining:
             if isinstance(element, Box):
-                _keep(element.rows, kept, splits)
-    rows[:] = made
+                _update_rows(element.rows, kept, merges)
+    rows[:] = updated

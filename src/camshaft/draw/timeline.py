@@ -1,7 +1,7 @@
-"""The run as a strip: time from left to right, states inside of states from top to bottom.
+"""Timelines: the states of a trace as bars, time from left to right, inner states below outer ones.
 
-What is too short to be seen is put together with its neighbours, so a strip has at most as many parts as fit on it,
-however long the trace is.
+Bars that are too short to be seen are joined with their neighbours. So the size of a timeline has a limit, however
+long the trace is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from camshaft._text import duration
-from camshaft.draw.chart import visible
+from camshaft.draw.chart import printable
 from camshaft.draw.writers.measures import text_width
 from camshaft.loop.loop import Loop
 from camshaft.trace.spans import spans
@@ -25,15 +25,19 @@ __all__ = ["timeline"]
 
 WIDTH = 1060.0
 GUTTER = 170.0
-"""Room at the left for what stands in each row."""
+"""Width of the column at the left with the names of the states, in pixels."""
 ROW = 20.0
+"""Height of a row, in pixels."""
 SHORTEST = 2.0
-"""Parts that are narrower than this, in pixels, are put together."""
+"""Width of the shortest separate bar, in pixels; shorter ones are joined."""
+
+RowKey = tuple[int, int, int]
+"""A row as (depth of engines, depth of states, number among the rows of the same depths)."""
 
 
 @attrs.frozen
-class _Part:
-    """A stretch of one row: a state, or several that are too short to be told apart."""
+class _Bar:
+    """A state or a run, from ``begin`` to ``end`` in seconds."""
 
     name: str
     begin: float
@@ -41,63 +45,64 @@ class _Part:
 
 
 def timeline(trace: Trace) -> str:
-    """A trace as an SVG element, for a page; times in it are seconds."""
+    """Return a trace as an ``<svg>`` element for a page."""
     rows = _rows(trace)
-    total = max((part.end for parts in rows.values() for part in parts), default=0.0)
+    total = max((bar.end for bars in rows.values() for bar in bars), default=0.0)
     scale = (WIDTH - GUTTER) / total if total else 0.0
-    names = dict.fromkeys(part.name for parts in rows.values() for part in parts)
+    names = dict.fromkeys(bar.name for bars in rows.values() for bar in bars)
+    # 137 degrees is close to the golden angle: hues of neighbours differ, however many names there are
     hues = {name: number * 137 % 360 for number, name in enumerate(names)}
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="strip" viewBox="0 0 {WIDTH:.0f} {len(rows) * ROW + 18:.0f}" '
-        f'width="{WIDTH:.0f}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="timeline" '
+        f'viewBox="0 0 {WIDTH:.0f} {len(rows) * ROW + 18:.0f}" width="{WIDTH:.0f}" role="img">',
         f"<title>The run as nested spans, {duration(total)}</title>",
     ]
-    for number, row in enumerate(sorted(rows)):
-        lines.append(f'<text x="0" y="{number * ROW + 13:.1f}">{escape(_names(rows[row]))}</text>')
-        lines += _draw_row(rows[row], number * ROW, scale, hues)
+    for number, key in enumerate(sorted(rows)):
+        lines.append(f'<text x="0" y="{number * ROW + 13:.1f}">{escape(_row_name(rows[key]))}</text>')
+        lines += _draw_row(rows[key], number * ROW, scale, hues)
     y = len(rows) * ROW + 13
     lines.append(f'<text x="{GUTTER:.0f}" y="{y:.0f}">0 s</text>')
     lines.append(f'<text x="{WIDTH:.0f}" y="{y:.0f}" text-anchor="end">{duration(total)}</text>')
     return "\n".join([*lines, "</svg>", ""])
 
 
-def _names(parts: list[_Part]) -> str:
-    """What stands in a row, most of the time first, as far as there is room."""
+def _row_name(bars: list[_Bar]) -> str:
+    """Return the names of the bars of a row, the longest total time first, cut to the width of the column."""
     seconds: Counter[str] = Counter()
-    for part in parts:
-        seconds[part.name] += part.end - part.begin  # type: ignore[assignment]  # a counter adds up any numbers
-    text = visible(", ".join(name for name, _ in seconds.most_common()))
+    for bar in bars:
+        seconds[bar.name] += bar.end - bar.begin  # type: ignore[assignment]  # a counter adds up any numbers
+    text = printable(", ".join(name for name, _ in seconds.most_common()))
     room = int(GUTTER / text_width("M", "note")) - 1
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def _rows(trace: Trace) -> dict[tuple[int, int, int], list[_Part]]:
-    """By depth of engines and of states, what took how long."""
+def _rows(trace: Trace) -> dict[RowKey, list[_Bar]]:
+    """Return the bars of each row; times start at 0 with the first event."""
     times = [time for _, _, _, time in trace.raw_events()]
-    times = [time - times[0] for time in times]  # recording may have begun long before
-    rows: dict[tuple[int, int], list[_Part]] = {}
+    times = [time - times[0] for time in times]
+    rows: dict[tuple[int, int], list[_Bar]] = {}
     for run, first, past in trace.segments:
         last = min(past, len(times)) - 1
         if first <= last:
-            part = _Part(trace.runs[run].engine, times[first], times[last])
-            rows.setdefault((trace.depth(run), 0), []).append(part)
+            bar = _Bar(trace.runs[run].engine, times[first], times[last])
+            rows.setdefault((trace.depth(run), 0), []).append(bar)
     depths = {id(record.loop): _depths(record.loop) for record in trace.runs}
     for span in spans(trace):
         depth = depths[id(trace.runs[span.run].loop)][span.state]
         last = span.last if span.last is not None else min(span.past, len(times)) - 1
-        part = _Part(span.state, times[span.first], times[max(last, span.first)])
-        rows.setdefault((trace.depth(span.run), depth), []).append(part)
-    return {(*row, lane): lain for row, parts in rows.items() for lane, lain in enumerate(_beside(parts))}
+        bar = _Bar(span.state, times[span.first], times[max(last, span.first)])
+        rows.setdefault((trace.depth(span.run), depth), []).append(bar)
+    return {(*depths, number): row for depths, bars in rows.items() for number, row in enumerate(_disjoint(bars))}
 
 
-def _beside(parts: list[_Part]) -> list[list[_Part]]:
-    """Parts that overlap, as custom states can, in rows of their own."""
-    rows: list[list[_Part]] = []
-    for part in sorted(parts, key=lambda part: (part.begin, -part.end)):
-        row = next((row for row in rows if row[-1].end <= part.begin), None)
+def _disjoint(bars: list[_Bar]) -> list[list[_Bar]]:
+    """Divide bars into rows in which none overlap; custom states can be entered at the same time."""
+    rows: list[list[_Bar]] = []
+    for bar in sorted(bars, key=lambda bar: (bar.begin, -bar.end)):
+        row = next((row for row in rows if row[-1].end <= bar.begin), None)
         if row is None:
             rows.append(row := [])
-        row.append(part)
+        row.append(bar)
     return rows
 
 
@@ -108,43 +113,44 @@ def _depths(loop: Loop) -> dict[str, int]:
     return found | {custom.name: found.get(custom.within, 0) + 1 for custom in loop.custom_states}
 
 
-def _draw_row(parts: list[_Part], y: float, scale: float, hues: dict[str, int]) -> list[str]:
+def _draw_row(bars: list[_Bar], y: float, scale: float, hues: dict[str, int]) -> list[str]:
     lines = []
-    together: list[_Part] = []
-    for part in parts:
-        if (part.end - part.begin) * scale >= SHORTEST:
-            lines += [*_draw_together(together, y, scale, hues), _draw(part, y, scale, hues[part.name])]
-            together = []
+    short: list[_Bar] = []
+    for bar in bars:
+        if (bar.end - bar.begin) * scale >= SHORTEST:
+            lines += [*_draw_joined(short, y, scale, hues), _draw(bar, y, scale, hues[bar.name])]
+            short = []
             continue
-        if together and (part.begin - together[0].begin) * scale >= SHORTEST:
-            lines += _draw_together(together, y, scale, hues)
-            together = []
-        together.append(part)
-    return lines + _draw_together(together, y, scale, hues)
+        if short and (bar.begin - short[0].begin) * scale >= SHORTEST:
+            lines += _draw_joined(short, y, scale, hues)
+            short = []
+        short.append(bar)
+    return lines + _draw_joined(short, y, scale, hues)
 
 
-def _draw(part: _Part, y: float, scale: float, hue: int) -> str:
-    x, width = GUTTER + part.begin * scale, max((part.end - part.begin) * scale, 0.5)
-    name = visible(part.name)
+def _draw(bar: _Bar, y: float, scale: float, hue: int) -> str:
+    x, width = GUTTER + bar.begin * scale, max((bar.end - bar.begin) * scale, 0.5)
+    name = printable(bar.name)
     label = ""
     if text_width(name, "note") + 8 < width:
         label = f'<text x="{x + 4:.1f}" y="{y + 13:.1f}">{escape(name)}</text>'
-    told = escape(f"{name}, {duration(part.end - part.begin)} from {part.begin:.6f} s")
-    return f"<g><title>{told}</title>{_rect(x, y, width, hue, 1)}{label}</g>"
+    title = escape(f"{name}, {duration(bar.end - bar.begin)}, starts at {bar.begin:.6f} s")
+    return f"<g><title>{title}</title>{_rect(x, y, width, hue, 1)}{label}</g>"
 
 
-def _draw_together(parts: list[_Part], y: float, scale: float, hues: dict[str, int]) -> list[str]:
-    """Several as one, as dark as they fill it."""
-    if not parts:
+def _draw_joined(bars: list[_Bar], y: float, scale: float, hues: dict[str, int]) -> list[str]:
+    """Draw several bars as one. Its opacity is the part of its width that they cover."""
+    if not bars:
         return []
-    begin, end = parts[0].begin, max(part.end for part in parts)
+    begin, end = bars[0].begin, max(bar.end for bar in bars)
     width = max((end - begin) * scale, SHORTEST / 2)
-    counts = Counter(part.name for part in parts)
-    busy = sum(part.end - part.begin for part in parts) * scale / width
-    names = ", ".join(f"{visible(name)} ×{count:,}" for name, count in counts.items())
-    told = escape(f"{names}, {duration(end - begin)} from {begin:.6f} s")
+    counts = Counter(bar.name for bar in bars)
+    covered = sum(bar.end - bar.begin for bar in bars) * scale / width
+    names = ", ".join(f"{printable(name)} ×{count:,}" for name, count in counts.items())
+    title = escape(f"{names}, {duration(end - begin)}, starts at {begin:.6f} s")
     hue = hues[counts.most_common(1)[0][0]]
-    return [f"<g><title>{told}</title>{_rect(GUTTER + begin * scale, y, width, hue, max(0.25, min(busy, 1.0)))}</g>"]
+    opacity = max(0.25, min(covered, 1.0))
+    return [f"<g><title>{title}</title>{_rect(GUTTER + begin * scale, y, width, hue, opacity)}</g>"]
 
 
 def _rect(x: float, y: float, width: float, hue: int, opacity: float) -> str:

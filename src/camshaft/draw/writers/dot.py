@@ -1,10 +1,10 @@
-"""DOT: the chart for Graphviz, which lays it out by itself."""
+"""DOT: a chart for Graphviz, which does its own layout."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from camshaft.draw.chart import Box, Chart, Edge, Element, Node, visible
+from camshaft.draw.chart import Box, Chart, Edge, Element, Node, printable
 
 __all__ = ["dot"]
 
@@ -39,7 +39,7 @@ HEAD = '[fontname="monospace", fontsize=10'
 
 
 def dot(chart: Chart) -> str:
-    """A chart as a graph in the DOT language (https://graphviz.org/doc/info/lang.html)."""
+    """Return a chart as a graph in the DOT language (https://graphviz.org/doc/info/lang.html)."""
     return "\n".join(_lines(chart)) + "\n"
 
 
@@ -59,9 +59,9 @@ def _lines(chart: Chart) -> Iterator[str]:
 
 def _element(element: Element, boundary: set[str], depth: int) -> Iterator[str]:
     margin = "  " * depth
-    words = [element.label, *([element.note] if element.note and not _is_round(element) else [])]
-    words += element.lines if isinstance(element, Box) else []
-    label = _lined([visible(word) for word in (*words, element.seen) if word])
+    lines = [element.label, *([element.note] if element.note and not _is_round(element) else [])]
+    lines += element.lines if isinstance(element, Box) else []
+    label = _quoted_lines([printable(line) for line in (*lines, element.visits_text) if line])
     if isinstance(element, Node):
         style = SHAPES[element.kind] + (f", {CUSTOM}" if element.is_custom else "")
         style += ", penwidth=3" if element.is_current else ""
@@ -69,10 +69,11 @@ def _element(element: Element, boundary: set[str], depth: int) -> Iterator[str]:
         return
     yield f"{margin}subgraph {_quoted(f'cluster {element.id}')} {{"
     yield f"{margin}  graph [label={label}, {CLUSTERS[element.kind]}];"
+    # An edge of DOT cannot start or end at a cluster. So a box with edges of its own has a node for them inside.
     if element.kind in ("step", "region"):
         yield f"{margin}  {_quoted(element.id)} [label={_quoted('')}, shape=point, style=invis];"
     if element.id in boundary:
-        anywhere = visible(f"anywhere in {element.label}")
+        anywhere = printable(f"anywhere in {element.label}")
         yield f"{margin}  {_quoted(_anywhere(element.id))} [label={_quoted(anywhere)}, shape=plaintext];"
     for row in element.rows:
         for inner in row:
@@ -91,7 +92,7 @@ def _anywhere(box: str) -> str:
 def _edge(edge: Edge, chart: Chart) -> str:
     source = _anywhere(edge.source) if edge.kind == "boundary" else edge.source
     style = EDGES[edge.kind] + (", constraint=false" if edge.kind == "back" else "")
-    attributes = ", ".join(filter(None, [f"label={_lined(chart.lines(edge))}", style]))
+    attributes = ", ".join(filter(None, [f"label={_quoted_lines(chart.label_texts(edge))}", style]))
     return f"  {_quoted(source)} -> {_quoted(edge.target)} [{attributes}];"
 
 
@@ -100,8 +101,8 @@ def _escaped(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f'"{_escaped(visible(text))}"'
+    return f'"{_escaped(printable(text))}"'
 
 
-def _lined(words: list[str]) -> str:
-    return '"' + "\\n".join(map(_escaped, words)) + '"'
+def _quoted_lines(lines: list[str]) -> str:
+    return '"' + "\\n".join(map(_escaped, lines)) + '"'

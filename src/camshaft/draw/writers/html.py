@@ -1,4 +1,4 @@
-"""HTML: a page with the picture and a table of all its transitions, which needs nothing from elsewhere."""
+"""HTML: a self-contained page with the picture and a table of all transitions."""
 
 from __future__ import annotations
 
@@ -31,15 +31,20 @@ pre { white-space: pre-wrap; font-size: 12px; }
 p.note, td.note { color: var(--muted); }
 .bad { color: var(--bad); }
 td.pre { white-space: pre-wrap; }
-svg.strip { max-width: 100%; height: auto; }
-svg.strip text { font: 10px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-svg.strip g text { fill: #101828; }
-svg.strip > text { fill: var(--muted); }
+svg.timeline { max-width: 100%; height: auto; }
+svg.timeline text { font: 10px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+svg.timeline g text { fill: #101828; }
+svg.timeline > text { fill: var(--muted); }
 """.strip()
 
 
 def page(title: str, body: str) -> str:
-    """A whole page around a body."""
+    """Return a whole page around a body.
+
+    Args:
+        title: plain text, which is escaped here.
+        body: HTML.
+    """
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -48,12 +53,12 @@ def page(title: str, body: str) -> str:
 
 
 def table(head: list[str], rows: list[list[str]], css: list[str]) -> str:
-    """A table of texts, which are escaped here.
+    """Return a table of plain texts, which are escaped here.
 
     Args:
-        head: what stands above the columns.
-        rows: the cells.
-        css: the class of each column.
+        head: the headings of the columns.
+        rows: the cells of each row.
+        css: the CSS class of each column.
     """
 
     def line(cells: list[str], tag: str) -> str:
@@ -65,13 +70,13 @@ def table(head: list[str], rows: list[list[str]], css: list[str]) -> str:
 
 
 def html(chart: Chart) -> str:
-    """A chart as a page."""
+    """Return a chart as a page."""
     machine = LoopMachine(chart.loop.evolve(custom_states=()))
     rows = [
-        [place, event_name(row.event), " and ".join(guard.text for guard in row.guards), row.dest]
-        for place, ways in machine.table.items()
-        for row in ways.values()
-        if not row.is_control
+        [place, event_name(transition.event), " and ".join(guard.text for guard in transition.guards), transition.dest]
+        for place, transitions in machine.table.items()
+        for transition in transitions.values()
+        if not transition.is_control
     ]
     rows += [
         [
@@ -83,6 +88,6 @@ def html(chart: Chart) -> str:
         for custom in chart.loop.custom_states
         for event in custom.events
     ]
-    transitions = table(["at", "event", "if", "leads to"], rows, ["code", "code", "code", "code"])
-    body = f"<h1>{escape(chart.name)}</h1>\n<figure>\n{svg(chart)}</figure>\n<h2>Transitions</h2>\n{transitions}"
+    listed = table(["at", "event", "if", "leads to"], rows, ["code", "code", "code", "code"])
+    body = f"<h1>{escape(chart.name)}</h1>\n<figure>\n{svg(chart)}</figure>\n<h2>Transitions</h2>\n{listed}"
     return page(chart.title, body)

@@ -217,7 +217,7 @@ class _Layout:
                 for edge in self.leaving[one.id]
                 if edge.target == other.id
             ]
-            room = max((lines_width(self.chart.words(edge)) for edge in edges), default=0.0)
+            room = max((lines_width(self.chart.label(edge)) for edge in edges), default=0.0)
             x = self.rects[last.id].right + max(room + 28, 40.0)
             x = max([x, *self._ends_of_labels_above(last)])
             assert isinstance(element, Node)
@@ -231,11 +231,11 @@ class _Layout:
         """Return the smallest x at which the edge down from an element beside others clears the labels it passes."""
         right = 0.0
         for edge in (edge for edge in self.leaving[element.id] if edge.target not in {one.id for one in rows[0]}):
-            own = lines_width(self.chart.words(edge)) + 20
+            own = lines_width(self.chart.label(edge)) + 20
             right = max(right, own)
             for above, below in pairwise(rows):
                 between = self.stacked.between(above[0], below[0])
-                passed = max((lines_width(self.chart.words(straight)) for straight in between), default=0.0)
+                passed = max((lines_width(self.chart.label(straight)) for straight in between), default=0.0)
                 if isinstance(below[0], Node):
                     right = max(right, node_size(below[0])[0] / 2 + LANE_DISTANCE)
                 if below[0].id == edge.target:
@@ -247,7 +247,7 @@ class _Layout:
     def _ends_of_labels_above(self, element: Element) -> list[float]:
         """Return the x where the labels end at edges that reach an element beside others from above."""
         return [
-            self.center[element.id] + LABEL_DISTANCE + lines_width(self.chart.words(edge)) + 8
+            self.center[element.id] + LABEL_DISTANCE + lines_width(self.chart.label(edge)) + 8
             for edge in self.chart.edges
             if edge.kind == "boundary" and edge.target == element.id and element.id in self.stacked.beside
         ]
@@ -280,7 +280,7 @@ class _Layout:
         y = self.middle[element.id]
         bottom = {"left": y - 3, "right": y - 3}
         for edge in self.leaving[element.id]:
-            lines = self.chart.words(edge)
+            lines = self.chart.label(edge)
             if edge.lane is None or id(edge) in self.stacked.straight or not lines:
                 continue
             x = -half - 4 if edge.lane == "left" else half + 4
@@ -305,9 +305,9 @@ class _Layout:
         _, down = self.stacked.label_heights_beside(above)
         bottom = min(self.rects[element.id].top - 9, self.middle[element.id] - up)
         bottom -= self.stacked.label_height_below(above, below)
-        bottom -= sum(lines_height(self.chart.words(edge)) for edge in self.stacked.sideways(element, "right"))
+        bottom -= sum(lines_height(self.chart.label(edge)) for edge in self.stacked.sideways(element, "right"))
         for edge in self.stacked.between(above[0], element):
-            lines = self.chart.words(edge)
+            lines = self.chart.label(edge)
             self._draw(edge, [(0.0, self.rects[edge.source].bottom), (0.0, self.rects[edge.target].top)])
             top = max(self.rects[edge.source].bottom, self.middle[above[0].id] + down)
             if lines:
@@ -336,7 +336,7 @@ class _Layout:
         y = self.middle[left.id]
         x1, x2 = self.rects[left.id].right, self.rects[right.id].left
         self._draw(edge, [(x1, y), (x2, y)] if edge.source == left.id else [(x2, y), (x1, y)])
-        events, others = split_label(self.chart.words(edge))
+        events, others = split_label(self.chart.label(edge))
         x = (x1 + x2) / 2
         taken = [self._write_label(edge, events, x, y - 3, "middle")]
         if others:
@@ -352,7 +352,7 @@ class _Layout:
                     continue
                 x, y = self.center[element.id], self.stacked.arrival(edge.target)
                 self._draw(edge, [(x, self.rects[element.id].bottom), (x, y), (self.rects[edge.target].right, y)])
-                lines = self.chart.words(edge)
+                lines = self.chart.label(edge)
                 if lines:
                     taken.append(self._write_label(edge, lines, x - 8, y - 3, "end"))
         return taken
@@ -366,7 +366,7 @@ class _Layout:
                     x = self.center[element.id]
                     self._draw(edge, [(x, self.rects[row[0].id].bottom), (x, self.rects[element.id].top)])
                     bottom = self.middle[element.id] - self.stacked.half_height(below) - 9
-                    taken.append(self._write_label(edge, self.chart.words(edge), x + LABEL_DISTANCE, bottom, "start"))
+                    taken.append(self._write_label(edge, self.chart.label(edge), x + LABEL_DISTANCE, bottom, "start"))
         return taken
 
     def _draw_inner_boundary(self, box: Box, inside: Rect) -> None:
@@ -378,7 +378,7 @@ class _Layout:
         """
         for edge in self.leaving[box.id]:
             if box.id in self.stacked.enclosing_boxes[edge.target] and edge.target in self.stacked.beside:
-                lines = self.chart.words(edge)
+                lines = self.chart.label(edge)
                 rect, y = self.rects[edge.target], self.middle[edge.target]
                 x = max(inside.right + PADDING, rect.right + 40, rect.left + 30 + lines_width(lines))
                 self._draw(edge, [(x, y), (rect.right, y)])

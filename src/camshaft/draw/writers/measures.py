@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 from rich.cells import cell_len
 
-from camshaft.draw.chart import Box, Element, Line, Node, visible
+from camshaft.draw.chart import Box, Element, Line, Node, printable
 
 __all__ = ["FONT_SIZES", "LINE_HEIGHT", "RADII", "Rect", "element_lines", "line_width", "lines_height", "lines_width"]
 __all__ += ["WORD_GAP", "node_size", "text_width"]
@@ -72,11 +72,11 @@ def lines_height(lines: list[Line]) -> float:
 def element_lines(element: Element) -> list[Line]:
     """Return the text inside a node, or the head of a box."""
     role = "title" if isinstance(element, Box) else "state"
-    lines: list[Line] = [[(role, visible(element.label))]] if element.label else []
+    lines: list[Line] = [[(role, printable(element.label))]] if element.label else []
     if element.note and not (isinstance(element, Node) and element.kind in RADII):
-        lines.append([("note", visible(element.note))])
-    lines += [[("count", element.seen)]] * bool(element.seen)
-    return lines + [[("handler", visible(line))] for line in (element.lines if isinstance(element, Box) else ())]
+        lines.append([("note", printable(element.note))])
+    lines += [[("count", element.visits_text)]] * bool(element.visits_text)
+    return lines + [[("handler", printable(line))] for line in (element.lines if isinstance(element, Box) else ())]
 
 
 def node_size(node: Node) -> tuple[float, float]:

@@ -1,8 +1,8 @@
-"""Mermaid: the chart as a ``stateDiagram-v2``, as code hosts render it in Markdown.
+"""Mermaid: a chart as a ``stateDiagram-v2``, which code hosts render in Markdown.
 
-Mermaid has no nodes on the outline of a box and lets no transition cross one. So what enters a box leads to the box,
-and what leaves it leads to its inner end; where nothing but words stands between two states, one transition carries
-the words of both.
+Mermaid has no nodes on the outline of a box, and no transition may cross an outline. So a transition into a box ends
+at the box, and one that leaves it ends at the ``[*]`` inside. Mermaid has no points and merges either: a path through
+them becomes one transition with the labels of all its edges.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from camshaft.draw.chart import Box, Chart, Edge, Element, Node, visible
+from camshaft.draw.chart import Box, Chart, Edge, Element, Node, printable
 
 __all__ = ["mermaid"]
 
 PASSED = ("point", "merge")
-"""Kinds of nodes that have no counterpart here."""
+"""Kinds of nodes without a counterpart in Mermaid."""
 
 HERE = "here"
-"""Marks the box in which the engine stands: boxes take no class."""
+"""Text that marks the current box of an engine; Mermaid does not style boxes by class."""
 
 CLASSES = {
     "custom": "stroke:#a21caf,stroke-width:2px",
@@ -28,7 +28,7 @@ CLASSES = {
 
 
 def mermaid(chart: Chart) -> str:
-    """A chart in Mermaid's language (https://mermaid.js.org/syntax/stateDiagram.html)."""
+    """Return a chart in Mermaid's language (https://mermaid.js.org/syntax/stateDiagram.html)."""
     return "\n".join(_Writer(chart).lines()) + "\n"
 
 
@@ -38,113 +38,118 @@ class _Writer:
         self.enclosing_boxes = chart.enclosing_boxes()
         self.elements = {element.id: element for element in chart.elements()}
         self.names = {element: f"s{number}" for number, element in enumerate(self.elements)}
-        self.boxes = {inner: box.id for box in chart.boxes for inner in (box.entry, box.exit) if inner is not None}
+        self.box_of = {inner: box.id for box in chart.boxes for inner in (box.entry, box.exit) if inner is not None}
         self.leaving: dict[str, list[Edge]] = defaultdict(list)
         for edge in chart.edges:
             self.leaving[edge.source].append(edge)
-        self.behind = {box.id: self._behind(box.exit) for box in chart.boxes if box.exit is not None}
-        self.ways: dict[str, list[str]] = defaultdict(list)  # transitions, by the box that they stand in
-        self.marked: dict[str, list[str]] = defaultdict(list)
+        self.after_exit = {box.id: self._after_exit(box.exit) for box in chart.boxes if box.exit is not None}
+        self.transitions: dict[str, list[str]] = defaultdict(list)  # by the box in which they are written
+        self.states_by_class: dict[str, list[str]] = defaultdict(list)
 
     def lines(self) -> Iterator[str]:
-        """The whole text."""
+        """Yield the lines of the whole text."""
         for element in self.elements.values():
-            if not (isinstance(element, Node) and element.kind in PASSED and not self._begins(element)):
-                self._write_ways(element)
+            if not (isinstance(element, Node) and element.kind in PASSED and not self._is_source(element)):
+                self._write_transitions(element)
         yield "---"
         yield f"title: {_front_matter(self.chart.title)}"
         yield "---"
         yield "stateDiagram-v2"
         yield from self._inside(self.chart.rows, "", 1)
-        for name, states in self.marked.items():
+        for name, states in self.states_by_class.items():
             yield f"  classDef {name} {CLASSES[name]}"
             yield f"  class {','.join(states)} {name}"
 
-    def _begins(self, node: Node) -> bool:
-        """Whether it is where a custom state is entered from; nothing leads there."""
+    def _is_source(self, node: Node) -> bool:
+        """Return whether no edge leads to a node: it is the start of a custom state."""
         return not any(edge.target == node.id for edge in self.chart.edges)
 
     def _inside(self, rows: list[list[Element]], box: str, depth: int) -> Iterator[str]:
         margin = "  " * depth
         for element in (element for row in rows for element in row):
-            yield from (margin + line if line else line for line in self._declared(element))
+            yield from (margin + line if line else line for line in self._declaration(element))
             if isinstance(element, Box) and element.rows:
                 yield f"{margin}state {self.names[element.id]} {{"
                 yield from self._inside(element.rows, element.id, depth + 1)
                 yield f"{margin}}}"
-        yield from (margin + line for line in self.ways[box])
+        yield from (margin + line for line in self.transitions[box])
 
-    def _declared(self, element: Element) -> Iterator[str]:
+    def _declaration(self, element: Element) -> Iterator[str]:
         name = self.names[element.id]
-        words = [element.label, element.note, *(element.lines if isinstance(element, Box) else ())]
-        words += [element.seen, HERE if isinstance(element, Box) and element.is_current else ""]
+        lines = [element.label, element.note, *(element.lines if isinstance(element, Box) else ())]
+        lines += [element.visits_text, HERE if isinstance(element, Box) and element.is_current else ""]
         if isinstance(element, Node):
             if element.kind == "choice":
                 yield f"state {name} <<choice>>"
             if element.kind not in ("state", "nested", "folded", "history"):
                 return
-            for mark in ("custom", "current"):
-                if getattr(element, f"is_{mark}"):
-                    self.marked[mark].append(name)
+            if element.is_custom:
+                self.states_by_class["custom"].append(name)
+            if element.is_current:
+                self.states_by_class["current"].append(name)
             if element.kind == "nested":
-                self.marked["nested"].append(name)
-        yield f'state "{"<br>".join(_escaped(word) for word in words if word) or "#8203;"}" as {name}'
+                self.states_by_class["nested"].append(name)
+        # Mermaid rejects an empty name: &#8203; is a space without width
+        yield f'state "{"<br>".join(_escaped(line) for line in lines if line) or "#8203;"}" as {name}'
 
     # -- transitions -------------------------------------------------------------------------------------------------
 
-    def _write_ways(self, element: Element) -> None:
+    def _write_transitions(self, element: Element) -> None:
         for edge in self.leaving[element.id]:
             if edge.kind == "boundary":
                 self._write_boundary(edge)
                 continue
-            words = self._words(edge)
+            label = self._label(edge)
             target = edge.target
-            box = self._left_by(edge)
-            if box is not None:
-                self._write(element.id, box, words)
+            exit = self._exit_taken(edge)
+            if exit is not None:
+                self._write(element.id, exit, label)
                 continue
             while self._is_passed(target):
                 onward = self.leaving[target][0]
-                words += self._words(onward)
+                label += self._label(onward)
                 target = onward.target
-            self._write(element.id, target, words)
+            self._write(element.id, target, label)
 
     def _is_passed(self, target: str) -> bool:
         found = self.elements[target]
         return isinstance(found, Node) and found.kind in PASSED and bool(self.leaving[target])
 
-    def _behind(self, exit: str) -> set[str]:
-        """The nodes through which all goes that leaves a box at its exit."""
+    def _after_exit(self, exit: str) -> set[str]:
+        """Return the nodes that every path from an exit passes, up to the first label or choice."""
         found: set[str] = set()
-        while len(self.leaving[exit]) == 1 and not self.chart.lines(self.leaving[exit][0]):
+        while len(self.leaving[exit]) == 1 and not self.chart.label_texts(self.leaving[exit][0]):
             exit = self.leaving[exit][0].target
             found.add(exit)
         return found
 
-    def _left_by(self, edge: Edge) -> str | None:
-        """The exit of the box that an edge leaves across its outline, joining what leaves it there."""
+    def _exit_taken(self, edge: Edge) -> str | None:
+        """Return the exit of a box if an edge crosses the outline of the box and joins the paths from that exit.
+
+        Mermaid cannot draw such an edge, but one to the exit has the same meaning.
+        """
         path = self.enclosing_boxes[edge.source]
         box = path[-1] if path else ""
-        is_across = edge.source not in self.boxes and box not in self.enclosing_boxes[edge.target]
-        if not is_across or edge.target not in self.behind.get(box, ()):
+        is_across = edge.source not in self.box_of and box not in self.enclosing_boxes[edge.target]
+        if not is_across or edge.target not in self.after_exit.get(box, ()):
             return None
         outline = self.elements[box]
         assert isinstance(outline, Box)
         return outline.exit
 
-    def _write(self, source: str, target: str, words: list[str]) -> None:
-        box, start = self._out_of(source)
-        end = self._into(target)
-        label = f" : {'<br>'.join(words)}" if words else ""
-        self.ways[box].append(f"{start} --> {end}{label}")
+    def _write(self, source: str, target: str, lines: list[str]) -> None:
+        box, start = self._start_of(source)
+        end = self._end_of(target)
+        label = f" : {'<br>'.join(lines)}" if lines else ""
+        self.transitions[box].append(f"{start} --> {end}{label}")
 
-    def _out_of(self, source: str) -> tuple[str, str]:
-        """The box in which a transition from here stands, and what it begins with."""
+    def _start_of(self, source: str) -> tuple[str, str]:
+        """Return the box in which the transitions from a node are written, and the name of their source there."""
         path = self.enclosing_boxes[source]
         box = path[-1] if path else ""
         element = self.elements[source]
-        if source in self.boxes:
-            outline = self.elements[self.boxes[source]]
+        if source in self.box_of:
+            outline = self.elements[self.box_of[source]]
             assert isinstance(outline, Box)
             outer = self.enclosing_boxes[outline.id]
             return (box, "[*]") if outline.entry == source else (outer[-1] if outer else "", self.names[outline.id])
@@ -156,10 +161,10 @@ class _Writer:
             return box, "[*]"
         return box, self.names[source]
 
-    def _into(self, target: str) -> str:
-        """What a transition ends with."""
-        if target in self.boxes:
-            outline = self.elements[self.boxes[target]]
+    def _end_of(self, target: str) -> str:
+        """Return the name of the target of a transition."""
+        if target in self.box_of:
+            outline = self.elements[self.box_of[target]]
             assert isinstance(outline, Box)
             return self.names[outline.id] if outline.entry == target else "[*]"
         element = self.elements[target]
@@ -167,23 +172,25 @@ class _Writer:
         return "[*]" if is_end else self.names[target]
 
     def _write_boundary(self, edge: Edge) -> None:
-        words = self._words(edge)
+        lines = self._label(edge)
         path = self.enclosing_boxes[edge.source]
         box = path[-1] if path else ""
         if edge.source in self.enclosing_boxes[edge.target]:
+            # the source is the box around the target, so a note takes the place of a transition
             name = self.names[edge.target]
-            self.ways[edge.source] += [f"note right of {name}", *(f"  {word}" for word in words), "end note"]
+            self.transitions[edge.source] += [f"note right of {name}", *(f"  {line}" for line in lines), "end note"]
             return
-        self.ways[box].append(f"{self.names[edge.source]} --> {self._into(edge.target)} : {'<br>'.join(words)}")
+        source, target = self.names[edge.source], self._end_of(edge.target)
+        self.transitions[box].append(f"{source} --> {target} : {'<br>'.join(lines)}")
 
-    def _words(self, edge: Edge) -> list[str]:
-        return [_escaped(line) for line in self.chart.lines(edge)]
+    def _label(self, edge: Edge) -> list[str]:
+        return [_escaped(line) for line in self.chart.label_texts(edge)]
 
 
 def _escaped(text: str) -> str:
-    """A text in which nothing means anything to Mermaid: entities, written as it wants them."""
+    """Return a text without special characters of Mermaid; it writes an entity as ``#35;``."""
     return "".join(
-        part if part.isalnum() or part in " _.,()[]=%/*+›…×·" else f"#{ord(part)};" for part in visible(text)
+        part if part.isalnum() or part in " _.,()[]=%/*+›…×·" else f"#{ord(part)};" for part in printable(text)
     )
 
 

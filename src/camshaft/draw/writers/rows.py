@@ -146,7 +146,7 @@ class StackedChart:
             inner = rows[1:-1]
             head = lines_height(head_lines) + 10
             # labels at the left of the first row must be below the head, which is at the left, too
-            left = sum(lines_height(self.chart.words(edge)) for edge in self.sideways(rows[1][0], "left"))
+            left = sum(lines_height(self.chart.label(edge)) for edge in self.sideways(rows[1][0], "left"))
             head = max(head + left + 8 * (left > 0), self._row_gap(rows[0], rows[1]))
             bottom = self._stack(inner, top + head) if inner else top + head - ROW_GAP
             bottom += self._row_gap(inner[-1] if inner else rows[0], rows[-1])
@@ -186,27 +186,27 @@ class StackedChart:
         """Return the room for the labels of the edges between two rows."""
         right = left = 0.0
         for edge in self.between(above[0], below[0]):
-            right += lines_height(self.chart.words(edge))
+            right += lines_height(self.chart.label(edge))
         for element in below[1:]:
             for edge in self.between(above[0], element):
-                right = max(right, lines_height(self.chart.words(edge)))
+                right = max(right, lines_height(self.chart.label(edge)))
         right += self.label_height_below(above, below)
-        left += sum(lines_height(self.chart.words(edge)) for edge in self.sideways(below[0], "left"))
-        right += sum(lines_height(self.chart.words(edge)) for edge in self.sideways(below[0], "right"))
+        left += sum(lines_height(self.chart.label(edge)) for edge in self.sideways(below[0], "left"))
+        right += sum(lines_height(self.chart.label(edge)) for edge in self.sideways(below[0], "right"))
         return max(right + 22, left + 12) if right or left else ROW_GAP
 
     def label_height_below(self, above: Row, below: Row) -> float:
         """Return the height of the labels of edges that come down from beside ``above`` to ``below``."""
         targets = self._targets_in(below[0])
         edges = [edge for element in above[1:] for edge in self.leaving[element.id] if edge.target in targets]
-        return max((lines_height(self.chart.words(edge)) for edge in edges), default=0.0)
+        return max((lines_height(self.chart.label(edge)) for edge in edges), default=0.0)
 
     def label_heights_beside(self, row: Row) -> tuple[float, float]:
         """Return how far the labels between the elements of a row reach above and below its middle."""
         up = down = 0.0
         ids = {element.id for element in row}
         for edge in (edge for element in row for edge in self.leaving[element.id] if edge.target in ids):
-            events, others = split_label(self.chart.words(edge))
+            events, others = split_label(self.chart.label(edge))
             up, down = max(up, lines_height(events) + 12), max(down, lines_height(others) + 8)
         for edge in self.chart.edges:
             # an edge from the outline of the box around the row arrives with its label above it
@@ -217,7 +217,7 @@ class StackedChart:
             ):
                 target = self.elements[edge.target]
                 height = node_size(target)[1] if isinstance(target, Node) else 0.0
-                up = max(up, lines_height(self.chart.words(edge)) + height / 2 + 12)
+                up = max(up, lines_height(self.chart.label(edge)) + height / 2 + 12)
         return up, down
 
 

@@ -1,4 +1,4 @@
-"""SVG: the layout as a picture that follows the reader's light or dark theme and needs nothing else."""
+"""SVG: a self-contained picture that follows the light or dark theme of the reader."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ STYLE = f"""
 
 
 def svg(chart: Chart) -> str:
-    """A chart as an SVG document."""
+    """Return a chart as an SVG document."""
     drawing = lay_out(chart)
     width, height = _number(drawing.width), _number(drawing.height)
     lines = [
@@ -166,7 +166,7 @@ def _wire(wire: Wire) -> str:
 
 
 def _path(wire: Wire) -> str:
-    """The line, with its corners rounded."""
+    """Return the path data of a line with rounded corners."""
     points = wire.points
     parts = [f"M{_number(points[0][0])} {_number(points[0][1])}"]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
@@ -180,7 +180,7 @@ def _pair(point: tuple[float, float]) -> str:
 
 
 def _towards(corner: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """The point at which a corner begins to be round, on the way to another point."""
+    """Return the point between a corner and the next point at which the rounding of the corner ends."""
     dx, dy = other[0] - corner[0], other[1] - corner[1]
     length = max(abs(dx), abs(dy))
     near = min(7.0, length / 2)
@@ -188,7 +188,7 @@ def _towards(corner: tuple[float, float], other: tuple[float, float]) -> tuple[f
 
 
 def _head(wire: Wire) -> str:
-    """The arrow at its end."""
+    """Return the path data of the arrow at the end of a line."""
     (x1, y1), (x2, y2) = wire.points[-2:]
     dx, dy = (x2 > x1) - (x2 < x1), (y2 > y1) - (y2 < y1)
     back = (x2 - 7 * dx, y2 - 7 * dy)
