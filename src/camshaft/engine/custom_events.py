@@ -56,6 +56,7 @@ class _DeclaredOrder:
             self.in_pass, self.next_index = present, 0
             self.entered.clear()
         if event not in self.allowed():
+            # where includes the state of the event that is being dispatched, but this one is refused
             path = tuple(name for name in engine.where if name != self.state_of[event].name)
             expected = " | ".join(map(event_name, self.allowed())) or f"nothing more in this pass of {self.scope}"
             declared = ", ".join(map(event_name, self.order))
@@ -70,8 +71,8 @@ class _DeclaredOrder:
     def allowed(self) -> list[str]:
         """Return the events that may fire next.
 
-        They are later in the order, and do not leave a state that was not entered. None of them skips the event that
-        leaves a state that was entered.
+        They are later in the declared order. An event that leaves a state is allowed only if the state was entered, and
+        an entered state must be left before any later event.
         """
         later = list(self.order[self.next_index :])
         open_until = [index for index, event in enumerate(later) if self._leaves(event) and self._is_entered(event)]

@@ -186,7 +186,7 @@ class EngineEvent:
         return Handler.of((lambda engine, error: call(engine)) if self.key == "exception_raised" else call)
 
     def _filtered(self, handlers: list[Handler]) -> Callable[..., Any]:
-        """Return the function that calls those of a group of handlers that are due."""
+        """Return a function that calls the due handlers of a group."""
         filtered = _FilteredHandlers(handlers, self.counter or "", self._firing_count)
         if self.key == "exception_raised":
             return filtered.raised

@@ -152,8 +152,8 @@ class Engine:
         """Replace the loop. Attached handlers stay attached."""
         program = generate(loop)
         if self.current_run is not None:
-            # A run that has begun keeps its generated loop, and its trace is judged by the states that it began with. A
-            # nested engine changes neither, so it may be added during a run.
+            # A run keeps the generated loop and the states that it began with: its trace is judged by them. A nested
+            # engine changes neither, so it may be added during a run.
             if program is not self._program or loop.custom_states != self._loop.custom_states:
                 raise RuntimeError(
                     f"{self.name} has a run that is not over: change its loop before run(), or after close()"

@@ -194,7 +194,7 @@ def machine_position(
         engine: the engine of the run.
         line: the line on which the generated loop stands; None before its first event.
         fetcher: the source of the batches of the run.
-        deferred: the key of an event that the loop has yielded, and that will be dispatched when the run continues;
+        deferred: the key of an event that the loop has yielded, to be dispatched when the run continues;
             None without such an event.
         waits: whether the run was paused before an event or at a PENDING_CALL, rather than after an event.
 

@@ -1,4 +1,4 @@
-"""Nesting: check an engine that is to run inside another one, and make the handler that runs it."""
+"""Nesting: check an inner engine, and make the handler that runs it."""
 
 from __future__ import annotations
 

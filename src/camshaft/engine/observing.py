@@ -38,7 +38,7 @@ class ObservedRun(Protocol):
 
 
 class Observer(Protocol):
-    """An object that sees every event of the engines that run while it is in :data:`observers`."""
+    """An object that is called at every event of an engine, while it is in :data:`observers`."""
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]] | None:
         """Connect to a run that starts or continues.

@@ -76,7 +76,7 @@ class State:
 
         Args:
             outer: the attribute that counts the outermost loop.
-            data: the attribute that counts the loop that takes data; None without such a loop.
+            data: the attribute that counts the loop over data; None without such a loop.
         """
         self._outer_counter, self._data_counter = outer, data
 

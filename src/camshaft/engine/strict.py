@@ -25,7 +25,7 @@ class StrictObserver:
         """Return, for each event, a function that checks it.
 
         Raises:
-            EventOrderError: raised by that function if the event is illegal where the run stands.
+            EventOrderError: raised by these functions at an illegal event.
         """
         checker, context, state = self.checker, self.checker.context, run.engine.state
 

@@ -100,7 +100,7 @@ def _is_used_up(data: Any, number: int) -> bool:
 
 
 def _open_after(data: Any, number: int) -> tuple[Iterator[Any], int]:
-    """Open data after its first batches, without loading them where that gives the same batches."""
+    """Open data after its first batches. They are not loaded, unless loading them changes the following batches."""
     is_loader = type(data) is DataLoader  # a subclass may do anything in __iter__
     # Nothing is left to read after the last batch. But a loader without workers must still be asked for the next one:
     # its sampler may then draw from the random states of this process, as in an uninterrupted run.
