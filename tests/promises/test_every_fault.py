@@ -431,7 +431,7 @@ def test_a_disk_that_turns_read_only_leaves_whole_checkpoints(small_disk):
         subprocess.run(["mount", "-o", f"remount,{how}", str(small_disk)], check=True, timeout=60)
 
     trainer.add_event_handler(Events.EPOCH_STARTED(once=2), remount, "ro")
-    fails(lambda: trainer.run([1], max_epochs=3), StorageError, "in trainer: EPOCH 2", "Read-only file system; see to")
+    fails(lambda: trainer.run([1], max_epochs=3), StorageError, "in trainer: EPOCH 2", "Read-only file system; make ")
     assert whole(small_disk) == [1]
     remount("rw")
     trainer.run()

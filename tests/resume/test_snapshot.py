@@ -32,7 +32,7 @@ def test_resumed_equals_uninterrupted_with_workers(tmp_path, load, at):
 
 
 def without(*path):
-    """A snapshot that removes a part of the state before it is loaded."""
+    """Return a function that replaces one part of a saved state."""
 
     def change(state):
         for key in path[:-1]:
