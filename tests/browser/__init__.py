@@ -1,6 +1,6 @@
-"""Diagrams as their readers see them: drawn by a real browser, and read by Mermaid and by Graphviz.
+"""Diagrams as readers see them: drawn by a real browser, and parsed by Mermaid and Graphviz.
 
-What is not on this machine is skipped, and said; ``.ci/run`` installs it. Each worker of pytest has one browser.
+Tests are skipped, with a reason, if a program is missing; ``.ci/run`` installs all. Each pytest worker has one browser.
 """
 
 import shutil
@@ -17,7 +17,7 @@ __all__ += ["browser", "crossed", "dot", "graphviz", "mermaid", "outside", "over
 
 @pytest.fixture(scope="session")
 def browser():
-    """The browser process; ``browser.page()`` is a page of one's own."""
+    """Start the browser process; ``browser.page()`` opens a separate page."""
     pytest.importorskip("playwright", reason="needs a browser: the Python package playwright is not installed")
     executable = chromium()
     if executable is None:
@@ -29,13 +29,13 @@ def browser():
 
 @pytest.fixture(scope="session")
 def page(browser):
-    """A page, for all tests: ``show`` starts afresh."""
+    """Open a page shared by all tests; ``show`` replaces its content and clears its errors."""
     return browser.page()
 
 
 @pytest.fixture(scope="session")
 def mermaid(browser):
-    """Mermaid, in that browser."""
+    """Load Mermaid in a page of its own."""
     if not MERMAID.exists():
         pytest.skip("needs Mermaid: it is not installed, run `make browser`")
     return Mermaid(browser.page())
@@ -43,7 +43,7 @@ def mermaid(browser):
 
 @pytest.fixture(scope="session")
 def graphviz():
-    """The function ``dot``, where there is Graphviz."""
+    """Return the function ``dot``, if Graphviz is installed."""
     if shutil.which("dot") is None:
         pytest.skip("needs Graphviz: dot is not installed")
     return dot

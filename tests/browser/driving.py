@@ -1,4 +1,4 @@
-"""A headless Chromium without a network, and a page in it that remembers all that went wrong."""
+"""A headless Chromium without a network, and pages that record their errors."""
 
 import asyncio
 import json
@@ -14,26 +14,26 @@ from browser.geometry import Geometry
 
 GEOMETRY = Path(__file__).with_name("geometry.js")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-HERE = re.compile(r"(about|data|file|blob):")  # what is read without a network
-PATIENCE = 60.0  # seconds that one call may take
+LOCAL = re.compile(r"(about|data|file|blob):")  # URLs that need no network
+TIMEOUT = 60.0  # seconds for one call
 
-# A picture is in the page's errors, and in its geometry, once it was painted with its fonts.
-SETTLED = """async () => {
+# Errors and geometry of a picture are complete only after it was painted with its fonts.
+WAIT_FOR_PAINT = """async () => {
     await document.fonts.ready;
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
 
 
 def chromium() -> str | None:
-    """The browser of this system, if there is one."""
+    """Return the path of an installed browser, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
     """One browser process.
 
-    It is driven from a thread with an event loop of its own. Playwright's synchronous API would leave a running loop
-    in the thread of the tests, where ``asyncio.run`` then fails, and cannot give up on a page that hangs.
+    It runs in a thread with its own event loop. Playwright's synchronous API would leave a running loop in the thread
+    of the tests, so ``asyncio.run`` would fail there; and it has no timeout for a page that hangs.
     """
 
     def __init__(self, executable: str):
@@ -51,19 +51,19 @@ class Browser:
         from playwright.async_api import async_playwright
 
         self.driver = await async_playwright().start()
-        # its sandbox needs rights that root and containers do not have; it only sees pages of the tests
+        # the sandbox does not work for root or in containers; the browser only opens pages of the tests
         self.process = await self.driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """What the call returns, from the thread of the browser."""
+        """Run a coroutine in the thread of the browser, and return its result."""
         future = asyncio.run_coroutine_threadsafe(call, self.loop)
         try:
-            return future.result(PATIENCE)
+            return future.result(TIMEOUT)
         finally:
             future.cancel()
 
     def page(self) -> "Page":
-        """A new page, which shares nothing with the others."""
+        """Open a new page that shares nothing with the others."""
         return Page(self)
 
     async def _stop(self) -> None:
@@ -82,7 +82,7 @@ class Browser:
 
 
 class Page:
-    """What a reader sees. ``errors`` is what went wrong since the last ``show``; a test asserts that it is empty."""
+    """A page of the browser. ``errors`` lists all problems since the last ``show``; tests assert that it is empty."""
 
     def __init__(self, browser: Browser):
         self.browser = browser
@@ -95,8 +95,8 @@ class Page:
         context.on("weberror", lambda error: self.errors.append(f"uncaught: {error.error}"))
         context.on("request", self._on_request)
         context.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
-        await context.route(lambda url: not HERE.match(url), lambda route: route.abort())
-        await context.set_offline(True)  # also stops what is not a request, such as a web socket
+        await context.route(lambda url: not LOCAL.match(url), lambda route: route.abort())
+        await context.set_offline(True)  # web sockets are no requests: this stops them, too
         self.page = await context.new_page()
         self.page.on("websocket", lambda socket: self.errors.append(f"network: {socket.url}"))
         self.page.on("crash", lambda _: self.errors.append("the page crashed"))
@@ -106,11 +106,11 @@ class Page:
             self.errors.append(f"console {message.type}: {message.text}")
 
     def _on_request(self, request: Any) -> None:
-        if not HERE.match(request.url):
+        if not LOCAL.match(request.url):
             self.errors.append(f"network: {request.url}")
 
     def show(self, html_or_svg: str, width: int = 600, height: int = 900, dark: bool = False) -> "Page":
-        """Shows a document of HTML, or a picture alone in a page, in a window of that size."""
+        """Show an HTML document, or a single picture, in a window of that size."""
         html = html_or_svg
         if re.match(r"\s*<(\?xml|!DOCTYPE svg|svg\b)", html_or_svg):
             html = f'<!DOCTYPE html><meta charset="utf-8"><style>body {{ margin: 0 }}</style>{html_or_svg}'
@@ -120,34 +120,34 @@ class Page:
         return self
 
     async def _show(self, html: str, width: int, height: int, scheme: Any) -> None:
-        await self.page.goto("about:blank")  # nothing is left over: no script, no timer, no listener
+        await self.page.goto("about:blank")  # removes scripts, timers and listeners of the last document
         self.errors = []
         await self.page.set_viewport_size({"width": width, "height": height})
         await self.page.emulate_media(color_scheme=scheme)
         await self.page.set_content(html)
-        await self.page.evaluate(SETTLED)
+        await self.page.evaluate(WAIT_FOR_PAINT)
 
     def evaluate(self, js: str, arg: Any = None) -> Any:
-        """The value of an expression, or what a function (also an async one) returns for ``arg``."""
+        """Return the value of an expression, or the result of a function, async or not, called with ``arg``."""
         return self.browser.run(self.page.evaluate(js, arg))
 
     def load(self, script: Path) -> None:
-        """Runs a script in the page that is shown now."""
+        """Run a script in the current document."""
         self.browser.run(self.page.add_script_tag(path=script))
 
     def screenshot(self, path: str | Path, full_page: bool = True) -> None:
         self.browser.run(self.page.screenshot(path=path, full_page=full_page))
 
     def geometry(self, selector: str = "svg") -> Geometry:
-        """Where everything is that the first such <svg> shows."""
-        # as text: some thousand points are read ten times as fast as through Playwright's own encoding
+        """Return the positions of everything in the first <svg> with this selector."""
+        # as JSON text: for thousands of points ten times as fast as Playwright's own encoding
         found = json.loads(self.evaluate(f"(selector) => JSON.stringify(({GEOMETRY.read_text()})(selector))", selector))
         assert found is not None, f"the page has no {selector}"
         return Geometry.of(found)
 
 
 def malformed(svg: str) -> list[str]:
-    """A page of HTML forgives what a file of its own, or an <img>, does not."""
+    """Return the XML errors of a picture. HTML tolerates them; a file of its own or an <img> does not."""
     try:
         ElementTree.fromstring(svg)
     except ElementTree.ParseError as error:

@@ -1,14 +1,14 @@
-// What one <svg> of the page shows, and where, in the user units of that <svg>. Nothing that is not painted is here:
-// no definitions, no hidden elements, no transparent areas that only catch the pointer.
+// Return the visible parts of one <svg> and their positions, in the user units of that <svg>. Definitions, hidden
+// elements and transparent areas are left out.
 (selector) => {
   const svg = document.querySelector(selector);
   if (!svg) return null;
   const toUser = svg.getScreenCTM().inverse();
   const toScreen = (element) => toUser.multiply(element.getScreenCTM());
-  const aside = "defs, clipPath, mask, marker, pattern, symbol, linearGradient, radialGradient, title, desc, metadata, style, script";
+  const unpainted = "defs, clipPath, mask, marker, pattern, symbol, linearGradient, radialGradient, title, desc, metadata, style, script";
 
   const shown = (element) =>
-    !element.closest(aside) && element.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+    !element.closest(unpainted) && element.checkVisibility({ opacityProperty: true, visibilityProperty: true });
 
   const painted = (style, kind) =>
     style[kind] !== "none" && !/^rgba\(.*, 0\)$/.test(style[kind]) && Number(style[`${kind}Opacity`]) > 0;
@@ -31,8 +31,8 @@
     [[x, y], [x + width, y], [x, y + height], [x + width, y + height]].map(([across, down]) =>
       new DOMPoint(across, down).matrixTransform(matrix));
 
-  // A text of several <tspan>s is several lines, each of them one text node: what a range says of a text node
-  // is what getExtentOfChar says of its characters, and it also holds for HTML in a <foreignObject>.
+  // A text with several <tspan>s has several lines, each of them one text node. The rectangles of a range around a text
+  // node agree with getExtentOfChar, and also work for HTML in a <foreignObject>.
   const line = (node) => {
     const range = document.createRange();
     range.selectNodeContents(node);
@@ -61,7 +61,7 @@
     return found;
   };
 
-  // A line without an area: what is filled, or comes back to where it began, is an outline of something.
+  // A line without an area. A filled or closed shape is an outline instead.
   const open = (element, style) =>
     element.matches("line") || (element.matches("polyline, path") && !painted(style, "fill")
       && !/z\s*$/i.test(element.getAttribute("d") ?? ""));

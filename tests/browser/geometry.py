@@ -1,4 +1,4 @@
-"""Where the parts of a drawn picture are, as a browser says, and what of it is in the way of what."""
+"""Positions of the parts of a picture, measured by a browser; overlaps, crossings and cut-off parts among them."""
 
 from collections.abc import Iterable
 from itertools import combinations
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import attrs
 
-SLACK = 0.5  # boxes that touch, or share less than can be seen, are apart
+SLACK = 0.5  # an overlap below this is invisible, and ignored
 
 
 class Point(NamedTuple):
@@ -29,7 +29,7 @@ class Box(NamedTuple):
         return self.bottom - self.top
 
     def contains(self, point: Point, slack: float = 0) -> bool:
-        """Whether the point is inside, and by more than ``slack``."""
+        """Return whether a point is inside and more than ``slack`` away from the border."""
         across = self.left + slack < point.x < self.right - slack
         return across and self.top + slack < point.y < self.bottom - slack
 
@@ -44,7 +44,7 @@ class Box(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class Part:
-    """What is known of each element: ``classes`` is its class attribute, ``data`` its data-* attributes."""
+    """An element of a picture: ``classes`` is its class attribute, ``data`` its data-* attributes."""
 
     id: str
     classes: str
@@ -93,7 +93,7 @@ class Edge(Part):
 
 @attrs.frozen
 class Geometry:
-    """All that an <svg> shows, in its user units and in the order in which it is painted."""
+    """All visible parts of an <svg>, in its user units and in the order of painting."""
 
     view_box: Box
     texts: list[Text]
@@ -102,7 +102,7 @@ class Geometry:
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> Self:
-        """Reads what geometry.js gives."""
+        """Convert the result of geometry.js."""
         return cls(
             Box(*found["view_box"]),
             [Text(**{**text, "box": Box(*text["box"])}) for text in found["texts"]],
@@ -112,12 +112,12 @@ class Geometry:
 
 
 def overlaps(texts: Iterable[Text]) -> list[tuple[Text, Text]]:
-    """The pairs of texts that are written over each other."""
+    """Return the pairs of texts that overlap."""
     return [(one, other) for one, other in combinations(texts, 2) if one.box.overlaps(other.box)]
 
 
 def crossed(texts: Iterable[Text], edges: Iterable[Edge]) -> list[tuple[Text, Edge]]:
-    """The texts that a line goes through, each with that line."""
+    """Return the texts crossed by a line, each with that line."""
     edges = list(edges)
     return [
         (text, edge)
@@ -128,5 +128,5 @@ def crossed(texts: Iterable[Text], edges: Iterable[Edge]) -> list[tuple[Text, Ed
 
 
 def outside(parts: Iterable[Text | Node], view_box: Box) -> list[Text | Node]:
-    """What is cut off at the border of the picture."""
+    """Return the parts cut off at the border of the picture."""
     return [part for part in parts if not part.box.within(view_box)]

@@ -1,4 +1,4 @@
-"""Diagrams of others, read by the programs that they are written for: Mermaid's own parser, and Graphviz."""
+"""Diagrams in the formats of other programs, parsed by these programs: Mermaid and Graphviz."""
 
 import html
 import json
@@ -13,7 +13,8 @@ MERMAID = Path(__file__).parent / "node_modules" / "mermaid" / "dist" / "mermaid
 KINDS = {"stateStart": "start", "stateEnd": "end", "choice": "choice", "fork": "fork", "divider": "divider"}
 NOTE = "----note"  # Mermaid calls a note of x "x----note-1"
 
-# An error is a value here: the browser would put its own stack before the message. JSON, as a value may be a Map.
+# An error is returned as a value, because the browser would put its own stack before the message. Diagrams are returned
+# as JSON text, because some of their values are Maps.
 ATTEMPT = """async (text) => {
     try { return { value: await (%s)(text) }; } catch (error) { return { error: String(error.message ?? error) }; }
 }"""
@@ -23,7 +24,7 @@ READ = """async (text) => {
     const { nodes, edges } = diagram.db.getData();
     return JSON.stringify({ nodes, edges });
 }"""
-# Larger texts become a picture of this complaint: no error, but no diagram either.
+# Mermaid renders longer texts as a picture of an error message and raises nothing, so this raises an error.
 RENDER = """async (text) => {
     const limit = mermaid.mermaidAPI.getConfig().maxTextSize;
     if (text.length > limit) throw new Error(`longer than ${limit} characters`);
@@ -33,7 +34,7 @@ RENDER = """async (text) => {
 
 
 class Mermaid:
-    """Mermaid in a page of its own, as it is by default."""
+    """Mermaid with its default settings, in a page of its own."""
 
     def __init__(self, page: Page):
         self.page = page.show("<!DOCTYPE html><title>Mermaid</title>", width=1200)
@@ -48,11 +49,11 @@ class Mermaid:
         return answer["value"]
 
     def read(self, text: str) -> dict[str, Any]:
-        """The states by id, and the relations, of a stateDiagram-v2.
+        """Parse a stateDiagram-v2; return its states by id, and its relations.
 
-        ``{"states": {id: {id, label, lines, type, composite, parent, classes, notes}},
-        "relations": [{from, to, label}]}``, where type is state, start, end, choice, fork, join or divider (a region
-        of a state that has several), label is all of ``lines``, and parent is the id of a state, or None.
+        The result is ``{"states": {id: {id, label, lines, type, composite, parent, classes, notes}},
+        "relations": [{from, to, label}]}``. The type is state, start, end, choice, fork, join or divider (one of
+        several regions of a state). The label is all ``lines`` joined. The parent is the id of a state, or None.
         """
         found = json.loads(self._call(READ, text))
         states = {node["id"]: state(node) for node in found["nodes"] if not node["shape"].startswith("note")}
@@ -63,12 +64,12 @@ class Mermaid:
         return {"states": states, "relations": relations}
 
     def render(self, text: str) -> str:
-        """The picture, as SVG."""
+        """Render a diagram as SVG."""
         return self._call(RENDER, text)
 
 
 def plain(text: str) -> str:
-    """The text as it is read, without indentation: Mermaid keeps #35; and the like in a shape of its own."""
+    """Return a text without indentation and without entities, which Mermaid keeps in an encoding of its own."""
     text = text.replace("ﬂ°°", "&#").replace("ﬂ°", "&").replace("¶ß", ";")
     return "\n".join(map(str.strip, html.unescape(text).splitlines()))
 
@@ -93,11 +94,11 @@ def relation(edge: dict[str, Any]) -> dict[str, str]:
 
 
 def dot(text: str, format: str = "json") -> Any:
-    """What Graphviz makes of the text: the parsed JSON of the layout, or the output in another format (``"svg"``)."""
+    """Lay out a text with Graphviz; return the parsed JSON, or the output in another format such as ``"svg"``."""
     done = subprocess.run(
         [shutil.which("dot") or "dot", f"-T{format}"], input=text, capture_output=True, encoding="utf-8", timeout=60
     )
-    # what fontconfig says of its caches is about the machine, not about the text
-    said = [line for line in done.stderr.splitlines() if line and not line.startswith("Fontconfig ")]
-    assert done.returncode == 0 and not said, "\n".join([f"dot: exit {done.returncode}", *said, text])
+    # messages of fontconfig are about the caches of the machine, not about the text
+    messages = [line for line in done.stderr.splitlines() if line and not line.startswith("Fontconfig ")]
+    assert done.returncode == 0 and not messages, "\n".join([f"dot: exit {done.returncode}", *messages, text])
     return json.loads(done.stdout) if format.startswith("json") else done.stdout

@@ -1,4 +1,4 @@
-"""The harness itself: it finds what is wrong in a picture or a text, and finds nothing where nothing is wrong."""
+"""The harness itself: it finds each fault in a picture or a text, and reports nothing in a correct one."""
 
 import asyncio
 import os
@@ -144,7 +144,7 @@ class TestGeometry:
 
     @pytest.mark.parametrize("size", ['width="200"', 'width="600"', 'width="51.3"', 'style="margin: 30px; width: 50%"'])
     def test_units_are_those_of_the_picture(self, page, size):
-        """However large it is on the screen, and with what transforms: as getExtentOfChar has it."""
+        """Positions are those of getExtentOfChar, for any size on the screen and any transform."""
         text = (
             '<g transform="translate(40 5) scale(2)"><text id="t" x="10" y="20" text-anchor="middle">moved</text></g>'
         )

@@ -1,4 +1,4 @@
-"""The drawings that a project keeps: made, checked, and refused with the reason."""
+"""Diagrams kept in a project: drawn, checked, and refused with the reason."""
 
 from __future__ import annotations
 

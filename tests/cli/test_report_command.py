@@ -64,10 +64,10 @@ def test_the_report_of_a_long_run_stays_small(page):
     assert not page.errors
     parts = page.evaluate("() => document.querySelectorAll('svg.timeline rect').length")
     assert 100 < parts < 6 * 600
-    told = page.evaluate(
+    titles = page.evaluate(
         "() => [...document.querySelectorAll('svg.timeline title')].map(title => title.textContent).join()"
     )
-    assert "FORWARD ×" in told
+    assert "FORWARD ×" in titles
 
 
 def test_the_report_of_nothing(page):
@@ -79,7 +79,7 @@ def test_the_report_of_nothing(page):
     assert "0 events in 0 runs" in page.evaluate("() => document.body.innerText")
 
 
-def test_the_strip_shows_each_span_in_its_place(page):
+def test_the_timeline_shows_each_span_in_its_place(page):
     from camshaft.draw.timeline import timeline
 
     loop = Loop("EPOCH", Phase("A", lambda e, b: None), Phase("B", lambda e, b: None), times=2)

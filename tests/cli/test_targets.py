@@ -1,4 +1,4 @@
-"""Targets of the command line: what is no loop says why."""
+"""Targets of the command line: an invalid target is refused with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diagrams as users make them: formats, files, what is shown on demand, and a run drawn over them."""
+"""Diagrams as users make them: formats, files, optional parts, and the current state."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_it_reads_at_any_width_on_light_and_dark_pages(page, width, dark):
     geometry = check_readable(page)
     back = page.evaluate("() => getComputedStyle(document.querySelector('.camshaft .page')).fill")
     contrasts = [contrast(text.fill, back) for text in geometry.texts]
-    assert min(contrasts) > 4.5  # what the Web Content Accessibility Guidelines ask of text (1.4.3)
+    assert min(contrasts) > 4.5  # the minimum for text in the Web Content Accessibility Guidelines, 1.4.3
 
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
@@ -187,7 +187,7 @@ def test_what_took_all_the_time_can_still_be_read(colours):
 
 
 def contrast(one, other):
-    """The contrast ratio of two colours, by the Web Content Accessibility Guidelines 2.1."""
+    """Return the contrast ratio of two colours, as defined in the Web Content Accessibility Guidelines 2.1."""
 
     def luminance(colour):
         parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]

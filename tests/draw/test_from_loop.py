@@ -1,4 +1,4 @@
-"""The picture as data says what the machine says."""
+"""Charts: the picture as data has the transitions of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from camshaft.draw.from_loop import chart_from_loop
 from camshaft.events import event_name
 from camshaft.testing import loops
 from support.loops import LOOPS
-from support.picture import Seen, customs, differences, frees_of
+from support.picture import Seen, declared_custom_states, differences, shown_custom_states
 
 
 def seen_in(chart: Chart) -> Seen:
@@ -34,18 +34,18 @@ def seen_in(chart: Chart) -> Seen:
 def test_the_full_chart_is_the_machine(name):
     seen = seen_in(chart_from_loop(LOOPS[name], level="full", control=True))
     assert not differences(seen, LOOPS[name])
-    assert customs(seen) == frees_of(LOOPS[name])
+    assert shown_custom_states(seen) == declared_custom_states(LOOPS[name])
 
 
 @given(loops())
 def test_the_full_chart_of_any_loop_is_its_machine(loop):
     seen = seen_in(chart_from_loop(loop, level="full", control=True))
     assert not differences(seen, loop)
-    assert customs(seen) == frees_of(loop)
+    assert shown_custom_states(seen) == declared_custom_states(loop)
 
 
 def changes(chart):
-    """Every chart that has one edge less, or one edge with another event, condition or goal."""
+    """Yield each single change of a chart: an edge is gone, or has another event, condition or target."""
     for number in range(len(chart.edges)):
         for field in ("gone", "event", "guards", "target"):
             yield number, field
@@ -67,7 +67,7 @@ def test_a_picture_that_says_something_else_is_noticed(name):
             edge.target = "COMPLETED" if edge.target != "COMPLETED" else "STARTED"
         try:
             seen = seen_in(chart)
-            noticed = differences(seen, loop) or customs(seen) != frees_of(loop)
+            noticed = differences(seen, loop) or shown_custom_states(seen) != declared_custom_states(loop)
         except (AssertionError, KeyError):
             noticed = True
         assert noticed, (field, edge)

@@ -1,4 +1,4 @@
-"""Engines that run inside, in a picture."""
+"""Nested engines in a picture."""
 
 from __future__ import annotations
 

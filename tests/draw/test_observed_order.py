@@ -1,4 +1,4 @@
-"""The order of an opaque step, as it was observed."""
+"""The observed order of the custom states of an opaque step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_order_of_an_opaque_step_is_observed():
     assert 'class="wire observed"' not in trainer.diagram().svg()
 
 
-def test_an_order_that_varies_is_counted_way_by_way():
+def test_an_order_that_varies_is_counted_step_by_step():
     def vary(engine, batch):
         if engine.state.iteration % 2:
             engine.fire_event("a")
@@ -35,9 +35,9 @@ def test_an_order_that_varies_is_counted_way_by_way():
         trainer.run(range(8))
     chart = trace.diagram().chart
     begin, end = (f"{part} of custom states in ITERATION" for part in ("begin", "end"))
-    ways = {}
+    counts = {}
     for edge in chart.edges:
         source = edge.source.partition(", choice")[0]
         if edge.kind == "observed" and ", choice" not in edge.target:
-            ways[source, edge.target] = edge.count
-    assert ways == {(begin, "in A"): 4, ("in A", "in B"): 4, ("in B", end): 6, (begin, "in B"): 2, (begin, end): 2}
+            counts[source, edge.target] = edge.count
+    assert counts == {(begin, "in A"): 4, ("in A", "in B"): 4, ("in B", end): 6, (begin, "in B"): 2, (begin, end): 2}

@@ -1,4 +1,4 @@
-"""Runs drawn over the picture: what was counted, where the time went, and what was observed."""
+"""Runs drawn over a picture: counts, shares of the time, and observed states."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_handlers_and_engines_at_any_event_can_be_read(page, mermaid, graphviz, 
 
 
 def test_handlers_and_engines_at_any_event_can_be_read_by_name(*_):
-    """A handler."""
+    """Do nothing: a handler with a long name."""
 
 
 # -- time --------------------------------------------------------------------------------------------------------------

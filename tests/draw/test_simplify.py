@@ -1,4 +1,4 @@
-"""Simplified pictures: the overview has the states that everyone knows, and large loops are folded."""
+"""Simplified pictures: the overview shows the well-known states and folds large loops."""
 
 from __future__ import annotations
 

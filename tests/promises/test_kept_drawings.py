@@ -1,4 +1,4 @@
-"""The drawings in the repository show the loops as they are now; `make diagrams` writes them."""
+"""The diagrams in the repository show the current loops; `make diagrams` draws them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diagrams of a training."""
+"""A trainer for tests of diagrams."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def make():
 
 
 def log(engine):
-    """A handler."""
+    """Do nothing: a handler to be listed."""
 
 
 def words(diagram):
-    """All texts of a picture."""
+    """Return all texts of a picture."""
     return [element.text for element in ET.fromstring(diagram.svg()).iter("{http://www.w3.org/2000/svg}text")]

@@ -1,7 +1,7 @@
-"""What a drawn picture says to somebody who sees only where things are.
+"""A drawn picture, read by positions only, as a person reads it.
 
-No class and no name of an element is read: outlines that have others inside are boxes, a line leads from the outline
-at its start to the one at its end, a block of words belongs to the line that is nearest to it.
+Classes and ids of elements are ignored. An outline with others inside is a box. A line connects the outlines at its
+ends. A block of text belongs to the nearest line.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from browser import Box, Edge, Geometry, Node, Page, Point, Text, crossed, outsi
 from support.picture import Seen
 
 TOUCH = 2.5
-"""How far the end of a line may be from an outline."""
+"""Largest distance between an outline and the end of a line that touches it."""
 
 
 def check_readable(page: Page) -> Geometry:
-    """What the page shows: nothing is written over anything else, crossed by a line, or cut off."""
+    """Assert that no text is covered, crossed by a line or cut off; return the geometry of the page."""
     geometry = page.geometry()
     assert not page.errors
     assert not overlaps(geometry.texts)
@@ -28,13 +28,13 @@ def check_readable(page: Page) -> Geometry:
 
 
 def seen_in(geometry: Geometry) -> Seen:
-    """What the picture says."""
+    """Return the nodes, boxes and edges of a drawn picture."""
     return _Reader(geometry).seen()
 
 
 @attrs.define
 class _Block:
-    """Lines of words right below each other."""
+    """Lines of text directly below each other."""
 
     texts: list[Text]
 
@@ -68,7 +68,7 @@ class _Reader:
         self.texts = geometry.texts
 
     def _drop_inner_dots(self) -> None:
-        """A ring with a dot in it is one sign."""
+        """Remove dots inside rings: both together are one node."""
         for name, node in list(self.nodes.items()):
             if any(
                 other is not node and _is_around(other.box, node.box) and other.tag == "circle"
@@ -80,15 +80,15 @@ class _Reader:
         labels, titles, blocks = self._sort_texts()
         around = {name: self._around(node.box) for name, node in self.nodes.items()}
         ends = [(self._at(edge.start), self._at(edge.end)) for edge in self.edges]
-        words: list[list[str]] = [[] for _ in self.edges]
+        labels_of_edges: list[list[str]] = [[] for _ in self.edges]
         for block in blocks:
             nearest = min(range(len(self.edges)), key=lambda number: _distance(block.box, self.edges[number]))
-            words[nearest] += [text.string for text in block.texts]
+            labels_of_edges[nearest] += [text.string for text in block.texts]
         edges, boundary = [], []
-        for edge, (source, target), lines in zip(self.edges, ends, words, strict=True):
+        for edge, (source, target), lines in zip(self.edges, ends, labels_of_edges, strict=True):
             guards = frozenset(line[1:-1] for line in lines if line.startswith("["))
             events = [line for line in lines if not line.startswith("[") and line != "from anywhere inside"]
-            assert len(events) <= 1, f"{events} stand at one line"
+            assert len(events) <= 1, f"one line has several events: {events}"
             is_boundary = edge.dashed and source in self.boxes
             (boundary if is_boundary else edges).append((source, target, "".join(events), guards))
         starts = [name for name, node in self.nodes.items() if node.tag == "circle" and not around[name]]
@@ -126,8 +126,8 @@ class _Reader:
 
     @staticmethod
     def _is_head(text: Text, node: Node) -> bool:
-        """Whether it stands at the upper left of a box, or in the middle of its top."""
-        if text.string.startswith("[") or text.size == 11:  # the words at lines
+        """Return whether a text is at the upper left of a box, or in the middle of its top."""
+        if text.string.startswith("[") or text.size == 11:  # labels of lines
             return False
         is_left = abs(text.box.left - node.box.left - 12) < 2
         is_centered = abs(_middle(text.box).x - _middle(node.box).x) < 60 and text.box.top - node.box.top < 20
@@ -141,7 +141,7 @@ class _Reader:
         return tuple(sorted(found, key=lambda name: -_area(self.nodes[name].box)))
 
     def _at(self, point: Point) -> str:
-        """The outline that a line touches there: the smallest."""
+        """Return the smallest outline touched by a line at this point."""
         found = [name for name, node in self.nodes.items() if _touches(node.box, point, name in self.boxes)]
         assert found, f"a line ends at nothing, {point}"
         return min(found, key=lambda name: _area(self.nodes[name].box))
@@ -165,7 +165,7 @@ def _is_around(outer: Box, inner: Box) -> bool:
 
 def _touches(box: Box, point: Point, is_box: bool) -> bool:
     inside = box.contains(point, -TOUCH)
-    return inside and not (is_box and box.contains(point, TOUCH))  # of a box, only its outline
+    return inside and not (is_box and box.contains(point, TOUCH))  # lines end at the outline of a box, not inside it
 
 
 def _distance(box: Box, edge: Edge) -> float:

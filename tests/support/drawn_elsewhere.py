@@ -1,4 +1,4 @@
-"""What Mermaid and Graphviz say of the texts that are written for them, as their own parsers read them."""
+"""Pictures in the formats of Mermaid and Graphviz, as read by their own parsers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from typing import Any
 
 from support.picture import Seen
 
-Found = list[tuple[str, str, str, frozenset[str]]]
+Edges = list[tuple[str, str, str, frozenset[str]]]
 
 
 def seen_by_mermaid(read: dict[str, Any]) -> Seen:
-    """What a state diagram of Mermaid says."""
+    """Return the nodes, boxes and edges of a state diagram of Mermaid.
+
+    Args:
+        read: the result of ``Mermaid.read``.
+    """
     states = read["states"]
     lines = {name: _split(state["label"]) for name, state in states.items()}
     composite = {name for name, state in states.items() if state["composite"]}
@@ -23,17 +27,17 @@ def seen_by_mermaid(read: dict[str, Any]) -> Seen:
     around = {name: _path(name, states) for name in states}
     inmost = max(runs, key=lambda name: len(around[name]))
     start = f"{inmost}_start"
-    around[start] = ()  # a run has not begun there
-    edges: Found = []
-    boundary: Found = []
+    around[start] = ()  # before the run, so outside its box
+    edges: Edges = []
+    boundary: Edges = []
     for number, relation in enumerate(read["relations"]):
-        source, target, words = relation["from"], relation["to"], _split(relation["label"])
+        source, target, label = relation["from"], relation["to"], _split(relation["label"])
         if source in runs:
-            boundary += _edges(source, target, words, f"r{number}", around)
+            boundary += _edges(source, target, label, f"r{number}", around)
             continue
         source = f"{source}_end" if source in composite - steps else source
         target = f"{target}_start" if target in composite - steps else target
-        edges += _edges(source, target, words, f"r{number}", around)
+        edges += _edges(source, target, label, f"r{number}", around)
     for name, state in states.items():
         for note in state["notes"]:
             boundary += _edges(around[name][-1], name, _split(note), "", around)
@@ -45,15 +49,16 @@ def seen_by_mermaid(read: dict[str, Any]) -> Seen:
     history = [name for name, label in lines.items() if label[:1] == ["H*"]]
     titles = {name: "" if "fires events" in lines[name][0] else lines[name][0] for name in composite}
     exits = {name: f"{name}_end" for name in composite - steps - set(runs)}
-    ends = [(f"{name}_end", f"{name}_start") for name in steps]  # where a custom state is left to, and entered from
+    # a custom state is entered from the start of a step and left to its end; the end is no node of the loop
+    ends = [(f"{name}_end", f"{name}_start") for name in steps]
     edges = [
-        (source, f"{target} aside" if (target, source) in ends else target, *rest) for source, target, *rest in edges
+        (source, f"{target} outside" if (target, source) in ends else target, *rest) for source, target, *rest in edges
     ]
     return Seen(labels, around, titles, edges, boundary, start, history[0] if history else "", exits)
 
 
 def _is_run(name: str, states: dict[str, Any], lines: dict[str, list[str]]) -> bool:
-    """Whether it is the frame around a whole run, which has STARTED in it, or the one around that."""
+    """Return whether a box is the frame around a whole run, with STARTED inside, or the frame around that one."""
     inside = [other for other, state in states.items() if state["parent"] == name]
     return any(lines[other] == ["STARTED"] or _is_run(other, states, lines) for other in inside)
 
@@ -67,30 +72,43 @@ def _split(text: str) -> list[str]:
     return [line.strip() for line in text.replace("\n", "<br>").split("<br>") if line.strip()]
 
 
-def _edges(source: str, target: str, words: list[str], name: str, around: dict[str, tuple[str, ...]]) -> Found:
-    """One edge for each event; conditions belong to the event before them, the first ones to the first event."""
+def _edges(source: str, target: str, label: list[str], name: str, around: dict[str, tuple[str, ...]]) -> Edges:
+    """Split a transition into one edge for each event of its label.
+
+    Conditions belong to the event before them, and those at the beginning to the first event.
+
+    Args:
+        source, target: the ends of the transition.
+        label: the lines of its label.
+        name: a prefix for the nodes between two edges.
+        around: by node, its boxes; the new nodes are added.
+    """
     steps: list[tuple[str, set[str]]] = [("", set())]
-    for word in words:
-        if word == "from anywhere inside":
+    for line in label:
+        if line == "from anywhere inside":
             continue
-        if word.startswith("["):
-            steps[-1][1].add(word[1:-1])
+        if line.startswith("["):
+            steps[-1][1].add(line[1:-1])
         elif steps[-1][0]:
-            steps.append((word, set()))
+            steps.append((line, set()))
         else:
-            steps[-1] = (word, steps[-1][1])
-    found: Found = []
+            steps[-1] = (line, steps[-1][1])
+    found: Edges = []
     here = source
     for number, (event, guards) in enumerate(steps):
-        goal = target if number == len(steps) - 1 else f"{name} {number}"
-        around.setdefault(goal, around[source])
-        found.append((here, goal, event, frozenset(guards)))
-        here = goal
+        there = target if number == len(steps) - 1 else f"{name} {number}"
+        around.setdefault(there, around[source])
+        found.append((here, there, event, frozenset(guards)))
+        here = there
     return found
 
 
 def seen_by_graphviz(read: dict[str, Any]) -> Seen:
-    """What a graph of Graphviz says."""
+    """Return the nodes, boxes and edges of a graph of Graphviz.
+
+    Args:
+        read: the parsed JSON of its layout.
+    """
     objects = {thing["_gvid"]: thing for thing in read["objects"]}
     clusters = {number for number, thing in objects.items() if thing["name"].startswith("cluster")}
     around = {
@@ -102,12 +120,12 @@ def seen_by_graphviz(read: dict[str, Any]) -> Seen:
         for number in objects
         if number not in clusters
     }
-    words = {str(number): _lines(objects[number]) for number in objects}
-    edges: Found = []
-    boundary: Found = []
+    labels_of = {str(number): _lines(objects[number]) for number in objects}
+    edges: Edges = []
+    boundary: Edges = []
     for edge in read["edges"]:
         tail, head = str(edge["tail"]), str(edge["head"])
-        is_anywhere = words[tail][:1] and words[tail][0].startswith("anywhere in")
+        is_anywhere = labels_of[tail][:1] and labels_of[tail][0].startswith("anywhere in")
         made = _edges(tail, head, _lines(edge), "", around)
         if is_anywhere:
             boundary += [(around[tail][-1], *rest) for _, *rest in made]
@@ -115,19 +133,19 @@ def seen_by_graphviz(read: dict[str, Any]) -> Seen:
             edges += made
     labels = {
         number: lines[0]
-        for number, lines in words.items()
+        for number, lines in labels_of.items()
         if lines and int(number) not in clusters and objects[int(number)]["shape"] == "box"
     }
-    titles = {str(number): (words[str(number)] or [""])[0] for number in clusters}
+    titles = {str(number): (labels_of[str(number)] or [""])[0] for number in clusters}
     titles = {number: "" if "fires events" in title else title for number, title in titles.items()}
-    goals = {target for _, target, _, _ in edges}
-    starts = [name for name, path in around.items() if not path and name not in goals and not labels.get(name)]
+    targets = {target for _, target, _, _ in edges}
+    starts = [name for name, path in around.items() if not path and name not in targets and not labels.get(name)]
     exits = {
         around[str(number)][-1]: str(number)
         for number, thing in objects.items()
         if thing.get("shape") == "doublecircle" and around[str(number)]
     }
-    history = [number for number, lines in words.items() if lines[:1] == ["H*"]]
+    history = [number for number, lines in labels_of.items() if lines[:1] == ["H*"]]
     return Seen(labels, around, titles, edges, boundary, starts[0], history[0] if history else "", exits)
 
 

@@ -1,4 +1,4 @@
-"""Runs drawn over a picture, and what is read off it."""
+"""A trainer for tests of runs drawn over a picture, and the numbers in such a picture."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shares(diagram):
 
 
 def fired(diagram):
-    """How often each event was fired, by the edges that carry it."""
+    """Return how often each event was fired, according to the counts on its edges."""
     found = {}
     for edge in diagram.chart.edges:
         for event in edge.event_keys:

@@ -1,4 +1,4 @@
-"""What somebody who knows only the picture can say of a loop: compared, way by way, with its machine."""
+"""A picture as it was read, compared transition by transition with the machine of its loop."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from camshaft.machine.machine import LoopMachine
 
 @attrs.define
 class Seen:
-    """A picture as it was read, by whichever means.
+    """A picture as it was read from any format.
 
     Attributes:
-        labels: what is written in each node; empty for one without text.
+        labels: the text in each node; empty without text.
         boxes: for each node and box, the boxes around it, outermost first.
-        titles: what is written on each box.
-        edges: (source, target, event, conditions), with names of events as they are shown.
-        boundary: the same, for edges that can be taken anywhere inside of their source.
-        start, history: the nodes where a run begins, and where it stays what it was.
+        titles: the title of each box.
+        edges: (source, target, event, conditions), with the names of events as shown.
+        boundary: the same, for edges that can be taken anywhere inside their source.
+        start: the node where a run begins.
+        history: the target of interrupted runs, which resume at their place.
         exits: by box, the node at which it is left.
     """
 
@@ -34,84 +35,95 @@ class Seen:
 
 
 def differences(seen: Seen, loop: Loop) -> list[str]:
-    """Where the picture says something else than the machine; empty when both are the same."""
+    """Return the differences between a picture and the machine of its loop; empty if they are equal.
+
+    Both are walked together from the start, so that each node of the picture gets a place of the machine. Custom
+    states without a fixed place are left out: see ``shown_custom_states``.
+    """
     machine = LoopMachine(loop)
-    aside = {event for free in loop.custom_states for event in free.events}
-    inner = {free.name for free in loop.custom_states}
+    ignored = {event for custom in loop.custom_states for event in custom.events}
+    custom_names = {custom.name for custom in loop.custom_states}
     found: list[str] = []
     place_of = {seen.start: "READY"}
     waiting = [seen.start]
     while waiting and not found:
         node = waiting.pop()
         place = place_of[node]
-        ways = _ways(seen, node)
-        rows = {
-            row.event: (row.dest, frozenset(guard.text for guard in row.guards))
-            for row in machine.table[place].values()
-            if row.event not in aside
+        shown = _shown_transitions(seen, node)
+        expected = {
+            transition.event: (transition.dest, frozenset(guard.text for guard in transition.guards))
+            for transition in machine.table[place].values()
+            if transition.event not in ignored
         }
-        shown = {event: guards for event, (_, guards) in ways.items()}
-        expected = {event.upper(): guards for event, (_, guards) in rows.items()}
-        if shown != expected:
-            found.append(f"at {place}: the picture has {shown}, the machine {expected}")
+        shown_guards = {event: guards for event, (_, guards) in shown.items()}
+        expected_guards = {event.upper(): guards for event, (_, guards) in expected.items()}
+        if shown_guards != expected_guards:
+            found.append(f"at {place}: the picture has {shown_guards}, the machine {expected_guards}")
             continue
-        for event, (dest, _) in rows.items():
-            target = ways[event.upper()][0]
+        for event, (dest, _) in expected.items():
+            target = shown[event.upper()][0]
             if target == seen.history:
                 if dest != place:
-                    found.append(f"{event} at {place} does not stay there, but the picture says so")
+                    found.append(f"{event} at {place} stays there in the picture, but not in the machine")
                 continue
             if target not in place_of:
                 place_of[target] = dest
                 waiting.append(target)
                 found += _misnamed(seen, target, dest)
-            elif _ways_of(machine, place_of[target], aside) != _ways_of(machine, dest, aside):
+            elif not _are_equal(machine, place_of[target], dest, ignored):
                 found.append(f"{event} at {place} leads to {place_of[target]}, not to {dest}")
     reached = set(place_of.values())
-    hosts = {place for place in machine.table if place.rpartition("/")[2] not in inner or "/" not in place}
-    missing = [place for place in hosts if not any(_alike(machine, place, other, aside) for other in reached)]
+    places = {place for place in machine.table if place.rpartition("/")[2] not in custom_names or "/" not in place}
+    missing = [place for place in places if not any(_are_equal(machine, place, other, ignored) for other in reached)]
     return found + [f"{place} is missing" for place in missing]
 
 
-def customs(seen: Seen) -> set[tuple[str, str, str, str]]:
-    """The custom states without a place: (loop, state, the event that enters it, the one that leaves it)."""
-    goals = {target for _, target, _, _ in (*seen.edges, *seen.boundary)}
+def shown_custom_states(seen: Seen) -> set[tuple[str, str, str, str]]:
+    """Return the custom states without a fixed place, as (loop, state, event that enters, event that leaves or "")."""
+    targets = {target for _, target, _, _ in (*seen.edges, *seen.boundary)}
     sources = {source for source, _, _, _ in seen.edges}
     found = set()
     for source, state, event, guards in seen.edges:
-        if source in goals or source == seen.start:
+        # the point outside such a state is the only node, besides the start, to which no edge leads
+        if source in targets or source == seen.start:
             continue
-        outside = [goal for inner, goal, _, more in seen.edges if inner == state]
-        assert not any(seen.labels.get(goal) or goal in sources for goal in outside), f"{state} leads into the loop"
+        after = [target for inner, target, _, _ in seen.edges if inner == state]
+        assert not any(seen.labels.get(node) or node in sources for node in after), f"{state} leads into the loop"
         leaving = [left for inner, _, left, _ in seen.edges if inner == state]
-        assert len(leaving) == 1, f"{state} is left in {len(leaving)} ways"
-        assert not any([guards, *(more for inner, _, _, more in seen.edges if inner == state)]), "it has no conditions"
+        assert len(leaving) == 1, f"{state} has {len(leaving)} edges that leave it"
+        conditions = [guards, *(more for inner, _, _, more in seen.edges if inner == state)]
+        assert not any(conditions), f"{state} has conditions"
         scopes = [seen.titles[box] for box in seen.boxes[state] if seen.titles[box] not in ("", "STEP")]
         found.add((scopes[-1], seen.labels[state], event, *leaving))
     return found
 
 
-def frees_of(loop: Loop) -> set[tuple[str, str, str, str]]:
-    """The same, of the declaration."""
+def declared_custom_states(loop: Loop) -> set[tuple[str, str, str, str]]:
+    """Return the custom states of a loop in the form of ``shown_custom_states``."""
     return {
-        (free.within, free.name, *map(event_name, free.events), *[""] * (not free.is_pair))
-        for free in loop.custom_states
+        (custom.within, custom.name, *map(event_name, custom.events), *[""] * (not custom.is_pair))
+        for custom in loop.custom_states
     }
 
 
-def _alike(machine: LoopMachine, place: str, other: str, aside: set[str]) -> bool:
-    return place == other or _ways_of(machine, place, aside) == _ways_of(machine, other, aside)
+def _are_equal(machine: LoopMachine, place: str, other: str, ignored: set[str]) -> bool:
+    """Return whether two places have the same transitions; a picture may show them as one node."""
+    return place == other or _transitions(machine, place, ignored) == _transitions(machine, other, ignored)
 
 
-def _ways_of(machine: LoopMachine, place: str, aside: set[str]) -> dict[str, object]:
+def _transitions(machine: LoopMachine, place: str, ignored: set[str]) -> dict[str, object]:
     return {
-        row.event: ("here" if row.dest == place else row.dest, frozenset(guard.text for guard in row.guards))
-        for row in machine.table[place].values()
-        if row.event not in aside
+        transition.event: (
+            "here" if transition.dest == place else transition.dest,
+            frozenset(guard.text for guard in transition.guards),
+        )
+        for transition in machine.table[place].values()
+        if transition.event not in ignored
     }
 
 
 def _misnamed(seen: Seen, node: str, place: str) -> list[str]:
+    """Return a message if the labels of a node and its boxes do not name a place."""
     label = seen.labels.get(node, "")
     if not label:
         return []
@@ -121,8 +133,8 @@ def _misnamed(seen: Seen, node: str, place: str) -> list[str]:
     return [] if named[-len(path) :] == path else [f"{label} in {boxes} is {place}"]
 
 
-def _ways(seen: Seen, node: str) -> dict[str, tuple[str, frozenset[str]]]:
-    """By event, where it leads from a node and the conditions that are met on the way."""
+def _shown_transitions(seen: Seen, node: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return, by event, the target reached from a node and all conditions on the path to it."""
     found: dict[str, tuple[str, frozenset[str]]] = {}
     waiting = [(node, frozenset[str]())]
     while waiting:
@@ -133,11 +145,11 @@ def _ways(seen: Seen, node: str) -> dict[str, tuple[str, frozenset[str]]]:
             if not event:
                 waiting.append((target, guards | more))
                 continue
-            assert event not in found, f"{event} leads two ways from {node}"
+            assert event not in found, f"{event} has two edges from {node}"
             found[event] = (target, guards | more)
-    around = seen.boxes[node]
+    enclosing = seen.boxes[node]
     for box, target, event, guards in seen.boundary:
-        is_inside = box in around and node != target
+        is_inside = box in enclosing and node != target
         leaves = box in seen.boxes[target] and node == seen.exits.get(box)
         if is_inside and not leaves:
             found[event] = (target, guards)
