@@ -104,7 +104,7 @@ class Diagram:
         return f"<Diagram of {self.chart.name}: {len(self.chart.nodes)} nodes, {len(self.chart.edges)} edges>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return what a notebook shows: the picture, or text where pictures cannot be shown."""
+        """Return the picture for a notebook, and text for consoles without pictures."""
         return {"image/svg+xml": self.svg(), "text/plain": self.text()}
 
 

@@ -37,7 +37,7 @@ def remove_engines(chart: Chart, box: Box) -> None:
 
 
 def add_observed_engines(chart: Chart, trace: Trace, runs: set[int]) -> None:
-    """Show the engines that handlers ran without a declaration, at the event whose handlers ran them.
+    """Show the undeclared engines, which handlers ran, at the events of these handlers.
 
     Args:
         chart: of the engine whose handlers ran them; it is changed.

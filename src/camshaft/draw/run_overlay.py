@@ -176,7 +176,7 @@ class _Follower:
     # -- one event ---------------------------------------------------------------------------------------------------
 
     def _advance(self, position: _Position, key: str) -> None:
-        """Follow one event of a run, and count what it enters."""
+        """Follow one event of a run, and count the elements that it enters."""
         position.due_engines = []
         if key in self.custom_states:
             self._advance_custom(position, key, self.custom_states[key])

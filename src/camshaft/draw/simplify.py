@@ -38,7 +38,7 @@ def simplify(chart: Chart) -> None:
             arriving[kept].append(other)
         del nodes[point]
 
-    # A point with one edge out, and nothing on that edge: what leads to the point may lead to the target.
+    # A point with one edge out and nothing on that edge: edges to the point may lead to the target.
     for point in [*nodes]:
         if len(leaving[point]) == 1 and is_plain(leaving[point][0]):
             drop(point, leaving[point][0], leaving[point][0].target)

@@ -36,7 +36,7 @@ __all__ = ["Drawing", "Shape", "Text", "Wire", "lay_out"]
 LABEL_DISTANCE = 9.0
 """Distance from a vertical line to the label at its right."""
 LANE_DISTANCE = 14.0
-"""Distance between a lane and what is beside it."""
+"""Distance between a lane and its neighbours."""
 
 Point = tuple[float, float]
 
@@ -317,7 +317,7 @@ class _Layout:
         return taken
 
     def _draw_lane(self, edge: Edge, taken: list[Rect]) -> list[Rect]:
-        """Draw an edge in a lane of its own, outside of everything beside which it runs."""
+        """Draw an edge in a lane of its own, outside of everything it passes."""
         y1, y2 = self.middle[edge.source], self.stacked.arrival(edge.target)
         top, bottom = min(y1, y2), max(y1, y2)
         source, target = self.rects[edge.source], self.rects[edge.target]
