@@ -1,4 +1,4 @@
-"""Measures and prints how much the tools notice. Exits with 1 if something is not as it must be."""
+"""``python -m mutants``: print how many mutants the tools find. Exits with 1 if a condition is not met."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from time import perf_counter
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes would wait for each other's threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes run at once, and would compete for the cores
 
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +20,7 @@ __all__ = ["main", "report"]
 
 
 def main() -> int:
-    """Run everything."""
+    """Judge all mutants, and print the verdicts."""
     began = perf_counter()
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False, soft_wrap=True)
     wrong = [*stale_reasons(), *control_run()]
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def report(console: Console, verdicts: list[Verdict]) -> None:
-    """Print what was found out."""
+    """Print the table of verdicts, the mutants that assert_legal accepts, and those without an effect."""
     console.print(table(verdicts))
     passed = [one for one in verdicts if one.compiles and "assert_legal" not in one.caught and one.caught]
     passed.sort(key=lambda one: one.why_legal[0])
@@ -52,7 +52,7 @@ def report(console: Console, verdicts: list[Verdict]) -> None:
 
 
 def table(verdicts: list[Verdict]) -> Table:
-    """By kind of mutant, how many there are, and the share of those with an effect that each tool catches."""
+    """Return a table: by kind, the number of mutants, and the share of those with an effect that each tool catches."""
     found = Table("mutants", *(str(name) for name in ("all", "broken", "endless", "no effect")), *TOOLS)
     for column in found.columns[1:]:
         column.justify = "right"
@@ -68,7 +68,7 @@ def table(verdicts: list[Verdict]) -> Table:
 
 
 def _grouped(verdicts: Iterable[Verdict], key: object) -> Iterator[tuple[str, list[Verdict]]]:
-    """By a key, in order of first appearance."""
+    """Return the verdicts grouped by a key of their kind, in order of first appearance."""
     groups: dict[str, list[Verdict]] = {}
     for one in verdicts:
         groups.setdefault(key(one.kind), []).append(one)
@@ -88,7 +88,7 @@ def _cells(verdicts: list[Verdict]) -> list[str]:
 
 
 def _share(verdicts: list[Verdict], tool: str) -> str:
-    """The share that a tool catches of those that it applies to; never rounded up to all of them."""
+    """Return the percentage that a tool catches of the mutants that it applies to, rounded down."""
     own = [one for one in verdicts if tool in one.tools]
     if not own:
         return "-"

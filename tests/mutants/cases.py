@@ -1,4 +1,4 @@
-"""Cases: loops, and runs of them in which every control call, fault, filter and shape of data has effect."""
+"""Cases: loops, and runs in which every control call, fault, filter and kind of data has an effect."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = ["Case", "families", "traced"]
 
 @attrs.frozen(eq=False)
 class Case:
-    """One run.
+    """One run, or several runs of one engine.
 
     Attributes:
-        name: in the report.
-        scenario: what is run.
-        pattern: what somebody who tests the order of its events would write.
-        saved: the state dict that the trainer goes on from.
-        again: the limits of each further run of it, once it is over.
+        name: the name in the report.
+        scenario: the scenario of the run.
+        pattern: the pattern that a user would write to test the order of its events, or None.
+        saved: the state dict from which the trainer resumes, or None.
+        again: the limits of each further run after the first one.
     """
 
     name: str
@@ -52,42 +52,42 @@ class Case:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it begins at the start and runs once, as the reference does."""
+        """True if it starts from the beginning and runs once. The reference can do only this."""
         return self.saved is None and not self.again
 
     def engine(self, loop: Loop, name: str) -> Engine:
-        """An engine of the scenario."""
+        """Return an engine for a loop of the scenario."""
         engine = Engine(loop, name)
         if self.saved is not None and name == "trainer":
             engine.load_state_dict(self.saved)
         return engine
 
     def new_data(self) -> Any:
-        """The data of the trainer, not read yet."""
+        """Return new data for the trainer."""
         data = self.scenario.data
         return eval(data.python(None), {"Batches": Batches}) if data is not None else None
 
 
-class Gives:
-    """``Gives(name, *none)``: a phase that gives something else each time; nothing where the counters add up to so."""
+class Outputs:
+    """``Outputs(name, *none)``: a phase with a new output each time; None if the sum of the counters is in ``none``."""
 
     def __init__(self, name: str, *none: int) -> None:
         self.name, self.none = name, none
 
     def __call__(self, engine: Any, batch: Any) -> str | None:
-        """Run it."""
+        """Return the output."""
         counts = [getattr(engine.state, name) for name in engine.loop.counters]
         return None if sum(counts) in self.none else f"{self.name} at {counts}"
 
     def __repr__(self) -> str:
-        return f"Gives({', '.join(map(repr, (self.name, *self.none)))})"
+        return f"Outputs({', '.join(map(repr, (self.name, *self.none)))})"
 
 
-class Asks(Scripted):
-    """``Asks(call, n, *answers)``: a condition that gives these answers in turn, and makes a call with the n-th."""
+class CallingCondition(Scripted):
+    """``CallingCondition(call, n, *answers)``: a scripted condition that makes a control call with its n-th answer."""
 
     def __call__(self, engine: Any) -> bool:
-        """Ask it."""
+        """Return the next answer."""
         call, n, *answers = self.arguments
         self.calls += 1
         if self.calls == n:
@@ -95,11 +95,11 @@ class Asks(Scripted):
         return bool(answers[min(self.calls, len(answers)) - 1])
 
 
-class Yields(ScriptedRange):
-    """``Yields(call, n, length)``: so many elements, and a call before the n-th of them, or before their end."""
+class CallingElements(ScriptedRange):
+    """``CallingElements(call, n, length)``: ``length`` elements, with a call before the n-th one or before the end."""
 
     def __call__(self, engine: Any) -> Iterator[int]:  # type: ignore[override]
-        """The elements."""
+        """Yield the elements."""
         call, n, length = self.arguments
         for number in range(length):
             if number + 1 == n:
@@ -112,16 +112,18 @@ class Yields(ScriptedRange):
 # -- loops ------------------------------------------------------------------------------------------------------------
 
 OPAQUE = Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA))
-FREES = (CustomState("X", "x_started", "x_completed", "ITERATION"), CustomState("Y", "y", None, "ITERATION"))
+CUSTOM_STATES = (CustomState("X", "x_started", "x_completed", "ITERATION"), CustomState("Y", "y", None, "ITERATION"))
 STEP = OpaqueStep(FireEvents("x_started", "y", "x_completed"))
-FIRING = Loop("EPOCH", Loop("ITERATION", STEP, over=DATA), custom_states=FREES)  # its source is that of OPAQUE
+FIRING = Loop(
+    "EPOCH", Loop("ITERATION", STEP, over=DATA), custom_states=CUSTOM_STATES
+)  # its source is the same as that of OPAQUE
 DECLARED = Loop(
     "EPOCH",
     Loop(
         "ITERATION",
         Phase("FORWARD", return_batch),
-        Phase("BACKWARD", Gives("gradients", 3)),
-        Phase("OPTIM_STEP", Gives("step", 8), every(2)),
+        Phase("BACKWARD", Outputs("gradients", 3)),
+        Phase("OPTIM_STEP", Outputs("step", 8), every(2)),
         EventPoint("logged"),
         over=DATA,
     ),
@@ -129,31 +131,31 @@ DECLARED = Loop(
 
 
 def _folds(over: Any) -> Loop:
-    """A loop around the epochs."""
+    """Return a loop with a loop FOLD around the epochs."""
     epoch = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", return_batch), over=DATA), times=2)
-    return Loop("FOLD", Phase("SPLIT", Gives("parts", 8)), epoch, over=over)
+    return Loop("FOLD", Phase("SPLIT", Outputs("parts", 8)), epoch, over=over)
 
 
 FOLDS = _folds(ScriptedRange(2))
 
 
 def _episodes(when: Any, until: Any, inner: Any = None, over: Any = None) -> Loop:
-    """A loop without data."""
-    timestep = Loop("TIMESTEP", Phase("ACT", Gives("action", 7)), until=inner or EveryNthTime(2))
+    """Return a loop without data."""
+    timestep = Loop("TIMESTEP", Phase("ACT", Outputs("action", 7)), until=inner or EveryNthTime(2))
     episode = Loop("EPISODE", timestep, over=over or ScriptedRange(2, 1))
     return Loop(
-        "ROLLOUT", Phase("RESET", Gives("start")), episode, Phase("UPDATE", Gives("update", 19), when), until=until
+        "ROLLOUT", Phase("RESET", Outputs("start")), episode, Phase("UPDATE", Outputs("update", 19), when), until=until
     )
 
 
 EPISODES = _episodes(EveryNthTime(2), EveryNthTime(4))
-PARTS = Loop("ROUND", Loop("PART", EventPoint("called"), times=2), OpaqueStep(Gives("output")))
+PARTS = Loop("ROUND", Loop("PART", EventPoint("called"), times=2), OpaqueStep(Outputs("output")))
 EVALUATION = Loop("EPOCH", Loop("ITERATION", Phase("FORWARD", return_batch), over=DATA))
 
 
 def _deep(levels: int) -> Loop:
-    """A loop so deep that it is written out as two functions."""
-    loop = Loop(f"L{levels}", Phase("LEAF", Gives("leaf", 13)), times=2)
+    """Return a loop that is so deep that its source is two functions."""
+    loop = Loop(f"L{levels}", Phase("LEAF", Outputs("leaf", 13)), times=2)
     for level in range(levels - 1, 1, -1):
         loop = Loop(f"L{level}", loop, times=1)
     return Loop("L1", loop)
@@ -161,20 +163,20 @@ def _deep(levels: int) -> Loop:
 
 DEEP = _deep(12)
 
-# -- runs of them -----------------------------------------------------------------------------------------------------
+# -- runs -------------------------------------------------------------------------------------------------------------
 
 TWO = {"max_epochs": 2}
 SAVED = {"epoch": 1, "iteration": 2, "max_epochs": 2, "max_iters": None, "epoch_length": 3, "position": 2}
 
 
 def _opaque(name: str, pattern: str | None, *calls: Call, **fields: Any) -> Case:
-    """A run of the standard loop: two epochs over three batches, unless said otherwise."""
+    """Return a run of the standard loop: two epochs over three batches, unless ``fields`` say otherwise."""
     fields = {"loop": OPAQUE, "data": Data(3), "limits": TWO} | fields
     return Case(name, Scenario(calls=calls, **fields), pattern)
 
 
 def data() -> Iterator[Case]:
-    """Shapes of data and limits."""
+    """Yield runs with different data and limits."""
     epoch = "EPOCH_STARTED (GET_BATCH_STARTED GET_BATCH_COMPLETED ITERATION){3} EPOCH_COMPLETED"
     again = epoch.replace("GET_BATCH_STARTED", "GET_BATCH_STARTED DATALOADER_STOP_ITERATION?")
     yield _opaque("two epochs", f"STARTED {epoch} {again} COMPLETED")
@@ -203,21 +205,21 @@ def data() -> Iterator[Case]:
     yield _opaque("no data, max_iters", None, data=None, limits={"max_iters": 3, "epoch_length": 2})
     yield _opaque("empty data", "STARTED EPOCH_STARTED GET_BATCH_STARTED EXCEPTION_RAISED", data=Data(0, "unsized"))
     yield Case(
-        "a run that goes on in the middle of an epoch",
+        "a run resumed in the middle of an epoch",
         Scenario(OPAQUE, Data(3)),
         "STARTED EPOCH[ITERATION] EPOCH[ITERATION{3}] COMPLETED",
         SAVED,
     )
     ended, between = {"iteration": 3, "position": 3}, {"iteration": 3, "position": None}
-    yield Case("a run that goes on at the end of an epoch", Scenario(OPAQUE, Data(3)), None, SAVED | ended)
-    yield Case("a run that goes on between epochs", Scenario(OPAQUE, Data(3)), None, SAVED | between)
-    yield Case("a run that goes on with shorter data", Scenario(OPAQUE, Data(1)), None, SAVED)
+    yield Case("a run resumed at the end of an epoch", Scenario(OPAQUE, Data(3)), None, SAVED | ended)
+    yield Case("a run resumed between epochs", Scenario(OPAQUE, Data(3)), None, SAVED | between)
+    yield Case("a run resumed with shorter data", Scenario(OPAQUE, Data(1)), None, SAVED)
     last = {"epoch": 2, "iteration": 5}
-    yield Case("a run that goes on in the last epoch", Scenario(OPAQUE, Data(3)), None, SAVED | last)
+    yield Case("a run resumed in the last epoch", Scenario(OPAQUE, Data(3)), None, SAVED | last)
 
 
 def terminated() -> Iterator[Case]:
-    """The run, the epoch or the iteration ends early."""
+    """Yield runs in which the run, an epoch or an iteration ends early."""
     stops = "STARTED EPOCH_STARTED ITERATION{2} TERMINATE"
     yield _opaque("terminate at ITERATION_COMPLETED", f"{stops} COMPLETED", Call("iteration_completed", 2, "terminate"))
     yield _opaque("terminate without COMPLETED", stops, Call("iteration_completed", 2, "terminate", True))
@@ -251,7 +253,7 @@ def terminated() -> Iterator[Case]:
     for at in ("terminate_single_epoch", "epoch_completed"):
         again = Call(at, 1, "terminate_epoch")
         yield _opaque(f"terminate_epoch again at {at.upper()}", None, first, again, limits={"max_epochs": 3})
-    yield _opaque("terminate_epoch before one began", None, Call("started", 1, "terminate_epoch"))
+    yield _opaque("terminate_epoch before the first epoch", None, Call("started", 1, "terminate_epoch"))
 
     skips = "STARTED EPOCH[ITERATION ITERATION_STARTED ITERATION_SKIPPED ITERATION] EPOCH[ITERATION{3}] COMPLETED"
     for at in ("iteration_started", "get_batch_completed"):
@@ -261,7 +263,7 @@ def terminated() -> Iterator[Case]:
 
 
 def paused() -> Iterator[Case]:
-    """The run pauses and goes on; it gets other data; several things are asked for at once."""
+    """Yield runs that pause and resume, get new data, or get several calls at one event."""
     pauses = (
         "STARTED EPOCH_STARTED ITERATION ITERATION_STARTED INTERRUPT ITERATION_COMPLETED ITERATION EPOCH_COMPLETED "
         "EPOCH[ITERATION{3}] COMPLETED"
@@ -286,8 +288,8 @@ def paused() -> Iterator[Case]:
     yield _opaque("new data at GET_BATCH_STARTED", None, Call("get_batch_started", 3, "set_data", Data(5)))
     yield _opaque("new data at EPOCH_COMPLETED", None, Call("epoch_completed", 1, "set_data", Data(1)))
     once = {"data": Data(2, "once"), "limits": {"max_epochs": 2, "epoch_length": 3}}
-    given = Call("dataloader_stop_iteration", 1, "set_data", Data(4))
-    yield _opaque("new data when the old ran out", None, given, **once)
+    replacing = Call("dataloader_stop_iteration", 1, "set_data", Data(4))
+    yield _opaque("new data after the old is exhausted", None, replacing, **once)
     empty = Call("epoch_completed", 1, "set_data", Data(0, "unsized"))
     yield _opaque("new data that is empty", None, empty, **(once | {"data": Data(2)}))
     both = (Call("epoch_completed", 1, "interrupt"), Call("epoch_completed", 1, "terminate_epoch"))
@@ -302,7 +304,7 @@ def paused() -> Iterator[Case]:
 
 
 def failing() -> Iterator[Case]:
-    """Faults."""
+    """Yield runs with faults."""
     fails = "STARTED EPOCH_STARTED ITERATION ITERATION_STARTED EXCEPTION_RAISED"
     fault = Call("STEP", 2, "raise", PlantedError)
     yield _opaque("a fault in the step", fails, fault)
@@ -316,7 +318,7 @@ def failing() -> Iterator[Case]:
 
 
 def handled() -> Iterator[Case]:
-    """Handlers with filters, custom events, nested engines."""
+    """Yield runs with filtered handlers, custom events or nested engines."""
     filters = (
         event("iteration_completed", every=2),
         event("iteration_completed", once=3),
@@ -363,13 +365,17 @@ def handled() -> Iterator[Case]:
 
 
 def repeated() -> Iterator[Case]:
-    """Runs of an engine that has run before."""
+    """Yield further runs of one engine."""
     heard = {"handlers": (event("y", every=4), event("iteration_completed", every=4)), "loop": FIRING}
     for name, calls, fields in (
         ("after its end", (), {}),
         ("after terminate", (Call("iteration_completed", 2, "terminate"),), {}),
         ("after a fault", (Call("STEP", 2, "raise", PlantedError),), {"swallow": True}),
-        ("after data that gave out", (), {"data": Data(2, "once"), "limits": {"max_epochs": 3, "epoch_length": 2}}),
+        (
+            "after data that cannot be restarted",
+            (),
+            {"data": Data(2, "once"), "limits": {"max_epochs": 3, "epoch_length": 2}},
+        ),
     ):
         first = _opaque(f"a run {name}", None, *calls, **heard, **fields)
         yield attrs.evolve(first, again=({},))
@@ -377,7 +383,7 @@ def repeated() -> Iterator[Case]:
 
 
 def declared() -> Iterator[Case]:
-    """Runs of the standard loop with declared phases."""
+    """Yield runs of the standard loop with declared phases."""
     one, two = "ITERATION[FORWARD BACKWARD LOGGED]", "ITERATION[FORWARD BACKWARD OPTIM_STEP LOGGED]"
     yield Case("two epochs", Scenario(DECLARED, Data(4), TWO), f"STARTED EPOCH[({one} {two}){{2}}]{{2}} COMPLETED")
     yield Case("three batches", Scenario(DECLARED, Data(3), TWO))
@@ -400,13 +406,13 @@ def declared() -> Iterator[Case]:
     yield Case("skip_iteration", Scenario(DECLARED, Data(4), TWO, (skip,)), skips)
     new_data = Call("get_batch_started", 2, "set_data", Data(5))
     yield Case("new data", Scenario(DECLARED, Data(3), TWO, (new_data,)))
-    yield Case("a run that goes on in the middle of an epoch", Scenario(DECLARED, Data(3)), None, SAVED)
+    yield Case("a run resumed in the middle of an epoch", Scenario(DECLARED, Data(3)), None, SAVED)
     ended = SAVED | {"iteration": 3, "position": 3}
-    yield Case("a run that goes on at the end of an epoch", Scenario(DECLARED, Data(3)), None, ended)
+    yield Case("a run resumed at the end of an epoch", Scenario(DECLARED, Data(3)), None, ended)
 
 
 def folds() -> Iterator[Case]:
-    """Runs of a loop around the epochs."""
+    """Yield runs of a loop with a loop around the epochs."""
     whole = "FOLD[SPLIT EPOCH[ITERATION{2}]{2}]"
     yield Case("two folds", Scenario(FOLDS, Data(2)), f"STARTED {whole}{{2}} COMPLETED")
     yield Case("one fold", Scenario(FOLDS, Data(2), {"max_epochs": 1}), f"STARTED {whole} COMPLETED")
@@ -430,16 +436,16 @@ def folds() -> Iterator[Case]:
         yield Case(f"{what} at {at} {n}", Scenario(FOLDS, Data(2), {}, (Call(at, n, what, value),)))
     saved = {"fold": 0, "epoch": 0, "iteration": 0, "max_epochs": None, "max_iters": None, "epoch_length": 2}
     between = saved | {"fold": 1, "epoch": 2, "iteration": 4, "position": None}
-    yield Case("a run that goes on with the second fold", Scenario(FOLDS, Data(2)), None, between)
+    yield Case("a run resumed at the second fold", Scenario(FOLDS, Data(2)), None, between)
     for call in ("terminate()", "terminate(skip_completed=True)", "interrupt()"):
         for n in (1, 2, 3):
-            yield Case(f"{call} before element {n}", Scenario(_folds(Yields(call, n, 2)), Data(2)))
+            yield Case(f"{call} before element {n}", Scenario(_folds(CallingElements(call, n, 2)), Data(2)))
 
 
 def episodes() -> Iterator[Case]:
-    """Runs of a loop without data."""
+    """Yield runs of a loop without data."""
     yield Case(
-        "as it is",
+        "unchanged",
         Scenario(EPISODES),
         "STARTED ROLLOUT[RESET EPISODE[TIMESTEP{2}]{2}] ROLLOUT[RESET EPISODE[TIMESTEP{2}] UPDATE] "
         "ROLLOUT[RESET EPISODE[TIMESTEP{2}]] ROLLOUT[RESET EPISODE[TIMESTEP{2}] UPDATE] COMPLETED",
@@ -461,28 +467,28 @@ def episodes() -> Iterator[Case]:
     yield Case("terminate_epoch in every pass", Scenario(EPISODES, calls=skips))
     for call in ("terminate()", "terminate(skip_completed=True)", "interrupt()"):
         for n in (1, 2, 3):
-            asks = Asks(call, n, False, False, True)
-            yield Case(f"{call} when the condition is asked {n}", Scenario(_episodes(EveryNthTime(2), asks)))
+            condition = CallingCondition(call, n, False, False, True)
+            yield Case(f"{call} at call {n} of the condition", Scenario(_episodes(EveryNthTime(2), condition)))
     for call in ("terminate_epoch()", "terminate()", "interrupt()"):
         for n in (1, 2):
-            inner = Asks(call, n, False, True, True, True)
+            inner = CallingCondition(call, n, False, True, True, True)
             yield Case(
-                f"{call} when the inner condition is asked {n}",
+                f"{call} at call {n} of the inner condition",
                 Scenario(_episodes(EveryNthTime(2), EveryNthTime(3), inner)),
             )
-            over = Yields(call, n, 2)
+            over = CallingElements(call, n, 2)
             yield Case(
                 f"{call} before inner element {n}", Scenario(_episodes(EveryNthTime(2), EveryNthTime(3), None, over))
             )
     for n in (1, 2):
         for answer in (False, True):
-            asks = Asks("terminate_epoch(skip_epoch_completed=True)", n, answer, answer)
-            name = f"terminate_epoch in the condition of the last phase, asked {n}, answered {answer}"
-            yield Case(name, Scenario(_episodes(asks, EveryNthTime(3))))
+            condition = CallingCondition("terminate_epoch(skip_epoch_completed=True)", n, answer, answer)
+            name = f"terminate_epoch in call {n} of the last phase's condition, which returns {answer}"
+            yield Case(name, Scenario(_episodes(condition, EveryNthTime(3))))
 
 
 def parts() -> Iterator[Case]:
-    """Runs of a loop that ends with an opaque step."""
+    """Yield runs of a loop that ends with an opaque step."""
     yield Case("two rounds", Scenario(PARTS, None, TWO), "STARTED ROUND[PART[CALLED]{2}]{2} COMPLETED")
     for at, what, value in (
         ("STEP", "terminate_epoch", False),
@@ -499,8 +505,8 @@ def parts() -> Iterator[Case]:
 
 
 def deep() -> Iterator[Case]:
-    """Runs of the deep loop."""
-    yield Case("as it is", Scenario(DEEP), "STARTED L1[L2[L12{2}]] COMPLETED")
+    """Yield runs of the deep loop."""
+    yield Case("unchanged", Scenario(DEEP), "STARTED L1[L2[L12{2}]] COMPLETED")
     for at, what, value in (
         ("LEAF", "terminate_epoch", False),
         ("leaf_completed", "interrupt", None),
@@ -518,7 +524,7 @@ def _family(loop: Loop, *cases: Iterator[Case], with_paths: bool = True) -> tupl
 
 @cache
 def families() -> dict[str, tuple[Loop, tuple[Case, ...]]]:
-    """By name: a loop, and the cases in which changes of it are judged."""
+    """Return by name: a loop, and the cases in which mutants of it are judged."""
     return {
         "opaque": _family(OPAQUE, data(), terminated(), paused(), failing(), handled(), repeated()),
         "declared": _family(DECLARED, declared()),
@@ -529,12 +535,12 @@ def families() -> dict[str, tuple[Loop, tuple[Case, ...]]]:
     }
 
 
-# -- short runs, whose traces are changed -----------------------------------------------------------------------------
+# -- short runs for mutants of traces ---------------------------------------------------------------------------------
 
 
 @cache
 def traced() -> tuple[Case, ...]:
-    """Cases with short traces, in each of which something else ends, repeats or interrupts the run."""
+    """Return cases with short traces. In each one, something else ends, repeats or interrupts the run."""
     return tuple(_traced())
 
 
@@ -571,8 +577,8 @@ def _traced() -> Iterator[Case]:
         name = f"evaluator that fails{' and swallows it' * swallow}"
         yield _opaque(name, None, nested=((("epoch_completed",), scenario),), **single)
     saved = SAVED | {"iteration": 1, "epoch_length": 2, "position": 1}
-    goes_on = "STARTED EPOCH[ITERATION] EPOCH[ITERATION{2}] COMPLETED"
-    yield Case("going on in an epoch", Scenario(OPAQUE, Data(2)), goes_on, saved)
+    resumed = "STARTED EPOCH[ITERATION] EPOCH[ITERATION{2}] COMPLETED"
+    yield Case("resumed in an epoch", Scenario(OPAQUE, Data(2)), resumed, saved)
     phases = "STARTED EPOCH[ITERATION[FORWARD BACKWARD LOGGED] ITERATION[FORWARD BACKWARD OPTIM_STEP LOGGED]] COMPLETED"
     yield Case("phases", Scenario(DECLARED, Data(2)), phases)
     yield Case("folds", Scenario(FOLDS, Data(1)), "STARTED FOLD[SPLIT EPOCH[ITERATION]{2}]{2} COMPLETED")

@@ -1,4 +1,4 @@
-"""Mutants of the code around the generated loop: where control calls, data, handlers and nesting make the order."""
+"""Mutants of the code around the generated loop: control calls, data, handlers and nesting."""
 
 from __future__ import annotations
 
@@ -31,30 +31,32 @@ CHANGED: dict[str, Any] = {
 } | {"engine": engine}
 
 FAMILY = {
-    "a call is not pending": "parts",
-    "what has ended by itself is ended again": "episodes",
+    "a call does not set PENDING_CALL": "parts",
+    "a run or epoch that is over is ended again": "episodes",
 }
-"""By mutant: in whose cases it is judged, if not in those of the standard loop."""
+"""By mutant: the family of cases in which it is judged. The default is the standard loop."""
 
 HARMLESS = {
-    "a call stays pending": "the loop yields once more where no event is, and nobody is called there",
-    "a call is done before STARTED": "no code of a user runs before it; another thread or a signal could call there",
-    "an epoch is ended at its end": "after what runs last in an epoch comes an event or PENDING_CALL, where a call is "
-    "done first; only the condition of a last phase could call later, and this loop has none",
-    "calls in FAILED count": "the loop is over by then, so that nothing is left to apply them to",
-    "an epoch that was ended goes on": "the next epoch counts from its own begin_epoch(), and nobody asks in between",
-    "every event is always yielded": "an event without handlers calls nobody; it only takes longer",
+    "PENDING_CALL stays set": "the loop yields once more where no event is, and no handler runs there",
+    "a call takes effect before STARTED": "no code of a user runs before it; only another thread or a signal could "
+    "make a call there",
+    "an epoch that is over is ended again": "after the last function of an epoch comes an event or PENDING_CALL, where "
+    "a call takes effect first; only the condition of a last phase could call later, and this loop has none",
+    "calls in FAILED take effect": "the loop is already over, so they have nothing to end",
+    "an epoch that was terminated continues": "the next epoch counts from its own begin_epoch(), and nothing reads the "
+    "count in between",
+    "every event is always yielded": "an event without handlers only takes time",
 }
-"""By mutant: why nobody can see it."""
+"""By mutant: the reason why it has no observable effect."""
 
 GAPS = {
-    "INTERRUPT fires twice": "after STARTED it passes two INTERRUPTs with one count, though what counts the epoch runs "
-    "between them",
+    "INTERRUPT fires twice": "after STARTED it accepts two INTERRUPTs with one count, although the loop counts the "
+    "epoch between them",
 }
-"""By mutant: what ``assert_legal`` passes there, though the loop cannot do it."""
+"""By mutant: an order that ``assert_legal`` accepts although the loop cannot fire it."""
 
 
-def astray(run: Run) -> None:
+def yield_events_of_parent(run: Run) -> None:
     """Let the loop of a nested run yield the events of the engine around it."""
     outer = run.parent
     if outer is not None:
@@ -65,16 +67,16 @@ def astray(run: Run) -> None:
 
 @cache
 def _changed(owner: str, method: str, old: str, new: str) -> Any:
-    """The method with other source.
+    """Return a method with changed source.
 
     Raises:
-        StaleError: its source has no such text any more.
+        StaleError: its source no longer contains the text ``old``.
     """
     static = inspect.getattr_static(CHANGED[owner], method)
     function = getattr(static, "__func__", static)
     source = textwrap.dedent(inspect.getsource(function)).removeprefix("@staticmethod\n")
     if old not in source:
-        raise StaleError(f"{owner}.{method} has no {old!r} to be mutated")
+        raise StaleError(f"{owner}.{method} has no {old!r} to mutate")
     namespace: dict[str, Any] = {}
     exec(compile(source.replace(old, new), inspect.getfile(function), "exec"), function.__globals__, namespace)
     return staticmethod(namespace[method]) if isinstance(static, staticmethod) else namespace[method]
@@ -86,12 +88,12 @@ def _applied(owner: str, method: str, old: str, new: str) -> Iterator[None]:
         stack.enter_context(unmutated())
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(CHANGED[owner], method, _changed(owner, method, old, new))
-        patch.setattr(Run, "_astray", astray, raising=False)
+        patch.setattr(Run, "_yield_events_of_parent", yield_events_of_parent, raising=False)
         yield
 
 
 def mutants_of_driving() -> Iterator[Mutant]:
-    """All of them, as the file beside this one has them."""
+    """Yield all mutants of ``driving.txt``."""
     kind = where = old = ""
     for line in CHANGES.read_text(encoding="utf-8").splitlines()[2:]:
         indent, text = len(line) - len(line.lstrip()), line.strip().replace("\\n", "\n")

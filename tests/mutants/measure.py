@@ -1,9 +1,11 @@
-"""Measuring: what each tool makes of each mutant, and what must hold of all of them.
+"""Measure: the verdicts of each tool on each mutant, and the conditions that they must meet.
 
-What must hold: the loop as it is is caught by no tool; ``assert_legal`` or the equivalence check catches whatever
-changes order or counts; ``assert_legal`` passes exactly what the loop can do, as letting it do so shows; and a mutant
-that nobody catches has the reason written beside it. Where ``assert_legal`` is known to pass more than it should, that
-is written down too, and printed.
+- No tool catches the unchanged loop.
+- ``assert_legal`` or the equivalence check catches every mutant that changes order or counts.
+- ``assert_legal`` accepts exactly the traces that the loop can produce (:mod:`mutants.possible` runs it to find out).
+- A mutant that no tool catches has a reason in ``HARMLESS``.
+
+A known gap of ``assert_legal`` is listed in ``GAPS``, and printed.
 """
 
 from __future__ import annotations
@@ -27,34 +29,34 @@ from mutants.tools import TOOLS, TRACE_TOOLS, catch, catch_in_trace, original, s
 __all__ = ["Verdict", "all_mutants", "control_run", "faults", "judge", "measured", "stale_reasons"]
 
 TOGETHER = {"assert_legal", "same run", "two plays"}
-"""What must catch every mutant that changes order or counts: ``assert_legal`` and the equivalence check."""
+"""At least one of these must catch a mutant that changes order or counts: ``assert_legal`` and equivalence checks."""
 
 COMPARED = 5
-"""In how many cases more it is looked at what ``assert_legal`` says of a mutant that it has caught."""
+"""After ``assert_legal`` caught a mutant, its verdict is checked in this number of cases."""
 
 
 @cache
 def all_mutants() -> tuple[Mutant | TraceMutant, ...]:
-    """Every mutant."""
+    """Return every mutant, in a fixed order."""
     of_source = [mutant for family, (loop, _) in families().items() for mutant in source.mutants_of(family, loop)]
     return (*of_source, *driving.mutants_of_driving(), *traces.mutants_of_traces())
 
 
 @attrs.define
 class Verdict:
-    """What was found out about a mutant.
+    """The verdict on a mutant.
 
     Attributes:
-        kind, name, harmless, gap: of the mutant.
-        tools: those that apply to it.
-        caught: by each tool that caught it, the case in which it did.
-        compiles: whether there was anything to judge.
-        is_endless: whether a run of it had to be stopped.
-        changes: the cases in which events, engines, counts, nesting or outcomes changed, with the first difference.
-        rest: what else changed in other cases.
-        holes: cases in which ``assert_legal`` passed what the loop cannot do.
-        alarms: cases in which it refused what the loop can do.
-        stale: why it cannot be made any more.
+        kind, name, harmless, gap: the attributes of the mutant.
+        tools: the tools that apply to it.
+        caught: by tool: the name of the case in which it caught the mutant.
+        compiles: False if the mutant does not compile, so that no tool judged it.
+        is_endless: True if a run of it had to be stopped.
+        changes: by case: the first difference of events, engines, counts, nesting or outcomes.
+        rest: the other things that changed in other cases. A dict, to keep their order.
+        holes: the cases in which ``assert_legal`` accepted a trace that the loop cannot produce.
+        alarms: the cases in which it refused a trace that the loop can produce.
+        stale: the reason why the mutant can no longer be made; empty otherwise.
     """
 
     kind: str
@@ -73,7 +75,7 @@ class Verdict:
 
     @property
     def why_legal(self) -> tuple[str, str]:
-        """Why ``assert_legal`` does not catch it, as far as that can be computed: in general, and here."""
+        """The reason why ``assert_legal`` does not catch it: a general reason, and the particular one."""
         if self.holes:
             return "a gap of assert_legal", self.gap or self.holes[0]
         if self.changes:
@@ -82,14 +84,14 @@ class Verdict:
             return "a fault is legal anywhere" if fails else "another legal order", f"{words}, in {case!r}"
         if self.rest:
             return "order and counts unchanged", f"others are {', '.join(self.rest)}"
-        return "nothing observable changes", self.harmless or "no reason is written beside it"
+        return "nothing observable changes", self.harmless or "no reason is given"
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------
 
 
 def judge(mutant: Mutant | TraceMutant) -> Verdict:
-    """Let every tool judge a mutant, each until it catches it."""
+    """Let every tool judge a mutant in its cases, until it catches it."""
     verdict = Verdict(mutant.kind, mutant.name, mutant.harmless, mutant.gap)
     try:
         (_judge_trace if isinstance(mutant, TraceMutant) else _judge_run)(mutant, verdict)
@@ -99,6 +101,7 @@ def judge(mutant: Mutant | TraceMutant) -> Verdict:
 
 
 def _judge_run(mutant: Mutant, verdict: Verdict) -> None:
+    """Run a mutant in all its cases, and let the tools judge the runs."""
     verdict.compiles = mutant.applied is not None
     if mutant.applied is None:
         return
@@ -110,10 +113,10 @@ def _judge_run(mutant: Mutant, verdict: Verdict) -> None:
             seen = see(case)
         verdict.is_endless |= seen.is_endless
         if (seen.events, seen.rest) == (first.events, first.rest):
-            # it does what the loop does, so that nothing is there to be caught; unless it takes somebody to hear it
+            # with handlers at every event nothing changed: see whether something changes without them
             if "two plays" not in verdict.caught and catch("two plays", case, mutant.applied, seen):
                 verdict.caught["two plays"] = case.name
-                verdict.rest["what happens when nobody listens"] = None
+                verdict.rest["a run without handlers"] = None
             continue
         for tool in TOOLS:
             if tool not in verdict.caught and catch(tool, case, mutant.applied, seen):
@@ -125,6 +128,7 @@ def _judge_run(mutant: Mutant, verdict: Verdict) -> None:
 
 
 def _judge_trace(mutant: TraceMutant, verdict: Verdict) -> None:
+    """Let the tools judge a changed trace."""
     verdict.tools = TRACE_TOOLS
     for tool in TRACE_TOOLS:
         if catch_in_trace(tool, mutant.case, mutant.trace):
@@ -133,7 +137,7 @@ def _judge_trace(mutant: TraceMutant, verdict: Verdict) -> None:
 
 
 def _compare(verdict: Verdict, case: Case, first: Trace, other: Trace) -> None:
-    """See what ``assert_legal`` has to say of a trace that is another one, and whether that is so."""
+    """Note the difference of two traces, and check the verdict of ``assert_legal`` on the second one."""
     verdict.changes[case.name] = _difference(first, other)
     if "assert_legal" in verdict.caught and len(verdict.changes) > COMPARED:
         return
@@ -143,10 +147,10 @@ def _compare(verdict: Verdict, case: Case, first: Trace, other: Trace) -> None:
 
 
 def _difference(first: Trace, other: Trace) -> str:
-    """Where two traces part."""
+    """Return the first difference of two traces in words."""
     for number, (one, two) in enumerate(zip_longest(first, other), 1):
         if one is None or two is None or str(one) != str(two):
-            old, new = ("the end" if event is None else str(event) for event in (one, two))
+            old, new = ("the end" if fired is None else str(fired) for fired in (one, two))
             return f"event {number} is {new} instead of {old}"
         if one.depth != two.depth:
             return f"event {number} {two} is nested {two.depth} deep instead of {one.depth}"
@@ -160,56 +164,56 @@ def _judge_number(number: int) -> Verdict:
 
 
 def measured(numbers: Sequence[int], workers: int | None = None) -> Iterator[Verdict]:
-    """The verdicts on some mutants, by their numbers and in this order, worked out by several processes."""
+    """Yield the verdicts on the mutants with these numbers, in this order, judged by several processes."""
     workers = workers or min(os.cpu_count() or 1, 8)
     with ProcessPoolExecutor(workers) as pool:
         yield from pool.map(_judge_number, numbers, chunksize=8)
 
 
-# -- what must hold ---------------------------------------------------------------------------------------------------
+# -- conditions -------------------------------------------------------------------------------------------------------
 
 
 def control_run() -> Iterator[str]:
-    """What the tools find fault with in the loop as it is: nothing must be."""
+    """Yield the faults that tools find in the unchanged loop. There must be none."""
     for family, (loop, cases) in families().items():
         for case in cases:
             if generate(case.scenario.loop).source != generate(loop).source:
-                yield f"its source is not the one that is mutated: {family}, {case.name}"
+                yield f"the source of the case is not the source that is mutated: {family}, {case.name}"
             with source.unmutated():
                 seen = see(case)
             for tool in TOOLS:
                 if catch(tool, case, source.unmutated, seen):
-                    yield f"{tool} finds fault with the loop as it is: {family}, {case.name}"
+                    yield f"{tool} finds a fault in the unchanged loop: {family}, {case.name}"
             if not is_possible(seen.trace):
-                yield f"the loop is said not to be able to do what it did: {family}, {case.name}"
+                yield f"is_possible() is False for a trace of the unchanged loop: {family}, {case.name}"
 
 
 def faults(verdicts: Iterable[Verdict]) -> Iterator[str]:
-    """Whatever must not be."""
+    """Yield the conditions that verdicts do not meet. There must be none."""
     for one in verdicts:
         if one.stale:
-            yield f"it cannot be made any more, as {one.stale}: {one.name}"
+            yield f"it can no longer be made, because {one.stale}: {one.name}"
         if one.stale or not one.compiles:
             continue
         if not one.caught and not one.harmless:
-            yield f"nobody catches it, and no reason is written beside it: {one.name}"
+            yield f"no tool catches it, and no reason is given: {one.name}"
         if one.caught and one.harmless:
-            yield f"a reason is written beside it, but it is caught by {', '.join(one.caught)}: {one.name}"
+            yield f"a reason says that it has no effect, but {', '.join(one.caught)} caught it: {one.name}"
         if one.changes and not TOGETHER & one.caught.keys():
-            yield f"it changes order or counts, and neither assert_legal nor the equivalence check sees it: {one.name}"
+            yield f"neither assert_legal nor an equivalence check catches its change of order or counts: {one.name}"
         if one.holes and not one.gap:
-            yield f"assert_legal passes what the loop cannot do, in {one.holes[0]!r}: {one.name}"
+            yield f"assert_legal accepts what the loop cannot do, in {one.holes[0]!r}: {one.name}"
         if one.gap and not one.holes:
-            yield f"assert_legal has no gap there any more, so take it off the list: {one.name}"
+            yield f"assert_legal no longer has this gap: remove it from GAPS: {one.name}"
         if one.alarms:
             yield f"assert_legal refuses what the loop can do, in {one.alarms[0]!r}: {one.name}"
 
 
 def stale_reasons() -> Iterator[str]:
-    """Reasons that are written for mutants that there are not."""
+    """Yield the entries of HARMLESS and GAPS whose mutants do not exist."""
     names = {mutant.name for mutant in all_mutants()}
     for module in (source, driving, traces):
         for reasons in (module.HARMLESS, module.GAPS):
             yield from (
-                f"a reason is written for a mutant that there is not: {name}" for name in reasons.keys() - names
+                f"a reason is given for a mutant that does not exist: {name}" for name in reasons.keys() - names
             )

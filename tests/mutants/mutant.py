@@ -1,4 +1,4 @@
-"""What a mutant is."""
+"""Mutants: changes of the running code, and changes of recorded traces."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["Mutant", "StaleError", "TraceMutant"]
 
 
 class StaleError(LookupError):
-    """The code has changed, so that a mutant of it cannot be made any more."""
+    """The code has changed, so that a mutant of it can no longer be made."""
 
 
 @attrs.frozen(eq=False)
 class Mutant:
-    """A change of what runs.
+    """A change of the code that runs.
 
     Attributes:
-        kind: under which it is counted.
-        name: what is changed.
-        family: in whose cases it is judged.
-        applied: while what it gives is open, engines run the mutant; None for one that does not compile.
-        harmless: why nobody can see it, where nobody can.
-        gap: what ``assert_legal`` does not see yet, where it passes what the loop cannot do.
+        kind: the kind under which it is counted.
+        name: the change in words.
+        family: the name of the cases in which it is judged.
+        applied: returns a context manager inside which engines run the mutant. None if the mutant does not compile.
+        harmless: the reason why it has no observable effect, or None.
+        gap: an order that ``assert_legal`` accepts although the loop cannot fire it, or None.
     """
 
     kind: str
@@ -39,21 +39,21 @@ class Mutant:
 
     @property
     def cases(self) -> tuple[Case, ...]:
-        """Where it is judged."""
+        """The cases in which it is judged."""
         return families()[self.family][1]
 
 
 @attrs.frozen(eq=False)
 class TraceMutant:
-    """A change of what was recorded.
+    """A change of a recorded trace.
 
     Attributes:
-        kind: under which it is counted.
-        name: what is changed.
-        case: of which case the trace is.
+        kind: the kind under which it is counted.
+        name: the change in words.
+        case: the case that was recorded.
         trace: the changed trace.
-        harmless: why nobody can see it, where nobody can.
-        gap: what ``assert_legal`` does not see yet, where it passes what the loop cannot do.
+        harmless: the reason why it has no observable effect, or None.
+        gap: an order that ``assert_legal`` accepts although the loop cannot fire it, or None.
     """
 
     kind: str

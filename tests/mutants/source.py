@@ -1,4 +1,4 @@
-"""Mutants of the generated source: every line of it dropped, doubled, moved; every condition and counter changed."""
+"""Mutants of the generated source: each line dropped, doubled or moved; each condition and counter changed."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from mutants.tools import spend
 __all__ = ["ALONE", "mutants_of", "unmutated"]
 
 SourceLine = tuple[str, Line]
-"""A line of source, and where the loop stands on it."""
+"""The text of a line of source, and the position of the loop on it."""
 
 EVENT = re.compile(r"( *)(?:if (?P<tested>\w+)(?P<unless>.*): )?yield (?P<name>(?!PENDING_CALL)[A-Z]\w*)$")
 """A line that fires an event."""
 
 IDEMPOTENT = re.compile(r".*\b(break|continue|return)$|.* = [\w. =]+$| *(began|state\.times|inner)")
-"""A line that does nothing when it runs a second time: it has left, or assigns the same."""
+"""A line that has no effect when it runs a second time: it leaves the block, or assigns the same value."""
 
 HEADER = re.compile(r" *(while|for|if|try|except|def)\b.*:$")
 
 
 @attrs.frozen
 class Edit:
-    """A change of some lines: those from ``first`` up to ``past`` are replaced."""
+    """A change that replaces the lines ``[first, past)``."""
 
     kind: str
     name: str
     first: int
     past: int
-    rows: tuple[SourceLine, ...]
+    lines: tuple[SourceLine, ...]
 
-    def __call__(self, rows: list[SourceLine]) -> list[SourceLine]:
-        return [*rows[: self.first], *self.rows, *rows[self.past :]]
+    def __call__(self, lines: list[SourceLine]) -> list[SourceLine]:
+        return [*lines[: self.first], *self.lines, *lines[self.past :]]
 
 
-# -- what is known of some of them ------------------------------------------------------------------------------------
+# -- known mutants ----------------------------------------------------------------------------------------------------
 
 
 def _of(families: str, *edits: str) -> list[str]:
-    """The names of mutants: an edit, or each of some, in each of some families."""
+    """Return the names of mutants: each edit in each of the families, which are separated by spaces."""
     return [f"{family}: {edit}" for family in families.split() for edit in edits]
 
 
@@ -62,14 +62,14 @@ HARMLESS = {
     **dict.fromkeys(
         _of("opaque declared", "without `if PENDING_CALL: yield PENDING_CALL`")
         + _of("folds", "without `if PENDING_CALL: yield PENDING_CALL` (2)"),
-        "behind the last event of an epoch no code of a user runs; another thread could call there",
+        "after the last event of an epoch no code of a user runs; only another thread could make a call there",
     ),
     **dict.fromkeys(
         _of("opaque declared folds episodes parts", "`if PENDING_CALL: yield PENDING_CALL` twice")
         + _of("folds", "`if PENDING_CALL: yield PENDING_CALL` twice (2)")
         + _of("episodes", *(f"`if PENDING_CALL: yield PENDING_CALL` twice ({number})" for number in (2, 3, 4)))
         + _of("opaque declared folds", f"`{AT_DATA}` twice"),
-        "what it lets take effect has taken effect at the first",
+        "the first of the two lines already applies the pending call",
     ),
     **dict.fromkeys(
         _of(
@@ -79,79 +79,79 @@ HARMLESS = {
             f"`{AT_DATA}` with `PENDING_CALL`",
             f"`{AT_DATA}` with `PENDING_CALL and not state.iteration < fetcher.end_count`",
         ),
-        "only what data calls as it ends takes effect there, and no case has data that calls the engine",
+        "it only applies calls that the data makes when it ends, and no case has data that calls the engine",
     ),
     **dict.fromkeys(
         _of("opaque declared folds", "`fetcher.restart()` twice"),
-        "the iterator is closed and the count is taken at the first",
+        "the first call already closes the iterator and stores the count",
     ),
     **dict.fromkeys(
         _of("opaque declared folds", "GET_BATCH_COMPLETED out before `try:`"),
-        "the `except` is for a skip, and a skip at GET_BATCH_COMPLETED waits for ITERATION_STARTED",
+        "the `except` catches a skip, and a skip at GET_BATCH_COMPLETED takes effect after ITERATION_STARTED",
     ),
     **dict.fromkeys(
         _of("opaque declared folds", "TERMINATE_SINGLE_EPOCH before `fetcher.restart()`"),
-        "only when the old iterator is closed changes, before or after the handlers; the next one is opened later",
+        "the old iterator is closed after the handlers instead of before; the next one is opened later in any case",
     ),
     **dict.fromkeys(
         _of("declared", "`if output is not None: state.output = output` with `True`")
         + _of("folds", "`if output is not None: state.output = output` with `True` (2)")
         + _of("episodes", "`if output is not None: state.output = output` with `True`"),
-        "no phase ran before it in this pass, so that the output is None already",
+        "no phase ran before it in this pass, so the output is already None",
     ),
     **dict.fromkeys(
         _of("folds", "`fetcher.begin_epoch()` twice", "EPOCH_STARTED after `fetcher.begin_epoch()`")
         + _of("folds", "`if not state.resumed: state.fold += 1` with `True`")
         + _of("folds", "`if not state.resumed: state.epoch += 1` with `True`"),
-        "a loop with states beside the epoch cannot go on in the middle of a pass, so that it is never resumed there",
+        "a loop with states next to the epoch is never resumed in the middle of a pass",
     ),
     **dict.fromkeys(
         _of("folds", "`if not state.within_limits(): break` with continue"),
-        "the elements that are left are looked at, and no fold begins with one",
+        "it reads the remaining elements, but no fold begins",
     ),
     **dict.fromkeys(
         _of("deep", "`yield from inner` twice"),
-        "a generator that has ended gives nothing more",
+        "a finished generator yields nothing",
     ),
 }
-"""By mutant: why nobody can see it."""
+"""By mutant: the reason why it has no observable effect."""
 
-ALONE = "each event is tested by itself as well"
+ALONE = "each event is also tested on its own line"
 UNGROUPED = re.compile(r"(out (before|of) `if any_handlers:`|`if any_handlers:` with `True`)( \(\d+\))?$")
-"""Mutants that have an event of a group tested without the group's test: each is tested by itself in there as well."""
+"""Mutants that move an event out of a group, or remove the test of the group. Each event keeps its own test."""
 
 GAPS = {
-    "opaque: ITERATION_COMPLETED and ITERATION_SKIPPED swapped": "it passes ITERATION_SKIPPED behind an INTERRUPT at "
-    "ITERATION_STARTED, where a skip cannot be asked for any more",
+    "opaque: ITERATION_COMPLETED and ITERATION_SKIPPED swapped": "it passes ITERATION_SKIPPED after an INTERRUPT at "
+    "ITERATION_STARTED, where a skip can no longer be requested",
 }
-"""By mutant: what ``assert_legal`` passes there, though the loop cannot do it."""
+"""By mutant: an order that ``assert_legal`` accepts although the loop cannot fire it."""
 
 # -- programs ---------------------------------------------------------------------------------------------------------
 
 
 class MutatedProgram(Program):
-    """A program whose loops take note of each pass, so that one that never ends can be stopped."""
+    """A program whose loops call ``spend()`` in each pass, so that an endless loop is stopped."""
 
     def namespace(self, loop: Loop) -> dict[str, Any]:
-        """A new namespace."""
+        """Return a new namespace that also has ``spend``."""
         namespace = super().namespace(loop)
         namespace["spend"] = spend
         return namespace
 
 
-def rows_of(program: Program) -> list[SourceLine]:
-    """Its lines."""
+def lines_of(program: Program) -> list[SourceLine]:
+    """Return the lines of a program."""
     return [(text, program.lines[number]) for number, text in enumerate(program.source.splitlines(), 1)]
 
 
-def program_of(program: Program, rows: list[SourceLine]) -> Program:
-    """The same program with other lines.
+def program_of(program: Program, lines: list[SourceLine]) -> Program:
+    """Return a program with other lines, and with a call of ``spend()`` in each loop.
 
     Raises:
-        SyntaxError: they do not compile.
+        SyntaxError: the lines do not compile.
     """
     counted: list[SourceLine] = []
-    for text, line in rows:
+    for text, line in lines:
         counted.append((text, line))
         if re.match(r" *(while|for) .*:$", text):
             counted.append((f"{_indent(text)}    spend()", attrs.evolve(line, event=None)))
@@ -164,13 +164,13 @@ def program_of(program: Program, rows: list[SourceLine]) -> Program:
 
 @contextmanager
 def generating(mutate: Callable[[Program], Program | None]) -> Iterator[None]:
-    """Engines that are made in here run other programs."""
+    """Let engines that are made in the block run mutated programs. A result of None leaves a program as it is."""
     made: dict[str, Program] = {}
 
     def generate_mutant(loop: Loop) -> Program:
         program = generate(loop)
         if program.source not in made:
-            made[program.source] = mutate(program) or program_of(program, rows_of(program))
+            made[program.source] = mutate(program) or program_of(program, lines_of(program))
         return made[program.source]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -179,7 +179,7 @@ def generating(mutate: Callable[[Program], Program | None]) -> Iterator[None]:
 
 
 def unmutated() -> AbstractContextManager[None]:
-    """Engines that are made in here run the loop as it is, with the passes counted."""
+    """Let engines that are made in the block run unmutated programs that call ``spend()``."""
     return generating(lambda program: None)
 
 
@@ -188,20 +188,20 @@ def _applied(source: str, mutant: Program) -> AbstractContextManager[None]:
 
 
 def mutants_of(family: str, loop: Loop) -> Iterator[Mutant]:
-    """All mutants of the source of a loop; one that does not compile has nothing to apply."""
+    """Yield all mutants of the source of a loop. ``applied`` of a mutant that does not compile is None."""
     program = generate(loop)
-    rows = rows_of(program)
-    delegates = [index for index, (_, line) in enumerate(rows) if line.delegates]
-    second = max(index for index, (text, _) in enumerate(rows) if text.startswith("def "))
+    lines = lines_of(program)
+    delegates = [index for index, (_, line) in enumerate(lines) if line.delegates]
+    second = max(index for index, (text, _) in enumerate(lines) if text.startswith("def "))
     seen = {program.source}
     names: Counter[str] = Counter()
-    for edit in edits(rows):
+    for edit in edits(lines):
         if delegates and not (delegates[0] - 1 <= edit.first and edit.past <= delegates[0] + 1) and edit.first < second:
-            continue  # the rest of the outer function is like that of other loops
+            continue  # the rest of the outer function is like the functions of other loops
         names[edit.name] += 1
         name = f"{family}: {edit.name}" + f" ({names[edit.name]})" * (names[edit.name] > 1)
         try:
-            mutant = program_of(program, edit(rows))
+            mutant = program_of(program, edit(lines))
         except SyntaxError:
             yield Mutant(f"source: {edit.kind}", name, family, None)
             continue
@@ -215,78 +215,78 @@ def mutants_of(family: str, loop: Loop) -> Iterator[Mutant]:
 # -- edits ------------------------------------------------------------------------------------------------------------
 
 
-def edits(rows: list[SourceLine]) -> Iterator[Edit]:
-    """Every small change of some source."""
+def edits(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield every edit of the lines."""
     for make in (drops, doubles, swaps, moves, conditions, passes, counts, handlers, work):
-        yield from make(rows)
+        yield from make(lines)
 
 
-def drops(rows: list[SourceLine]) -> Iterator[Edit]:
-    """A line does nothing."""
-    for index, (text, line) in enumerate(rows):
+def drops(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that replace a line by ``pass``."""
+    for index, (text, line) in enumerate(lines):
         if _is_simple(text):
             what = "event dropped" if EVENT.match(text) else "statement dropped"
             yield _replace(what, f"without `{text.strip()}`", index, [(f"{_indent(text)}pass", _silent(line))])
 
 
-def doubles(rows: list[SourceLine]) -> Iterator[Edit]:
-    """A line does what it does twice."""
-    for index, (text, line) in enumerate(rows):
+def doubles(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that run a line twice."""
+    for index, (text, line) in enumerate(lines):
         if _is_simple(text) and not IDEMPOTENT.match(text):
             what = "event twice" if EVENT.match(text) else "statement twice"
             yield _replace(what, f"`{text.strip()}` twice", index, [(text, line)] * 2)
 
 
-def swaps(rows: list[SourceLine]) -> Iterator[Edit]:
-    """An event fires in the place of the next one, and that in its place."""
-    fires = [index for index, (text, _) in enumerate(rows) if EVENT.match(text)]
+def swaps(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that swap an event with the next one."""
+    fires = [index for index, (text, _) in enumerate(lines) if EVENT.match(text)]
     for one, other in pairwise(fires):
-        names = [_name(rows[index][0]) for index in (one, other)]
-        if names[0] != names[1] and _function(rows, one) == _function(rows, other):
-            first, second = _firing(rows[one], rows[other]), _firing(rows[other], rows[one])
-            swapped = (first, *rows[one + 1 : other], second)
+        names = [_name(lines[index][0]) for index in (one, other)]
+        if names[0] != names[1] and _function(lines, one) == _function(lines, other):
+            first, second = _firing(lines[one], lines[other]), _firing(lines[other], lines[one])
+            swapped = (first, *lines[one + 1 : other], second)
             yield Edit("events swapped", f"{names[0]} and {names[1]} swapped", one, other + 1, swapped)
 
 
-def moves(rows: list[SourceLine]) -> Iterator[Edit]:
-    """An event fires before or after what stands beside it, or out of the block that it begins or ends."""
-    for index, (text, _) in enumerate(rows):
+def moves(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that move an event past the statement next to it, or out of its block."""
+    for index, (text, _) in enumerate(lines):
         if EVENT.match(text):
-            for where, first, past, moved in (*_moved_beside(rows, index), *_moved_out(rows, index)):
+            for where, first, past, moved in (*_moved_beside(lines, index), *_moved_out(lines, index)):
                 yield Edit("event moved", f"{_name(text)} {where}", first, past, tuple(moved))
 
 
-Move = tuple[str, int, int, Iterable[SourceLine]]
-"""Where to, and what an :class:`Edit` has."""
+Relocation = tuple[str, int, int, Iterable[SourceLine]]
+"""The new place in words, then ``first``, ``past`` and ``lines`` of an :class:`Edit`."""
 
 
-def _moved_beside(rows: list[SourceLine], index: int) -> Iterator[Move]:
-    """The moves of a line past the statement before it and the one after it."""
-    row, before, after = rows[index], _sibling_before(rows, index), _sibling_after(rows, index)
-    if before is not None and not EVENT.match(rows[before][0]):
-        yield f"before `{rows[before][0].strip()}`", before, index + 1, (row, *rows[before:index])
-    if after is not None and not EVENT.match(rows[index + 1][0]):
-        yield f"after `{rows[index + 1][0].strip()}`", index, after, (*rows[index + 1 : after], row)
+def _moved_beside(lines: list[SourceLine], index: int) -> Iterator[Relocation]:
+    """Yield the moves of a line past the statement before it, and past the statement after it."""
+    source_line, before, after = lines[index], _sibling_before(lines, index), _sibling_after(lines, index)
+    if before is not None and not EVENT.match(lines[before][0]):
+        yield f"before `{lines[before][0].strip()}`", before, index + 1, (source_line, *lines[before:index])
+    if after is not None and not EVENT.match(lines[index + 1][0]):
+        yield f"after `{lines[index + 1][0].strip()}`", index, after, (*lines[index + 1 : after], source_line)
 
 
-def _moved_out(rows: list[SourceLine], index: int) -> Iterator[Move]:
-    """The move of a line out of the block that it begins, or else of the one that it ends."""
-    row, before, after = rows[index], _sibling_before(rows, index), _sibling_after(rows, index)
-    opening = _opening(rows, index)
-    header, width = rows[opening], len(_indent(rows[opening][0]))
+def _moved_out(lines: list[SourceLine], index: int) -> Iterator[Relocation]:
+    """Yield the move of a line out of the block that it begins or ends."""
+    source_line, before, after = lines[index], _sibling_before(lines, index), _sibling_after(lines, index)
+    opening = _opening(lines, index)
+    header, width = lines[opening], len(_indent(lines[opening][0]))
     if header[0].startswith("def "):
         return
     if opening == index - 1 and "except" not in header[0]:
-        left = [(f"{_indent(row[0])}pass", _silent(row[1]))] if after is None else []
-        yield f"out before `{header[0].strip()}`", opening, index + 1, (_indented(row, width), header, *left)
+        left = [(f"{_indent(source_line[0])}pass", _silent(source_line[1]))] if after is None else []
+        yield f"out before `{header[0].strip()}`", opening, index + 1, (_indented(source_line, width), header, *left)
     elif after is None and before is not None:
-        end = _end_of_block(rows, index)
-        yield f"out of `{header[0].strip()}`", index, end, (*rows[index + 1 : end], _indented(row, width))
+        end = _end_of_block(lines, index)
+        yield f"out of `{header[0].strip()}`", index, end, (*lines[index + 1 : end], _indented(source_line, width))
 
 
-def conditions(rows: list[SourceLine]) -> Iterator[Edit]:
-    """A condition is turned around, left out, or never holds."""
-    for index, (text, line) in enumerate(rows):
+def conditions(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that negate a condition, remove a part of it, or replace it by a constant."""
+    for index, (text, line) in enumerate(lines):
         fires = EVENT.match(text)
         found = re.match(r"( *)(if|while) (.+?):( .*)?$", text)
         if found is None or (fires is not None and not fires["unless"] and "restart_if_exhausted" not in text):
@@ -298,11 +298,11 @@ def conditions(rows: list[SourceLine]) -> Iterator[Edit]:
 
 
 def _changed(condition: str) -> Iterator[str]:
-    """Other conditions in the place of one."""
+    """Yield other conditions for a condition."""
     parts = condition.split(" and ")
     if len(parts) > 1:
         for number, part in enumerate(parts):
-            if not re.fullmatch(r"[A-Z]\w*", part):  # an event that nobody hears cannot be yielded
+            if not re.fullmatch(r"[A-Z]\w*", part):  # an event without handlers cannot be yielded
                 others = [one for place, one in enumerate(parts) if place != number]
                 yield " and ".join(others)
                 yield " and ".join([*parts[:number], f"not {part}", *parts[number + 1 :]])
@@ -321,17 +321,17 @@ def _changed(condition: str) -> Iterator[str]:
         yield f"{modulus[1]} % {int(modulus[2]) + 1} == 0"
 
 
-def passes(rows: list[SourceLine]) -> Iterator[Edit]:
-    """A loop loses a pass, repeats it, ends early, or goes on."""
-    for index, (text, line) in enumerate(rows):
+def passes(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that drop or repeat a pass of a loop, end it early, or continue it."""
+    for index, (text, line) in enumerate(lines):
         found = re.match(r"( *)(while|for) (.+):$", text)
         if found is not None:
-            inner, end = f"{found[1]}    ", _block_end(rows, index)
-            early = (*rows[index:end], (f"{inner}break", _silent(rows[end - 1][1])))
+            inner, end = f"{found[1]}    ", _block_end(lines, index)
+            early = (*lines[index:end], (f"{inner}break", _silent(lines[end - 1][1])))
             yield Edit("pass lost or repeated", f"`{text.strip()}` ends after one pass", index, end, early)
-            counted = _counter_in(rows, index, end)
+            counted = _counter_in(lines, index, end)
             if counted is not None:
-                yield from _lost_passes(rows, index, end, counted)
+                yield from _lost_passes(lines, index, end, counted)
         loop = re.match(r"( *)for (.+) in (.+):$", text)
         if loop is not None:
             target, elements = loop[2], loop[3]
@@ -352,9 +352,9 @@ def passes(rows: list[SourceLine]) -> Iterator[Edit]:
                 yield _replace("control changed", f"`{text.strip()}` with {other}", index, [(new, line)])
 
 
-def _lost_passes(rows: list[SourceLine], index: int, end: int, counter: str) -> Iterator[Edit]:
-    """The second pass is counted but not made; or the first one is made and forgotten, and so made again."""
-    text, line = rows[index]
+def _lost_passes(lines: list[SourceLine], index: int, end: int, counter: str) -> Iterator[Edit]:
+    """Yield edits that count the second pass without making it, or make the first pass twice under one count."""
+    text, line = lines[index]
     inner = f"{_indent(text)}    "
     counted = _silent(line)
     lost = (
@@ -362,33 +362,33 @@ def _lost_passes(rows: list[SourceLine], index: int, end: int, counter: str) -> 
         (f"{inner}    {counter} += 1", counted),
         (f"{inner}    continue", counted),
     )
-    changed = (rows[index], *lost, *rows[index + 1 : end])
+    changed = (lines[index], *lost, *lines[index + 1 : end])
     yield Edit("pass lost or repeated", f"`{text.strip()}` without pass 2", index, end, changed)
     again = (
         (f"{inner}if {counter} == 1 and not hasattr(state, 'again'):", counted),
         (f"{inner}    {counter}, state.again = 0, True", counted),
     )
-    yield Edit("pass lost or repeated", f"`{text.strip()}` makes pass 1 twice", index, end, (*rows[index:end], *again))
+    yield Edit("pass lost or repeated", f"`{text.strip()}` makes pass 1 twice", index, end, (*lines[index:end], *again))
 
 
-def counts(rows: list[SourceLine]) -> Iterator[Edit]:
-    """A counter is changed by another number, or later."""
-    for index, (text, line) in enumerate(rows):
+def counts(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that change a counter by another number, or later."""
+    for index, (text, line) in enumerate(lines):
         if not text.endswith(" += 1"):
             continue
         for what in (" += 2", " -= 1"):
             new = text.replace(" += 1", what)
             yield _replace("counter changed", f"`{text.strip()}` with `{what.strip()}`", index, [(new, line)])
-        after = next((place for place in range(index + 1, len(rows)) if EVENT.match(rows[place][0])), None)
-        if after is not None and not any(HEADER.match(one) for one, _ in rows[index:after] if "try" not in one):
-            row = _indented(rows[index], len(_indent(rows[after][0])))
-            moved = (*rows[index + 1 : after + 1], row)
-            yield Edit("counter changed", f"`{text.strip()}` after {_name(rows[after][0])}", index, after + 1, moved)
+        after = next((place for place in range(index + 1, len(lines)) if EVENT.match(lines[place][0])), None)
+        if after is not None and not any(HEADER.match(one) for one, _ in lines[index:after] if "try" not in one):
+            source_line = _indented(lines[index], len(_indent(lines[after][0])))
+            moved = (*lines[index + 1 : after + 1], source_line)
+            yield Edit("counter changed", f"`{text.strip()}` after {_name(lines[after][0])}", index, after + 1, moved)
 
 
-def handlers(rows: list[SourceLine]) -> Iterator[Edit]:
-    """What a control call throws is not caught, or caught where another one is."""
-    for index, (text, line) in enumerate(rows):
+def handlers(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that let an ``except`` catch the exception of another control call, or of none."""
+    for index, (text, line) in enumerate(lines):
         found = re.match(r"( *)except (\w+)(.*)$", text)
         if found is None:
             continue
@@ -398,10 +398,10 @@ def handlers(rows: list[SourceLine]) -> Iterator[Edit]:
             yield _replace("control changed", f"`{text.strip()}` with {other}", index, [(new, line)])
 
 
-def work(rows: list[SourceLine]) -> Iterator[Edit]:
-    """A function of the loop gets another batch, or what it gives is lost."""
-    has_data = any("fetcher.begin_epoch()" in text for text, _ in rows)
-    for index, (text, line) in enumerate(rows):
+def work(lines: list[SourceLine]) -> Iterator[Edit]:
+    """Yield edits that pass no batch to a function of the loop, or drop its output."""
+    has_data = any("fetcher.begin_epoch()" in text for text, _ in lines)
+    for index, (text, line) in enumerate(lines):
         found = re.match(r"( *)(state\.output|output) = (\w+)\(engine, state\.batch\)$", text)
         if found is None:
             continue
@@ -415,25 +415,25 @@ def work(rows: list[SourceLine]) -> Iterator[Edit]:
 # -- lines ------------------------------------------------------------------------------------------------------------
 
 
-def _replace(kind: str, name: str, index: int, rows: Iterable[SourceLine]) -> Edit:
-    return Edit(kind, name, index, index + 1, tuple(rows))
+def _replace(kind: str, name: str, index: int, lines: Iterable[SourceLine]) -> Edit:
+    return Edit(kind, name, index, index + 1, tuple(lines))
 
 
 def _indent(text: str) -> str:
     return text[: len(text) - len(text.lstrip())]
 
 
-def _indented(row: SourceLine, width: int) -> SourceLine:
-    return " " * width + row[0].lstrip(), row[1]
+def _indented(source_line: SourceLine, width: int) -> SourceLine:
+    return " " * width + source_line[0].lstrip(), source_line[1]
 
 
 def _silent(line: Line) -> Line:
-    """A line that fires nothing."""
+    """Return the position of a line that fires no event."""
     return attrs.evolve(line, event=None)
 
 
 def _is_simple(text: str) -> bool:
-    """Whether it is a statement in one line."""
+    """Return whether a line is a complete statement."""
     return bool(text.strip()) and not text.endswith(":") and '"""' not in text
 
 
@@ -444,69 +444,69 @@ def _name(text: str) -> str:
 
 
 def _firing(place: SourceLine, event: SourceLine) -> SourceLine:
-    """A line at one place that fires the event of another."""
+    """Return the line at one place, changed to fire the event of another line."""
     old, new = _name(place[0]), _name(event[0])
     return re.sub(rf"\b{old}\b", new, place[0]), attrs.evolve(place[1], event=event[1].event, last_event=event[1].event)
 
 
-def _function(rows: list[SourceLine], index: int) -> int:
-    """Where the function begins that a line is in."""
-    return max(place for place in range(index + 1) if rows[place][0].startswith("def "))
+def _function(lines: list[SourceLine], index: int) -> int:
+    """Return the index of the ``def`` line of the function that contains a line."""
+    return max(place for place in range(index + 1) if lines[place][0].startswith("def "))
 
 
-def _block_end(rows: list[SourceLine], header: int) -> int:
-    """Past the block that a header opens."""
-    width = len(_indent(rows[header][0]))
-    ends = (place for place in range(header + 1, len(rows)) if len(_indent(rows[place][0])) <= width)
-    return next(ends, len(rows))
+def _block_end(lines: list[SourceLine], header: int) -> int:
+    """Return the index after the block of a header."""
+    width = len(_indent(lines[header][0]))
+    ends = (place for place in range(header + 1, len(lines)) if len(_indent(lines[place][0])) <= width)
+    return next(ends, len(lines))
 
 
-def _opening(rows: list[SourceLine], index: int) -> int:
-    """The header of the block that a line is in."""
-    width = len(_indent(rows[index][0]))
-    return max(place for place in range(index) if len(_indent(rows[place][0])) < width and rows[place][0].strip())
+def _opening(lines: list[SourceLine], index: int) -> int:
+    """Return the index of the header of the block that contains a line."""
+    width = len(_indent(lines[index][0]))
+    return max(place for place in range(index) if len(_indent(lines[place][0])) < width and lines[place][0].strip())
 
 
-def _end_of_block(rows: list[SourceLine], index: int) -> int:
-    """Past the whole statement whose block a line is in, with all that belongs to it."""
-    header = _opening(rows, index)
-    end = _block_end(rows, header)
-    while end < len(rows) and rows[end][0].startswith(f"{_indent(rows[header][0])}except"):
-        end = _block_end(rows, end)
+def _end_of_block(lines: list[SourceLine], index: int) -> int:
+    """Return the index after the whole statement whose block contains a line, with its ``except`` blocks."""
+    header = _opening(lines, index)
+    end = _block_end(lines, header)
+    while end < len(lines) and lines[end][0].startswith(f"{_indent(lines[header][0])}except"):
+        end = _block_end(lines, end)
     return end
 
 
-def _sibling_before(rows: list[SourceLine], index: int) -> int | None:
-    """Where the statement before a line begins, in the same block."""
-    width = len(_indent(rows[index][0]))
+def _sibling_before(lines: list[SourceLine], index: int) -> int | None:
+    """Return the index of the previous statement in the same block, or None."""
+    width = len(_indent(lines[index][0]))
     for place in range(index - 1, -1, -1):
-        here = len(_indent(rows[place][0]))
+        here = len(_indent(lines[place][0]))
         if here < width:
             return None
-        if here == width and not rows[place][0].lstrip().startswith("except"):
-            return None if '"""' in rows[place][0] else place
+        if here == width and not lines[place][0].lstrip().startswith("except"):
+            return None if '"""' in lines[place][0] else place
     return None
 
 
-def _sibling_after(rows: list[SourceLine], index: int) -> int | None:
-    """Past the statement after a line, in the same block."""
-    width = len(_indent(rows[index][0]))
-    if index + 1 >= len(rows) or len(_indent(rows[index + 1][0])) != width or not rows[index + 1][0].strip():
+def _sibling_after(lines: list[SourceLine], index: int) -> int | None:
+    """Return the index after the next statement in the same block, or None."""
+    width = len(_indent(lines[index][0]))
+    if index + 1 >= len(lines) or len(_indent(lines[index + 1][0])) != width or not lines[index + 1][0].strip():
         return None
-    if rows[index + 1][0].lstrip().startswith("except"):
+    if lines[index + 1][0].lstrip().startswith("except"):
         return None
-    if not HEADER.match(rows[index + 1][0]):
+    if not HEADER.match(lines[index + 1][0]):
         return index + 2
-    end = _block_end(rows, index + 1)
-    while end < len(rows) and rows[end][0].startswith(f"{' ' * width}except"):
-        end = _block_end(rows, end)
+    end = _block_end(lines, index + 1)
+    while end < len(lines) and lines[end][0].startswith(f"{' ' * width}except"):
+        end = _block_end(lines, end)
     return end
 
 
-def _counter_in(rows: list[SourceLine], index: int, end: int) -> str | None:
-    """The counter of the loop that a header opens; None where it counts nothing itself."""
-    body = [text for text, _ in rows[index + 1 : end]]
-    width = len(_indent(rows[index][0])) + 4
+def _counter_in(lines: list[SourceLine], index: int, end: int) -> str | None:
+    """Return the counter of the loop of a header, or None if the loop has no counter."""
+    body = [text for text, _ in lines[index + 1 : end]]
+    width = len(_indent(lines[index][0])) + 4
     own = [text for text in body if len(_indent(text)) <= width + 4]
     found = [re.search(r"(state\.\w+) \+= 1$", text) for text in own]
     return next((match[1] for match in found if match is not None), None)

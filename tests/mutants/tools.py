@@ -1,4 +1,4 @@
-"""Tools: each judges what a mutant makes of a case, against what the loop makes of it as it is."""
+"""Tools: each compares the run of a case by a mutant with the run by the unchanged loop."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ from support.reference import Reference
 __all__ = ["TOOLS", "TRACE_TOOLS", "EndlessError", "Seen", "catch", "catch_in_trace", "original", "see", "spend"]
 
 Applied = Callable[[], AbstractContextManager[None]]
-"""While it is open, the engines that are made and run are mutants."""
+"""Returns a context manager inside which engines are mutants."""
 
 MOST = 1000
-"""How many events and passes a run may have; those of the cases have at most a fifth of that."""
+"""The maximum number of events and passes of a run. Runs of the unchanged cases have at most a fifth of it."""
 
 
 class EndlessError(BaseException):
-    """A run went on and on."""
+    """Raised to stop an endless run."""
 
 
 @attrs.define
 class _Meter:
-    """Stops runs that go on and on, and looks at the state at each event."""
+    """An observer that stops endless runs, and records the state of the engine at each event."""
 
     spent: int = 0
     play: Play | None = None
     moments: list[tuple[Any, ...]] = attrs.field(factory=list)
 
     def spend(self) -> None:
-        """Take note of an event or a pass."""
+        """Count an event or a pass."""
         self.spent += 1
         if self.spent % MOST == 0:
             raise EndlessError
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]]:
-        """Hear the events of a run."""
+        """Return a function that makes the observer of an event."""
         names = [*_counters(run.engine.loop), "epoch_length", "resumed", "output", "batch"]
         return lambda key: partial(self._look, run.engine.name, key, names)
 
     def _look(self, name: str, key: str, names: list[str], engine: Any) -> None:
-        """One event."""
+        """Record the state at an event."""
         self.spend()
         state, play = engine.state, self.play
         moment = {each: getattr(state, each, None) for each in names}
@@ -62,26 +62,26 @@ class _Meter:
         self.moments.append((name, key, moment, list(state.times), worked))
 
     def on_run_end(self, run: ObservedRun, outcome: str) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
 _meter: ContextVar[_Meter] = ContextVar("mutants_meter", default=_Meter())
 
 
 def _counters(loop: Loop) -> list[str]:
-    """The attributes of the state that loops set."""
+    """Return the names of the state's attributes that loops set."""
     names = [item.name.lower() for _, item in loop.walk() if isinstance(item, Loop)]
     return names + [f"{name}_item" for name in names]
 
 
 def spend() -> None:
-    """What mutated source calls in each pass of a loop."""
+    """Count a pass of a loop. Mutated source calls it."""
     _meter.get().spend()
 
 
 @contextmanager
 def ended() -> Iterator[_Meter]:
-    """What makes passes in here comes to an end."""
+    """Stop loops in the block that make too many passes."""
     token = _meter.set(_Meter())
     try:
         yield _meter.get()
@@ -91,7 +91,7 @@ def ended() -> Iterator[_Meter]:
 
 @contextmanager
 def metered() -> Iterator[_Meter]:
-    """What fires events in here comes to an end as well, and the state is looked at with each of them."""
+    """Stop also runs in the block that fire too many events, and record the state at each event."""
     with ended() as meter:
         token = observers.set((*observers.get(), meter))
         try:
@@ -105,13 +105,13 @@ def metered() -> Iterator[_Meter]:
 
 @attrs.frozen
 class Seen:
-    """What was seen of a play.
+    """The observations of one play.
 
     Attributes:
-        trace: what was recorded.
-        events: the events with engines, counts and nesting; and the runs with their outcomes.
-        rest: all else, by name.
-        is_endless: whether it had to be stopped.
+        trace: the recorded trace.
+        events: the events with engines, counts and nesting, and the runs with their outcomes.
+        rest: all other observations, by name.
+        is_endless: True if the run had to be stopped.
     """
 
     trace: Trace
@@ -124,7 +124,7 @@ Make = Callable[[Loop, str], Any]
 
 
 def _played(case: Case, make: Make) -> Play:
-    """A play of a case, to its end, whatever leaves it."""
+    """Play a case, and keep any exception as ``play.error``."""
     scenario = case.scenario
     _meter.get().play = play = Play(scenario)
     with warnings.catch_warnings(record=True) as caught:
@@ -144,7 +144,7 @@ def _played(case: Case, make: Make) -> Play:
 
 
 def see(case: Case) -> Seen:
-    """Play a case, every event heard."""
+    """Play a case with an observer at every event."""
     with metered() as meter, record() as trace:
         play = _played(case, case.engine)
     events = [(one.engine, one.event, one.count, one.depth) for one in trace]
@@ -153,14 +153,14 @@ def see(case: Case) -> Seen:
     return Seen(trace, (events, runs, trace.segments), rest, isinstance(play.error, EndlessError))
 
 
-def see_unheard(case: Case) -> dict[str, Any]:
-    """Play a case, nobody listening but those who belong to it."""
+def see_without_handlers(case: Case) -> dict[str, Any]:
+    """Play a case with no handlers but its own, so that the loop skips most events."""
     with ended():
         return _rest(_played(case, case.engine))
 
 
 def _rest(play: Play) -> dict[str, Any]:
-    """All that can be seen of a run from outside, besides its events."""
+    """Return everything that is visible of a run from outside, except its events."""
     state, error = play.engine.state, play.error
     names = [*_counters(play.engine.loop), "max_epochs", "max_iters", "epoch_length", "output", "batch"]
     said = [type(error), str(error), type(error.__context__), getattr(error, "__notes__", [])] if error else []
@@ -177,20 +177,20 @@ def _rest(play: Play) -> dict[str, Any]:
 
 @cache
 def original(case: Case) -> Seen:
-    """What the loop does as it is."""
+    """Return the observations of the unchanged loop."""
     return see(case)
 
 
 @cache
-def _original_unheard(case: Case) -> dict[str, Any]:
-    return see_unheard(case)
+def _original_without_handlers(case: Case) -> dict[str, Any]:
+    return see_without_handlers(case)
 
 
 # -- tools that read traces -------------------------------------------------------------------------------------------
 
 
 def illegal(trace: Trace) -> bool:
-    """``assert_legal``."""
+    """Return whether ``assert_legal`` refuses a trace."""
     try:
         trace.assert_legal()
     except EventOrderError:
@@ -211,7 +211,7 @@ def _golden_path(case: Case) -> Path:
 
 
 def differs_from_golden(case: Case, trace: Trace) -> bool:
-    """A golden trace."""
+    """Return whether a trace differs from the golden trace of the case."""
     path = _golden_path(case)
     try:
         Golden(path.parent, update=False, written={}).compare_or_write(path, trace)
@@ -221,7 +221,7 @@ def differs_from_golden(case: Case, trace: Trace) -> bool:
 
 
 def mismatches(case: Case, trace: Trace) -> bool:
-    """A pattern, where the case has one."""
+    """Return whether a trace does not match the pattern of the case. A case without a pattern matches."""
     if case.pattern is None:
         return False
     try:
@@ -235,7 +235,7 @@ def mismatches(case: Case, trace: Trace) -> bool:
 
 
 def is_stopped_by_strict(case: Case, applied: Applied) -> bool:
-    """A strict engine."""
+    """Return whether a strict engine refuses an event of the mutant."""
     refused: list[BaseException] = []
 
     def make(loop: Loop, name: str) -> Engine:
@@ -251,7 +251,7 @@ def is_stopped_by_strict(case: Case, applied: Applied) -> bool:
 
 
 def _chained(errors: list[BaseException]) -> Iterator[BaseException]:
-    """Errors, and those that they came from."""
+    """Yield errors with their causes and contexts."""
     seen: set[int] = set()
     while errors:
         error = errors.pop()
@@ -262,7 +262,7 @@ def _chained(errors: list[BaseException]) -> Iterator[BaseException]:
 
 
 def is_another_run(case: Case, applied: Applied) -> bool:
-    """``assert_same_run``, which runs once: what comes after a pause it does not see."""
+    """Return whether ``assert_same_run`` finds a difference. It does not resume runs that pause."""
     scenario = case.scenario
     if any(call.what == "raise" and not issubclass(call.value, Exception) for call in scenario.calls):
         return False
@@ -286,17 +286,17 @@ def is_another_run(case: Case, applied: Applied) -> bool:
 
 
 def is_another_play(case: Case, applied: Applied, seen: Seen) -> bool:
-    """The comparison of two plays: all that was seen; and again with nobody listening."""
+    """Return whether two plays differ in any observation, with an observer at every event or without handlers."""
     first = original(case)
     if (seen.events, seen.rest) != (first.events, first.rest):
         return True
     with applied():
-        unheard = see_unheard(case)
-    return unheard != _original_unheard(case)
+        found = see_without_handlers(case)
+    return found != _original_without_handlers(case)
 
 
 def disagrees_with_reference(case: Case, applied: Applied) -> bool:
-    """The walk through the machine."""
+    """Return whether the mutant differs from the walk through the machine."""
     if not case.is_plain:
         return False
     found: list[Any] = []
@@ -319,7 +319,7 @@ def disagrees_with_reference(case: Case, applied: Applied) -> bool:
 
 @cache
 def _expected(case: Case) -> Any:
-    """What the reference does."""
+    """Return the observations of the walk through the machine."""
     log: list[Any] = []
     play = _played(case, lambda loop, name: Reference(loop, name, log))
     return log, _as_compared(play)
@@ -344,7 +344,7 @@ TOOLS = ("assert_legal", "strict", "same run", "two plays", "golden", "pattern",
 
 
 def catch(tool: str, case: Case, applied: Applied, seen: Seen) -> bool:
-    """Whether a tool finds a mutant out that was played."""
+    """Return whether a tool catches a mutant in a case that was played."""
     return {
         "assert_legal": lambda: illegal(seen.trace),
         "strict": lambda: is_stopped_by_strict(case, applied),
@@ -357,7 +357,7 @@ def catch(tool: str, case: Case, applied: Applied, seen: Seen) -> bool:
 
 
 def catch_in_trace(tool: str, case: Case, trace: Trace) -> bool:
-    """Whether a tool finds an edited trace out."""
+    """Return whether a tool catches an edited trace."""
     return {
         "assert_legal": lambda: illegal(trace),
         "two plays": lambda: trace != original(case).trace,

@@ -1,4 +1,4 @@
-"""Mutants of traces: what was recorded, with an event, a pass, a run, a count or an outcome changed."""
+"""Mutants of recorded traces: an event, a pass, a run, a count or an outcome is changed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["mutants_of_traces"]
 OUTCOMES = ("completed", "terminated", "interrupted", "failed", "paused")
 
 HARMLESS: dict[str, str] = {}
-"""By mutant: why nobody can see it."""
+"""By mutant: the reason why it has no observable effect."""
 
 GAPS: dict[str, str] = {}
-"""By mutant: what ``assert_legal`` passes there, though the loop cannot do it."""
+"""By mutant: an order that ``assert_legal`` accepts although the loop cannot fire it."""
 
-Transition = tuple[int, str, int]
-"""The number of the run, the event, the count."""
+RawEvent = tuple[int, str, int]
+"""The number of the run, the key of the event, and the count."""
 
 
 def mutants_of_traces() -> Iterator[TraceMutant]:
-    """All of them."""
+    """Yield all mutants of the traces of :func:`mutants.cases.traced`."""
     for case in traced():
         yield from _mutants_of(case)
 
@@ -46,14 +46,15 @@ def _mutants_of(case: Case) -> Iterator[TraceMutant]:
 
 
 def _identity(trace: Trace) -> Any:
-    return [row[:3] for row in trace.raw_events()], trace.runs, trace.segments
+    return [raw[:3] for raw in trace.raw_events()], trace.runs, trace.segments
 
 
 Edited = tuple[str, str, Trace]
+"""The kind of the edit, the edit in words, and the edited trace."""
 
 
 def single_events(trace: Trace) -> Iterator[Edited]:
-    """One event is lost, doubled, swapped with the next one, or moved."""
+    """Yield traces in which one event is lost, doubled, swapped with the next one, or moved."""
     every = [*range(len(trace))]
     for index in every:
         others = every[:index] + every[index + 1 :]
@@ -69,7 +70,7 @@ def single_events(trace: Trace) -> Iterator[Edited]:
 
 
 def whole_passes(trace: Trace) -> Iterator[Edited]:
-    """Whole passes of a loop, with what was fetched for them, are lost or doubled."""
+    """Yield traces in which a whole pass of a loop, with its fetch, is lost or doubled."""
     every = [*range(len(trace))]
     for span in spans(trace):
         if span.last is None or span.last == span.first:
@@ -84,7 +85,7 @@ def whole_passes(trace: Trace) -> Iterator[Edited]:
 
 
 def ends(trace: Trace) -> Iterator[Edited]:
-    """The trace ends early, or begins late."""
+    """Yield traces that end early, or begin late."""
     every = [*range(len(trace))]
     for length in range(1, len(trace)):
         yield "cut short", f"the first {length} events", trace.rearranged(every[:length])
@@ -93,14 +94,14 @@ def ends(trace: Trace) -> Iterator[Edited]:
 
 
 def runs(trace: Trace) -> Iterator[Edited]:
-    """Events are given to another run; nested runs are moved, lost or doubled."""
-    rows = _rows(trace)
+    """Yield traces in which an event belongs to another run, or a nested run is moved or lost."""
+    raw = _raw_events(trace)
     every = [*range(len(trace))]
     numbers = range(len(trace.runs))
-    for index, (run, key, count) in enumerate(rows):
+    for index, (run, key, count) in enumerate(raw):
         for other in numbers:
             if other != run and key in trace.runs[other].loop.event_keys:
-                given = [*rows[:index], (other, key, count), *rows[index + 1 :]]
+                given = [*raw[:index], (other, key, count), *raw[index + 1 :]]
                 what = f"{_shown(trace, index)} given to run {other + 1}"
                 yield "in another run", what, _made(trace, given)
     for run in numbers:
@@ -130,16 +131,16 @@ def runs(trace: Trace) -> Iterator[Edited]:
 
 
 def counts(trace: Trace) -> Iterator[Edited]:
-    """One count is another number."""
-    rows = _rows(trace)
-    for index, (run, key, count) in enumerate(rows):
+    """Yield traces in which one count is wrong."""
+    raw = _raw_events(trace)
+    for index, (run, key, count) in enumerate(raw):
         for other in (count + 1, count - 1):
-            changed = [*rows[:index], (run, key, other), *rows[index + 1 :]]
+            changed = [*raw[:index], (run, key, other), *raw[index + 1 :]]
             yield "count changed", f"{_shown(trace, index)} with {other}", _made(trace, changed)
 
 
 def outcomes(trace: Trace) -> Iterator[Edited]:
-    """A run is said to have ended another way; what follows a fault is lost, or something follows it."""
+    """Yield traces in which a run has another outcome, or an event follows a fault."""
     for run, record in enumerate(trace.runs):
         for outcome in OUTCOMES:
             what = f"run {run + 1} said to be {outcome}"
@@ -149,36 +150,36 @@ def outcomes(trace: Trace) -> Iterator[Edited]:
             what = f"run {run + 1} said to have {length + 1} iterations in an epoch"
             yield "wrong outcome", what, _with_record(trace, run, limits=record.limits | {"epoch_length": length + 1})
     every = [*range(len(trace))]
-    rows = _rows(trace)
+    raw = _raw_events(trace)
     for index in every:
-        run, key, count = rows[index]
+        run, key, count = raw[index]
         if key == "exception_raised":
             root = trace.runs[run].loop
             for what in ("completed", root.completed, root.started, "terminate"):
-                follows = [*rows[: index + 1], (run, what, count), *rows[index + 1 :]]
+                follows = [*raw[: index + 1], (run, what, count), *raw[index + 1 :]]
                 yield "after a fault", f"{event_name(what)} after {_shown(trace, index)}", _made(trace, follows)
-            completes = [*rows[:index], (run, "completed", count), *rows[index + 1 :]]
+            completes = [*raw[:index], (run, "completed", count), *raw[index + 1 :]]
             yield "after a fault", f"COMPLETED instead of {_shown(trace, index)}", _made(trace, completes)
 
 
 # -- making traces ----------------------------------------------------------------------------------------------------
 
 
-def _rows(trace: Trace) -> list[Transition]:
+def _raw_events(trace: Trace) -> list[RawEvent]:
     return [(run, key, count) for run, key, count, _ in trace.raw_events()]
 
 
-def _made(trace: Trace, rows: Iterable[Transition]) -> Trace:
-    """A trace of the same runs with other events."""
+def _made(trace: Trace, raw: Iterable[RawEvent]) -> Trace:
+    """Return a trace of the same runs with other events."""
     made = Trace()
     made.runs = trace.runs
-    for number, (run, key, count) in enumerate(rows):
+    for number, (run, key, count) in enumerate(raw):
         made.append(run, key, count, float(number))
-    return made.rearranged(range(len(made)))  # which sets where each run begins and ends
+    return made.rearranged(range(len(made)))  # this computes the segments of the runs
 
 
 def _with_record(trace: Trace, run: int, **changes: Any) -> Trace:
-    """The same trace, with something else said of a run."""
+    """Return a trace with changed fields of a run's record."""
     made = trace.rearranged(range(len(trace)))
     made.segments = trace.segments
     made.runs = [

@@ -83,13 +83,16 @@ def test_there_are_many_mutants_and_each_reason_is_of_one() -> None:
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({}, "nobody catches it, and no reason is written beside it"),
-        ({"harmless": "so", "caught": {"golden": "x"}}, "a reason is written beside it, but it is caught by golden"),
-        ({"changes": {"x": "y"}, "caught": {"golden": "x"}}, "neither assert_legal nor the equivalence check sees it"),
-        ({"holes": ["x"], "caught": {"two plays": "x"}}, "assert_legal passes what the loop cannot do, in 'x'"),
-        ({"gap": "so", "caught": {"two plays": "x"}}, "assert_legal has no gap there any more"),
+        ({}, "no tool catches it, and no reason is given"),
+        ({"harmless": "so", "caught": {"golden": "x"}}, "a reason says that it has no effect, but golden caught it"),
+        (
+            {"changes": {"x": "y"}, "caught": {"golden": "x"}},
+            "neither assert_legal nor an equivalence check catches its change of order or counts",
+        ),
+        ({"holes": ["x"], "caught": {"two plays": "x"}}, "assert_legal accepts what the loop cannot do, in 'x'"),
+        ({"gap": "so", "caught": {"two plays": "x"}}, "assert_legal no longer has this gap"),
         ({"alarms": ["x"], "caught": {"assert_legal": "x"}}, "assert_legal refuses what the loop can do, in 'x'"),
-        ({"stale": "Run.ask has no 'x'"}, "it cannot be made any more, as Run.ask has no 'x'"),
+        ({"stale": "Run.request has no 'x'"}, "it can no longer be made, because Run.request has no 'x'"),
     ],
 )
 def test_what_must_not_be_is_named_and_makes_the_command_fail(
