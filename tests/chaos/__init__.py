@@ -1,4 +1,4 @@
-"""Kills trainings with SIGKILL wherever it hurts, and proves that they end as if nothing had happened.
+"""Chaos: kill trainings with SIGKILL at chosen places, and check that they end as if nothing had happened.
 
-``make chaos`` runs all of it, ``test_chaos.py`` some.
+``make chaos`` runs many kills; ``test_chaos.py`` runs some.
 """

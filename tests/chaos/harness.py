@@ -1,4 +1,4 @@
-"""Starts trainings, kills them, has others go on, and compares what comes of it with a training that nobody killed."""
+"""Start trainings, kill them, resume them, and compare the results with an uninterrupted training."""
 
 from __future__ import annotations
 
@@ -20,40 +20,41 @@ import torch
 
 from camshaft.exceptions import StorageError
 from camshaft.resume import storage
-from chaos.training import PLACES, Stop, kept, train, uninterrupted
+from chaos.training import PLACES, Stop, read_logs, train, uninterrupted
 
 __all__ = ["Report", "chaos"]
 
 PATIENCE = 120
-"""Seconds after which a process that has neither come to its place nor ended is given up."""
+"""The seconds after which a process counts as stuck if it has neither reached its place nor ended."""
 
 TIMES = {"handler": 12, "write": 250, "evaluation": 8, "fetch": 32, "worker": 200}
-"""At which time at a place a process is killed, at most; at the first one where not given."""
+"""By place: the maximum number of times that a process reaches it before it is killed. The default is 1."""
 
 ITERATIONS = 12
-"""How many iterations a process does before times count, at most."""
+"""The maximum number of iterations of a process before the times are counted."""
 
 Spoil = Callable[[dict[str, Any]], None]
 
-# Processes are forked from one that has imported what takes long, and has done nothing yet.
+# Processes are forked from one that has only imported the slow modules.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["torch._dynamo", "sklearn.datasets", "camshaft.handlers", "camshaft.metrics"])
 
 
 @attrs.define
 class Report:
-    """What happened.
+    """The results of all kills.
 
     Attributes:
-        asked, kills: by place, how many kills were asked for, and how many there were.
-        trainings: how many were begun, killed again and again, and came to their end.
-        resumes: how many processes went on from a snapshot.
-        unfinished: the temporary names of snapshots that kills have left unfinished.
-        damaged: snapshots under their final names that cannot be loaded after a kill.
-        differences: what is not as in the training that nobody killed.
+        planned: by place: the number of planned kills.
+        kills: by place: the number of actual kills.
+        trainings: the number of trainings. Each was killed several times, and came to its end.
+        resumes: the number of processes that resumed from a snapshot.
+        unfinished: the temporary names of snapshots that kills left unfinished.
+        damaged: the number of snapshots with their final names that could not be loaded after a kill.
+        differences: the differences from the uninterrupted training, in words.
     """
 
-    asked: Counter[str]
+    planned: Counter[str]
     kills: Counter[str] = attrs.field(factory=Counter)
     trainings: int = 0
     resumes: int = 0
@@ -63,49 +64,52 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Whether there were all kills that were asked for, and nothing came of them."""
-        return self.kills == self.asked and not self.damaged and not self.differences
+        """True if all planned kills were made, and no snapshot was damaged and no training differs."""
+        return self.kills == self.planned and not self.damaged and not self.differences
 
 
 def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None) -> Report:
-    """Kill so many times, at all places in turn: a training that was killed goes on, and is killed again until it ends.
+    """Kill trainings at all places in turn. A killed training is resumed, and killed again, until it ends.
 
     Args:
-        kills: how many.
-        seed: decides which place comes when, and how far a training gets before.
-        folder: an empty one, which takes the files of all trainings.
-        spoil: changes the contents of each snapshot before a process goes on from it.
+        kills: the number of kills.
+        seed: the seed of the order of places, and of the number of iterations before a kill.
+        folder: an empty folder for the files of all trainings.
+        spoil: a function that changes the contents of each snapshot before a process resumes from it.
+
+    Returns:
+        The results.
     """
     places = list(islice(cycle(PLACES), kills))
     report = Report(Counter(places))
-    chance = random.Random(seed)
-    chance.shuffle(places)
+    generator = random.Random(seed)
+    generator.shuffle(places)
     whole = folder / "uninterrupted"
     whole.mkdir()
     with _Process(uninterrupted, whole, 0) as process:
         process.end()
     while places:
         report.trainings += 1
-        left, training = len(places), folder / f"training_{report.trainings}"
+        before, training = len(places), folder / f"training_{report.trainings}"
         training.mkdir()
         try:
-            _kill_again_and_again(training, places, chance, report, spoil)
-            found = [*_wrong_lines(kept(training), kept(whole)[0]), *_wrong_states(training, whole)]
+            _kill_again_and_again(training, places, generator, report, spoil)
+            found = [*_wrong_lines(read_logs(training), read_logs(whole)[0]), *_wrong_states(training, whole)]
         except _Failed as failed:
             found = [str(failed)]
-        report.differences += [f"training {report.trainings}: {one}" for one in found]
-        if len(places) == left:  # a whole training has not come there
+        report.differences += [f"training {report.trainings}: {difference}" for difference in found]
+        if len(places) == before:  # a whole training did not reach the place
             places.pop()
     return report
 
 
 def _kill_again_and_again(
-    folder: Path, places: list[str], chance: random.Random, report: Report, spoil: Spoil | None
+    folder: Path, places: list[str], generator: random.Random, report: Report, spoil: Spoil | None
 ) -> None:
-    """Kill a training at places that are taken from the end of a list, until it has ended.
+    """Kill and resume a training until it ends. Each kill takes the next place from the end of the list.
 
     Raises:
-        _Failed: it ended otherwise.
+        _Failed: a process did not end as expected.
     """
     for number in count():
         report.resumes += any(folder.glob("snapshot_*.pt"))
@@ -114,24 +118,24 @@ def _kill_again_and_again(
                 process.end()
             return
         ours, theirs = processes.Pipe(duplex=False)
-        times = chance.randint(1, TIMES.get(places[-1], 1))
-        stop = Stop(places[-1], chance.randint(0, ITERATIONS), times, theirs)
+        times = generator.randint(1, TIMES.get(places[-1], 1))
+        stop = Stop(places[-1], generator.randint(0, ITERATIONS), times, theirs)
         with ours, _Process(train, folder, number, stop) as process:
             theirs.close()
-            if not process.comes_to_its_place(ours):
+            if not process.reaches_its_place(ours):
                 process.end()
                 return
             process.kill()
         report.kills[places.pop()] += 1
-        _look_through(folder, report, spoil)
+        _check_files(folder, report, spoil)
 
 
 class _Failed(Exception):
-    """A process did not end as it was meant to."""
+    """A process did not end as expected."""
 
 
 class _Process:
-    """A process of a training, which lives as long as the ``with`` block at most."""
+    """A process of a training. The end of the ``with`` block kills it."""
 
     def __init__(self, program: Callable[..., None], folder: Path, number: int, *args: Any) -> None:
         self.name = f"process {number}"
@@ -146,20 +150,22 @@ class _Process:
         self._process.kill()
         self._process.join()
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # its workers, which would notice after some seconds
+            os.killpg(
+                self._process.pid, signal.SIGKILL
+            )  # the workers of its loader, which would end only after some seconds
 
-    def comes_to_its_place(self, there: Connection) -> bool:
-        """Wait until it says that it has come there; False when it ends without."""
-        wait([there, self._process.sentinel], PATIENCE)
+    def reaches_its_place(self, connection: Connection) -> bool:
+        """Wait until the process reports that it has reached its place. Return False if it ends before."""
+        wait([connection, self._process.sentinel], PATIENCE)
         with suppress(EOFError):
-            return there.poll() and there.recv()
+            return connection.poll() and connection.recv()
         return False
 
     def kill(self) -> None:
-        """Kill it, and not its workers.
+        """Kill the process, but not its workers.
 
         Raises:
-            _Failed: it has ended before.
+            _Failed: it had already ended.
         """
         self._process.kill()
         self._process.join()
@@ -167,10 +173,10 @@ class _Process:
             raise _Failed(f"{self.name} ended with {self._process.exitcode} before it was killed")
 
     def end(self) -> None:
-        """Wait until it has ended by itself.
+        """Wait until the process ends.
 
         Raises:
-            _Failed: it does not, or not well.
+            _Failed: it does not end in time, or ends with an error.
         """
         self._process.join(PATIENCE)
         if self._process.exitcode is None:
@@ -180,14 +186,14 @@ class _Process:
 
 
 def _printing(path: Path, program: Callable[..., None], *args: Any) -> None:
-    """Run a program whose errors, and those of the workers that it leaves behind, go into a file."""
-    os.setpgrp()  # so that these workers can be ended
+    """Run a program, and write its errors and those of its workers to a file."""
+    os.setpgrp()  # workers that outlive the process are killed with its group
     sys.stderr = path.open("x", buffering=1)
     program(*args)
 
 
-def _look_through(folder: Path, report: Report, spoil: Spoil | None) -> None:
-    """See what a process has left."""
+def _check_files(folder: Path, report: Report, spoil: Spoil | None) -> None:
+    """Count the unfinished and damaged snapshots that a killed process left, and spoil the others if requested."""
     report.unfinished |= {path.name for path in folder.iterdir() if storage.is_temporary(path)}
     for path in folder.glob("snapshot_*.pt"):
         try:
@@ -201,23 +207,23 @@ def _look_through(folder: Path, report: Report, spoil: Spoil | None) -> None:
 
 
 def _wrong_lines(logs: list[list[list[Any]]], whole: list[list[Any]]) -> Iterator[str]:
-    """Compare all that processes have written down, what is behind their last snapshots too, with the lines of one."""
+    """Compare the logs of all processes with the log of the uninterrupted one, also after their last snapshots."""
     past = 0
     for number, lines in enumerate(logs):
         first = lines[0][0] if lines else past
         if first > past:
-            yield f"process {number} began with line {first}, and no other had written line {past}"
+            yield f"process {number} began with line {first}, but no process wrote line {past}"
         past = first + len(lines)
         for line, expected in zip_longest(lines, whole[first:past]):
             if line != expected:
-                yield f"process {number} wrote {line}, and the run that nobody killed {expected}"
+                yield f"process {number} wrote {line}, but the uninterrupted training wrote {expected}"
                 break
     if past != len(whole):
-        yield f"there are {past} lines, and not {len(whole)}"
+        yield f"there are {past} lines instead of {len(whole)}"
 
 
 def _wrong_states(folder: Path, whole: Path) -> Iterator[str]:
-    """Compare what has become of everything, bit by bit."""
+    """Compare all states at the end of the training, bit by bit."""
     found, expected = (dict(_leaves(storage.load(one / "end.pt"))) for one in (folder, whole))
     for place in found | expected:
         if found.get(place) != expected.get(place):
@@ -225,7 +231,7 @@ def _wrong_states(folder: Path, whole: Path) -> Iterator[str]:
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """All values in a nest, by where they are; of tensors, what they consist of."""
+    """Yield all values of a nested structure with their places. A tensor is yielded as dtype, shape and bytes."""
     if isinstance(value, dict):
         value = value.items()
     elif isinstance(value, (list, tuple)):

@@ -36,7 +36,7 @@ from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
 from camshaft.resume import storage
 from camshaft.resume.rng import rng_states
 
-__all__ = ["PLACES", "Stop", "kept", "train", "uninterrupted"]
+__all__ = ["PLACES", "Stop", "read_logs", "train", "uninterrupted"]
 
 PLACES = {
     "handler": "a handler of the trainer",
@@ -50,7 +50,7 @@ PLACES = {
     "fetch": "the process itself, fetching a batch",
     "worker": "a worker, loading a sample",
 }
-"""Where a training can be killed, in words."""
+"""The places where a training can be killed, in words."""
 
 HANDLED = (
     Events.STARTED
@@ -62,23 +62,23 @@ HANDLED = (
     | Events.EPOCH_COMPLETED
 )
 TOLD = (Events.ITERATION_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
-"""Where outputs and metrics are written down: before they are new, too."""
+"""The events at which outputs and metrics are logged."""
 
 AFTER_ALL = -2_000_000_000
-"""A priority below that of whatever is attached to an event, the writing of snapshots included."""
+"""A priority below all others, also below the writing of snapshots."""
 
 criterion = nn.CrossEntropyLoss()
 
 
 @attrs.define
 class Stop:
-    """Reports that the process has come to where it is to be killed, and waits for that there.
+    """Stops the process at the place where it will be killed, and reports that.
 
     Args:
         place: one of :data:`PLACES`.
-        iterations: how many iterations the process does before it counts.
-        times: at which time at the place it stops.
-        connection: takes True when the process has come there.
+        iterations: the number of iterations before the times are counted.
+        times: the number of the time at the place, from 1.
+        connection: receives True when the process stops.
     """
 
     place: str
@@ -87,11 +87,11 @@ class Stop:
     connection: Connection
 
     def iteration(self) -> None:
-        """An iteration is over."""
+        """Count an iteration that is over."""
         self.iterations -= 1
 
     def __call__(self, place: str) -> None:
-        """The process is at a place."""
+        """Report that the process has reached a place. At the right time, stop there."""
         if place != self.place or self.iterations > 0:
             return
         self.times -= 1
@@ -101,21 +101,21 @@ class Stop:
                 signal.pause()
 
 
-Passing = Callable[[str], None]
+Reached = Callable[[str], None]
 
 
-def go_by(place: str) -> None:
-    """Stops nowhere."""
+def no_op(place: str) -> None:
+    """Do nothing at a place."""
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
 class Augmented(Dataset[Any]):
-    """Images that are shifted, brightened and made noisy, each by another library's random numbers."""
+    """Images that are shifted, brightened and made noisy with the random numbers of three libraries."""
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, passing: Passing) -> None:
-        self.images, self.labels, self.passing = images, labels, passing
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, reached: Reached) -> None:
+        self.images, self.labels, self.reached = images, labels, reached
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -123,34 +123,34 @@ class Augmented(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image = self.images[index].roll(random.randint(-1, 1), -1) * float(np.random.uniform(0.8, 1.2))
         image = image + 0.1 * torch.randn_like(image)
-        self.passing("worker")
+        self.reached("worker")
         return image, self.labels[index]
 
 
 class Shuffled(RandomSampler):
-    """Draws the order of samples in the process that trains."""
+    """A sampler in the training process. It reports the place ``fetch`` before each index."""
 
-    def __init__(self, data: Dataset[Any], generator: torch.Generator, passing: Passing) -> None:
+    def __init__(self, data: Dataset[Any], generator: torch.Generator, reached: Reached) -> None:
         super().__init__(data, generator=generator)  # type: ignore[arg-type]
-        self.passing = passing
+        self.reached = reached
 
     def __iter__(self) -> Iterator[int]:
         for index in super().__iter__():
-            self.passing("fetch")
+            self.reached("fetch")
             yield index
 
 
-def loaders(seed: int, passing: Passing) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """500 digits for training, in 16 batches of which the last is smaller, and 128 for validation."""
+def loaders(seed: int, reached: Reached) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Return loaders of 500 digits for training, in 16 batches with a smaller last one, and 128 for validation."""
     digits = load_digits()
     images = torch.tensor(digits.images[:628], dtype=torch.float32).unsqueeze(1) / 16
     labels = torch.tensor(digits.target[:628])
     generator = torch.Generator().manual_seed(seed)
-    data = Augmented(images[:500], labels[:500], passing)
+    data = Augmented(images[:500], labels[:500], reached)
     training = DataLoader(
         data,
         batch_size=32,
-        sampler=Shuffled(data, generator, passing),
+        sampler=Shuffled(data, generator, reached),
         generator=generator,
         num_workers=2,
         multiprocessing_context="fork",
@@ -160,14 +160,14 @@ def loaders(seed: int, passing: Passing) -> tuple[DataLoader[Any], DataLoader[An
     return training, DataLoader(rest, batch_size=32, shuffle=True, generator=generator)
 
 
-# -- what is kept of a run ---------------------------------------------------------------------------------------------
+# -- logs --------------------------------------------------------------------------------------------------------------
 
 
 class Log:
-    """Writes down every event of its ``trace``, batches, outputs and metrics, as numbered lines of a file.
+    """A log of every event of ``trace``, with batches, outputs and metrics, as numbered lines of a file.
 
-    A line is in the file as soon as it is written. How many there are is in the snapshot: a process that goes on
-    gives its first line the number that came next. What fires again while a run resumes is left out.
+    Each line is in the file as soon as it is written. The number of lines is part of the snapshot, so that a process
+    that resumes continues the numbers. Events that fire again while a run resumes are left out.
     """
 
     def __init__(self, path: Path, trainer: Engine, evaluator: Engine) -> None:
@@ -181,7 +181,7 @@ class Log:
                 engine.add_event_handler(event(key, priority=-1_000_000), self.note)
 
     def note(self, engine: Engine, error: BaseException | None = None) -> None:
-        """An event has fired, and its handlers are through."""
+        """Write the events since the last call. It is the last handler of every event."""
         fired = [str(one) for one in self.trace[self._seen :]]
         self._seen = len(self.trace)
         if self.trainer.state.resumed:
@@ -205,14 +205,14 @@ class Log:
 
 
 def checksum(value: Any) -> Any:
-    """Of the bits of tensors; numbers as they are."""
+    """Return a checksum of the bytes of each tensor. Other values are returned unchanged."""
     if isinstance(value, torch.Tensor):
         return zlib.crc32(value.numpy().tobytes())
     return [checksum(inner) for inner in value] if isinstance(value, (tuple, list)) else value
 
 
-def kept(folder: Path) -> list[list[list[Any]]]:
-    """The lines that each process of a training has written, as pairs of number and line."""
+def read_logs(folder: Path) -> list[list[list[Any]]]:
+    """Return the lines of each process of a training, as pairs of number and line."""
     files = sorted(folder.glob("log_*.jsonl"))
     return [[json.loads(line) for line in path.read_text().splitlines()] for path in files]
 
@@ -221,22 +221,22 @@ def kept(folder: Path) -> list[list[list[Any]]]:
 
 
 class Training:
-    """A trainer with what is usual around it.
+    """A trainer with an evaluator, metrics, and handlers that have a state.
 
     Args:
-        folder: takes the log.
-        number: which process of the training this is, from 0.
-        seed: that of all random generators.
-        passing: is told of the places that are reached.
+        folder: the folder of the log.
+        number: the number of the process within the training, from 0.
+        seed: the seed of all random generators.
+        reached: a function that is called with each place that the process reaches.
     """
 
-    def __init__(self, folder: Path, number: int, seed: int = 0, passing: Passing = go_by) -> None:
+    def __init__(self, folder: Path, number: int, seed: int = 0, reached: Reached = no_op) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
         self.folder = folder
-        self.data, validation = loaders(seed, passing)
+        self.data, validation = loaders(seed, reached)
         self.model = nn.Sequential(
             nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(288, 10)
         )
@@ -250,7 +250,7 @@ class Training:
         self.evaluator = create_supervised_evaluator(self.ema.model, metrics, name="evaluator")
         self.stopping = EarlyStopping(3, lambda engine: -engine.state.metrics["loss"], self.trainer)
         self._attach(validation)
-        self._pass(passing)
+        self._report_places(reached)
         self.log = Log(folder / f"log_{number:03}.jsonl", self.trainer, self.evaluator)
 
     def _attach(self, validation: DataLoader[Any]) -> None:
@@ -264,18 +264,18 @@ class Training:
         self.evaluator.add_event_handler(Events.COMPLETED, self.stopping)
         CustomPeriodicEvent(n_iterations=7).attach(trainer)
 
-    def _pass(self, passing: Passing) -> None:
-        """Tell of each place that is reached, except those inside of writing."""
-        self.trainer.add_event_handler(HANDLED, passing, "handler")
-        self.model[3].register_forward_hook(lambda *_: passing("forward"))
-        self.model[-1].weight.register_post_accumulate_grad_hook(lambda _: passing("backward"))
-        self.optimizer.register_step_post_hook(lambda *_: passing("optim_step"))
+    def _report_places(self, reached: Reached) -> None:
+        """Report each place as it is reached, except those during writing."""
+        self.trainer.add_event_handler(HANDLED, reached, "handler")
+        self.model[3].register_forward_hook(lambda *_: reached("forward"))
+        self.model[-1].weight.register_post_accumulate_grad_hook(lambda _: reached("backward"))
+        self.optimizer.register_step_post_hook(lambda *_: reached("optim_step"))
         inside = Events.GET_BATCH_COMPLETED | Events.ITERATION_COMPLETED
-        self.evaluator.add_event_handler(inside, passing, "evaluation")
-        self.trainer.add_event_handler(event(Events.EPOCH_COMPLETED, priority=AFTER_ALL), passing, "epochs")
+        self.evaluator.add_event_handler(inside, reached, "evaluation")
+        self.trainer.add_event_handler(event(Events.EPOCH_COMPLETED, priority=AFTER_ALL), reached, "epochs")
 
     def run(self, resume: str | None = None) -> None:
-        """Train, and write down what has become of everything."""
+        """Train, and write all states at the end."""
         with record() as self.log.trace:
             self.trainer.run(self.data, max_epochs=5, resume=resume)
         self.log.trace.assert_legal()
@@ -298,29 +298,29 @@ def uninterrupted(folder: Path, number: int) -> None:
 
 
 def train(folder: Path, number: int, stop: Stop | None) -> None:
-    """Train, or go on from the latest snapshot with everything built anew, from other random numbers."""
-    passing = stop or go_by
-    training = Training(folder, number, number if any(folder.glob("snapshot_*")) else 0, passing)
+    """Train, or resume from the latest snapshot with new objects and another seed."""
+    reached = stop or no_op
+    training = Training(folder, number, number if any(folder.glob("snapshot_*")) else 0, reached)
     trainer = training.trainer
     if stop is not None:
         trainer.add_event_handler(event(Events.ITERATION_COMPLETED, priority=AFTER_ALL), stop.iteration)
     snapshot = Snapshot(trainer, folder, model=training.model, optimizer=training.optimizer)
     trainer.add_event_handler(Events.ITERATION_COMPLETED(every=4) | Events.EPOCH_COMPLETED(every=2), snapshot)
-    pass_writing(passing)
+    report_writing(reached)
     training.run(resume="latest")
 
 
-def pass_writing(passing: Passing) -> None:
-    """Tell of each piece of a file that is written, and of each renaming."""
+def report_writing(reached: Reached) -> None:
+    """Report each piece of a file that is written, and each renaming of a file."""
 
     class Written(io.BufferedWriter):
         def write(self, data: Any) -> int:
-            self.flush()  # so that what is there is in the file when the process is killed
-            passing("write")
+            self.flush()  # the pieces written so far must be in the file when the process is killed
+            reached("write")
             return super().write(data)
 
     def opened(path: Path, mode: str) -> Any:
         return Written(io.FileIO(path, mode)) if mode == "xb" else builtins.open(path, mode)
 
     storage.open = opened  # type: ignore[attr-defined]
-    sys.addaudithook(lambda what, _: passing("rename") if what == "os.rename" else None)
+    sys.addaudithook(lambda what, _: reached("rename") if what == "os.rename" else None)

@@ -20,7 +20,7 @@ def test_a_training_killed_at_each_place_ends_the_same(tmp_path):
 
     console = Console(record=True, width=120)
     report(console, found)
-    assert "differences from a training that nobody killed: 0" in console.export_text()
+    assert "differences from an uninterrupted training: 0" in console.export_text()
 
 
 def begins_anew(library):
@@ -42,7 +42,7 @@ def begins_anew(library):
 )
 def test_a_state_that_is_left_out_of_snapshots_is_missed(tmp_path, spoil):
     found = chaos(2, 0, tmp_path, spoil)
-    assert found.kills == found.asked and not found.is_good
+    assert found.kills == found.planned and not found.is_good
     assert found.differences and not any("ended with" in one for one in found.differences)
 
 
