@@ -1,4 +1,4 @@
-"""Machine and generated loop compared: the same program must give the same events, counters, outcome and exception."""
+"""Comparison of machine and generated loop: they must have the same events, counters, outcome and exception."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.reference import Reference
 
 
 def outcome_of(play: Play) -> Any:
-    """All that can be seen of a run from outside, besides its events."""
+    """Return everything that is visible of a run from outside, except its events."""
     state, error = play.engine.state, play.error
     loops = [item.name.lower() for _, item in play.engine.loop.walk() if isinstance(item, Loop)]
     names = [*loops, "max_epochs", "max_iters", "epoch_length", "output", "batch"]
@@ -22,7 +22,7 @@ def outcome_of(play: Play) -> Any:
 
 
 def check_agreement(scenario: Scenario) -> None:
-    """Compare the engine with the walk through the machine, every event heard."""
+    """Compare an engine that has a handler at every event with the walk through the machine."""
     expected: list[Any] = []
     found: list[Any] = []
 

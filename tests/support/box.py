@@ -1,4 +1,4 @@
-"""The README's table of everything in the box: each public name with the first line of its docstring, and a link."""
+"""The README's table of public names: each with a link, and the first line of its docstring."""
 
 import ast
 import importlib
@@ -13,19 +13,19 @@ MODULES = ["camshaft.training", "camshaft.metrics", "camshaft.handlers", "camsha
 
 
 def where(module, name):
-    """The file where a public name is made, and the first line of its docstring."""
+    """Return the file that defines a public name, and the first line of its docstring."""
     found = getattr(module, name)
     owner = sys.modules[found.__module__] if inspect.isclass(found) or inspect.isfunction(found) else module
     path = Path(inspect.getsourcefile(owner))
     body = ast.parse(path.read_text(encoding="utf-8")).body
-    for node, behind in zip(body, [*body[1:], None], strict=True):
+    for node, following in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
             return path, ast.get_docstring(node).splitlines()[0]
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == name:
-            return path, inspect.cleandoc(behind.value.value).splitlines()[0]
+            return path, inspect.cleandoc(following.value.value).splitlines()[0]
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             return where(importlib.import_module(node.module), name)
-    raise LookupError(f"{name} is not made in {path}")
+    raise LookupError(f"{name} is not defined in {path}")
 
 
 def table():

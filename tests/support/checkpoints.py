@@ -1,4 +1,4 @@
-"""Trainings that are saved, and the files that they leave."""
+"""Trainings that write checkpoints, and the names of their files."""
 
 import os
 
@@ -35,7 +35,7 @@ def counting(name="trainer"):
 
 
 def scored(folder, scores, **options):
-    """An engine with a checkpoint of a model in each epoch, scored in turn; the model counts the epochs."""
+    """Return an engine that saves a model after each epoch, with these scores. The weight of the model is the epoch."""
     model = nn.Linear(1, 1, bias=False)
     engine = counting()
     engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: nn.init.constant_(model.weight, engine.state.epoch))

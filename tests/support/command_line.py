@@ -1,4 +1,4 @@
-"""A project for the command line, and the command line in processes that need not import torch again."""
+"""A project for the command line, and runs of the command line in processes that do not import torch again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_trace(path, handler_times=False):
 
 
 def _main(arguments: list[str], cwd: str, out: str, err: str) -> None:
-    """Be ``python -m camshaft`` in a folder, with files in place of the streams."""
+    """Run ``python -m camshaft`` in this process, in a folder, with files instead of stdout and stderr."""
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(cwd)
@@ -54,12 +54,12 @@ def _main(arguments: list[str], cwd: str, out: str, err: str) -> None:
 
 
 def run_command(arguments: list[str], cwd: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own.
+    """Run the command line in its own process.
 
     Args:
-        arguments: what follows ``camshaft``.
+        arguments: the arguments after ``camshaft``.
         cwd: the working directory.
-        folder: where the files stand that take the place of its streams.
+        folder: the folder of the files that replace stdout and stderr.
     """
     out, err = (folder / f"{name}.txt" for name in ("stdout", "stderr"))
     process = PROCESSES.Process(target=_main, args=(arguments, str(cwd), str(out), str(err)))

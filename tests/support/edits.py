@@ -1,4 +1,4 @@
-"""Edits of generated source, and engines that run what was edited."""
+"""Edits of generated source, for engines that run the edited source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data, and what is seen of runs of the standard loop, for tests of what an engine promises."""
+"""Data, and the expected events of runs of the standard loop, for tests of engines."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def collect(engine, event, what=lambda engine: engine.state.iteration):
 
 
 class Closing:
-    """Data that notes when each of its iterators is closed."""
+    """Data that counts the iterators that were opened and closed."""
 
     def __init__(self, length=4):
         self.length, self.opened, self.closed = length, 0, 0
@@ -121,7 +121,7 @@ WITHIN = {
 
 
 class Source:
-    """Data whose iterators say when they are closed, and fail to if told so."""
+    """Data that counts the closed iterators. With ``fails``, closing raises."""
 
     def __init__(self, fails=False):
         self.closed = 0

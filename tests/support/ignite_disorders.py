@@ -1,4 +1,4 @@
-"""How engines of pytorch-ignite leave their own order."""
+"""The ways in which engines of pytorch-ignite violate their own event order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.ignite_differences import an_interrupt_at_dataloader_stop_iteration
 from support.ignite_parity import Ignite, Program, Side
 
 DISORDERS: dict[str, Callable[[Side], bool]] = {}
-"""By name, whether a program that ran on ignite's engine made it leave its own order. Each has a test of its own."""
+"""By name: a predicate that is True if a program made ignite violate its own order. Each has its own test."""
 
 
 def leaves_its_order(predicate: Callable[[Side], bool]) -> Callable[[Side], bool]:
@@ -29,13 +29,13 @@ def an_epoch_that_is_completed_although_data_gave_out(side: Side) -> bool:
 
 @leaves_its_order
 def an_epoch_without_batches(side: Side) -> bool:
-    """EPOCH_COMPLETED after the first GET_BATCH_STARTED, where the length is unknown: it is learned to be 0."""
+    """EPOCH_COMPLETED after the first GET_BATCH_STARTED, if the length is unknown: ignite learns a length of 0."""
     return any(record.limits["epoch_length"] == 0 for run in side.runs for record in run.trace.runs)
 
 
 @leaves_its_order
 def a_get_batch_that_is_started_twice(side: Side) -> bool:
-    """When it goes on after an interrupt at DATALOADER_STOP_ITERATION."""
+    """GET_BATCH_STARTED twice, after an interrupt at DATALOADER_STOP_ITERATION."""
     return an_interrupt_at_dataloader_stop_iteration(side)
 
 
@@ -47,13 +47,13 @@ def an_exception_that_is_not_the_end(side: Side) -> bool:
 
 @leaves_its_order
 def batches_in_a_run_without_data(side: Side) -> bool:
-    """GET_BATCH_STARTED after set_data() in a run that began with none."""
+    """GET_BATCH_STARTED after set_data() in a run that started without data."""
     return set_data_in_a_run_without_data(side)
 
 
 @leaves_its_order
 def max_iters_that_is_not_reached(side: Side) -> bool:
-    """COMPLETED too early: it made max_epochs of max_iters, and an epoch was cut short."""
+    """COMPLETED too early: ignite converts max_iters to max_epochs, and an epoch was short."""
     return any(
         record.limits["max_iters"]
         and record.limits["max_epochs"]
@@ -64,7 +64,7 @@ def max_iters_that_is_not_reached(side: Side) -> bool:
 
 
 def in_pairs(side: Side) -> Iterator[tuple[TraceEvent, TraceEvent]]:
-    """Every two events that follow each other in one run of an engine."""
+    """Yield every pair of consecutive events of one run of an engine."""
     for run in side.runs:
         last: dict[int, TraceEvent] = {}
         for index, fired in enumerate(run.events):
@@ -75,7 +75,7 @@ def in_pairs(side: Side) -> Iterator[tuple[TraceEvent, TraceEvent]]:
 
 
 def disorderly(disorder: Callable[[Side], bool], program: Program) -> Side:
-    """A program that makes ignite leave its order in this way and no other."""
+    """Run a program that makes ignite violate its order in this way, and in no other."""
     theirs = Side(program, Ignite)
     assert [name for name, predicate in DISORDERS.items() if predicate(theirs)] == [disorder.__name__]
     return theirs

@@ -13,7 +13,7 @@ from support.steps import no_op
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet_and_clean():
-    """Its engines log each exception as an error, and share what they register with ``event_to_attr``."""
+    """Silence the log of pytorch-ignite's engines, and restore the attributes that they register for all engines."""
     logger, state = logging.getLogger("ignite"), ignite.engine.State
     level, counted = logger.level, state.event_to_attr
     logger.setLevel(logging.CRITICAL + 1)
@@ -24,7 +24,7 @@ def quiet_and_clean():
 
 
 def run_out(engine: Any, *args: Any, **limits: Any) -> BaseException:
-    """What leaves a run."""
+    """Run an engine, and return the exception that it raises."""
     with pytest.raises(BaseException) as caught:
         engine.run(*args, **limits)
     return caught.value

@@ -1,4 +1,4 @@
-"""Programs that run on an engine of camshaft and on one of pytorch-ignite, and what is seen of both."""
+"""Programs that run on an engine of camshaft and on one of pytorch-ignite, and the observations of both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from camshaft.testing import Batches, Call, Data, FireEvents, PlantedError, Play
 from camshaft.trace.log import TraceEvent
 from camshaft.trace.trace import Trace
 
-FREES = (
+CUSTOM_STATES = (
     CustomState("X", "x_started", "x_completed", "ITERATION"),
     CustomState("Z", "z_started", "z_completed", "ITERATION"),
     CustomState("Y", "y", None, RUN),
@@ -53,11 +53,11 @@ def make_ours(loop: Loop, name: str) -> Engine:
 
 
 class Endless(RuntimeError):
-    """What ends a run that would go on without end."""
+    """Raised to end an endless run."""
 
 
 class Ignite:
-    """An engine of pytorch-ignite, with what a scenario asks of an engine. It is reported as long as it lives."""
+    """An engine of pytorch-ignite with the methods that scenarios call. Its events are reported."""
 
     def __init__(self, loop: Loop, name: str) -> None:
         step = loop.data_loop.body[0].run
@@ -98,7 +98,7 @@ class Ignite:
         self.engine.fire_event(THEIRS[key])
 
     def nest(self, inner: Ignite, on: str, data: Any = None, **limits: int) -> None:
-        """Run another engine, from its start unless it paused."""
+        """Run another engine at an event: from the beginning, or from its pause."""
 
         def run_nested(_: Any) -> None:
             inner.parent = self
@@ -115,13 +115,13 @@ class Ignite:
         self.add_event_handler(on, run_nested)
 
     def close(self) -> None:
-        """Drop a run that paused. Left to itself it fires EXCEPTION_RAISED when it is collected."""
+        """Discard a paused run. Otherwise it fires EXCEPTION_RAISED when it is garbage-collected."""
         if self.current_run is not None:
             self.engine._event_handlers.clear()
             self.current_run.close()
 
     def run(self, data: Any = None, **limits: int) -> Any:
-        """Going on, it wants to be given data: the same before the first fetch, and from then on any at all."""
+        """Run or resume. ignite needs data to resume: the same before the first fetch, and any data after it."""
         if data is None and self.current_run is not None:
             data = self.state.dataloader if self.engine._dataloader_iter is None else Batches([])
         return self.engine.run(data, **limits)
@@ -129,16 +129,16 @@ class Ignite:
 
 @attrs.frozen
 class Program:
-    """A scenario, and further runs of the same engine: their data and limits."""
+    """A scenario, and the data and limits of further runs of the same engine."""
 
     scenario: Scenario
     again: tuple[tuple[Data | None, dict[str, int]], ...] = ()
 
 
 def make_loop(fires: Any) -> Loop:
-    """The standard loop, with the states of all that its step fires."""
-    free = tuple(state for state in FREES if set(state.events) & set(fires))
-    return Loop("EPOCH", Loop("ITERATION", OpaqueStep(FireEvents(*fires)), over=DATA), custom_states=free)
+    """Return the standard loop, with a custom state for each pair of events that its step fires."""
+    states = tuple(state for state in CUSTOM_STATES if set(state.events) & set(fires))
+    return Loop("EPOCH", Loop("ITERATION", OpaqueStep(FireEvents(*fires)), over=DATA), custom_states=states)
 
 
 def program(
@@ -162,7 +162,7 @@ def make_data(data: Data | None) -> Any:
 
 @attrs.define
 class NotedPlay(Play):
-    """Notes where in the trace each step ran."""
+    """A play that also records, for each step, the length of the trace when it ran."""
 
     steps: list[tuple[str, Trace, int]] = attrs.field(factory=list)
 
@@ -173,7 +173,7 @@ class NotedPlay(Play):
 
 @attrs.frozen
 class Ran:
-    """One call of ``run()``, and those that went on with it."""
+    """The observations of one call of ``run()``, and of the calls that resumed it."""
 
     trace: Trace
     error: BaseException | None
@@ -188,20 +188,20 @@ class Ran:
 
     @property
     def record(self) -> Any:
-        """What the trace says about each run of each engine, besides its loop."""
+        """The records of all runs in the trace, without their loops."""
         runs = [(run.engine, run.parent, run.place, run.context, run.outcome, run.limits) for run in self.trace.runs]
         return runs, self.trace.segments
 
     @property
     def outcome(self) -> Any:
-        """What left: a planted error with its message, which tells where."""
+        """The class of the raised error. A planted error also has its message, which says where it was planted."""
         if isinstance(self.error, (PlantedError, KeyboardInterrupt)):
             return type(self.error), str(self.error)
         return type(self.error)
 
 
 class Side:
-    """A program run on one kind of engine, with all that can be seen from outside."""
+    """The run of a program on one kind of engine, with everything that is visible from outside."""
 
     def __init__(self, program: Program, make: Callable[[Loop, str], Any]) -> None:
         self._program = program
@@ -211,7 +211,7 @@ class Side:
         try:
             with record() as play.trace:
                 play.run(lambda loop, name: self.engines.setdefault(name, make(loop, name)))
-        except Exception as error:  # none that the scenario plans: then the other engine is to raise it too
+        except Exception as error:  # not planned by the scenario: the other engine must raise it too
             play.error = error
         self._note(play.error, len(play.warned))
         for data, limits in program.again:
@@ -240,7 +240,7 @@ class Side:
         self.runs.append(Ran(trace, error, warned, self.play.is_paused, states, list(trace)))
 
     def seen(self) -> dict[str, Any]:
-        """What must be the same on both engines."""
+        """Return everything that must be equal on both engines."""
         return {
             "events": [run.fired for run in self.runs],
             "outcomes": [run.outcome for run in self.runs],
@@ -253,14 +253,14 @@ class Side:
         }
 
     def after(self, key: str, n: int = 1) -> list[str]:
-        """The events after the n-th of that key, in all runs."""
+        """Return the keys of the events after the n-th one with this key, in all runs."""
         fired = [event.event for run in self.runs for event in run.events]
         places = [index for index, event in enumerate(fired) if event == key]
         return fired[places[n - 1] + 1 :]
 
     @property
     def batches(self) -> list[Any]:
-        """What the steps got."""
+        """The batches that the steps got."""
         return [batch for *_, batch in self.play.function_calls]
 
     @property
@@ -268,26 +268,26 @@ class Side:
         """The iterations at which handlers were called."""
         return [iteration for *_, (_, iteration) in self.play.handler_calls]
 
-    # -- what happened, for the predicates ----------------------------------------------------------------------------
+    # -- observations for predicates ----------------------------------------------------------------------------------
 
     def scenarios(self) -> Iterator[tuple[str, Scenario]]:
-        """The scenario of each engine."""
+        """Yield the name and the scenario of each engine."""
         yield from scenarios_in("trainer", self._program.scenario)
 
     def has(self, name: str, key: str) -> bool:
-        """Whether an engine fired an event."""
+        """Return whether an engine fired an event."""
         return any((event.engine, event.event) == (name, key) for run in self.runs for event in run.events)
 
     @cached_property
     def made(self) -> list[Made]:
-        """Every call that was made."""
+        """Every control call and fault that was made."""
         return [made for name, scenario in self.scenarios() for made in self._made(name, scenario)]
 
     def _made(self, name: str, scenario: Scenario) -> Iterator[Made]:
         ran = [(trace, index) for engine, trace, index in self.play.steps if engine == name]
-        raised: set[tuple[int, int]] = set()  # handlers behind one that raises do not hear that firing
-        in_turn = [call for call in scenario.calls if call.at != "STEP"]
-        for call in [*in_turn, *(call for call in reversed(scenario.calls) if call.at == "STEP")]:
+        raised: set[tuple[int, int]] = set()  # handlers after one that raises are not called
+        at_events = [call for call in scenario.calls if call.at != "STEP"]
+        for call in [*at_events, *(call for call in reversed(scenario.calls) if call.at == "STEP")]:
             if call.at == "STEP":
                 moments = [(number, index) for trace, index in ran for number in self._number(trace)]
             else:
@@ -315,7 +315,7 @@ class Side:
         return [number for number, run in enumerate(self.runs) if run.trace is trace]
 
     def _before(self, name: str, number: int, index: int) -> int:
-        """The last event up to an index that an engine fired by itself."""
+        """Return the index of the last event of an engine up to an index, except custom events."""
         events = self.runs[number].events
         own = (place for place in range(index, -1, -1) if events[place].engine == name)
         return next(place for place in own if events[place].event not in CUSTOM)
@@ -323,7 +323,7 @@ class Side:
 
 @attrs.frozen
 class Made:
-    """A call that was made, at or after this event of this run."""
+    """A call that was made, with the run and the index of the event at or after which it was made."""
 
     engine: str
     call: Call

@@ -23,7 +23,7 @@ def odd(engine: Any, count: int) -> bool:
 
 @st.composite
 def calls(draw: st.DrawFn, fires: tuple[str, ...], is_nested: bool) -> Call:
-    """One control call or fault, at any moment, most often one that comes."""
+    """Draw a control call or a fault, most often at a moment that every run reaches."""
     moment = draw(st.sampled_from(OFTEN) | st.sampled_from((*ONCE_A_RUN, *fires)))
     n = draw(st.integers(1, 1 if moment in ONCE_A_RUN else 3))
     kinds = [
@@ -39,8 +39,8 @@ def calls(draw: st.DrawFn, fires: tuple[str, ...], is_nested: bool) -> Call:
 
 @st.composite
 def handlers(draw: st.DrawFn, loop: Loop) -> Any:
-    """An event to listen to, most often one that can have a filter."""
-    keys = [key for key in loop.event_keys if key != "iteration_skipped"]  # ignite has none
+    """Draw the event of a handler, most often one that can have a filter."""
+    keys = [key for key in loop.event_keys if key != "iteration_skipped"]  # pytorch-ignite does not have it
     counted = [key for key in keys if key in COUNTED]
     key = draw(st.sampled_from(counted) | st.sampled_from(keys))
     filters: st.SearchStrategy[dict[str, Any]] = st.just({})
@@ -77,14 +77,14 @@ def scenarios(draw: st.DrawFn, fires: st.SearchStrategy[Any], depth: int, is_nes
         places = st.lists(st.sampled_from(PLACES), min_size=1, max_size=2, unique=True).map(tuple)
         nested = [(draw(places), draw(scenarios(fires, depth - 1, True))) for _ in range(draw(st.integers(1, 2)))]
     made = draw(st.lists(calls(fired, is_nested), min_size=0 if is_nested else 1, max_size=1 if is_nested else 3))
-    heard = draw(st.lists(handlers(loop), max_size=1 if is_nested else 3))
+    handled = draw(st.lists(handlers(loop), max_size=1 if is_nested else 3))
     swallow = draw(st.integers(0, 3)) == 0
-    return Scenario(loop, data, drawn, tuple(made), tuple(heard), tuple(nested), swallow)
+    return Scenario(loop, data, drawn, tuple(made), tuple(handled), tuple(nested), swallow)
 
 
 @st.composite
 def programs(draw: st.DrawFn, fires: st.SearchStrategy[Any], depth: int = 1) -> Program:
-    """A run of an engine, and up to two further ones that start anew or go on."""
+    """Draw a run of an engine, and up to two further runs that start from the beginning or continue."""
     scenario = draw(scenarios(fires, depth))
     again = []
     kind = next((name for name in ("max_epochs", "max_iters") if name in scenario.limits), None)

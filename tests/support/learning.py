@@ -1,4 +1,4 @@
-"""A small data set, models and loops written by hand, against which training is compared bit for bit."""
+"""A small data set, models and optimizers, for tests that compare trainings bit for bit."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ criterion = nn.CrossEntropyLoss()
 
 
 def dataset():
-    """50 samples: 7 batches of 8, the last of which has two."""
+    """Return 50 samples: 6 batches of 8, and one of 2."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(SAMPLES, FEATURES, generator=generator)
     y = (x @ torch.randn(FEATURES, CLASSES, generator=generator)).argmax(dim=1)
@@ -37,13 +37,13 @@ def weights(model):
 
 
 def same(first, second):
-    """Whether two models have the same weights, bit for bit."""
+    """Return whether two models have the same weights, bit for bit."""
     first, second = weights(first), weights(second)
     return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
 class Unsized:
-    """Data that does not tell its length."""
+    """Data without ``len()``."""
 
     def __init__(self, data):
         self.data = data

@@ -1,4 +1,4 @@
-"""Loops of every shape, which pictures of them must show."""
+"""Loops of every shape, for tests of pictures."""
 
 from camshaft import DATA, CustomState, EventPoint, Loop, OpaqueStep, Phase, every
 

@@ -1,4 +1,4 @@
-"""Trainings in which something happens between backward and step, after each step or after each epoch."""
+"""Trainings with handlers between backward and step, after each step, or after each epoch."""
 
 import torch
 
@@ -20,7 +20,7 @@ def run(trainer, **limits):
 
 
 def by_hand(model, optimizer, each=lambda: None, between=lambda: None, epochs=1, after=lambda: None):
-    """A loop in which something happens between backward and step, after each step, and after each epoch."""
+    """Run a hand-written loop that calls functions between backward and step, after each step, and after each epoch."""
     torch.manual_seed(5)
     data = batches()
     for _ in range(epochs):

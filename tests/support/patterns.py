@@ -1,4 +1,4 @@
-"""Patterns over traces: whether they match, and what is said where they do not."""
+"""Patterns over traces: whether they match, and the message if they do not."""
 
 from __future__ import annotations
 

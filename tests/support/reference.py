@@ -1,7 +1,7 @@
-"""A second way to run a loop: by walking its machine.
+"""The reference: a second way to run a loop, by walking its machine.
 
-It is slow and simple, and knows nothing of the generated source or of the engine that drives it. What both make of
-the same program is compared in test_machine_and_generated_loop.py.
+It is slow and simple. It uses neither the generated source nor the engine that drives it.
+``test_machine_and_generated_loop.py`` compares the results of both for the same program.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition_table import Transition
 
 RANK = {"terminate": 5, "terminate_epoch": 4, "skip": 3, "new data": 2, "interrupt": 1}
-FREE_OF_CONTROL = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
+EVENTS_OF_CALLS = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
 
 
 EXECUTING: list[Reference] = []
@@ -46,7 +46,7 @@ def is_due(filter: Filter | None, count: int) -> bool:
 
 
 class Reference:
-    """Has the methods of an engine that programs use."""
+    """A walk through the machine of a loop, with the methods of an engine that programs use."""
 
     def __init__(self, loop: Loop, name: str, log: list[Any]) -> None:
         self.loop = loop
@@ -56,14 +56,14 @@ class Reference:
         self.log = log
         self.handlers: dict[str, list[tuple[FilteredEvent, Callable[..., Any]]]] = {}
         self.fired: Counter[str] = Counter()
-        self.custom_states = {event for free in loop.custom_states for event in free.events}
+        self.custom_states = {event for custom in loop.custom_states for event in custom.events}
         self.control: tuple[str, Any] | None = None
         self.last: str | None = None
         self.running = self.failed = self.paused = False
         self.parent: Reference | None = None
         self.loops = [item for _, item in loop.walk() if isinstance(item, Loop)]
 
-    # -- what programs call ------------------------------------------------------------------------------------------
+    # -- methods of an engine ----------------------------------------------------------------------------------------
 
     def add_event_handler(self, event: Any, handler: Callable[..., Any]) -> None:
         for single in attachments(event):
@@ -78,7 +78,7 @@ class Reference:
         return self if self.paused else None
 
     def due(self, event: str) -> list[Callable[..., Any]]:
-        """The handlers that an event calls now."""
+        """Return the handlers that an event must call now."""
         counts = {key: loop for loop in self.loops for key in (loop.started, loop.completed)}
         batch = ("get_batch_started", "get_batch_completed", "iteration_skipped")
         counts |= dict.fromkeys(batch, self.loop.data_loop) if self.loop.data_loop is not None else {}
@@ -88,34 +88,34 @@ class Reference:
     def fire_event(self, event: str) -> None:
         self.fire(event, by_hand=True)
 
-    def ask_for(self, what: str, value: Any = None) -> None:
+    def request(self, what: str, value: Any = None) -> None:
         if not self.running or self.failed or self.last in ("terminate", "completed"):
             return
         if self.control is None or RANK[what] > RANK[self.control[0]]:
             self.control = (what, value)
 
     def terminate(self, skip_completed: bool = False) -> None:
-        self.ask_for("terminate", skip_completed)
+        self.request("terminate", skip_completed)
 
     def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
         if self.last == "started":
             raise RuntimeError("no epoch")
         if self.last not in (self.loop.completed, "terminate_single_epoch"):
-            self.ask_for("terminate_epoch", skip_epoch_completed)
+            self.request("terminate_epoch", skip_epoch_completed)
 
     def skip_iteration(self) -> None:
         data_loop = self.loop.data_loop
         if data_loop is None or self.firing not in ("get_batch_completed", data_loop.started):
             raise RuntimeError("no iteration to skip")
-        self.ask_for("skip")
+        self.request("skip")
 
     def interrupt(self) -> None:
-        self.ask_for("interrupt")
+        self.request("interrupt")
 
     def set_data(self, data: Any) -> None:
         if not self.machine.model.context.has_data:
             raise RuntimeError("no data")
-        self.ask_for("new data", data)
+        self.request("new data", data)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -155,10 +155,10 @@ class Reference:
         context.has_data = data is not None
         context.counts = {loop.name: 0 for loop in self.loops}
         context.ask = self.answer
-        self.data, self.iterator, self.opened, self.gave = data, None, 0, False
+        self.data, self.iterator, self.opened, self.produced_any = data, None, 0, False
         self.elements: dict[str, Any] = {}
         self.answers: dict[Any, Any] = {}
-        self.next_row: Transition | None = None
+        self.next_transition: Transition | None = None
         self.firing: str | None = None
         self.last = None
         self.state.batch = self.state.output = None
@@ -166,35 +166,37 @@ class Reference:
 
     def walk(self) -> None:
         while True:
-            if self.control is not None and self.next_row is None:
-                self.obey(before=None)  # asked for while the last event fired
-            if self.next_row is None:
-                self.next_row = self.choose()
-            if self.control is not None and self.next_row.event != "started":
-                self.obey(before=self.next_row)
-                if self.next_row is None:
+            if self.control is not None and self.next_transition is None:
+                self.apply_control(before=None)  # a handler of the last event made the call
+            if self.next_transition is None:
+                self.next_transition = self.choose()
+            if self.control is not None and self.next_transition.event != "started":
+                self.apply_control(before=self.next_transition)
+                if self.next_transition is None:
                     continue
-            row, self.next_row = self.next_row, None
-            self.fire(row.event)
-            if row.dest == "COMPLETED":
+            transition, self.next_transition = self.next_transition, None
+            self.fire(transition.event)
+            if transition.dest == "COMPLETED":
                 raise Ended
 
     def choose(self) -> Transition:
-        """Do what is to be done at this place, then see which event the guards let through."""
+        """Run the function of the current place, and return the transition that the guards allow."""
         place = self.machine.model.state
         item = self.machine.items.get(place)
         self.answers = {}
         if isinstance(item, Phase):
             self.act(item)
-        rows = [
-            row
-            for row in self.machine.table[place].values()
-            if row.event not in FREE_OF_CONTROL and row.event not in self.custom_states and not row.is_control
+        transitions = [
+            transition
+            for transition in self.machine.table[place].values()
+            if transition.event not in EVENTS_OF_CALLS
+            and transition.event not in self.custom_states
+            and not transition.is_control
         ]
-        allowed = [row for row in rows if self.passes(row)]
+        allowed = [transition for transition in transitions if self.is_allowed(transition)]
         if len(allowed) == 1:
             return allowed[0]
-        assert not allowed, f"two ways out of {place}: {allowed}"
+        assert not allowed, f"several transitions are possible at {place}: {allowed}"
         context, data_loop = self.machine.model.context, self.loop.data_loop
         assert data_loop is not None
         if context.max_iters is not None and context.counts[data_loop.name] >= context.max_iters:
@@ -205,13 +207,13 @@ class Reference:
     def terminating(self) -> Transition:
         return self.machine.table[self.machine.model.state]["terminate"]
 
-    def passes(self, row: Transition) -> bool:
-        for stage in row.guards_and_steps:
-            if isinstance(stage, OpaqueStep):
+    def is_allowed(self, transition: Transition) -> bool:
+        for part in transition.guards_and_steps:
+            if isinstance(part, OpaqueStep):
                 if "step" not in self.answers:
                     self.answers["step"] = True
-                    self.state.output = stage.run(self, self.state.batch)
-            elif not stage.test(self.machine.model.context):
+                    self.state.output = part.run(self, self.state.batch)
+            elif not part.test(self.machine.model.context):
                 return False
         return True
 
@@ -253,11 +255,11 @@ class Reference:
             self.state.batch = next(self.iterator)
             return True
         except StopIteration:
-            if done == self.opened and not self.gave:
+            if done == self.opened and not self.produced_any:
                 raise ValueError("data is empty") from None
             if context.epoch_length is not None and done != self.opened:
                 self.iterator = None
-            self.gave = True
+            self.produced_any = True
             return False
 
     # -- events and control ------------------------------------------------------------------------------------------
@@ -286,7 +288,7 @@ class Reference:
         self.fired[event] += 1
         self.log.append((self.name, event, tuple(self.machine.model.context.counts.items())))
 
-    def obey(self, before: Transition | None) -> None:
+    def apply_control(self, before: Transition | None) -> None:
         assert self.control is not None
         what, value = self.control
         data_loop, upcoming = self.loop.data_loop, before.event if before is not None else None
@@ -295,14 +297,14 @@ class Reference:
             return
         self.control = None
         if what == "new data":
-            self.data, self.iterator, self.gave = value, None, False
+            self.data, self.iterator, self.produced_any = value, None, False
         elif what == "interrupt":
             self.fire("interrupt", by_hand=True)
             if self.control is not None and self.control[0] in ("terminate", "terminate_epoch"):
-                self.obey(before)
+                self.apply_control(before)
                 return
             if self.control is not None and self.control[0] == "new data":
-                self.data, self.iterator, self.gave = self.control[1], None, False
+                self.data, self.iterator, self.produced_any = self.control[1], None, False
             self.control = None
             raise Paused
         elif upcoming == "completed" or (before is None and self.last == "completed"):
@@ -310,16 +312,16 @@ class Reference:
         elif what == "skip":
             self.fire("iteration_skipped")
         elif what == "terminate":
-            self.next_row = None
+            self.next_transition = None
             self.fire("terminate")
             if value:
                 raise Ended
-            self.next_row = self.machine.table["TERMINATED"]["completed"]
+            self.next_transition = self.machine.table["TERMINATED"]["completed"]
         else:
             done = data_loop is not None and self.machine.model.context.counts[data_loop.name] > self.opened
-            self.gave = self.gave or (self.iterator is not None and done)
+            self.produced_any = self.produced_any or (self.iterator is not None and done)
             self.iterator = None
-            self.next_row, self.skipped = None, value
+            self.next_transition, self.skipped = None, value
             self.fire("terminate_single_epoch")
 
     def synchronize(self) -> None:

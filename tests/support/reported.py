@@ -1,4 +1,4 @@
-"""Loops that camshaft does not run, and what they report."""
+"""Loops that camshaft does not run, and the events that they report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recorded(events, loop=LOOP, **limits):
 
 
 def verdict(trace):
-    """What is illegal, without the events around it; None when nothing is."""
+    """Return the message about the first illegal event, without the events around it; None for a legal trace."""
     try:
         trace.assert_legal()
     except EventOrderError as error:

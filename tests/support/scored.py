@@ -1,15 +1,15 @@
-"""What is seen of the metrics of an engine."""
+"""Values of the metrics of an engine."""
 
 from camshaft import Engine, Events, record
 
 
 def echo():
-    """An engine whose output is its batch."""
+    """Return an engine whose output is its batch."""
     return Engine(lambda engine, batch: batch)
 
 
 def scored(model, data):
-    """Scores and labels of each batch."""
+    """Return the scores and labels of each batch."""
     return [(model(x).detach(), y) for x, y in data]
 
 

@@ -38,7 +38,7 @@ TERMINATE_SINGLE_EPOCH | EXCEPTION_RAISED
 
 
 class Sessions:
-    """Runs pytest on a module of tests, with warnings as errors."""
+    """Sessions of pytest with a module of tests. Warnings are errors."""
 
     def __init__(self, pytester):
         self.pytester = pytester
@@ -53,7 +53,7 @@ class Sessions:
         return self.pytester.runpytest_inprocess(*args)
 
     def output(self, tests, *args, **outcomes):
-        """What the session of these tests prints."""
+        """Run a session with these tests, and return its output."""
         self.write(tests)
         result = self.run(*args)
         result.assert_outcomes(**outcomes)
@@ -61,7 +61,7 @@ class Sessions:
 
 
 def section(output, title):
-    """The lines under a heading of the report, up to the next heading."""
+    """Return the lines under a heading of the report, up to the next heading."""
     lines = iter(output.splitlines())
     for line in lines:
         if line.strip("-=_ ") == title and line != title:

@@ -1,4 +1,4 @@
-"""Trainings that are left and resumed, and what is compared of them."""
+"""Trainings that are interrupted and resumed, and their comparison with uninterrupted ones."""
 
 import copy
 import random
@@ -24,7 +24,7 @@ from support.learning import Unsized, batches, classifier, criterion, dataset, s
 
 
 class Noisy(Dataset):
-    """Adds noise of every process-wide generator to what it gives."""
+    """Data with noise from every process-wide random generator."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -38,7 +38,7 @@ class Noisy(Dataset):
 
 
 class Stream(IterableDataset):
-    """The samples one by one, noisy, in shares of the workers."""
+    """A stream of noisy samples. Each worker yields its share."""
 
     def __init__(self, inner):
         self.inner = Noisy(inner)
@@ -51,7 +51,7 @@ class Stream(IterableDataset):
 
 
 class Batched(torch.utils.data.Sampler):
-    """Gives the indices of whole batches, so that the loader makes none."""
+    """A sampler of indices of whole batches, so that the loader does not batch."""
 
     def __init__(self, data):
         self.data = data
@@ -88,7 +88,7 @@ WITH_WORKERS = {
 
 
 class Training:
-    """A training with everything that has a state, and what it did."""
+    """A training with everything that has a state, and a list of what happened."""
 
     def __init__(self, folder, load=LOADERS["shuffled"], steps=2, **options):
         torch.manual_seed(0)
@@ -158,7 +158,7 @@ def equal(a, b):
 
 
 def left_at(training, moment, at):
-    """Run until a snapshot was asked for at that moment, and leave."""
+    """Run until a snapshot that was requested at this moment is written, and return the number of notes so far."""
     trainer = training.trainer
 
     class Left(Exception):

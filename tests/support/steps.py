@@ -1,20 +1,20 @@
-"""Steps and handlers of engines that train nothing."""
+"""Steps and handlers for engines that train nothing."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def no_op(engine: Any, batch: Any) -> None:
-    """A step that does nothing."""
+    """Do nothing, as a step."""
 
 
 def echo(engine: Any, batch: Any) -> Any:
-    """A step whose output is its batch."""
+    """Return the batch, as a step."""
     return batch
 
 
 def fires(*events: Any) -> Callable[[Any, Any], None]:
-    """A step that fires these events by hand."""
+    """Return a step that fires these events by hand."""
 
     def step(engine: Any, batch: Any) -> None:
         for event in events:
@@ -24,4 +24,4 @@ def fires(*events: Any) -> Callable[[Any, Any], None]:
 
 
 def nothing_to_do() -> None:
-    """A handler that does nothing."""
+    """Do nothing, as a handler."""

@@ -1,6 +1,6 @@
-"""Tables of the README that tests make: what stands between two marks is what they found.
+"""Tables of the README that code writes between two marks.
 
-They are written by ``PYTHONPATH=tests python -m support.tables box`` and ``... ignite-box``.
+``PYTHONPATH=tests python -m support.tables box`` and ``... ignite-box`` write them.
 """
 
 import importlib
@@ -13,7 +13,7 @@ TABLES = {
     "box": ("table of the box", "support.box"),
     "ignite-box": ("table of pytorch-ignite's box", "support.ignite_box.table"),
 }
-"""By the word that asks for it, the marks of a table, and the module whose function ``table`` makes it."""
+"""By name: the text in the marks of a table, and the module whose function ``table`` returns it."""
 
 
 def _marks(name: str) -> tuple[str, str]:
@@ -22,13 +22,13 @@ def _marks(name: str) -> tuple[str, str]:
 
 
 def written(name: str) -> str:
-    """The table as it stands in the README."""
+    """Return the table as it is in the README."""
     begin, end = _marks(name)
     return README.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0].strip()
 
 
 def write(name: str) -> None:
-    """Make a table and put it in its place."""
+    """Make a table, and write it to the README."""
     begin, end = _marks(name)
     _, module = TABLES[name]
     table = importlib.import_module(module).table()
@@ -38,8 +38,8 @@ def write(name: str) -> None:
 
 
 def how_to_write(name: str) -> str:
-    """What to do where a table is not as it was found."""
-    return f"write it anew: PYTHONPATH=tests python -m support.tables {name}"
+    """Return the advice for a table that is out of date."""
+    return f"write it again: PYTHONPATH=tests python -m support.tables {name}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A terminal, and what is seen in it."""
+"""Pseudo-terminals, and readers of their screens."""
 
 import os
 import pty
@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Seen:
-    """What a terminal showed: the screen before each redrawing of the bars, and at the end."""
+    """The screens of a terminal: one before each redrawing of the bars, and the last one."""
 
     def __init__(self, raw, columns):
         screen, self.screens = pyte.Screen(columns, 40), []
@@ -34,7 +34,7 @@ class Seen:
         self.column = screen.cursor.x
 
     def during(self, *patterns):
-        """Whether at some moment the last lines of the screen were these."""
+        """Return whether the last lines of the screen matched these patterns at some moment."""
         return any(
             len(lines) >= len(patterns) and all(map(re.fullmatch, patterns, lines[-len(patterns) :]))
             for lines in self.screens
@@ -42,7 +42,7 @@ class Seen:
 
 
 def raw_output(program, *argv, columns=100, stderr=None):
-    """Run a program in a pseudo-terminal of its own; returns the bytes that it sent to the screen."""
+    """Run a program in its own pseudo-terminal, and return the bytes that it wrote to the screen."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (40, columns))
     before, raw = termios.tcgetattr(slave), b""
@@ -56,7 +56,7 @@ def raw_output(program, *argv, columns=100, stderr=None):
         start_new_session=True,
     )
     while True:
-        over = child.poll() is not None  # asked before reading: what it wrote last is there
+        over = child.poll() is not None  # checked before reading, so that its last output is not lost
         if select.select([master], [], [], 0.05)[0]:
             raw += os.read(master, 1 << 16)
         elif over:

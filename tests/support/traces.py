@@ -1,4 +1,4 @@
-"""Traces of a trainer and the evaluator that is nested in it."""
+"""Traces of a trainer and an evaluator that is nested in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.steps import no_op
 
 
 def doctored(trace, path, edit):
-    """The trace with its events edited, as ``[run, event, count, time]``, on their way through a file."""
+    """Return a trace whose events, as lists ``[run, event, count, time]``, were edited in a file."""
     trace.save(path)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     head, events = (
@@ -25,7 +25,7 @@ def doctored(trace, path, edit):
 
 
 def renumbered(events, lost):
-    """Without the events ``lost`` of one iteration, the later ones counted as if it had not been."""
+    """Return events without those of one lost iteration, with later counts reduced by one."""
     kept = [list(each) for index, each in enumerate(events) if index not in lost]
     for each in kept[min(lost) :]:
         each[2] -= "epoch" not in each[1] and each[1] != "completed"

@@ -1,4 +1,4 @@
-"""Sessions of pytest of their own."""
+"""Fixtures for tests that run pytest in separate sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coverage of machines: which transitions the tests of a session have taken."""
+"""Event coverage: the transitions that the tests of a session took."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_all_but_one_of_many_transitions_is_less_than_all():
 
 @given(loops())
 def test_what_is_counted_is_what_the_declaration_has(loop):
-    """For any loop: each step of the machine counts as something that is said in words, and as one thing only."""
+    """In every loop, each transition of the machine counts as one of the transitions that the report has in words."""
     machine = MachineCoverage.of(loop)
     assert {counted for counted, _ in machine.steps.values()} == set(machine.transitions)
     assert len(set(machine.transitions.values())) == len(machine.transitions)

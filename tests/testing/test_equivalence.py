@@ -1,4 +1,4 @@
-"""Two runs are the same, or the first difference is shown."""
+"""assert_same_run accepts equal runs, and shows the first difference of others."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_outputs_of_nested_engines_are_compared():
 
 
 class Box:
-    """An output without a comparison of its own."""
+    """An output without ``__eq__``."""
 
     def __init__(self, value):
         self.value = value

@@ -15,7 +15,7 @@ pytest_plugins = ["pytester"]
 
 
 def errors(output):
-    """The lines of the failure alone."""
+    """Return the lines of the error message in a report."""
     return [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E ")]
 
 

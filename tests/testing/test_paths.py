@@ -1,4 +1,4 @@
-"""Paths through a machine: found by searching it, and taken by the engine just so."""
+"""Paths through a machine: the search finds them, and the engine takes them exactly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPISODES = Loop(
     Phase("UPDATE", when=lambda engine: True),
 )
 NEVER = ["STARTED -- COMPLETED --> COMPLETED", "EPOCH -- EPOCH_COMPLETED --> after EPOCH"]
-"""What takes a run whose limits are reached before it begins."""
+"""The transitions of a run whose limits are reached before it starts."""
 
 
 def never_taken(paths):
@@ -38,7 +38,7 @@ def test_the_paths_of_the_standard_loop_take_all_that_can_be_taken(loop):
 
 
 def test_conditions_are_answered_as_a_path_needs():
-    """None of the conditions of this loop lets its states be reached by itself."""
+    """The loop's own conditions would never let its states be entered."""
     assert never_taken(transition_paths(EPISODES)) == [
         "STARTED -- COMPLETED --> COMPLETED",
         "ROLLOUT/EPISODE/after RESET -- EPISODE_COMPLETED --> ROLLOUT/after EPISODE",
@@ -76,7 +76,7 @@ def test_the_engine_goes_the_way_that_was_found(path):
 @given(loops())
 def test_the_engine_goes_the_ways_that_were_found_in_any_loop(loop):
     for _, item in loop.walk():
-        if isinstance(getattr(item, "run", None), FireEvents):  # a path does not expect what a function fires by hand
+        if isinstance(getattr(item, "run", None), FireEvents):  # paths do not expect events fired by hand
             opaque = isinstance(item, OpaqueStep)
             loop = loop.replace(
                 item.name, OpaqueStep(return_batch) if opaque else Phase(item.name, return_batch, item.when)

@@ -1,4 +1,4 @@
-"""The pytest plugin: markers, fixtures and asserts, in sessions of its own."""
+"""The pytest plugin: markers, fixtures and asserts, in separate sessions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.steps import no_op
 pytest_plugins = ["pytester"]
 
 
-# -- nothing is imported unasked ---------------------------------------------------------------------------------------
+# -- imports ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_unused_plugin_imports_neither_torch_nor_camshaft(sessions):
@@ -328,7 +328,7 @@ def test_the_last_events_in_words():
     assert last_events(trace, 8).splitlines()[:2] == ["8 events:", "1  trainer STARTED 0"]
 
 
-# -- comparing in an assert statement ----------------------------------------------------------------------------------
+# -- assert statements that compare traces ----------------------------------------------------------------------------
 
 
 def test_an_assert_that_compares_events_shows_where_they_part(sessions):

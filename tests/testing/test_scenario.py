@@ -1,4 +1,4 @@
-"""Scenarios: they play the same each time, and print as programs that do the same."""
+"""Scenarios: each play is the same, and the printed program does the same."""
 
 from __future__ import annotations
 

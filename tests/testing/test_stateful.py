@@ -1,4 +1,4 @@
-"""The state machine passes on the engine as it is, and finds what is wrong with engines that are broken."""
+"""EngineStateMachine passes on the engine, and finds the faults of broken engines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TestEngine.settings = small
 
 
 class Declared(EngineStateMachine):
-    """An engine of a user's own, with a rule and an invariant beside those that there are."""
+    """A user's engine, with an additional rule and an additional invariant."""
 
     def make_engine(self) -> Engine:
         engine = Engine([Phase("FORWARD", return_batch), Phase("OPTIM_STEP", no_op, every(2))], "mine", strict=True)
@@ -55,7 +55,7 @@ class Declared(EngineStateMachine):
 
 
 class Counting(EngineStateMachine):
-    """An engine that no new one equals: it ends its own runs after five iterations of its life."""
+    """An engine without a twin: it terminates its run at the sixth start of its outermost loop since it was made."""
 
     def make_engine(self) -> Engine:
         engine, seen = Engine(self.loop), itertools.count()
@@ -94,14 +94,19 @@ hunting = settings(
 ONLY_HANDLERS = dict.fromkeys(
     ["plant", "call", "run_in_steps", "step", "leave_steps", "resume", "resume_with_other_data"]
 )
-"""The rules that are left out where only runs and handlers matter."""
+"""The rules to remove from a machine that only runs engines and attaches handlers."""
 
 Breaks = Callable[[pytest.MonkeyPatch], None]
 BROKEN: dict[str, tuple[str, dict[str, Any], Breaks]] = {}
 
 
 def broken(found: str, **narrowed: Any) -> Callable[[Breaks], Breaks]:
-    """A way to break engines: what the machine says of it, and what it is narrowed to where it would take long."""
+    """Register a way to break engines.
+
+    Args:
+        found: a regular expression of the message that the machine must raise.
+        narrowed: attributes of the machine that make the search short.
+    """
 
     def note(breaks: Breaks) -> Breaks:
         BROKEN[breaks.__name__.replace("_", " ")] = found, {"loop": LOOPS[0]} | narrowed, breaks

@@ -1,4 +1,4 @@
-"""Random loops, scenarios and traces are what they are said to be, and shrink to a few lines."""
+"""Random loops, scenarios and traces: what they are, and that failures shrink to a few lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_random_traces_reach_whatever_a_loop_can_fire(event):
 
 
 def test_a_found_failure_shrinks_to_a_few_lines():
-    """A loop whose output is wrong from the third iteration on, as soon as anything is skipped."""
+    """The smallest scenario with three iterations is printed as a program of a few lines."""
     loop = Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA))
 
     @settings(max_examples=2000, database=None, derandomize=True, report_multiple_bugs=False)

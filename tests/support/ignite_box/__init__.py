@@ -1,4 +1,4 @@
-"""Every public metric and handler of pytorch-ignite, and how far each works on an engine of camshaft."""
+"""Every public metric and handler of pytorch-ignite, tried on an engine of camshaft."""
 
 from support.ignite_box import handlers, metrics
 

@@ -20,7 +20,7 @@ from support.ignite_box.worlds import CASES, World, case, same
 
 
 def training(world: World) -> tuple[Any, nn.Module, torch.optim.Optimizer, Any]:
-    """A trainer, its model and optimizer, and data."""
+    """Return a trainer, its model and optimizer, and data."""
     torch.manual_seed(0)
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
@@ -57,7 +57,7 @@ def early_stopping(world: World) -> Any:
 
 
 def saved(folder: Path) -> dict[str, Any]:
-    """The files with what lies in them; of an engine's state what both engines keep in the same way."""
+    """Return the contents of all files. Of an engine's state, only the keys that both engines have."""
     found = {}
     for path in sorted(folder.rglob("*.pt")):
         content = torch.load(path, weights_only=True)
@@ -70,7 +70,7 @@ def saved(folder: Path) -> dict[str, Any]:
 
 @case("Checkpoint", "DiskSaver")
 def checkpoint(world: World) -> Any:
-    """Saved by iteration, and by score with the epoch; loaded into a second engine that goes on."""
+    """Save by iteration, and by score with the epoch; load both into a second engine, and run it."""
     trainer, model, optimizer, data = training(world)
     to_save = {"model": model, "optimizer": optimizer, "trainer": trainer}
     latest = ih.Checkpoint(to_save, ih.DiskSaver(world.folder / "latest"), n_saved=2)
@@ -166,7 +166,7 @@ def ema(world: World) -> Any:
 
 
 def rates(world: World, make: Callable[[Any], Any], event: str = "ITERATION_STARTED", ahead: Any = None) -> Any:
-    """The learning rates of each iteration under a scheduler of the optimizer, and what it saves."""
+    """Return the learning rates of each iteration with a scheduler, and the state of the scheduler."""
     trainer, model, optimizer, data = training(world)
     scheduler, seen = make(optimizer), []
     if ahead:
@@ -182,14 +182,14 @@ def rates(world: World, make: Callable[[Any], Any], event: str = "ITERATION_STAR
 
 
 class Halving(ih.ParamScheduler):
-    """A scheduler as a user writes it."""
+    """A scheduler that a user could write."""
 
     def get_param(self) -> float:
         return 0.1 / 2**self.event_index
 
 
 class EachGroup(ih.BaseParamScheduler):
-    """A scheduler of the base class alone."""
+    """A scheduler that uses only the base class."""
 
     def __init__(self, optimizer: Any) -> None:
         super().__init__("lr")
@@ -216,7 +216,7 @@ def cosine(optimizer: Any) -> Any:
 
 
 class Sawtooth(ih.CyclicalScheduler):
-    """A cycle as a user writes it."""
+    """A cyclical scheduler that a user could write."""
 
     def get_param(self) -> float:
         return self.start_value + (self.end_value - self.start_value) * self.event_index / self.cycle_size
@@ -275,7 +275,7 @@ def batch_size(world: World) -> Any:
 
 
 class AddOne(ih.StateParamScheduler):
-    """A scheduler of an attribute of the state as a user writes it."""
+    """A scheduler of an attribute of the state that a user could write."""
 
     def get_param(self) -> float:
         return self.event_index + 1.0
@@ -330,7 +330,7 @@ def progress_bar(world: World) -> Any:
 
 @case("FBResearchLogger")
 def fbresearch_logger(world: World) -> Any:
-    """The lines that it writes; times and memory in them are not compared."""
+    """Return the lines that it writes, without times and memory."""
     trainer, _, optimizer, data = training(world)
     lines = []
 

@@ -98,7 +98,7 @@ def confusion() -> Any:
 
 
 class SquaredSum(im.Metric):
-    """A metric as a user writes it."""
+    """A metric that a user could write."""
 
     def reset(self) -> None:
         self.sum = 0.0
@@ -178,7 +178,7 @@ METRICS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 
 def use(world: World, metric: Any, outputs: list[Any], *usage: Any) -> list[Any]:
-    """The results of each iteration and epoch, while it is attached and when it is not any more."""
+    """Return the results of each iteration and epoch, while the metric is attached and after it is detached."""
     engine, seen = world.engine(lambda engine, batch: batch), []
     metric.attach(engine, "it", *usage)
     seen.append(metric.is_attached(engine, *usage))
@@ -225,7 +225,7 @@ def metric_usage(world: World) -> Any:
 
 @case("Frequency")
 def frequency(world: World) -> Any:
-    """Its value is a speed: only that it is there at each iteration can be compared."""
+    """Return whether there is a value at each iteration. The value is a speed, and cannot be compared."""
     engine, seen = world.engine(lambda engine, batch: batch), []
     im.Frequency(output_transform=len).attach(engine, "speed")
     engine.add_event_handler(world.events.ITERATION_COMPLETED, lambda e: seen.append(e.state.metrics["speed"] > 0))

@@ -1,4 +1,4 @@
-"""What is not tried, and the table of the README: one row for those of a kind that share a result."""
+"""The names that are not tried, and the table of the README."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INSTEAD = {
 
 
 def public(module: Any) -> set[str]:
-    """The names that a module offers; packages among them with what these offer in turn."""
+    """Return the public names of a module, with those of its public packages."""
     if not hasattr(module, "__all__"):
         return {
             name for name, thing in vars(module).items() if not name.startswith("_") and not inspect.ismodule(thing)
@@ -39,7 +39,7 @@ def public(module: Any) -> set[str]:
 
 
 def usages() -> set[str]:
-    """The usages of metrics: public names that are in no ``__all__`` but that of their module."""
+    """Return the usages of metrics: public names that only the ``__all__`` of their own module has."""
     return set(ignite.metrics.metric.__all__)
 
 
@@ -47,7 +47,7 @@ IN_THE_BOX = {"metrics": public(ignite.metrics) | usages(), "handlers": public(i
 
 
 def result(name: str) -> str:
-    """What the table says about it."""
+    """Return the result for a name, as in the table."""
     if name in UNTRIED:
         return f"untried: {UNTRIED[name]}"
     observed, _ = observe(name)
@@ -55,7 +55,7 @@ def result(name: str) -> str:
 
 
 def table() -> str:
-    """The table of the README: one row for those of a kind that share a result."""
+    """Return the table of the README. Names of one kind with the same result share a row."""
     lines = ["| from | result | names |", "| --- | --- | --- |"]
     for kind, names in IN_THE_BOX.items():
         rows: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The worlds in which each metric and handler of pytorch-ignite is tried."""
+"""The engines on which each metric and handler of pytorch-ignite is tried."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class World:
     """An engine, and the events that the user's code imports.
 
     Attributes:
-        engine: makes an engine of a step.
-        events: the built-in events.
-        folder: an empty one.
+        engine: a function that returns an engine for a step.
+        events: the enum of the built-in events.
+        folder: an empty folder.
     """
 
     engine: Callable[[Callable[[Any, Any], Any]], Any]
@@ -55,7 +55,7 @@ Case = Callable[[World], Any]
 
 
 def play(case: Case, engine: Any, events: Any) -> Any:
-    """What the case gives; what it writes to the logs of pytorch-ignite or to stderr is not shown."""
+    """Run a case and return its result. Its output to stderr and to the log of pytorch-ignite is dropped."""
     counted = dict(ignite.engine.State.event_to_attr)
     logging.disable(logging.CRITICAL)
     torch.manual_seed(0)
@@ -72,11 +72,11 @@ def play(case: Case, engine: Any, events: Any) -> Any:
         return found
     finally:
         logging.disable(logging.NOTSET)
-        ignite.engine.State.event_to_attr = counted  # what one engine adds there counts for all of them
+        ignite.engine.State.event_to_attr = counted  # an engine adds attributes there for all engines
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two results are equal to the last bit; NaN is equal to itself."""
+    """Return whether two results are equal, bit for bit. NaN equals NaN."""
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and torch.equal(one.nan_to_num(7.7), other.nan_to_num(7.7))
     if isinstance(one, dict):
@@ -88,7 +88,7 @@ def same(one: Any, other: Any) -> bool:
 
 @cache
 def observe(name: str) -> tuple[str, str]:
-    """How far a metric or handler works on camshaft's engine, and what went wrong before that."""
+    """Return the first result of ``MAKERS`` with which a metric or handler works, and the failures before it."""
     case, wrong = CASES[name], ""
     expected = play(case, ignite.engine.Engine, ignite.engine.Events)
     for result, engine in MAKERS.items():
@@ -107,7 +107,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(*names: str) -> Callable[[Case], Case]:
-    """This function shows what these names do."""
+    """Register a function as the case of these names."""
 
     def add(function: Case) -> Case:
         for name in names:
