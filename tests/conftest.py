@@ -1,10 +1,10 @@
-"""Profiles of Hypothesis: what continuous integration runs, and what a long night does; fixtures for all tests."""
+"""Profiles of Hypothesis for ``make test`` (ci) and ``make test-long`` (long), and fixtures for all tests."""
 
 import os
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of one would wait for the other's
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel: their threads would compete
 
 from hypothesis import HealthCheck, settings
 

@@ -1,4 +1,4 @@
-"""What cannot work is one clear error that names the thing and the fix, as early as can be, with nothing half done."""
+"""Wrong arguments raise one clear error, as early as possible. It names argument and fix, and changes nothing."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def snapshot(engine):
 
 @contextmanager
 def refused(engine, error, match):
-    """Inside, ``error`` is raised with a message that matches, and the engine is as it was."""
+    """Expect an error whose message matches, and check that it leaves the engine unchanged."""
     before = snapshot(engine)
     with pytest.raises(error, match=match):
         yield
@@ -83,7 +83,7 @@ def test_an_event_that_the_loop_can_never_fire_is_an_error():
 
 
 @pytest.mark.parametrize("thing", [5, None, object(), 2.5])
-def test_what_is_no_event_is_an_error(thing):
+def test_anything_but_an_event_is_an_error(thing):
     engine = trainer()
     for use in (engine.register_events, engine.fire_event, lambda event: engine.add_event_handler(event, print)):
         with refused(engine, TypeError, rf"{re.escape(repr(thing))} is not an event.*EventEnum"):
@@ -259,7 +259,7 @@ def test_data_none_without_epoch_length_is_an_error(start):
         start(engine)
 
 
-def test_wrong_limits_leave_a_run_that_is_done_as_it_is():
+def test_wrong_limits_leave_a_completed_run_unchanged():
     engine = trainer()
     engine.run([1, 2], max_epochs=2)
     for arguments in (
@@ -327,7 +327,7 @@ def test_registering_a_second_state_of_one_name_is_an_error(place):
 
 
 @pytest.mark.parametrize("place", ["after", "before", "within"])
-def test_a_place_at_an_unknown_state_is_an_error_with_the_known(place):
+def test_a_place_at_an_unknown_state_lists_the_known_states(place):
     engine = phases()
     with refused(engine, LoopError, "BACKWARDS.*BACKWARD|BACKWARDS.*ITERATION"):
         engine.register_events(ClipEvents.GRADS_CLIPPED, **{place: "BACKWARDS"})
@@ -376,14 +376,14 @@ def test_firing_a_placed_event_by_hand_is_an_error():
 
 
 def test_firing_a_declared_event_out_of_order_is_an_error():
-    engine, heard = trainer(lambda engine, batch: engine.fire_event("second") or engine.fire_event("first")), []
+    engine, called = trainer(lambda engine, batch: engine.fire_event("second") or engine.fire_event("first")), []
     engine.register_events("first", "second", "third", order="declared")
-    engine.add_event_handler("first", lambda: heard.append("first"))
+    engine.add_event_handler("first", lambda: called.append("first"))
     with pytest.raises(
         EventOrderError, match=r"(?s)trainer event FIRST .* in EPOCH 1 / ITERATION 1\n *expected: THIRD"
     ):
         engine.run([1])
-    assert heard == []
+    assert called == []
 
 
 def paused():
@@ -403,7 +403,7 @@ def test_new_data_for_a_paused_run_is_an_error(start):
     assert engine.run().iteration == 3
 
 
-def test_new_limits_that_cannot_work_leave_a_paused_run_as_it_is():
+def test_wrong_new_limits_leave_a_paused_run_unchanged():
     engine = paused()
     for limits, message in (
         ({"max_iters": 9}, "started with max_epochs"),
@@ -460,7 +460,7 @@ def test_a_state_dict_without_its_user_keys_is_an_error():
         engine.state_dict()
 
 
-def test_a_state_dict_for_a_run_that_is_not_over_is_an_error():
+def test_loading_a_state_during_a_run_is_an_error():
     engine = paused()
     with refused(engine, RuntimeError, r"trainer.*close\(\)"):
         engine.load_state_dict(saved())

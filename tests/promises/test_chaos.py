@@ -1,4 +1,4 @@
-"""Trainings that are killed, wherever that may be, end as if nobody had: ``make chaos`` kills more of them."""
+"""Killed and resumed trainings end exactly like an uninterrupted one. ``make chaos`` kills more of them."""
 
 import random
 
@@ -40,13 +40,13 @@ def begins_anew(library):
     ],
     ids=["python's generator", "torch's generator", "numpy's generator", "the loader's generator", "gradients", "ema"],
 )
-def test_a_state_that_is_left_out_of_snapshots_is_missed(tmp_path, spoil):
+def test_a_state_left_out_of_snapshots_is_noticed(tmp_path, spoil):
     found = chaos(2, 0, tmp_path, spoil)
     assert found.kills == found.planned and not found.is_good
     assert found.differences and not any("ended with" in one for one in found.differences)
 
 
-def test_a_training_that_fails_is_reported_with_what_it_printed(tmp_path):
+def test_a_failed_training_is_reported_with_its_output(tmp_path):
     found = chaos(2, 0, tmp_path, lambda state: state["objects"].pop("optimizer", None))
     assert not found.is_good
     assert "has no state of optimizer: it was written with model" in found.differences[0]

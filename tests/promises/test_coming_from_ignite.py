@@ -1,5 +1,6 @@
-"""What the README tells those who come from pytorch-ignite: every public name that is installed has its place there,
-every counterpart exists, and every difference has its test.
+"""The README's section for users of pytorch-ignite is complete.
+
+Every public name of the installed version has a row, every replacement exists, and every difference has a test.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SECTION = (
 
 
 def rows(subsection: str) -> Iterator[list[str]]:
-    """The cells of each row of the table of a subsection."""
+    """Return the cells of each row of the table in a subsection of the README."""
     text = SECTION.split(f"\n### {subsection}\n")[1].split("\n### ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
     for line in lines[2:]:
@@ -44,7 +45,7 @@ def quoted(cell: str) -> list[str]:
 
 
 def step(engine: Any, batch: Any) -> None:
-    """A step that does nothing."""
+    """Do nothing."""
 
 
 THEIRS = {"Engine": ignite.engine.Engine(step), "State": ignite.engine.State(), "Events": ignite.engine.Events.STARTED}
@@ -54,7 +55,7 @@ SAME = "the same"
 
 
 def public_names() -> set[str]:
-    """Public attributes of the classes and of their instances, members of Events, and what the package exports."""
+    """Return what ``ignite.engine`` exports, and the public attributes of its classes and their instances."""
     names = set(ignite.engine.__all__)
     for owner, instance in THEIRS.items():
         names |= {f"{owner}.{name}" for name in dir(instance) if not name.startswith("_")}
@@ -62,21 +63,21 @@ def public_names() -> set[str]:
 
 
 def find(name: str, owners: dict[str, Any], module: Any) -> Any:
-    """A class or function of the package, or what an instance of one of its classes has under that name."""
+    """Return a class or function of the module, or an attribute of one of the ``owners``, by its dotted name."""
     owner, _, attribute = name.partition(".")
     if not attribute:
         return getattr(module, owner)
     return getattr(owners[owner], attribute)
 
 
-def test_every_public_name_has_its_place():
+def test_every_public_name_has_a_row():
     listed = [name for names, _ in rows("Every public name") for name in quoted(names)]
     assert len(listed) == len(set(listed))
     assert set(listed) == public_names() | {"Events.__call__"}
 
 
 @pytest.mark.parametrize("name", sorted(name for name, here in NAMES.items() if here.startswith(SAME)))
-def test_what_is_called_the_same_is_there(name):
+def test_names_called_the_same_exist_with_the_same_parameters(name):
     theirs, ours = find(name, THEIRS, ignite.engine), find(name, OURS, camshaft)
     if isinstance(theirs, ignite.engine.Events):
         assert ours.value == theirs.value
@@ -87,7 +88,7 @@ def test_what_is_called_the_same_is_there(name):
 
 
 def compare_parameters(theirs: Callable[..., Any], ours: Callable[..., Any], here: str) -> None:
-    """Whatever differs in the parameters is said in the row."""
+    """Check that the row names every parameter that differs."""
     expected, found = (inspect.signature(function).parameters for function in (theirs, ours))
     for name, parameter in expected.items():
         if name not in found:
@@ -103,7 +104,7 @@ def compare_parameters(theirs: Callable[..., Any], ours: Callable[..., Any], her
         assert list(expected) == list(found)
 
 
-def test_a_difference_of_parameters_that_is_not_said_is_noticed():
+def test_a_parameter_that_differs_must_be_named():
     with pytest.raises(AssertionError, match="event_name has another name here"):
         compare_parameters(THEIRS["Engine"].on, OURS["Engine"].on, SAME)
     with pytest.raises(AssertionError, match="skip_completed is passed in another way here"):
@@ -121,7 +122,7 @@ COUNTERPARTS = sorted(
 
 
 @pytest.mark.parametrize("expression", COUNTERPARTS)
-def test_what_stands_in_for_it_exists(expression):
+def test_every_replacement_exists(expression):
     root, *names = re.match(r"\w+(\.\w+)*", expression).group().split(".")
     found = ROOTS[root]
     for name in names:
@@ -144,11 +145,11 @@ IMPORTS = [
 
 
 @pytest.mark.parametrize(("module", "name"), [pair for _, pair in IMPORTS])
-def test_what_is_imported_is_there(module, name):
+def test_every_import_line_works(module, name):
     assert hasattr(importlib.import_module(module), name)
 
 
-def test_each_import_line_is_replaced_by_one_of_the_same_names():
+def test_replaced_import_lines_import_the_same_names():
     lines: dict[int, dict[str, set[str]]] = {}
     for number, (module, name) in IMPORTS:
         lines.setdefault(number, {}).setdefault(module.partition(".")[0], set()).add(name)
@@ -167,7 +168,7 @@ IN_BOTH = {
 
 
 def unsaid(theirs: Callable[..., Any], ours: Callable[..., Any], row: str) -> set[str]:
-    """What is in the first signature, not in the second, and not in the row; a method attach() counts too."""
+    """Return the parameters of the first signature that neither the second nor the row names; and ``attach()``."""
     expected, found = (set(inspect.signature(function).parameters) for function in (theirs, ours))
     if hasattr(theirs, "attach"):
         expected.add("attach")
@@ -176,19 +177,19 @@ def unsaid(theirs: Callable[..., Any], ours: Callable[..., Any], row: str) -> se
     return expected - found - {re.match(r"\w+", name).group() for name in quoted(row)}
 
 
-def test_every_metric_and_handler_of_both_has_its_row():
+def test_every_metric_and_handler_of_both_has_a_row():
     assert set(ARGUMENTS) == set(IN_BOTH)
 
 
 @pytest.mark.parametrize("name", IN_BOTH)
-def test_every_argument_is_the_same_or_named(name):
+def test_an_argument_that_differs_is_named(name):
     theirs, ours = IN_BOTH[name]
     assert unsaid(theirs, ours, ARGUMENTS[name]) == set()
     if ARGUMENTS[name] == SAME:
         assert list(inspect.signature(theirs).parameters) == list(inspect.signature(ours).parameters)
 
 
-def test_an_argument_that_is_not_named_is_noticed():
+def test_an_argument_that_differs_must_be_named():
     assert unsaid(*IN_BOTH["EarlyStopping"], "`threshold`: `min_delta`. `attach`: none") == {
         "cumulative_delta",
         "min_delta_mode",
@@ -209,7 +210,7 @@ def test_a_metric_of_ignite_attaches_itself():
 # -- differences ------------------------------------------------------------------------------------------------------
 
 
-def test_every_difference_has_its_test_and_is_told():
+def test_every_difference_has_a_test_and_is_in_the_table():
     folder = ROOT / "tests" / "promises" / "parity_with_ignite"
     tests = names_of_tests(set(folder.glob("test_*.py")) - {folder / "test_random_programs.py"})
     no_differences = {"every_with_after_is_the_same"}

@@ -1,4 +1,4 @@
-"""A fault at every event, at every place among its handlers, and from everything around a run: each ends well."""
+"""Runs end well after a fault at any event, at any position among its handlers, and in anything that a run uses."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ LENGTH = 4
 
 
 class Training:
-    """A trainer that accumulates gradients and an evaluator nested in it; control calls have all their events fire.
+    """A trainer that accumulates gradients, with a nested evaluator. Control calls make every event fire.
 
-    The data of both ends before their epochs do. The trainer skips iteration 4, pauses in 5, ends the second epoch
-    with 6 and the run with 8. The evaluator pauses after its iteration 3 and goes on at the end of the next epoch,
-    where it skips an iteration, ends the epoch with the one after, and then its run.
+    The data of both engines is shorter than an epoch. The trainer skips iteration 4 and pauses in iteration 5. It
+    terminates the second epoch in iteration 6 and the run in iteration 8. The evaluator pauses after its iteration 3
+    and resumes at the end of the trainer's next epoch. There it skips iteration 4, terminates the epoch in iteration 5,
+    and then terminates its run.
     """
 
     def __init__(self):
@@ -61,7 +62,7 @@ class Training:
         trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[BATCH, BATCH], max_epochs=2, epoch_length=3)
 
     def script(self):
-        """The control calls, planted."""
+        """Plant the control calls, and return their handles."""
         trainer, evaluator = self.engines.values()
         return [
             call_at(trainer, Events.ITERATION_STARTED, trainer.skip_iteration, n=4),
@@ -79,14 +80,14 @@ class Training:
         return model(x)
 
     def run(self):
-        """All of it, over the pause to the end."""
+        """Run, and resume after each pause, to the end."""
         self.trainer.run([BATCH, BATCH, BATCH], max_epochs=3, epoch_length=LENGTH)
         while self.trainer.current_run is not None:
             self.trainer.run()
 
 
 def add_custom_events(engine):
-    """Custom events of every kind: free ones within ITERATION, RUN, EPOCH and a phase, and some with a place."""
+    """Register custom events of every kind: within ITERATION, RUN, EPOCH and a phase, and after a state."""
     engine.register_events("marked", "span_started", "span_completed")
     engine.register_events("checked_started", "checked_completed", "stamped", after="FORWARD")
     engine.register_events("signed", within="RUN")
@@ -148,14 +149,17 @@ FIRST_PLACES = {
         "iteration_skipped": "EPOCH 2 / ITERATION 4",
     },
 }
-"""Where each engine stands at the first firing of each of its events; at EXCEPTION_RAISED after :data:`CAUSE`."""
+"""By engine and event, the place at its first firing. EXCEPTION_RAISED fires after a fault at :data:`CAUSE`."""
 
 CAUSE = Events.ITERATION_COMPLETED
-"""Where the error is raised that makes EXCEPTION_RAISED fire, for a fault there."""
+"""The event at which an error makes EXCEPTION_RAISED fire, in tests of a fault at EXCEPTION_RAISED."""
 
 
-class RunPosition(NamedTuple):
-    """Where among two other handlers of the event a fault is attached, and how many of them are called before it."""
+class FaultPosition(NamedTuple):
+    """The position of a fault among two other handlers of its event.
+
+    ``attached`` handlers are attached before it, and ``called`` handlers are called before it.
+    """
 
     attached: int
     priority: int
@@ -163,11 +167,11 @@ class RunPosition(NamedTuple):
 
 
 POSITIONS = {
-    "first": RunPosition(0, 0, called=0),
-    "between": RunPosition(1, 0, called=1),
-    "last": RunPosition(2, 0, called=2),
-    "first by priority": RunPosition(2, 10, called=0),
-    "last by priority": RunPosition(0, -10, called=2),
+    "first": FaultPosition(0, 0, called=0),
+    "between": FaultPosition(1, 0, called=1),
+    "last": FaultPosition(2, 0, called=2),
+    "first by priority": FaultPosition(2, 10, called=0),
+    "last by priority": FaultPosition(0, -10, called=2),
 }
 ENDS = {
     "raised": (PlantedError, False),
@@ -175,25 +179,25 @@ ENDS = {
     "KeyboardInterrupt": (KeyboardInterrupt, True),
     "SystemExit": (SystemExit, True),
 }
-"""What is raised, and whether the handlers of EXCEPTION_RAISED return True."""
+"""The type of the fault, and whether the handlers of EXCEPTION_RAISED return True."""
 
 
 class Case(NamedTuple):
     """A fault at the first or the last firing of an event.
 
-    ``stands`` are the engines that it passes through and the places where they are, innermost first.
+    ``passes`` are the engines that the fault passes through, with their places, innermost first.
     """
 
     engine: str
     event: str
     n: int
-    stands: list[tuple[str, str]]
+    passes: list[tuple[str, str]]
     position: str
     end: str
 
 
 def firings_without_a_fault():
-    """Where the engines stand at each firing, by engine and event."""
+    """Return the engines around each firing, with their places, by engine and event."""
     training, found = Training(), defaultdict(list)
 
     def note(engine, one):
@@ -216,8 +220,8 @@ def firings_without_a_fault():
 FIRINGS = firings_without_a_fault()
 CASES = {
     (name, one): [
-        Case(name, one, n, stands, position, end)
-        for n, stands in {1: firings[0], len(firings): firings[-1]}.items()
+        Case(name, one, n, passes, position, end)
+        for n, passes in {1: firings[0], len(firings): firings[-1]}.items()
         for position in POSITIONS
         for end in ENDS
     ]
@@ -225,7 +229,7 @@ CASES = {
 }
 
 
-def what_leaves(run):
+def error_of(run):
     try:
         run()
     except BaseException as error:
@@ -234,15 +238,15 @@ def what_leaves(run):
 
 
 def ends_as_it_should(training, case):
-    """Run with one fault, and once more without."""
+    """Run with one fault, check how the run ends, and run again without it. Return the number of failed runs."""
     trainer, evaluator = training.engines.values()
     engine, position = training.engines[case.engine], POSITIONS[case.position]
-    kind, taken = ENDS[case.end]
+    kind, suppresses = ENDS[case.end]
     error, first = kind("planted"), ValueError("first") if case.event == "exception_raised" else None
     called, raised = [], []
     with ExitStack() as stack:
         for each in (trainer, evaluator):
-            note = lambda engine, error: raised.append((engine.name, error)) or taken
+            note = lambda engine, error: raised.append((engine.name, error)) or suppresses
             stack.enter_context(each.add_event_handler(event(Events.EXCEPTION_RAISED, priority=100), note))
         for call in training.script():
             stack.callback(call.remove)
@@ -255,21 +259,21 @@ def ends_as_it_should(training, case):
             if index < 2:
                 handler = lambda *_, index=index: called.append(index)
                 stack.enter_context(engine.add_event_handler(case.event, handler))
-        left = what_leaves(training.run)
+        left = error_of(training.run)
 
     passed, notes, swallowed = [], [], False
-    for name, place in case.stands:
+    for name, place in case.passes:
         at_failure = first is not None and name == case.engine
         passed.append((name, first if at_failure else error))
         notes.append(f"in {name}: {place}{', at EXCEPTION_RAISED' * at_failure}")
-        swallowed = taken and isinstance(error, Exception) and not at_failure
+        swallowed = suppresses and isinstance(error, Exception) and not at_failure
         if swallowed:
             break
     assert left is (None if swallowed else error)
     assert raised == passed
     assert error.__notes__ == notes
     assert error.__context__ is first
-    if not (swallowed and case.engine == "evaluator" and first is None):  # the training went on, and fired it again
+    if not (swallowed and case.engine == "evaluator" and first is None):  # else the training goes on and fires it again
         assert called == [0, 1] * (case.n - 1) + [0, 1][: position.called]
     assert (trainer.current_run, evaluator.current_run) == (None, None)
 
@@ -283,7 +287,7 @@ def ends_as_it_should(training, case):
 
 
 @pytest.mark.parametrize(("name", "one"), CASES, ids=lambda part: part)
-def test_a_fault_in_any_handler_ends_each_run_that_it_passes(name, one):
+def test_a_fault_in_any_handler_ends_each_run_it_passes_through(name, one):
     training = Training()
     with record() as trace:
         failed = sum(ends_as_it_should(training, case) for case in CASES[name, one])
@@ -293,7 +297,7 @@ def test_a_fault_in_any_handler_ends_each_run_that_it_passes(name, one):
     assert all((run.parent is None) == (run.engine == "trainer") for run in trace.runs)
 
 
-def test_every_event_has_had_its_faults_where_they_should_be():
+def test_every_event_gets_faults_at_all_positions():
     for name, engine in Training().engines.items():
         of_machine = {one for rows in engine.machine.table.values() for one in rows}
         assert {one for other, one in CASES if other == name} == set(engine.loop.event_keys) == of_machine
@@ -316,20 +320,20 @@ def test_every_event_has_had_its_faults_where_they_should_be():
 
 
 def fails(run, kind, note, message=""):
-    """The error of a run, which ends as failures do: recorded, noted, with nothing left open."""
+    """Return the error that a run raises. Check its note, and that the trace records a failure."""
     with record() as trace:
-        error = what_leaves(run)
+        error = error_of(run)
     assert isinstance(error, kind)
     assert re.search(message, str(error))
     assert error.__notes__ == ([note] if isinstance(note, str) else note)
     trace.assert_legal()
     assert {one.outcome for one in trace.runs if one.parent is None} == {"failed"}
     assert trace.count(Events.EXCEPTION_RAISED) == [one.outcome for one in trace.runs].count("failed")
-    return error.with_traceback(None)  # which would hold the frames of a DataLoader, and these its workers
+    return error.with_traceback(None)  # the traceback would keep a DataLoader and its workers alive
 
 
 class Dataset(torch.utils.data.Dataset):
-    """Ten numbers; item 4 does harm."""
+    """Ten numbers. Loading item 4 calls ``harm``."""
 
     def __init__(self, harm):
         self.harm = harm
@@ -339,7 +343,7 @@ class Dataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         if index == 4:
-            time.sleep(0.3)  # until the main process waits for this very item
+            time.sleep(0.3)  # so that the main process waits for this item
             self.harm()
         return float(index)
 
@@ -365,7 +369,7 @@ def broken(*_, **__):
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_that_dies_fails_the_run_and_none_is_left(harm, kind, message, workers):
+def test_a_dead_worker_fails_the_run_and_no_worker_is_left(harm, kind, message, workers):
     loader = DataLoader(Dataset(harm), num_workers=workers, prefetch_factor=1, multiprocessing_context="fork")
     engine = Engine(no_op, "trainer")
     fails(lambda: engine.run(loader), kind, "in trainer: EPOCH 1 / GET_BATCH", message)
@@ -377,7 +381,7 @@ def test_a_worker_that_dies_fails_the_run_and_none_is_left(harm, kind, message, 
 
 
 class Growing:
-    """A state that needs more room with each epoch: 0.4 MB, 0.8 MB, 1.2 MB."""
+    """A state that grows by 0.4 MB in each epoch."""
 
     def __init__(self, engine):
         self.state = engine.state
@@ -394,13 +398,13 @@ def growing_trainer(folder, n_saved=None):
 
 
 def whole(folder):
-    """The epochs of all files in a folder, each of which is loaded."""
+    """Load all files in a folder, and return their epochs."""
     return sorted(load(file)["epoch"] for file in folder.iterdir())
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 1.6 MB, mounted."""
+    """Mount a disk of 1.6 MB, and return its folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1600k", "tmpfs", str(folder)]
@@ -461,7 +465,7 @@ def test_a_folder_that_becomes_a_file_fails_the_run(tmp_path):
     fails(lambda: trainer.run([1]), StorageError, "in trainer: EPOCH 1", "Not a directory; make ")
 
 
-def test_a_loss_of_nan_ends_the_run_in_good_order(tmp_path, caplog):
+def test_a_loss_of_nan_terminates_the_run_in_legal_order(tmp_path, caplog):
     model = nn.Linear(2, 1)
     trainer = create_supervised_trainer(model, torch.optim.SGD(model.parameters(), lr=1e30), nn.functional.mse_loss)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan())
@@ -476,7 +480,7 @@ def test_a_loss_of_nan_ends_the_run_in_good_order(tmp_path, caplog):
 
 
 class Stream:
-    """Batches from a generator, which may fail in the middle, and when it is closed."""
+    """Batches from a generator that can fail at a batch, and when it is closed."""
 
     def __init__(self, at=None, closing=False):
         self.at, self.closing = at, closing
@@ -525,7 +529,7 @@ def test_data_that_fails_to_close_fails_nested_and_outer_run():
 
 
 class BadLength:
-    """Data that cannot say how long it is."""
+    """Data whose ``len()`` raises."""
 
     def __len__(self):
         raise ValueError("broken")
@@ -535,17 +539,17 @@ class BadLength:
 
 
 def test_data_that_fails_to_tell_its_length_is_refused():
-    engine, heard = Engine(no_op, "trainer"), []
-    engine.add_event_handler(Events.STARTED | Events.EXCEPTION_RAISED, lambda *_: heard.append(1))
+    engine, called = Engine(no_op, "trainer"), []
+    engine.add_event_handler(Events.STARTED | Events.EXCEPTION_RAISED, lambda *_: called.append(1))
     with record() as trace, pytest.raises(ValueError, match="broken"):
         engine.run(BadLength())
-    assert (len(trace.runs), heard, engine.current_run) == (0, [], None)
+    assert (len(trace.runs), called, engine.current_run) == (0, [], None)
     assert engine.run([1]).iteration == 1
     engine.add_event_handler(Events.ITERATION_STARTED, lambda engine: engine.set_data(BadLength()))
     fails(lambda: engine.run(max_epochs=2), ValueError, "in trainer: EPOCH 2 / ITERATION 2", "broken")
 
 
-def test_a_batch_that_cannot_be_prepared_fails_the_run_in_forward():
+def test_a_batch_that_cannot_be_prepared_fails_in_forward():
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = create_supervised_trainer(model, optimizer, nn.functional.mse_loss, prepare_batch=broken)
@@ -553,7 +557,7 @@ def test_a_batch_that_cannot_be_prepared_fails_the_run_in_forward():
 
 
 @pytest.mark.parametrize("phase", ["FORWARD", "BACKWARD", "OPTIM_STEP"])
-def test_a_phase_that_fails_inside_of_torch_says_where(phase):
+def test_a_failure_inside_torch_names_the_phase(phase):
     model, loss_fn = nn.Linear(2, 1), nn.functional.mse_loss
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     if phase == "FORWARD":

@@ -1,4 +1,4 @@
-"""The examples learn what they say: on three seeds each, better than untrained and than a baseline, in legal order."""
+"""The examples learn what their texts claim: on three seeds, better than untrained models and than a baseline."""
 
 import re
 
@@ -34,7 +34,7 @@ def test_an_example_is_shorter_than_120_lines(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_running_an_example_shows_its_loop_and_what_came_of_it(example, name, capsys):
+def test_running_an_example_prints_its_loop_and_its_results(example, name, capsys):
     assert example[name].main() == 0
     loop, results = capsys.readouterr().out.split("\nCOMPLETED\n")
     assert loop.startswith("STARTED\n")
@@ -55,7 +55,7 @@ def test_a_generator_is_five_times_nearer_than_the_best_gaussian(example, seed):
     assert gan.mmd2(program.sample(1000), held_out) < baseline / 5
 
 
-def test_the_discrepancy_tells_two_densities_apart(example):
+def test_the_discrepancy_separates_two_densities(example):
     gan = example["gan"]
     assert abs(gan.mmd2(gan.ring(1000), gan.ring(1000))) < 0.01
     assert gan.mmd2(gan.gaussian(1000), gan.ring(1000)) > 0.03
@@ -97,7 +97,7 @@ def test_a_policy_keeps_the_pole_up_four_times_as_long(example, seed):
     assert rl.mean_length(program.evaluator) > 4 * max(untrained, at_random)
 
 
-def test_episodes_are_legal_and_judging_updates_no_policy(example):
+def test_episodes_are_legal_and_evaluation_updates_no_policy(example):
     program = example["reinforcement_learning"].build()
     with record() as trace:
         program.trainer.run(max_epochs=2)
@@ -108,7 +108,7 @@ def test_episodes_are_legal_and_judging_updates_no_policy(example):
     assert trace.count("act_completed", "evaluator") == program.evaluator.state.timestep > 2
 
 
-def test_a_pole_that_is_always_pushed_one_way_falls_to_the_other(example):
+def test_a_pole_pushed_one_way_falls_to_the_other(example):
     cart_pole = example["reinforcement_learning"].CartPole()
     cart_pole.reset()
     for step in range(1, 200):

@@ -1,4 +1,4 @@
-"""The examples: importing them trains nothing, and what they print when they run."""
+"""The examples train nothing on import, and print what their texts say."""
 
 import re
 import shutil
@@ -125,7 +125,7 @@ def test_missing_files_are_one_line_that_says_what_to_do(resnet, capsys, tmp_pat
 
 
 def idx(values):
-    """A tensor of bytes in the format of the IDX files."""
+    """Return a tensor of bytes in the IDX format."""
     header = [0, 0, 8, values.ndim]
     sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
     return bytes(header) + sizes + values.to(torch.uint8).numpy().tobytes()
@@ -221,15 +221,15 @@ FIT = '    report("started")\n    for _ in range(epochs):\n'
 
 @pytest.fixture(scope="module")
 def plain():
-    """train.py, and how well it learned when nobody listened."""
+    """Return the module train.py, and its accuracy after a training without a recorder."""
     module = load("testing_event_order/train")
     torch.manual_seed(0)
     return module, module.fit(module.make_model(), *module.load_digits(), epochs=3)
 
 
 @pytest.fixture
-def suite(plain, pytester):  # a session in this process drops again what it imports: so it has all been imported before
-    """Runs a copy of the suite, with some lines of train.py changed."""
+def suite(plain, pytester):  # `plain` imports all first: an in-process session drops the modules that it imports
+    """Return a function that runs a copy of the suite with some lines of train.py changed."""
 
     def run(*edits):
         shutil.copytree(SUITE, pytester.path, dirs_exist_ok=True)
@@ -252,7 +252,7 @@ def test_the_suite_for_a_plain_loop_passes_by_itself():
     assert " 8 passed in " in done.stdout
 
 
-def test_the_plain_loop_learns_and_does_not_know_camshaft(plain):
+def test_the_plain_loop_learns_and_imports_no_camshaft(plain):
     module, accuracy = plain
     assert accuracy > 0.85
     imported = re.findall(r"^\s*(?:from|import) (\S+)", Path(module.__file__).read_text(), re.MULTILINE)
@@ -295,7 +295,7 @@ def test_two_swapped_lines_fail_with_the_message_of_its_readme(suite):
     ],
     ids=["window", "place", "end", "mode"],
 )
-def test_each_break_is_noticed_by_the_test_that_its_readme_names(suite, how, edits, says):
+def test_each_edit_fails_the_test_that_its_readme_names(suite, how, edits, says):
     (row,) = (line for line in SUITE_README.splitlines() if line.startswith(f"| {how} | `test_"))
     result = suite(*edits)
     assert result.ret == 1

@@ -1,4 +1,4 @@
-"""What is true of a built-in event or a control call is written once, in events.py and control.py."""
+"""The facts about built-in events and control calls are written once, in events.py and control.py."""
 
 import ast
 import inspect
@@ -37,7 +37,7 @@ def test_every_built_in_event_has_its_facts():
     assert all(facts.event.value == key for key, facts in FACTS.items())
 
 
-def test_what_is_derived_from_the_facts():
+def test_groups_of_events_are_derived_from_the_facts():
     assert OF_THE_RUN == ("started", "completed", "terminate", "interrupt", "exception_raised")
     assert OF_FETCHING == ("get_batch_started", "get_batch_completed", "dataloader_stop_iteration")
     assert OF_SKIPPING == ("iteration_skipped",)
@@ -54,7 +54,7 @@ def test_what_is_derived_from_the_facts():
     }
 
 
-def test_a_call_of_a_higher_rank_comes_first():
+def test_control_calls_are_listed_by_falling_rank():
     ranks = [control.rank for control in CONTROLS.values()]
     assert ranks == sorted(set(ranks), reverse=True)
 
@@ -68,7 +68,7 @@ def test_a_control_call_is_a_method_of_the_engine(control):
 
 
 def listed_events(path):
-    """The lines with a collection of three built-in events or more."""
+    """Yield the lines with a collection of three built-in events or more."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         parts = [*node.keys, *node.values] if isinstance(node, ast.Dict) else getattr(node, "elts", [])
         keys = {part.value for part in parts if isinstance(part, ast.Constant)} & set(FACTS)

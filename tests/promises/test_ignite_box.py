@@ -1,5 +1,6 @@
-"""Every public metric and handler of pytorch-ignite, on its own engine and on camshaft's: with the same data and seed
-both give the same, or the README says what happens instead.
+"""Every public metric and handler of pytorch-ignite gives the same on its own engine and on camshaft's.
+
+Both get the same data and seed. Where the result differs, the README says what happens instead.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ def test_every_public_name_is_tried_or_has_a_reason():
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_it_works_as_the_readme_says(name):
+def test_each_name_works_as_the_readme_says(name):
     assert result(name) == row_in_readme(name), observe(name)[1]
 
 
-def test_the_table_in_the_readme_is_what_was_observed():
+def test_the_table_in_the_readme_is_up_to_date():
     assert tables.written("ignite-box") == table(), tables.how_to_write("ignite-box")
 
 
-def test_comparing_tells_results_apart():
+def test_the_comparison_tells_different_results_apart():
     assert same([math.nan, {"a": torch.tensor([1.0, math.nan])}], [math.nan, {"a": torch.tensor([1.0, math.nan])}])
     assert not same({"a": torch.tensor([1.0])}, {"a": torch.tensor([1.0 + 1e-6])})
     assert not same([1], [1, 2])
@@ -59,7 +60,7 @@ class IgnitesStroke(ignite.engine.EventEnum):
 
 
 def at_custom_events(engine: Any, events: Any, stroke: Any) -> Any:
-    """A metric that is computed at custom events, over what is fired by hand."""
+    """Compute a metric at custom events that the step fires, and return its values."""
     engine.register_events(*stroke)
     usage = im.MetricUsage(events.EPOCH_STARTED, stroke.DOWN, stroke.UP)
     metric, seen = im.Accuracy(), []
@@ -82,7 +83,7 @@ def step_with_events(stroke: Any) -> Callable[[Any, Any], Any]:
 # -- more than one of them at once -------------------------------------------------------------------------------------
 
 
-def test_a_metric_at_custom_events():
+def test_a_metric_at_custom_events_gives_the_same():
     theirs = at_custom_events(
         ignite.engine.Engine(step_with_events(IgnitesStroke)), ignite.engine.Events, IgnitesStroke
     )
@@ -91,7 +92,7 @@ def test_a_metric_at_custom_events():
         assert at_custom_events(ours(step_with_events(stroke)), camshaft.Events, stroke) == theirs
 
 
-def test_metrics_made_of_metrics():
+def test_metrics_made_of_metrics_give_the_same():
     def program(world: World) -> Any:
         engine, seen = world.engine(lambda engine, batch: batch), []
         precision, recall = im.Precision(), im.Recall()
@@ -114,7 +115,7 @@ def test_metrics_made_of_metrics():
 
 
 def supervised(library: Any, events: Any, folder: Path, wrap: Callable[[Any], Any]) -> Any:
-    """A whole program: evaluated, stopped early, saved, with a schedule of the learning rate."""
+    """Run a program with evaluation, early stopping, checkpoints and a learning rate schedule."""
     torch.manual_seed(0)
     model, seen = nn.Linear(4, 3), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
@@ -143,7 +144,7 @@ def supervised(library: Any, events: Any, folder: Path, wrap: Callable[[Any], An
     return seen, saved(folder), weights(model)
 
 
-def test_a_whole_program(tmp_path):
+def test_a_whole_program_gives_the_same(tmp_path):
     expected = supervised(ignite.engine, ignite.engine.Events, tmp_path / "theirs", lambda engine: engine)
     assert 1 < len(expected[0]) < 20, "it never stopped early, or at once"
     for number, events in enumerate(EVENTS):

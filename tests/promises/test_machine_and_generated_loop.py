@@ -1,4 +1,4 @@
-"""Machine and generated loop agree: the same random program gives the same events, counters, outcome and exception."""
+"""Machine and generated loop agree: a random program gives the same events, counters, outcome and exception."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_machine_and_generated_loop_agree(scenario: Scenario) -> None:
 
 
 @given(scenarios(loops(), max_calls=3, evaluators=loops()))
-def test_what_nobody_hears_changes_nothing(scenario: Scenario) -> None:
+def test_events_without_handlers_change_nothing(scenario: Scenario) -> None:
     reference = scenario.play(lambda loop, name: Reference(loop, name, []))
     assert outcome_of(scenario.play(recorded=False)) == outcome_of(reference)
 
@@ -28,9 +28,9 @@ def test_every_trace_is_legal(scenario: Scenario) -> None:
     scenario.play().trace.assert_legal()
 
 
-def test_the_reference_knows_nothing_of_engine_and_codegen() -> None:
+def test_the_reference_imports_no_engine_and_no_compiler() -> None:
     tree = ast.parse((ROOT / "tests" / "support" / "reference.py").read_text())
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     ours = {name for name in modules if name.startswith("camshaft")}
-    rooms = {name if name.startswith("camshaft.engine") else ".".join(name.split(".")[:2]) for name in ours}
-    assert rooms == {"camshaft.events", "camshaft.loop", "camshaft.machine", "camshaft.engine.state"}
+    packages = {name if name.startswith("camshaft.engine") else ".".join(name.split(".")[:2]) for name in ours}
+    assert packages == {"camshaft.events", "camshaft.loop", "camshaft.machine", "camshaft.engine.state"}

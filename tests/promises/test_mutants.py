@@ -1,6 +1,7 @@
-"""A check that never fails proves nothing: mutants of the generated loop, of what drives it and of traces are caught.
+"""The tools catch mutants of the generated loop, of the code that drives it, and of traces.
 
-``make mutants`` judges all mutants of :mod:`mutants`; here a share of them is judged by the same code.
+A check that never fails proves nothing. ``make mutants`` judges all mutants of :mod:`mutants`. The tests here judge a
+share of them, and all in ``make test-long``.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def check(verdicts: list[Verdict]) -> None:
     assert all(one.caught or one.harmless for one in judged)
 
 
-def test_no_tool_finds_fault_with_the_loop_as_it_is() -> None:
+def test_no_tool_rejects_the_unchanged_loop() -> None:
     assert [*control_run()] == []
 
 
@@ -71,7 +72,7 @@ def test_mutants_of_traces_are_caught() -> None:
     check(share(mutants_of_traces(), step=20))
 
 
-def test_there_are_many_mutants_and_each_reason_is_of_one() -> None:
+def test_there_are_many_mutants_and_no_stale_reasons() -> None:
     kinds = [mutant.kind.partition(":")[0] for mutant in all_mutants()]
     assert kinds.count("source") > 200
     assert kinds.count("trace") > 200
@@ -95,7 +96,7 @@ def test_there_are_many_mutants_and_each_reason_is_of_one() -> None:
         ({"stale": "Run.request has no 'x'"}, "it can no longer be made, because Run.request has no 'x'"),
     ],
 )
-def test_what_must_not_be_is_named_and_makes_the_command_fail(
+def test_a_broken_rule_is_named_and_fails_the_command(
     fields: dict[str, Any], fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = importlib.import_module("mutants.__main__")
@@ -154,7 +155,7 @@ MUTANTS: dict[str, Edit] = {
     "keep the data of an epoch that was terminated": replace("fetcher.restart()", "pass"),
     "run on after terminate": replace("if ended.skip_completed: return", "pass"),
 }
-ONLY_WHAT_RUNS_SEES = {  # the order of events stays legal: the machine leaves data and skipped completions open
+ONLY_WHAT_RUNS_SEES = {  # the order stays legal: the machine leaves data and skipped completions open
     "drop TERMINATE",
     "drop TERMINATE_SINGLE_EPOCH",
     "drop ITERATION_SKIPPED",
@@ -165,7 +166,7 @@ ONLY_WHAT_RUNS_SEES = {  # the order of events stays legal: the machine leaves d
 
 
 STANDARD = Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA))
-RARE = [  # what random programs seldom do: one call of each kind, where it has effect
+RARE = [  # one effective call of each kind that random programs seldom make
     Scenario(STANDARD, Data(3), {"max_epochs": 2}, (Call(event, 2, *call),))
     for event, call in {
         "iteration_started": ("skip_iteration",),
@@ -177,7 +178,7 @@ RARE = [  # what random programs seldom do: one call of each kind, where it has 
 
 
 def property_holds(examples: int = 400) -> None:
-    """The comparison of machine and generated loop, on random programs, without shrinking."""
+    """Compare machine and generated loop on random programs, without shrinking."""
     profile = settings(
         max_examples=examples,
         phases=[HypothesisPhase.explicit, HypothesisPhase.generate],
@@ -192,7 +193,7 @@ def property_holds(examples: int = 400) -> None:
 
 
 def test_the_unmutated_loop_is_not_caught() -> None:
-    property_holds(100)  # test_machine_and_generated_loop.py does it at length
+    property_holds(100)  # test_machine_and_generated_loop.py takes more examples
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -223,7 +224,7 @@ def test_assert_legal_and_a_strict_engine_catch(name: str, monkeypatch: pytest.M
     trace = trace_of(phases())
     with pytest.raises(EventOrderError):
         trace.assert_legal()
-    if name != "count an epoch twice":  # a miscounted attribute of the state is in the trace, not in the order
+    if name != "count an epoch twice":  # a wrong count of the state is in the trace, not in the order
         with pytest.raises(EventOrderError):
             trace_of(phases(), strict=True)
 
@@ -238,7 +239,7 @@ def indices(trace: Trace) -> list[int]:
 def test_a_trace_that_lost_any_one_event_is_illegal() -> None:
     trace = trace_of(phases())
     trace.assert_legal()
-    for lost in indices(trace):  # whether data ran out is not for a trace to know, so that event may be missing
+    for lost in indices(trace):  # a trace does not know whether data ran out, so this event may be missing
         with pytest.raises(EventOrderError):
             trace.rearranged([index for index in range(len(trace)) if index != lost]).assert_legal()
 

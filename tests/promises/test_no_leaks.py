@@ -1,4 +1,4 @@
-"""What runs open is closed and what they hold is let go, however they end; other threads may come and go meanwhile."""
+"""Runs close what they open and release what they hold, however they end. Other threads may call an engine."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ DATA = TensorDataset(X, (X[:, 0] > X[:, 1]).long())
 
 
 class BreaksInTheMiddle(TensorDataset):
-    """Its item 7 cannot be had."""
+    """Data that fails at item 7."""
 
     def __getitem__(self, index):
         return broken() if index == 7 else super().__getitem__(index)
 
 
 def pair():
-    """A trainer, with an evaluator nested in it."""
+    """Return a trainer with a nested evaluator, its model and its optimizer."""
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     trainer = create_supervised_trainer(model, optimizer, nn.functional.cross_entropy)
@@ -92,7 +92,7 @@ def pair():
 
 
 def on_the_way(act, engine=0):
-    """A way to end: let this be done at the fourth of six iterations, or at the second of the evaluator."""
+    """Return an ending that calls ``act`` at iteration 4 of 6, or at iteration 2 of the evaluator."""
 
     def end(engines, data):
         engines[engine].add_event_handler(Events.ITERATION_COMPLETED(once=2 if engine else 4), act)
@@ -135,17 +135,17 @@ ENDINGS = {
     "KeyboardInterrupt": on_the_way(press_ctrl_c),
 }
 PAUSED = {"interrupted and dropped", "steps left midway"}
-"""A paused run and its engine hold each other: dropped, they are left to the garbage collector."""
+"""Endings with a paused run. It and its engine refer to each other, so only the garbage collector frees them."""
 
 FAILING = {"failed in the step", "failed in a handler", "failed in the evaluator", "failed in the data"}
 
 
 AT_ONCE = [ending for ending in ENDINGS if ending not in {*PAUSED, "failed in the data"}]
-"""Those after which nothing waits for the garbage collector; torch's own frames hold the error of a worker."""
+"""Endings that leave nothing to the garbage collector. (Frames of torch keep the error of a worker alive.)"""
 
 
 def end(ending, engines, data):
-    """Run until it ends in one of these ways, and let go of the error."""
+    """Run to one of :data:`ENDINGS`, and drop the error."""
     try:
         ENDINGS[ending](engines, data)
     except (ValueError, KeyboardInterrupt) as error:
@@ -155,7 +155,7 @@ def end(ending, engines, data):
 
 
 def equip(stack, folder, console):
-    """A pair with everything around it that opens files, draws, measures and keeps."""
+    """Return a pair of engines with every handler that opens files, draws or measures."""
     trainer, evaluator, model, optimizer = pair()
     ProgressBar(console=console).attach(trainer, metric_names="all")
     ProgressBar(console=console).attach(evaluator)
@@ -174,34 +174,34 @@ def equip(stack, folder, console):
 
 
 def run_once(number, folder, console):
-    """One run, each with another ending, some with workers, others with all handlers."""
+    """Run once. The number decides the ending, the workers and the handlers."""
     ending = list(ENDINGS)[number % len(ENDINGS)]
     workers = int(number % 5 == 0 and ending in AT_ONCE)
     data = DataLoader(DATA, batch_size=4, num_workers=workers, multiprocessing_context="fork" if workers else None)
     with ExitStack() as stack:
-        equipped = number % 2 and ending != "steps left midway"  # after which a bar stands until the process ends
+        equipped = number % 2 and ending != "steps left midway"  # where a bar would stay until the process ends
         engines = equip(stack, folder, console) if equipped else pair()[:2]
         end(ending, engines, data)
 
 
 def open_now():
-    """What the process has open: how many files, which threads, which child processes."""
+    """Return the number of open files, the names of threads and the child processes of this process."""
     deadline = time.monotonic() + 10
     while any(thread.name == "QueueFeederThread" for thread in threading.enumerate()) and time.monotonic() < deadline:
-        time.sleep(0.01)  # such a thread of a queue that was closed has been told to end
+        time.sleep(0.01)  # threads of closed queues have been told to end
     threads = sorted(thread.name for thread in threading.enumerate())
     return len(os.listdir("/proc/self/fd")), threads, multiprocessing.active_children()
 
 
 def resident():
-    """Megabytes of memory that are in use."""
+    """Return the resident memory of this process in megabytes."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @pytest.fixture
 def console():
-    """A terminal that nobody reads."""
+    """Return a console on a pseudo-terminal, and discard its output."""
     master, slave = pty.openpty()
 
     def drain():
@@ -224,7 +224,7 @@ def test_nothing_is_left_open_after_many_runs_of_every_ending(tmp_path, console)
     before, memory = open_now(), resident()
     for number in range(repeats(66, 220)):  # 22 endings
         run_once(number, tmp_path, console)
-    for _ in range(2):  # workers of a paused run are let go of by the first
+    for _ in range(2):  # the first collection only frees the workers of paused runs
         gc.collect()
     assert open_now() == before
     assert resident() - memory < 40
@@ -241,7 +241,7 @@ def test_workers_and_files_are_gone_at_once_however_a_run_ends(ending):
         assert before[2] == []
 
 
-def test_no_memory_is_kept_of_runs_that_are_over_however_they_end():
+def test_no_memory_is_kept_after_a_run_however_it_ends():
     def all_endings(times):
         for _ in range(times):
             for ending in ENDINGS:
@@ -304,14 +304,14 @@ def test_an_engine_dropped_in_a_pause_is_collected(ending):
 
 
 def at(one, make):
-    """Attach a handler to an event of the trainer."""
+    """Return a function that attaches a handler to an event of the trainer."""
     return lambda trainer, evaluator, model, optimizer, folder: trainer.add_event_handler(
         one, make(model, optimizer, folder)
     )
 
 
 def to_trainer(make):
-    """Let a handler attach itself to the trainer."""
+    """Return a function that lets a handler attach itself to the trainer."""
     return lambda trainer, evaluator, model, optimizer, folder: make().attach(trainer)
 
 
@@ -368,7 +368,7 @@ HELD = {
     "EarlyStopping": attach_early_stopping,
     "TensorBoardLogger": attach_logger,
 }
-"""What refers to the engine that holds it, because it was told to, and so leaves it to the garbage collector."""
+"""Handlers that were given the engine that holds them: only the garbage collector frees such an engine."""
 
 
 def gone_after_a_run(attach, folder):
@@ -379,7 +379,7 @@ def gone_after_a_run(attach, folder):
 
 
 @pytest.mark.parametrize("name", ATTACHED)
-def test_no_handler_that_is_not_told_to_keeps_an_engine_alive(name, tmp_path):
+def test_no_handler_keeps_an_engine_alive_unless_told_to(name, tmp_path):
     gone_after_a_run(ATTACHED[name], tmp_path / "before")
     with without_gc():
         assert gone_after_a_run(ATTACHED[name], tmp_path / "now")() is None
@@ -404,7 +404,7 @@ def test_each_handler_was_tried():
 
 @contextmanager
 def beside(work):
-    """Do something in another thread meanwhile; threads take turns as often as they can."""
+    """Call ``work`` in another thread during the block, with a very short switch interval."""
     errors, interval = [], sys.getswitchinterval()
 
     def guarded():
@@ -433,11 +433,11 @@ def test_handlers_may_come_and_go_in_another_thread():
     def come_and_go():
         going.wait(60)
         for number in range(10_000):
-            heard = []
+            calls = []
             one = Events.ITERATION_COMPLETED(every=1) if number % 2 else Events.ITERATION_COMPLETED
-            handle = engine.add_event_handler(one, lambda engine, heard=heard: heard.append(engine.state.iteration))
+            handle = engine.add_event_handler(one, lambda engine, calls=calls: calls.append(engine.state.iteration))
             handle.remove()
-            seen.append((heard, engine.state.iteration))
+            seen.append((calls, engine.state.iteration))
         done.append(True)
 
     done = []
@@ -449,9 +449,9 @@ def test_handlers_may_come_and_go_in_another_thread():
     assert done
     assert set(stayed.values()) == {engine.state.iteration} and len(stayed) == 3
     assert trace.count(Events.ITERATION_COMPLETED) == engine.state.iteration
-    assert sum(map(len, (heard for heard, _ in seen))) > 100
-    assert all(max(heard, default=0) <= removed_at for heard, removed_at in seen)
-    assert all(len(heard) == len(set(heard)) for heard, _ in seen)
+    assert sum(map(len, (calls for calls, _ in seen))) > 100
+    assert all(max(calls, default=0) <= removed_at for calls, removed_at in seen)
+    assert all(len(calls) == len(set(calls)) for calls, _ in seen)
     assert len(engine.handlers(Events.ITERATION_COMPLETED)) == 3
 
 
@@ -465,14 +465,14 @@ class Breaks:
         return index
 
 
-def test_workers_are_gone_though_the_error_is_held():
+def test_workers_are_gone_even_while_the_error_is_kept():
     loader = DataLoader(Breaks(), num_workers=2, multiprocessing_context="fork")
     with pytest.raises(ValueError, match="broken"):
         Engine(lambda engine, batch: None).run(loader)
     assert multiprocessing.active_children() == []
 
 
-def test_all_that_an_engine_held_is_freed_with_it():
+def test_everything_that_an_engine_held_is_freed_with_it():
     model = torch.nn.Linear(2, 2)
     trainer, evaluator = Engine(partial(lambda model, engine, batch: None, model)), create_supervised_evaluator(model)
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[(torch.ones(1, 2), torch.ones(1))])
@@ -487,7 +487,7 @@ def test_all_that_an_engine_held_is_freed_with_it():
         gc.enable()
 
 
-def test_a_bar_goes_with_the_engine_that_was_left_in_the_middle():
+def test_a_bar_is_removed_with_an_engine_dropped_in_mid_run():
     from camshaft.handlers.progress.display import Display
 
     master, slave = pty.openpty()
@@ -519,7 +519,7 @@ def often():
 
 
 def controlled(engine, ask):
-    """Run while another thread asks; returns what was raised there, and the iteration at which it had asked."""
+    """Run while another thread calls ``ask``. Return the error of that call, or the iteration at which it returned."""
     found, going = [], threading.Event()
     engine.add_event_handler(Events.EPOCH_STARTED(once=1), going.set)
 

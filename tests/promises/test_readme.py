@@ -1,4 +1,4 @@
-"""Every block of code in the README runs, in order, and prints what stands below it."""
+"""Every block of code in the README runs, in order, and prints the text block below it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, flags=re.M | re.S)
 
 
-def test_every_python_block_runs_and_prints_what_stands_below_it(tmp_path, monkeypatch):
+def test_every_python_block_prints_the_text_block_below_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "readme"}
     ran = 0
@@ -38,7 +38,7 @@ def test_every_kind_of_block_is_known():
     assert {kind for kind, _ in BLOCKS} <= {"python", "py", "text", "sh", "mermaid", "toml"}
 
 
-def test_every_block_for_pytest_passes_there(pytester):
+def test_every_block_for_pytest_passes(pytester):
     pytester.makeconftest(
         """
         import builtins
@@ -58,7 +58,7 @@ def test_every_block_for_pytest_passes_there(pytester):
     assert pytester.runpytest_subprocess().ret == 0
 
 
-def test_the_make_targets_that_it_names_exist():
+def test_every_make_target_that_it_names_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"`?make ([a-z-]+)", TEXT)):
         assert re.search(rf"^{target}:", makefile, flags=re.M), target

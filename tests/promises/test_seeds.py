@@ -1,7 +1,7 @@
-"""Programs written for pytorch-ignite run as they stand, with only their import lines changed.
+"""Programs written for pytorch-ignite run unchanged, apart from their import lines.
 
-They are kept word for word: the guide to custom events based on the backward pass, and fragments of the FAQ. MNIST is
-replaced by a small set of tensors of the same shape, and what the fragments leave undefined is supplied.
+The programs are quoted word for word: the guide to custom events of the backward pass, and fragments of the FAQ. A
+small set of tensors replaces MNIST. The tests define the names that the fragments leave undefined.
 """
 
 import enum
@@ -87,7 +87,7 @@ def train_step(engine, batch):
 
 
 trainer = Engine(train_step)
-""",  # noqa: W293  (as it stands in the guide)
+""",  # noqa: W293  (as in the guide)
     """\
 trainer.register_events(*BackpropEvents)
 """,
@@ -142,7 +142,7 @@ trainer.register_events(*BackpropEvents)
 @trainer.on(BackpropEvents.BACKWARD_STARTED)
 def function_before_backprop(engine):
     # insert custom function here
-"""  # noqa: W293  (as it stands in the FAQ)
+"""  # noqa: W293  (as in the FAQ)
 
 FAQ_HANDLERS = """\
 handler = EarlyStopping(patience=10, score_function=score_function, trainer=trainer)
@@ -181,7 +181,7 @@ MOVED = {
     "from ignite.contrib.handlers import BasicTimeProfiler, HandlersTimeProfiler": (
         "from camshaft.handlers import BasicTimeProfiler, HandlersTimeProfiler"
     ),
-    "import pandas as pd": "",  # of which the guide makes no use
+    "import pandas as pd": "",  # the guide does not use it
 }
 
 
@@ -196,7 +196,7 @@ def images(samples):
 
 
 def small(seed=0):
-    """What the FAQ's fragments leave undefined."""
+    """Return the objects that the fragments of the FAQ leave undefined."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(48, 5, generator=generator)
@@ -221,7 +221,7 @@ def test_the_guide_imports_what_camshaft_has():
     assert [namespace[name] for name in names] == [getattr(camshaft.handlers, name) for name in names]
 
 
-def test_what_the_guide_imports_beside_measures_its_trainer(capsys):
+def test_timer_and_profilers_of_the_guide_measure_its_trainer(capsys):
     namespace = {"__name__": "guide"}
     torch.manual_seed(0)
     exec(changed_imports(GUIDE_IMPORTS), namespace)
@@ -271,7 +271,7 @@ def test_the_guide_prints_its_line_after_each_backward_pass(capsys):
     trace.assert_legal()
 
 
-def test_the_guide_trains_as_a_loop_written_by_hand():
+def test_the_guide_trains_like_a_hand_written_loop():
     def namespace():
         made = {"__name__": "guide"}
         torch.manual_seed(0)
@@ -293,8 +293,8 @@ def test_the_guide_trains_as_a_loop_written_by_hand():
         assert torch.equal(trained, expected)
 
 
-def test_the_guide_runs_as_a_script_of_its_own(tmp_path):
-    """Nothing of this test suite is imported: what a user types is what runs."""
+def test_the_guide_runs_as_a_script(tmp_path):
+    """Run the guide in a process that imports nothing of this test suite."""
     own = (
         "from torch.utils.data import TensorDataset\n"
         "MNIST = lambda **_: TensorDataset(torch.randn(40, 1, 28, 28), torch.arange(40) % 10)\n"
@@ -357,7 +357,7 @@ def test_faq_early_stopping_and_the_best_model(tmp_path):
         event(Events.COMPLETED, priority=-1),
         lambda engine: kept.update({engine.state.score: made.model.weight.clone()}),
     )
-    exec(FAQ_HANDLERS.replace("/tmp/models", str(tmp_path)), namespace)  # nothing is left in a shared folder
+    exec(FAQ_HANDLERS.replace("/tmp/models", str(tmp_path)), namespace)  # the FAQ writes to a shared folder
     trainer = namespace["trainer"]
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(made.loader))
     with record() as trace:
@@ -378,7 +378,7 @@ def test_faq_custom_events_from_a_plain_enum():
         "Enum": enum.Enum,
         "model": made.model,
         "optimizer": made.optimizer,
-        "opitmizer": made.optimizer,  # spelt so in the FAQ
+        "opitmizer": made.optimizer,  # this spelling is in the FAQ
         "loss_fn": made.criterion,
         "process_batch": lambda batch: batch,
         "log": log,

@@ -264,7 +264,7 @@ class Side:
         return [batch for *_, batch in self.play.function_calls]
 
     @property
-    def heard(self) -> list[int]:
+    def called_at(self) -> list[int]:
         """The iterations at which handlers were called."""
         return [iteration for *_, (_, iteration) in self.play.handler_calls]
 

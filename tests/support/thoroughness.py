@@ -1,4 +1,4 @@
-"""How much is tried where it is a matter of how many: a share in continuous integration, all of it in a long run."""
+"""How many cases a test tries: a share in ``make test``, all of them in ``make test-long``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control calls: what pytorch-ignite does, and what camshaft does."""
+"""Differences between pytorch-ignite and camshaft in control calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.ignite_differences import (
 from support.ignite_parity import program
 from support.steps import no_op
 
-# -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
+# -- differences that random programs avoid ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("at", ["STEP", "y"])
@@ -126,16 +126,16 @@ def test_terminate_at_terminate(skips_first):
 
 def test_terminate_epoch_at_started():
     differing(terminate_epoch_at_started, program(Call("started", 1, "terminate_epoch", False)))
-    for library, behind, message in [
-        (ignite.engine, ["heard"], "should not be called on Event.STARTED or Event.EPOCH_STARTED"),
+    for library, calls_after_it, message in [
+        (ignite.engine, ["called"], "should not be called on Event.STARTED or Event.EPOCH_STARTED"),
         (camshaft, [], "none has begun; call it from EPOCH_STARTED on"),
     ]:
-        trainer, heard = library.Engine(no_op), []
+        trainer, called = library.Engine(no_op), []
         trainer.add_event_handler(library.Events.STARTED, lambda engine: engine.terminate_epoch())
-        trainer.add_event_handler(library.Events.STARTED, lambda: heard.append("heard"))
+        trainer.add_event_handler(library.Events.STARTED, lambda: called.append("called"))
         with pytest.raises(RuntimeError, match=message):
             trainer.run([1])
-        assert heard == behind
+        assert called == calls_after_it
 
 
 def test_terminate_epoch_at_epoch_started():
@@ -162,7 +162,7 @@ def test_an_interrupt_at_dataloader_stop_iteration():
     assert ours.after("dataloader_stop_iteration")[:2] == ["interrupt", "get_batch_completed"]
 
 
-# -- differences that no random program comes upon ---------------------------------------------------------------------
+# -- differences that random programs do not reach ---------------------------------------------------------------------
 
 
 def test_terminate_as_a_handler():

@@ -1,4 +1,4 @@
-"""Data: what pytorch-ignite does, and what camshaft does."""
+"""Differences between pytorch-ignite and camshaft in data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.ignite_engines import run_out
 from support.ignite_parity import Endless, program
 from support.steps import no_op
 
-# -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
+# -- differences that random programs avoid ----------------------------------------------------------------------------
 
 
 def test_set_data_in_a_run_without_data():
@@ -61,7 +61,7 @@ def test_max_iters_with_data_of_unknown_length():
     assert ours.runs[0].states["trainer"]["iteration"] == 4
 
 
-# -- differences that no random program comes upon ---------------------------------------------------------------------
+# -- differences that random programs do not reach ---------------------------------------------------------------------
 
 
 def test_an_event_fired_by_hand_at_dataloader_stop_iteration():

@@ -1,4 +1,4 @@
-"""Events, filters and handlers: what pytorch-ignite does, and what camshaft does."""
+"""Differences between pytorch-ignite and camshaft in events, filters and handlers."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from support.ignite_differences import (
     a_filter_on_an_event_without_counter,
     a_filtered_event_that_fires_twice_at_one_count,
     differing,
-    every_where_nothing_is_counted_yet,
+    every_before_anything_was_counted,
     every_with_before_alone,
 )
 from support.ignite_engines import run_out
 from support.ignite_parity import Ignite, Side, make_ours, program
 from support.steps import no_op
 
-# -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
+# -- differences that random programs avoid ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_every_where_nothing_is_counted_yet(every):
+def test_every_before_anything_was_counted(every):
     listener = event("get_batch_started", every=every)
-    ours, theirs = differing(every_where_nothing_is_counted_yet, program(data=Data(4), handlers=[listener]))
-    assert theirs.heard == [0, 3] if every == 3 else [0, 1, 2, 3]
-    assert ours.heard == [3] if every == 3 else [1, 2, 3]
+    ours, theirs = differing(every_before_anything_was_counted, program(data=Data(4), handlers=[listener]))
+    assert theirs.called_at == [0, 3] if every == 3 else [0, 1, 2, 3]
+    assert ours.called_at == [3] if every == 3 else [1, 2, 3]
 
 
 def test_every_with_before_alone():
     listener = event("iteration_started", every=2, before=6)
     ours, theirs = differing(every_with_before_alone, program(data=Data(7), handlers=[listener]))
-    assert theirs.heard == [1, 3, 5]
-    assert ours.heard == [2, 4]
+    assert theirs.called_at == [1, 3, 5]
+    assert ours.called_at == [2, 4]
 
 
 def test_every_with_after_is_the_same():
     listener = event("iteration_started", every=5, after=8, before=25)
     sides = [Side(program(data=Data(30), handlers=[listener]), make) for make in (make_ours, Ignite)]
-    assert [side.heard for side in sides] == [[9, 14, 19, 24]] * 2
+    assert [side.called_at for side in sides] == [[9, 14, 19, 24]] * 2
 
 
 @pytest.mark.parametrize("filter", [{"every": 1, "after": 0}, {"once": [1, 2]}, {"before": 3}])
 def test_a_filtered_event_that_fires_twice_at_one_count(filter):
     by_hand = program(data=Data(2), fires=["y", "y"], handlers=[event("y", **filter)])
     ours, theirs = differing(a_filtered_event_that_fires_twice_at_one_count, by_hand)
-    assert theirs.heard == [1, 1, 2, 2]
-    assert ours.heard == [1, 2]
+    assert theirs.called_at == [1, 1, 2, 2]
+    assert ours.called_at == [1, 2]
     call, listener = Call("get_batch_started", 2, "terminate_epoch", False), event("get_batch_started", **filter)
     again = program(call, data=Data(1), handlers=[listener], max_epochs=2, epoch_length=2)
     ours, theirs = differing(a_filtered_event_that_fires_twice_at_one_count, again)
-    assert theirs.heard == [1, 1, 2]
-    assert ours.heard == [1, 2]
+    assert theirs.called_at == [1, 1, 2]
+    assert ours.called_at == [1, 2]
 
 
 def test_a_filter_on_an_event_without_counter():
@@ -62,14 +62,14 @@ def test_a_filter_on_an_event_without_counter():
     ours, theirs = differing(a_filter_on_an_event_without_counter, program_)
     assert isinstance(theirs.runs[0].error, RuntimeError)
     assert str(theirs.runs[0].error).startswith("Unknown event name")
-    assert ours.heard == [2]
+    assert ours.called_at == [2]
 
 
-# -- differences that no random program comes upon ---------------------------------------------------------------------
+# -- differences that random programs do not reach ---------------------------------------------------------------------
 
 
 def test_a_handler_that_is_added_while_its_event_fires():
-    def heard(library):
+    def calls_on(library):
         trainer, iterations = library.Engine(no_op), []
 
         @trainer.on(library.Events.ITERATION_STARTED(once=1))
@@ -80,12 +80,12 @@ def test_a_handler_that_is_added_while_its_event_fires():
         trainer.run([1, 2])
         return iterations
 
-    assert heard(ignite.engine) == [1, 2]
-    assert heard(camshaft) == [2]
+    assert calls_on(ignite.engine) == [1, 2]
+    assert calls_on(camshaft) == [2]
 
 
 def test_a_handler_that_is_removed_while_its_event_fires():
-    def heard(library):
+    def calls_on(library):
         trainer, iterations = library.Engine(no_op), []
         trainer.add_event_handler(library.Events.ITERATION_STARTED, lambda: handle.remove())
         listen = lambda engine: iterations.append(engine.state.iteration)
@@ -93,12 +93,12 @@ def test_a_handler_that_is_removed_while_its_event_fires():
         trainer.run([1, 2])
         return iterations
 
-    assert heard(ignite.engine) == [1]
-    assert heard(camshaft) == []
+    assert calls_on(ignite.engine) == [1]
+    assert calls_on(camshaft) == []
 
 
 def test_members_of_one_name_or_of_one_value():
-    def heard(library, attached, fired):
+    def calls_on(library, attached, fired):
         one = library.EventEnum("One", {"X": "x"})
         other = library.EventEnum("Other", {"X": "another", "Y": "x"})
         trainer, called = library.Engine(lambda engine, batch: engine.fire_event(other[fired])), []
@@ -107,10 +107,10 @@ def test_members_of_one_name_or_of_one_value():
         trainer.run([1])
         return called
 
-    assert heard(ignite.engine, "X", "X") == ["X"], "of one name: the same event on ignite"
-    assert heard(camshaft, "X", "X") == []
-    assert heard(ignite.engine, "X", "Y") == []
-    assert heard(camshaft, "X", "Y") == ["Y"], "of one value: the same event on camshaft"
+    assert calls_on(ignite.engine, "X", "X") == ["X"], "of one name: the same event on ignite"
+    assert calls_on(camshaft, "X", "X") == []
+    assert calls_on(ignite.engine, "X", "Y") == []
+    assert calls_on(camshaft, "X", "Y") == ["Y"], "of one value: the same event on camshaft"
 
 
 def test_the_string_that_names_a_built_in_event():
@@ -130,7 +130,7 @@ def test_a_built_in_event_fired_by_hand():
     assert "fires EPOCH_COMPLETED itself" in str(error)
 
 
-def test_an_attribute_for_filters_is_there_on_every_engine():
+def test_an_attribute_for_filters_exists_on_every_engine():
     def leaks(library):
         trainer = library.Engine(no_op)
         trainer.register_events("counted", event_to_attr={"counted": "times_counted"})
@@ -147,15 +147,15 @@ def test_handlers_of_terminate_single_epoch():
         trainer.add_event_handler(library.Events.ITERATION_STARTED(once=2), lambda engine: engine.terminate_epoch())
         trainer.run([1, 2, 3])
 
-    counts, heard = [], []
+    counts, called = [], []
     run(ignite.engine, lambda engine, iter_counter: counts.append(iter_counter))
     assert counts == [2], "ignite passes the batches of the epoch, by name"
     with pytest.raises(TypeError, match="iter_counter"):
         run(ignite.engine, lambda engine: None)
     with pytest.raises(TypeError, match="does not fit TERMINATE_SINGLE_EPOCH"):
         run(camshaft, lambda engine, iter_counter: None)
-    run(camshaft, lambda engine: heard.append(engine.state.iteration))
-    assert heard == [2]
+    run(camshaft, lambda engine: called.append(engine.state.iteration))
+    assert called == [2]
 
 
 def test_a_handler_whose_signature_does_not_fit():
@@ -170,13 +170,13 @@ def test_what_ignite_does_not_have():
     assert not hasattr(ignite.engine.Engine(no_op), "parent")
     with pytest.raises(TypeError):
         ignite.engine.Events.STARTED(priority=1)
-    heard = []
+    called = []
     trainer = Engine(no_op)
     trainer.add_event_handler(camshaft.Events.GET_BATCH_COMPLETED(once=1), lambda engine: engine.skip_iteration())
-    trainer.add_event_handler(camshaft.Events.ITERATION_SKIPPED, lambda engine: heard.append("later"))
-    trainer.add_event_handler(camshaft.Events.ITERATION_SKIPPED(priority=1), lambda engine: heard.append("first"))
+    trainer.add_event_handler(camshaft.Events.ITERATION_SKIPPED, lambda engine: called.append("later"))
+    trainer.add_event_handler(camshaft.Events.ITERATION_SKIPPED(priority=1), lambda engine: called.append("first"))
     trainer.run([1, 2])
-    assert heard == ["first", "later"]
+    assert called == ["first", "later"]
 
 
 def test_filters_that_are_never_due():
@@ -188,7 +188,7 @@ def test_filters_that_are_never_due():
         camshaft.Events.ITERATION_STARTED(before=0)
 
 
-def test_last_event_name_when_an_event_fired_by_hand_is_over():
+def test_last_event_name_after_an_event_fired_by_hand():
     def last(library):
         names = []
 

@@ -1,4 +1,4 @@
-"""Failures: what pytorch-ignite does, and what camshaft does."""
+"""Differences between pytorch-ignite and camshaft in failures."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ import camshaft
 from camshaft import event
 from camshaft.testing import Call, PlantedError
 from support.ignite_differences import (
-    a_failure_in_an_iteration_that_a_handler_takes,
-    a_failure_that_a_handler_hears,
-    a_keyboard_interrupt_that_a_handler_takes,
+    a_failure_in_an_iteration_that_a_handler_suppresses,
+    a_failure_that_a_handler_observes,
+    a_keyboard_interrupt_that_a_handler_suppresses,
     differing,
 )
 from support.ignite_engines import run_out
 from support.ignite_parity import program
 from support.steps import no_op
 
-# -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
+# -- differences that random programs avoid ----------------------------------------------------------------------------
 
 
-def test_a_failure_that_a_handler_hears():
+def test_a_failure_that_a_handler_observes():
     call = Call("epoch_started", 1, "raise", PlantedError)
-    ours, theirs = differing(a_failure_that_a_handler_hears, program(call, handlers=[event("exception_raised")]))
+    ours, theirs = differing(a_failure_that_a_handler_observes, program(call, handlers=[event("exception_raised")]))
     assert theirs.runs[0].error is None
     assert isinstance(ours.runs[0].error, PlantedError)
     assert theirs.after("epoch_started") == ours.after("epoch_started") == ["exception_raised"]
 
 
-def test_a_keyboard_interrupt_that_a_handler_takes():
+def test_a_keyboard_interrupt_that_a_handler_suppresses():
     call = Call("epoch_started", 1, "raise", KeyboardInterrupt)
-    ours, theirs = differing(a_keyboard_interrupt_that_a_handler_takes, program(call, swallow=True))
+    ours, theirs = differing(a_keyboard_interrupt_that_a_handler_suppresses, program(call, swallow=True))
     assert theirs.runs[0].error is None
     assert isinstance(ours.runs[0].error, KeyboardInterrupt)
     assert theirs.after("epoch_started") == ours.after("epoch_started") == ["exception_raised"]
 
 
-def test_a_failure_in_an_iteration_that_a_handler_takes():
+def test_a_failure_in_an_iteration_that_a_handler_suppresses():
     call = Call("iteration_started", 2, "raise", PlantedError)
-    ours, theirs = differing(a_failure_in_an_iteration_that_a_handler_takes, program(call, swallow=True, max_epochs=2))
+    ours, theirs = differing(
+        a_failure_in_an_iteration_that_a_handler_suppresses, program(call, swallow=True, max_epochs=2)
+    )
     assert theirs.after("iteration_started", 2)[:3] == ["exception_raised", "epoch_completed", "epoch_started"]
     assert ours.after("iteration_started", 2) == ["exception_raised"]
     assert theirs.runs[0].states["trainer"]["epoch"] == 2
     assert ours.runs[0].states["trainer"]["epoch"] == 1
 
 
-# -- differences that no random program comes upon ---------------------------------------------------------------------
+# -- differences that random programs do not reach ---------------------------------------------------------------------
 
 
-def test_a_failure_that_nobody_hears():
+def test_a_failure_without_handlers():
     def last_of(library):
         trainer = library.Engine(lambda engine, batch: 1 / 0)
         assert isinstance(run_out(trainer, [1]), ZeroDivisionError)
@@ -92,7 +94,7 @@ def test_a_handler_of_exception_raised_that_raises(fails_at, times):
     assert raised(camshaft) == ([ZeroDivisionError], ZeroDivisionError)
 
 
-def test_a_handler_that_raises_stop_iteration_while_a_batch_is_fetched():
+def test_a_handler_that_raises_stop_iteration_during_a_fetch():
     def stopped(library):
         trainer = library.Engine(no_op)
 
@@ -111,7 +113,7 @@ def test_a_handler_that_raises_stop_iteration_while_a_batch_is_fetched():
     assert isinstance(error.__cause__, StopIteration)
 
 
-def test_a_paused_engine_that_nobody_holds_any_more():
+def test_a_paused_engine_that_is_garbage_collected():
     def raised(library):
         errors = []
         trainer = library.Engine(no_op)

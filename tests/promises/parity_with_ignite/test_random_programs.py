@@ -1,5 +1,6 @@
-"""The same random program on an engine of camshaft and on one of pytorch-ignite: both fire the same events,
-wherever camshaft does not decide otherwise. Where it does, the other files here say what each of them does.
+"""Random programs on an engine of camshaft and on one of pytorch-ignite: both fire the same events.
+
+Programs with a deliberate difference are left out. The other files of this folder test each of these differences.
 """
 
 from __future__ import annotations

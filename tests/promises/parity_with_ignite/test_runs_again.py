@@ -1,4 +1,4 @@
-"""Runs that go on or start anew, and engines inside engines: what pytorch-ignite does, and what camshaft does."""
+"""Differences between pytorch-ignite and camshaft in further runs of an engine and in nested engines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from camshaft import Engine
 from camshaft.testing import Batches, Call, Data, PlantedError
 from support.ignite_differences import (
     a_nested_engine_that_is_left_paused,
-    a_refused_run_again,
     a_run_again_after_a_failure,
     a_run_again_after_a_short_epoch,
     a_run_again_of_a_paused_engine,
     a_run_again_of_unknown_length,
     a_run_again_that_fetches_nothing,
+    a_run_again_that_is_refused,
     a_run_again_with_the_other_limit,
     differing,
 )
@@ -22,7 +22,7 @@ from support.ignite_engines import run_out
 from support.ignite_parity import program
 from support.steps import no_op
 
-# -- each difference: what ignite does, and what camshaft does ---------------------------------------------------------
+# -- differences that random programs avoid ----------------------------------------------------------------------------
 
 
 def test_a_run_again_after_a_failure():
@@ -54,9 +54,9 @@ def test_a_run_again_that_fetches_nothing():
     assert ours.runs[1].states["trainer"]["output"] is None
 
 
-def test_a_refused_run_again():
+def test_a_run_again_that_is_refused():
     refused = (Data(3), {"max_epochs": 3, "epoch_length": 2})
-    ours, theirs = differing(a_refused_run_again, program(max_epochs=2, again=[refused]))
+    ours, theirs = differing(a_run_again_that_is_refused, program(max_epochs=2, again=[refused]))
     assert isinstance(theirs.runs[1].error, ValueError)
     assert theirs.runs[1].states["trainer"]["max_epochs"] == 3
     assert isinstance(ours.runs[1].error, ValueError)
@@ -91,7 +91,7 @@ def test_a_nested_engine_that_is_left_paused():
     assert [event.event for event in ours.runs[1].events if event.depth][:1] == ["started"]
 
 
-# -- differences that no random program comes upon ---------------------------------------------------------------------
+# -- differences that random programs do not reach ---------------------------------------------------------------------
 
 
 def test_an_engine_inside_itself():
@@ -103,7 +103,7 @@ def test_an_engine_inside_itself():
     assert "is running" in str(error)
 
 
-def test_going_on_without_data_after_terminate():
+def test_resuming_without_data_after_terminate():
     def batches(library):
         got = []
         trainer = library.Engine(lambda engine, batch: got.append(batch))
@@ -126,7 +126,7 @@ def test_a_new_run_without_data():
     assert "data=None needs epoch_length" in str(run_out(trainer))
 
 
-def test_going_on_without_data_after_an_interrupt_before_the_first_fetch():
+def test_resuming_without_data_before_the_first_fetch():
     def batches(library):
         got = []
         trainer = library.Engine(lambda engine, batch: got.append(batch))
@@ -139,7 +139,7 @@ def test_going_on_without_data_after_an_interrupt_before_the_first_fetch():
     assert batches(camshaft) == [1, 2]
 
 
-def test_going_on_without_data_where_the_length_is_unknown():
+def test_resuming_without_data_of_unknown_length():
     def interrupted(library):
         trainer = library.Engine(lambda engine, batch: batch)
         trainer.add_event_handler(library.Events.ITERATION_COMPLETED(once=1), lambda engine: engine.interrupt())
@@ -152,7 +152,7 @@ def test_going_on_without_data_where_the_length_is_unknown():
     assert interrupted(camshaft).run().output == 2
 
 
-def test_metrics_of_the_run_before():
+def test_metrics_of_the_previous_run():
     def metrics(library):
         trainer = library.Engine(no_op)
         trainer.run([1]).metrics["loss"] = 1.0
@@ -175,6 +175,6 @@ def test_starting_over():
     assert trainer.run([1], max_epochs=1).epoch == 1
 
 
-def test_a_limit_of_none_at_all():
+def test_a_limit_of_zero():
     assert ignite.engine.Engine(no_op).run([1], max_epochs=0).epoch == 0
     assert "max_epochs must be an integer of 1 or more, got 0" in str(run_out(Engine(no_op), [1], max_epochs=0))
