@@ -17,6 +17,7 @@ from camshaft import Engine, EventOrderError, Events, Phase, every
 from camshaft.control import Interrupt, Terminate
 from camshaft.engine.dispatch import EngineEvent, _FilteredHandlers
 from camshaft.engine.handler import Handler
+from camshaft.engine.location import EngineLocation
 from camshaft.engine.run import Run
 from camshaft.engine.starting import RunStarter
 from camshaft.testing import no_op, return_batch
@@ -292,19 +293,19 @@ def an_error_does_not_leave(patch: pytest.MonkeyPatch) -> None:
 
 @broken("lack 'in trainer")
 def an_error_does_not_say_where(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Engine, "_place_of_error", lambda self, error: "somewhere")
+    patch.setattr(EngineLocation, "place_of_error", lambda self, engine, error: "somewhere")
 
 
 @broken("is illegal in FAILED")
 def exception_raised_fires_twice(patch: pytest.MonkeyPatch) -> None:
-    dispatch = Engine._dispatch_outside_loop
+    dispatch = EngineLocation.dispatch
 
-    def dispatch_twice(self: Engine, event: EngineEvent, *error: BaseException) -> list[Any]:
+    def dispatch_twice(self: EngineLocation, engine: Engine, event: EngineEvent, *error: BaseException) -> list[Any]:
         if error:
-            dispatch(self, event, *error)
-        return dispatch(self, event, *error)
+            dispatch(self, engine, event, *error)
+        return dispatch(self, engine, event, *error)
 
-    patch.setattr(Engine, "_dispatch_outside_loop", dispatch_twice)
+    patch.setattr(EngineLocation, "dispatch", dispatch_twice)
 
 
 @broken("a step returned")
