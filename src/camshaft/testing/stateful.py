@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
+from camshaft.control import CONTROLS
 from camshaft.engine.engine import Engine
 from camshaft.events import ENDS_A_RUN, event, event_key
 from camshaft.loop.loop import Loop
@@ -341,6 +342,11 @@ class EngineStateMachine(RuleBasedStateMachine):
                 getattr(self.engine, call)()
             return
         if promise == "done":
+            # handlers of the engine's own may have made calls too; of all of them, the highest rank takes effect
+            own = (
+                made for made in CONTROLS.values() if made.pending is not None and getattr(self.engine, made.pending)
+            )
+            self._requested += [(index, made.call) for made in own]
             self._requested.append((index, call))
             self._equals_twin = self._equals_twin and call == "interrupt"
         if call == "fault":
