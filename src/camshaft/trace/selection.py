@@ -8,7 +8,6 @@ from typing import Any
 
 from camshaft.events import EventHandle, FilteredEvent, attachments, event_key, event_name
 from camshaft.trace.log import TraceEvent, TraceLog
-from camshaft.trace.pattern import check as check_pattern
 from camshaft.trace.spans import inside as inside_state
 from camshaft.trace.text import event_lines
 
@@ -155,6 +154,8 @@ class Selection(Sequence[TraceEvent]):
             PatternError: the pattern cannot be read, or has a name unknown to all recorded engines.
         """
         __tracebackhide__ = True
+        from camshaft.trace.pattern import check as check_pattern  # loaded when needed: import camshaft stays fast
+
         check_pattern(self.trace, pattern, strict, self.indices)
 
     def lines(self) -> list[str]:

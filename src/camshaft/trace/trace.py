@@ -10,7 +10,6 @@ from pathlib import Path as FilePath
 
 from camshaft._views import Picture, view
 from camshaft.loop.loop import Loop
-from camshaft.trace.chrome_trace import export_chrome_trace
 from camshaft.trace.files import load_trace, save_trace
 from camshaft.trace.judge import judge, violations
 from camshaft.trace.log import TraceLog
@@ -136,6 +135,8 @@ class Trace(TraceLog, Selection):
         The name is that of ``torch.profiler``'s method, and the format is the same: the Trace Event Format,
         https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
         """
+        from camshaft.trace.chrome_trace import export_chrome_trace  # loaded when needed: import camshaft stays fast
+
         export_chrome_trace(self, path)
 
     # -- editing: for tests of tools that judge traces ---------------------------------------------------------------
