@@ -1,4 +1,4 @@
-"""What camshaft decides otherwise than pytorch-ignite: random programs stay clear of exactly this."""
+"""The differences between camshaft and pytorch-ignite. Random programs avoid exactly these."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from camshaft.trace.log import RunRecord, TraceEvent
 from support.ignite_parity import COUNTED_BY, CUSTOM, Ignite, Made, Program, Ran, Side, make_ours
 
 DIFFERENCES: dict[str, Callable[[Side], bool]] = {}
-"""By name, whether a program that ran on camshaft's engine came upon a difference. Each has a test of its own below."""
+"""By name: a predicate that is True if a program on camshaft's engine meets the difference. Each has its own test."""
 
 TO_STOP = ("terminate", "terminate_epoch", "interrupt")
 IN_ITERATION = {f"get_batch_{role}" for role in ("started", "completed")}
@@ -19,7 +19,7 @@ IN_ITERATION |= {"iteration_started", "iteration_completed", "dataloader_stop_it
 
 
 COUNTED = {"epoch_started", "epoch_completed", *COUNTED_BY, *IN_ITERATION} - {"dataloader_stop_iteration"}
-"""The events whose filters count something on ignite."""
+"""The events whose filters have a counter on ignite."""
 
 
 def differs(predicate: Callable[[Side], bool]) -> Callable[[Side], bool]:
@@ -39,7 +39,7 @@ def a_control_call_in_the_step(side: Side) -> bool:
 
 @differs
 def several_control_calls_at_once(side: Side) -> bool:
-    """ignite does all but terminate() one after the other, and the last of a kind counts; camshaft does one of them."""
+    """ignite applies all but terminate() one after another, the last of each kind; camshaft applies only one."""
     moments: dict[Any, set[Any]] = {}
     for made in side.made:
         if made.call.what in (*TO_STOP, "set_data") and made.call.at not in ("terminate", "completed"):
@@ -51,19 +51,19 @@ def several_control_calls_at_once(side: Side) -> bool:
 
 @differs
 def a_control_call_at_terminate_single_epoch(side: Side) -> bool:
-    """ignite fires EPOCH_COMPLETED before it looks again; and another terminate_epoch() changes what is skipped."""
+    """ignite fires EPOCH_COMPLETED before it applies the call; another terminate_epoch() changes the skipped event."""
     return bool(calls_at(side, "terminate_single_epoch", *TO_STOP))
 
 
 @differs
 def terminate_at_interrupt(side: Side) -> bool:
-    """ignite pauses all the same, and stops when it goes on."""
+    """ignite pauses nevertheless, and stops when it resumes."""
     return bool(calls_at(side, "interrupt", "terminate", "terminate_epoch"))
 
 
 @differs
 def terminate_at_terminate(side: Side) -> bool:
-    """ignite lets it decide whether COMPLETED is skipped."""
+    """ignite lets the second call decide whether COMPLETED is skipped."""
     for made in calls_at(side, "terminate", "terminate"):
         events = side.runs[made.run].events[made.index :]
         completes = any((event.engine, event.event) == (made.engine, "completed") for event in events)
@@ -86,27 +86,27 @@ def terminate_epoch_at_epoch_started(side: Side) -> bool:
 
 @differs
 def terminate_epoch_at_exception_raised_before_an_epoch(side: Side) -> bool:
-    """It does nothing on ignite, and raises on camshaft."""
+    """ignite does nothing, camshaft raises."""
     made = calls_at(side, "exception_raised", "terminate_epoch")
     return any(failed_at(side.runs[one.run].events[: one.index + 1]) == "started" for one in made)
 
 
 @differs
 def an_interrupt_at_dataloader_stop_iteration(side: Side) -> bool:
-    """ignite fires GET_BATCH_STARTED once more when it goes on."""
+    """ignite fires GET_BATCH_STARTED once more when it resumes."""
     return bool(calls_at(side, "dataloader_stop_iteration", "interrupt"))
 
 
 @differs
 def set_data_in_a_run_without_data(side: Side) -> bool:
-    """ignite takes the data, camshaft refuses it."""
+    """ignite accepts the data, camshaft refuses it."""
     has_none = {name for name, scenario in side.scenarios() if scenario.data is None}
     return any(made.engine in has_none and made.call.what == "set_data" for made in side.made)
 
 
 @differs
 def data_that_cannot_be_restarted(side: Side) -> bool:
-    """ignite goes on with empty epochs, without end under max_iters; camshaft ends the run."""
+    """ignite continues with empty epochs, endlessly with max_iters; camshaft ends the run."""
     return any(run.warned for run in side.runs)
 
 
@@ -119,7 +119,7 @@ def max_iters_with_data_of_unknown_length(side: Side) -> bool:
 
 @differs
 def every_before_anything_was_counted(side: Side) -> bool:
-    """GET_BATCH_STARTED at iteration 0: due for any ``every`` on ignite, for none on camshaft."""
+    """GET_BATCH_STARTED at iteration 0 is due for every ``every`` on ignite, and for none on camshaft."""
     return any(
         handler.key in ("get_batch_started", "get_batch_completed")
         and handler.filter is not None
@@ -147,7 +147,7 @@ def every_with_before_alone(side: Side) -> bool:
 
 @differs
 def a_filtered_event_that_fires_twice_at_one_count(side: Side) -> bool:
-    """After terminate_epoch(), or by hand: both firings are due on ignite, the first one is on camshaft."""
+    """After terminate_epoch(), or by hand: on ignite both firings are due, on camshaft only the first one."""
     twice = {
         (name, key, count)
         for run in side.runs
@@ -165,20 +165,20 @@ def a_filtered_event_that_fires_twice_at_one_count(side: Side) -> bool:
 
 @differs
 def a_filter_on_an_event_without_counter(side: Side) -> bool:
-    """ignite raises when the event fires, camshaft counts its firings."""
+    """ignite raises when the event fires, camshaft counts the firings of the event."""
     filters = [(name, one.key, one.filter) for name, scenario in side.scenarios() for one in scenario.handlers]
     return any(filter is not None and key not in COUNTED and side.has(name, key) for name, key, filter in filters)
 
 
 @differs
 def a_failure_that_a_handler_observes(side: Side) -> bool:
-    """Any handler of EXCEPTION_RAISED takes the exception on ignite; on camshaft one that returns True does."""
-    return any(not scenario.swallow and listens(scenario) for name, scenario in failed(side))
+    """On ignite any handler of EXCEPTION_RAISED suppresses the exception, on camshaft only one that returns True."""
+    return any(not scenario.swallow and has_handler_of_exceptions(scenario) for name, scenario in failed(side))
 
 
 @differs
 def a_keyboard_interrupt_that_a_handler_suppresses(side: Side) -> bool:
-    """ignite goes on as if nothing had been, on camshaft it leaves."""
+    """ignite continues as if nothing had happened, camshaft raises it."""
     interrupts = {(made.engine, made.run) for made in side.made if made.call.value is KeyboardInterrupt}
     engines = {name for name, scenario in failed(side) if scenario.swallow}
     return any(name.startswith(engine) for name, _ in interrupts for engine in engines)
@@ -186,7 +186,7 @@ def a_keyboard_interrupt_that_a_handler_suppresses(side: Side) -> bool:
 
 @differs
 def a_failure_in_an_iteration_that_a_handler_suppresses(side: Side) -> bool:
-    """ignite completes the epoch and goes on, on camshaft the run is over."""
+    """ignite completes the epoch and continues, on camshaft the run is over."""
     return any(
         failed_at(run.events[: index + 1]) in IN_ITERATION
         for name, scenario in failed(side)
@@ -198,13 +198,13 @@ def a_failure_in_an_iteration_that_a_handler_suppresses(side: Side) -> bool:
 
 @differs
 def a_run_again_after_a_failure(side: Side) -> bool:
-    """The first one does nothing on ignite, and returns None."""
+    """On ignite the first further run does nothing, and returns None."""
     return any(run.error is not None and run.fired for run in side.runs[:-1])
 
 
 @differs
 def a_run_again_of_unknown_length(side: Side) -> bool:
-    """One that starts anew: ignite keeps the length that it learned or was given before."""
+    """If it starts from the beginning, ignite keeps the epoch_length of the earlier run."""
     return any(
         before.states["trainer"]["epoch_length"] and starts_anew(run) and run.trace.runs[0].context.epoch_length is None
         for before, run, _ in runs_again(side)
@@ -213,7 +213,7 @@ def a_run_again_of_unknown_length(side: Side) -> bool:
 
 @differs
 def a_run_again_that_fetches_nothing(side: Side) -> bool:
-    """One that starts anew: ignite keeps the output of the run before."""
+    """If it starts from the beginning, ignite keeps the output of the earlier run."""
     return any(
         before.states["trainer"]["output"] is not None
         and starts_anew(run)
@@ -224,7 +224,7 @@ def a_run_again_that_fetches_nothing(side: Side) -> bool:
 
 @differs
 def a_run_again_that_is_refused(side: Side) -> bool:
-    """ignite takes the new limit on before it refuses the new epoch_length."""
+    """ignite stores the new limit before it refuses the new epoch_length."""
     return any(
         isinstance(run.error, ValueError)
         and again[1].get("epoch_length") not in (None, before.states["trainer"]["epoch_length"])
@@ -235,7 +235,7 @@ def a_run_again_that_is_refused(side: Side) -> bool:
 
 @differs
 def a_run_again_with_the_other_limit(side: Side) -> bool:
-    """When the run was done: ignite refuses it, camshaft starts anew."""
+    """After a finished run, ignite refuses the other limit, camshaft starts from the beginning."""
     other = {"max_epochs": "max_iters", "max_iters": "max_epochs"}
     return any(
         run.error is None and any(before.states["trainer"][other[limit]] for limit in other if limit in again[1])
@@ -245,7 +245,7 @@ def a_run_again_with_the_other_limit(side: Side) -> bool:
 
 @differs
 def a_run_again_after_a_short_epoch(side: Side) -> bool:
-    """One that goes on after terminate_epoch(): its first epoch is short as well on ignite."""
+    """If it continues after terminate_epoch(), its first epoch is also short on ignite."""
     for before, run, _ in runs_again(side):
         done, length = before.states["trainer"]["iteration"], before.states["trainer"]["epoch_length"]
         last = next((one for one in reversed(side.runs[: side.runs.index(run)]) if one.events), before)
@@ -257,13 +257,13 @@ def a_run_again_after_a_short_epoch(side: Side) -> bool:
 
 @differs
 def a_run_again_of_a_paused_engine(side: Side) -> bool:
-    """With data of its own: ignite passes over it, camshaft refuses it."""
+    """If it gets other data, ignite ignores the data, camshaft refuses it."""
     return any(before.is_paused for before, _, _ in runs_again(side))
 
 
 @differs
 def a_nested_engine_that_is_left_paused(side: Side) -> bool:
-    """When the outer run is over: it goes on in the next one on ignite, and starts anew on camshaft."""
+    """ignite resumes it in the next run of the outer engine, camshaft starts it from the beginning."""
     for number, run in enumerate(side.runs):
         outcomes = {record.engine: record.outcome for record in run.trace.runs}
         later = {event.engine for further in side.runs[number + 1 :] for event in further.events}
@@ -281,7 +281,7 @@ def all_events(side: Side) -> Iterator[TraceEvent]:
 
 
 def filter_counts(run: Ran) -> Iterator[tuple[int, str, str, int]]:
-    """For each event the run of its engine, the engine, the key and what filters count."""
+    """Yield for each event: the number of the run, the engine, the key, and the count of filters."""
     iterations: dict[int, int] = {}
     for index, fired in enumerate(run.events):
         number = run.trace.run_of(index)
@@ -295,20 +295,20 @@ def failed(side: Side) -> Iterator[tuple[str, Scenario]]:
     return ((name, scenario) for name, scenario in side.scenarios() if side.has(name, "exception_raised"))
 
 
-def listens(scenario: Scenario) -> bool:
+def has_handler_of_exceptions(scenario: Scenario) -> bool:
     keys = [*(handler.key for handler in scenario.handlers), *(call.at for call in scenario.calls)]
     return scenario.swallow or "exception_raised" in keys
 
 
 def failed_at(events: list[TraceEvent]) -> str | None:
-    """The last event that an engine fired by itself before the present one."""
+    """Return the last event that the engine of the last event fired, except custom events and interrupts."""
     passed_over = {"exception_raised", "interrupt", *CUSTOM}
     own = [event.event for event in events if event.engine == events[-1].engine]
     return next((key for key in reversed(own) if key not in passed_over), None)
 
 
 def runs_again(side: Side) -> Iterator[tuple[Ran, Ran, tuple[Data | None, dict[str, int]]]]:
-    """Each further run with the one before it, and what it was given."""
+    """Yield for each further run: the previous run, the run, and its data and limits."""
     return zip(side.runs, side.runs[1:], side._program.again, strict=False)
 
 
@@ -321,9 +321,9 @@ def differences(side: Side) -> list[str]:
 
 
 def differing(difference: Callable[[Side], bool], program: Program, *others: Any) -> tuple[Side, Side]:
-    """A program that comes upon this difference, and no others than these, on both engines."""
+    """Run a program on both engines. Check that it meets this difference and the others, and no more."""
     ours = Side(program, make_ours)
     assert differences(ours) == [one.__name__ for one in (difference, *others)]
     theirs = Side(program, Ignite)
-    assert ours.seen() != theirs.seen(), "nothing differs: random programs need not stay clear of it"
+    assert ours.seen() != theirs.seen(), "nothing differs, so random programs need not avoid it"
     return ours, theirs

@@ -281,7 +281,7 @@ def test_all_but_one_of_many_transitions_is_less_than_all():
 
 @given(loops())
 def test_what_is_counted_is_what_the_declaration_has(loop):
-    """In every loop, each transition of the machine counts as one of the transitions that the report has in words."""
+    """Check in random loops that each transition of the machine counts as a transition with words in the report."""
     machine = MachineCoverage.of(loop)
     assert {counted for counted, _ in machine.steps.values()} == set(machine.transitions)
     assert len(set(machine.transitions.values())) == len(machine.transitions)

@@ -38,7 +38,7 @@ def test_the_paths_of_the_standard_loop_take_all_that_can_be_taken(loop):
 
 
 def test_conditions_are_answered_as_a_path_needs():
-    """The loop's own conditions would never let its states be entered."""
+    """Reach states that the loop's own conditions never allow."""
     assert never_taken(transition_paths(EPISODES)) == [
         "STARTED -- COMPLETED --> COMPLETED",
         "ROLLOUT/EPISODE/after RESET -- EPISODE_COMPLETED --> ROLLOUT/after EPISODE",

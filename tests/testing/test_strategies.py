@@ -32,7 +32,7 @@ def test_random_traces_reach_whatever_a_loop_can_fire(event):
 
 
 def test_a_found_failure_shrinks_to_a_few_lines():
-    """The smallest scenario with three iterations is printed as a program of a few lines."""
+    """Print the smallest scenario with three iterations as a program of a few lines."""
     loop = Loop("EPOCH", Loop("ITERATION", OpaqueStep(return_batch), over=DATA))
 
     @settings(max_examples=2000, database=None, derandomize=True, report_multiple_bugs=False)
