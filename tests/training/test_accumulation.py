@@ -2,15 +2,18 @@
 
 import copy
 import runpy
+from contextlib import suppress
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from camshaft import BackpropEvents, Engine, Events, create_supervised_trainer, record, supervised_loop
 from support import ROOT
 from support.learning import Unsized, batches, classifier, criterion, same, sgd
+from support.thoroughness import repeats
 
 
 def by_hand(model, optimizer, data, steps, epochs=1, max_iters=None, knows_length=True):
@@ -33,6 +36,9 @@ def by_hand(model, optimizer, data, steps, epochs=1, max_iters=None, knows_lengt
             (loss / window).backward()
             losses.append(loss.item())
             if index == min(first + steps, length) - 1:
+                if index - first + 1 < window:  # the length was not known when the window began
+                    for parameter in model.parameters():
+                        parameter.grad *= window / (index - first + 1)
                 optimizer.step()
                 stepped.append(len(losses))
     return losses, stepped
@@ -92,6 +98,7 @@ def test_the_loop_says_when_it_steps():
         "    FORWARD",
         "    BACKWARD",
         "    OPTIM_STEP  when window_is_full",
+        "  RESCALE  when gradients_are_left",
         "  LAST_OPTIM_STEP  when gradients_are_left",
         "COMPLETED",
     ]
@@ -109,6 +116,119 @@ def stepped_at(trainer, data, **limits):
         trainer.run(data, **limits)
     trace.assert_legal()
     return found
+
+
+class Weight(nn.Module):
+    """A model whose gradient for a batch is the number in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return self.weight * x
+
+
+CALLS = ("terminate_epoch", "terminate", "interrupt", "close", "fail")
+
+
+@st.composite
+def interrupted_trainings(draw):
+    """Draw a training, and what happens in some of its iterations, at a place between its events."""
+    length = draw(st.integers(1, 7))
+    limit = draw(st.sampled_from(["max_epochs", "max_iters"]))
+    return {
+        "length": length,
+        "knows_length": draw(st.booleans()),
+        "steps": draw(st.integers(2, 5)),
+        "limits": {limit: draw(st.integers(1, 3 if limit == "max_epochs" else 12))},
+        "with_scaler": draw(st.booleans()),
+        "skipped": draw(st.sets(st.integers(1, 2 * length))),
+        "calls": draw(
+            st.dictionaries(
+                st.integers(1, 2 * length),
+                st.tuples(
+                    st.sampled_from(CALLS),
+                    st.sampled_from([*BackpropEvents, Events.ITERATION_COMPLETED]),
+                ),
+                max_size=3,
+            )
+        ),
+    }
+
+
+@settings(max_examples=repeats(150, 3000))
+@given(interrupted_trainings())
+def test_a_step_has_the_mean_gradient_of_its_window(case):
+    model = Weight()
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2) if case["with_scaler"] else None
+    trainer = create_supervised_trainer(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.0),
+        lambda y_pred, y: y_pred.sum(),
+        gradient_accumulation_steps=case["steps"],
+        scaler=scaler,
+    )
+    window, done = [], set()
+
+    def act(engine):
+        call, at = case["calls"].get(engine.state.iteration, (None, None))
+        if at != engine.last_event_name or (engine.state.epoch, engine.state.iteration) in done:
+            return
+        done.add((engine.state.epoch, engine.state.iteration))
+        if call == "fail":
+            raise ArithmeticError
+        getattr(engine, "interrupt" if call == "close" else call)()
+
+    def skip(engine):
+        if engine.state.iteration in case["skipped"]:
+            engine.skip_iteration()
+
+    def check():
+        assert 1 <= len(window) <= case["steps"]
+        assert model.weight.grad.item() == pytest.approx(sum(window) / len(window), rel=1e-5)
+        window.clear()
+
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: window.clear())
+    trainer.add_event_handler(Events.ITERATION_STARTED, skip)
+    trainer.add_event_handler(BackpropEvents.BACKWARD_COMPLETED, lambda: window.append(trainer.state.batch[0].item()))
+    trainer.add_event_handler("unscale_completed" if scaler else BackpropEvents.OPTIM_STEP_STARTED, check)
+    for at in {at for _, at in case["calls"].values()}:
+        trainer.add_event_handler(at, act)
+    data = [(torch.tensor(2.0**number), torch.tensor(0.0)) for number in range(case["length"])]
+    data = data if case["knows_length"] else Unsized(data)
+    with record() as trace:
+        for _ in range(6):  # each call may end a run early; the next run continues or starts anew
+            with suppress(ArithmeticError):
+                trainer.run(data, **case["limits"])
+            if any(call == "close" for call, _ in case["calls"].values()):
+                trainer.close()
+    trace.assert_legal()
+
+
+@pytest.mark.parametrize("knows_length", [True, False])
+@pytest.mark.parametrize("with_scaler", [True, False])
+@pytest.mark.parametrize("skipped", [{1}, {4}, {7}, {2, 3}, {6, 7}, {1, 2, 3, 4}, {5, 6, 7}, set(range(1, 7)), set()])
+@pytest.mark.parametrize("steps", [2, 3, 4, 9])
+def test_no_batch_is_lost_or_counted_twice(steps, skipped, with_scaler, knows_length):
+    model = Weight()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    trainer = create_supervised_trainer(
+        model,
+        optimizer,
+        lambda y_pred, y: y_pred.sum(),
+        gradient_accumulation_steps=steps,
+        scaler=torch.amp.GradScaler("cpu", init_scale=4.0) if with_scaler else None,
+    )
+    trainer.add_event_handler(
+        Events.ITERATION_STARTED, lambda engine: engine.skip_iteration() if engine.state.iteration in skipped else None
+    )
+    data = [(torch.tensor(10.0**number), torch.tensor(0.0)) for number in range(7)]
+    trainer.run(data if knows_length else Unsized(data))
+    kept = [10.0**number for number in range(7) if number + 1 not in skipped]
+    windows = [kept[first : first + steps] for first in range(0, len(kept), steps)]
+    expected = -sum(sum(window) / len(window) for window in windows)
+    assert model.weight.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_skipped_batch_leaves_a_step_after_the_epoch():

@@ -15,6 +15,7 @@ from camshaft import (
     record,
     supervised_loop,
 )
+from camshaft.handlers import EMA, LRScheduler
 from support.learning import batches, classifier, criterion, same, sgd
 
 
@@ -124,6 +125,79 @@ def test_a_step_with_infinite_gradients_is_left_out():
     assert scaling.get_scale() == 512.0
 
 
+def large_loss(y_pred, y):
+    return 64 * criterion(y_pred, y)
+
+
+OPTIMIZERS = {
+    "SGD": lambda parameters: torch.optim.SGD(parameters, lr=1e-5, momentum=0.9),
+    "fused SGD": lambda parameters: torch.optim.SGD(parameters, lr=1e-5, fused=True),
+    "Adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-5),
+    "fused Adam": lambda parameters: torch.optim.AdamW(parameters, lr=1e-5, fused=True),
+}
+
+
+@pytest.mark.parametrize("optimizer_name", OPTIMIZERS)
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("skipped", [{}, {7}], ids=["all batches", "the last one skipped"])
+def test_only_steps_that_are_made_count(steps, enabled, optimizer_name, skipped, recwarn):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    twin = copy.deepcopy(model)
+    scale = {"init_scale": 2.0**127, "growth_interval": 4, "enabled": enabled}  # overflows in the first steps
+    scaling, theirs = torch.amp.GradScaler("cpu", **scale), torch.amp.GradScaler("cpu", **scale)
+    optimizer = OPTIMIZERS[optimizer_name](model.parameters())
+    trainer = create_supervised_trainer(model, optimizer, large_loss, scaler=scaling, gradient_accumulation_steps=steps)
+    schedule, average = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9), EMA(model)
+    trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, LRScheduler(schedule))
+    trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, average)
+    trainer.add_event_handler(
+        Events.ITERATION_STARTED, lambda engine: engine.skip_iteration() if engine.position in skipped else None
+    )
+    with record() as trace:
+        trainer.run(batches(shuffle=False), max_epochs=2)
+    trace.assert_legal()
+
+    # the same by hand: a step that the scaler leaves out changes no weight
+    hand, made, windows = OPTIMIZERS[optimizer_name](twin.parameters()), 0, 0
+    for _ in range(2):
+        kept = [batch for number, batch in enumerate(batches(shuffle=False), start=1) if number not in skipped]
+        for first in range(0, len(kept), steps):
+            hand.zero_grad()
+            window = kept[first : first + steps]
+            for x, y in window:
+                theirs.scale(large_loss(twin.train()(x), y) / len(window)).backward()
+            theirs.unscale_(hand)
+            finite = all(parameter.grad.isfinite().all() for parameter in twin.parameters())
+            theirs.step(hand)
+            theirs.update()
+            windows, made = windows + 1, made + finite
+            for group in hand.param_groups if finite else ():
+                group["lr"] *= 0.9
+    assert made < windows or not enabled
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
+    assert scaling.state_dict() == theirs.state_dict()
+    assert (schedule.last_epoch, average._averaged.n_averaged.item()) == (made, made)
+    keys = [event.event for event in trace]
+    assert (keys.count("optim_step_completed"), keys.count("skip_optim_step_completed")) == (made, windows - made)
+    assert not any("optimizer.step()" in str(warning.message) for warning in recwarn)
+
+
+def test_a_skipped_step_is_a_state_in_trace_and_diagram():
+    model = classifier(dropout=0)
+    scaling = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    trainer = create_supervised_trainer(model, sgd(model), large_loss, scaler=scaling, strict=True)
+    trainer.add_event_handler("skip_optim_step_started", lambda engine: where.append(engine.where))
+    where = []
+    with record() as trace:
+        trainer.run([next(iter(batches()))])
+    assert where == [("EPOCH", "ITERATION", "SKIP_OPTIM_STEP")]
+    assert "SKIP_OPTIM_STEP_COMPLETED" in str(trace)
+    assert "SKIP_OPTIM_STEP" in str(trainer.diagram())
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("call", ["terminate_epoch", "terminate"])
 def test_a_control_call_after_unscale_leaves_the_scaler_alone(call, steps):
@@ -146,9 +220,12 @@ def test_the_loop_has_a_state_in_which_gradients_are_unscaled():
         "FORWARD",
         "BACKWARD",
         "UNSCALE  when window_is_full",
-        "OPTIM_STEP  when window_is_full",
+        "OPTIM_STEP  when gradients_are_finite",
+        "SKIP_OPTIM_STEP  when gradients_overflowed",
+        "RESCALE  when gradients_are_left",
         "LAST_UNSCALE  when gradients_are_left",
-        "LAST_OPTIM_STEP  when gradients_are_left",
+        "LAST_OPTIM_STEP  when gradients_are_finite",
+        "LAST_SKIP_OPTIM_STEP  when gradients_overflowed",
     ]
     assert "UNSCALE" not in str(supervised_loop(model, sgd(model), criterion, autocast=bfloat16()))
 

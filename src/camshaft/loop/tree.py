@@ -86,6 +86,12 @@ class LoopTree(LoopItem):
         return next((item for _, item in self._below if isinstance(item, LoopTree) and item.over is DATA), None)
 
     @cached_property
+    def data_path(self) -> Path:
+        """The path to the loop over the data; empty without such a loop."""
+        paths = (path for path, item in self.walk() if isinstance(item, LoopTree) and item.over is DATA)
+        return next(paths, ())
+
+    @cached_property
     def event_keys(self) -> tuple[str, ...]:
         """The keys of all events of this loop, without duplicates, including the built-in ones."""
         keys = [*OF_THE_RUN[:1]]

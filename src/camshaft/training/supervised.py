@@ -18,6 +18,7 @@ from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, CustomState, Phase
 from camshaft.training.accumulation import AccumulationWindow
 from camshaft.training.batches import PrepareBatch, prepare_pair
+from camshaft.training.parameter_update import ParameterUpdate
 
 __all__ = ["ForwardResult", "create_supervised_evaluator", "create_supervised_trainer", "supervised_loop"]
 
@@ -96,17 +97,20 @@ def supervised_loop(
     FORWARD puts a :class:`ForwardResult` into ``state.output``. BACKWARD replaces it with the output to keep, so no
     graph outlives the iteration. Further states depend on the arguments:
 
-    - With ``gradient_accumulation_steps``, OPTIM_STEP runs when a window of this many batches is full. Each loss is
-      divided by the number of batches in its window. The last window of an epoch may be shorter, and so may the last
-      window of a run that ``max_iters`` ends. It is divided by its own length and stepped with its last batch.
+    - With ``gradient_accumulation_steps``, OPTIM_STEP runs when a window of this many batches is full. At each step the
+      gradient is the mean over the batches in its window. Skipped batches are in no window.
 
-      In the first epoch over data of unknown length, the last batch is not known in advance. A shorter last window is
-      then divided by the full length. Its step is LAST_OPTIM_STEP, after the iterations, with the events of OPTIM_STEP.
+      The last window of an epoch may be shorter, and so may the last window of a run that ``max_iters`` ends. It is
+      stepped with its last batch. If that was not known to be the last one (the length of the data is unknown, or the
+      following batches were skipped), RESCALE and LAST_OPTIM_STEP follow after the iterations. RESCALE makes the
+      gradient the mean over the batches that are there. LAST_OPTIM_STEP has the events of OPTIM_STEP.
 
-      A window that ``terminate_epoch()`` or a failure interrupts is discarded. A :class:`~camshaft.Snapshot` includes
-      the gradients of an incomplete window, and a run resumed from it continues that window. A run resumed from
-      ``engine.state_dict()`` starts a new window.
-    - With a ``scaler``, UNSCALE precedes OPTIM_STEP. Clip gradients at UNSCALE_COMPLETED.
+      A window that ``terminate()``, ``terminate_epoch()`` or a failure interrupts is discarded, and so is one whose
+      last batches before ``max_iters`` are skipped. A :class:`~camshaft.Snapshot` includes the gradients of an
+      incomplete window, and a run resumed from it continues that window. A run resumed from ``engine.state_dict()``
+      starts a new window.
+    - With a ``scaler``, UNSCALE precedes OPTIM_STEP. Clip gradients at UNSCALE_COMPLETED. If gradients have overflowed,
+      SKIP_OPTIM_STEP runs instead of OPTIM_STEP: no step is made, and the scaler lowers its scale.
     - With an optimizer whose ``step`` requires a closure, such as ``torch.optim.LBFGS``, FORWARD and BACKWARD run
       inside OPTIM_STEP each time the optimizer evaluates the closure. ``state.output`` is that of the first evaluation.
 
@@ -153,51 +157,19 @@ def supervised_loop(
             )
         return _closure_loop(objective, optimizer)
 
-    is_unscaled = False
+    update = ParameterUpdate(optimizer, window, scaler)
 
     def forward(engine: Engine, batch: Batch) -> ForwardResult:
-        nonlocal is_unscaled
-        if window is None or window.starts_window(engine):
-            optimizer.zero_grad()
-            if is_unscaled:  # a control call skipped the step; without update(), the scaler refuses to unscale again
-                scaler.update()  # type: ignore[union-attr]
-                is_unscaled = False
+        update.begin(engine)
         return objective.forward(batch)
 
     def backward(engine: Engine, batch: Batch) -> Any:
         result: ForwardResult = engine.state.output
-        loss = result.loss if window is None else window.add(result.loss)
-        loss = loss if scaler is None else scaler.scale(loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        update.backward(engine, result.loss)
         return objective.output(result)
 
-    def unscale(engine: Engine, batch: Batch) -> None:
-        nonlocal is_unscaled
-        scaler.unscale_(optimizer)  # type: ignore[union-attr]
-        is_unscaled = True
-
-    def optim_step(engine: Engine, batch: Batch) -> None:
-        nonlocal is_unscaled
-        if scaler is None:
-            optimizer.step()
-        else:
-            scaler.step(optimizer)
-            scaler.update()
-            is_unscaled = False
-        if window is not None:
-            window.close()
-
-    step = (
-        [Phase("OPTIM_STEP", optim_step)]
-        if scaler is None
-        else [Phase("UNSCALE", unscale), Phase("OPTIM_STEP", optim_step)]
-    )
     gradients = [Phase("FORWARD", forward), Phase("BACKWARD", backward)]
-    if window is None:
-        return Loop("EPOCH", Loop("ITERATION", *gradients, *step, over=DATA))
-    step_if_full = [attrs.evolve(phase, when=window.window_is_full) for phase in step]
-    step_if_left = [attrs.evolve(phase, name=f"LAST_{phase.name}", when=window.gradients_are_left) for phase in step]
-    return Loop("EPOCH", Loop("ITERATION", *gradients, *step_if_full, over=DATA), *step_if_left)
+    return Loop("EPOCH", Loop("ITERATION", *gradients, *update.phases(), over=DATA), *update.last_phases())
 
 
 def _closure_loop(objective: _Objective, optimizer: torch.optim.Optimizer) -> Loop:
