@@ -14,6 +14,7 @@ __all__ = [
     "RESTORE",
     "SHOW_RESULTS",
     "SNAPSHOT",
+    "SWITCH_MODE",
 ]
 
 MEASURE = 1_000_000_000
@@ -21,6 +22,9 @@ MEASURE = 1_000_000_000
 
 MARK_RESUMED = MEASURE - 1
 """A resumed run sets ``state.resumed``. Every other handler of STARTED can then read it."""
+
+SWITCH_MODE = MEASURE - 2
+"""Trainers and evaluators switch the mode of the model. A user's handlers can then switch parts of it back."""
 
 METRICS = 1_000_000
 """Metrics are updated and computed. A user's handlers can then read the results."""

@@ -18,6 +18,7 @@ from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, CustomState, Phase
 from camshaft.training.accumulation import AccumulationWindow
 from camshaft.training.batches import PrepareBatch, prepare_pair
+from camshaft.training.modes import EvaluationMode, TrainingMode
 from camshaft.training.parameter_update import ParameterUpdate
 
 __all__ = ["ForwardResult", "create_supervised_evaluator", "create_supervised_trainer", "supervised_loop"]
@@ -55,6 +56,7 @@ class _Objective:
     """Computation of the loss of a batch, and of the output that is kept."""
 
     model: nn.Module
+    mode: TrainingMode
     loss_fn: Callable[[Any, Any], torch.Tensor]
     device: str | torch.device | None
     non_blocking: bool
@@ -66,7 +68,7 @@ class _Objective:
 
     def forward(self, batch: Batch) -> ForwardResult:
         """Return the predictions and the loss of a batch."""
-        self.model.train()
+        self.mode.end_evaluation()
         x, y = self.prepare_batch(batch, device=self.device, non_blocking=self.non_blocking)
         with self.autocast:
             y_pred = self.model_transform(self.model_fn(self.model, x))
@@ -115,7 +117,9 @@ def supervised_loop(
       inside OPTIM_STEP each time the optimizer evaluates the closure. ``state.output`` is that of the first evaluation.
 
     Args:
-        model: the model, already on the device. FORWARD puts it into training mode.
+        model: the model, already on the device. FORWARD puts it into training mode after an evaluation. Parts that are
+            in evaluation mode while the model is in training mode stay so. (:func:`create_supervised_trainer` also puts
+            the whole model into training mode at EPOCH_STARTED.)
         optimizer: an optimizer of the model's parameters.
         loss_fn: ``loss_fn(y_pred, y)`` returns a scalar tensor.
         device: the device for batches, or None to leave them where they are.
@@ -140,6 +144,7 @@ def supervised_loop(
     _check_precision(autocast, scaler)
     objective = _Objective(
         model,
+        TrainingMode(model),
         loss_fn,
         device,
         non_blocking,
@@ -240,6 +245,13 @@ def create_supervised_trainer(
 
     Its phases fire :class:`~camshaft.BackpropEvents`. For example, a handler at BACKWARD_COMPLETED can clip gradients.
 
+    The model is put into training mode at every EPOCH_STARTED, before the handlers of users run. Handlers of
+    EPOCH_STARTED and ITERATION_STARTED can put parts of it into evaluation mode, such as batch normalization with fixed
+    statistics: ``trainer.add_event_handler(Events.EPOCH_STARTED, lambda: model.backbone.eval())``. These parts stay so
+    until the epoch ends. After an evaluation by :func:`create_supervised_evaluator` in mid-epoch, each part returns to
+    its mode. If other code has put the model into evaluation mode, the whole model is put into training mode before the
+    handlers of ITERATION_STARTED run.
+
     Args:
         name, strict: as for :class:`~camshaft.Engine`.
 
@@ -260,7 +272,9 @@ def create_supervised_trainer(
         autocast=autocast,
         scaler=scaler,
     )
-    return Engine(loop, name, strict=strict)
+    engine = Engine(loop, name, strict=strict)
+    TrainingMode(model).attach(engine)
+    return engine
 
 
 def create_supervised_evaluator(
@@ -280,7 +294,9 @@ def create_supervised_evaluator(
     """Return an engine for evaluation, with one FORWARD in every ITERATION, without gradients.
 
     Args:
-        model: the model. FORWARD puts it into evaluation mode, in which it stays.
+        model: the model. It is put into evaluation mode at EPOCH_STARTED, before the handlers of users run, and stays
+            in it. So a handler of EPOCH_STARTED can put parts of it into training mode, such as dropout for Monte Carlo
+            estimates.
         metrics: torchmetrics metrics by name, attached with :func:`camshaft.metrics.attach`.
         output_transform: ``output_transform(x, y, y_pred)`` returns the output to keep in ``state.output``. The default
             is ``(y_pred, y)``.
@@ -292,15 +308,17 @@ def create_supervised_evaluator(
     """
     _check_precision(autocast, None)
     precision = nullcontext() if autocast is None else autocast
+    mode = EvaluationMode(model)
 
     @torch.no_grad()
     def forward(engine: Engine, batch: Batch) -> Any:
-        model.eval()
+        mode.end_training()
         x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
         with precision:
             return output_transform(x, y, model_transform(model_fn(model, x)))
 
     engine = Engine([Phase("FORWARD", forward)], name, strict=strict)
+    mode.attach(engine)
     if metrics:
         from camshaft.metrics.attachment import attach  # torchmetrics is imported only if metrics are used
 

@@ -15,6 +15,7 @@ from camshaft.events import EventEnum
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, Phase
 from camshaft.training.batches import PrepareBatch, prepare_pair
+from camshaft.training.modes import TrainingMode
 
 __all__ = ["TbpttEvents", "create_supervised_tbptt_trainer", "tbptt_loop"]
 
@@ -63,6 +64,7 @@ def tbptt_loop(
     """
     check_integer("tbtt_step", tbtt_step, hint="give the time steps of a chunk")
     hidden: Any = None
+    mode = TrainingMode(model)
 
     def chunks(engine: Engine) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         nonlocal hidden
@@ -78,7 +80,7 @@ def tbptt_loop(
 
     def forward(engine: Engine, batch: Any) -> torch.Tensor:
         nonlocal hidden
-        model.train()
+        mode.end_evaluation()
         optimizer.zero_grad()
         x, y = prepare_batch(engine.state.time_item, device=device, non_blocking=non_blocking)
         y_pred, hidden = model(x) if hidden is None else model(x, hidden)
@@ -137,6 +139,9 @@ def create_supervised_tbptt_trainer(
 ) -> Engine:
     """Return an engine that trains a recurrent model. It runs the :func:`tbptt_loop` with the same arguments.
 
+    The model is put into training mode at EPOCH_STARTED and after evaluations, as by
+    :func:`create_supervised_trainer`.
+
     Args:
         name, strict: as for :class:`~camshaft.Engine`.
 
@@ -144,4 +149,6 @@ def create_supervised_tbptt_trainer(
         ValueError: ``tbtt_step`` is not an integer of 1 or more.
     """
     loop = tbptt_loop(model, optimizer, loss_fn, tbtt_step, dim, device, non_blocking, prepare_batch)
-    return Engine(loop, name, strict=strict)
+    engine = Engine(loop, name, strict=strict)
+    TrainingMode(model).attach(engine)
+    return engine
