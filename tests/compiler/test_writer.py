@@ -48,12 +48,14 @@ def epoch_loop(engine, state, fetcher):
                     if fetcher.restart_if_exhausted() and DATALOADER_STOP_ITERATION: yield DATALOADER_STOP_ITERATION
                 if PENDING_CALL: yield PENDING_CALL
             except TerminateEpoch as ended:
+                output = None
                 fetcher.restart()
                 if TERMINATE_SINGLE_EPOCH: yield TERMINATE_SINGLE_EPOCH
                 if ended.skip_epoch_completed: continue
             state.times["EPOCH_COMPLETED"] = perf_counter() - began_pass
             if EPOCH_COMPLETED: yield EPOCH_COMPLETED
     except Terminate as ended:
+        output = None
         if TERMINATE: yield TERMINATE
         if ended.skip_completed: return
     state.times["COMPLETED"] = perf_counter() - began

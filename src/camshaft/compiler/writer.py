@@ -218,6 +218,7 @@ class _Writer:
         self._loop(self.root)
         self._close()
         self._open("except Terminate as ended:")
+        self._drop_output()
         self._fire("terminate")
         self._line("if ended.skip_completed: return")
         self._close()
@@ -265,6 +266,7 @@ class _Writer:
             self._line(APPLY_CONTROL)
         self._close()
         self._open("except TerminateEpoch as ended:")
+        self._drop_output()
         if has_data:
             self._line("fetcher.restart()")
         self._fire("terminate_single_epoch")
@@ -401,6 +403,11 @@ class _Writer:
     def _clear_output(self, body: list[Structure]) -> None:
         """Release the output of the previous pass, so that its memory is free in this one."""
         self._line("state.output = output = None" if Phase in _classes(body) else "state.output = None")
+
+    def _drop_output(self) -> None:
+        """Release the output of a phase. It may hold a graph for a phase that does not run any more."""
+        if Phase in _classes(self.root[6:]):
+            self._line("output = None")
 
 
 def _ends_with_event(item: Structure) -> bool:

@@ -17,6 +17,7 @@ from threading import RLock
 from types import FrameType, GeneratorType
 from typing import Any, Protocol
 
+from camshaft._tensors import without_graph
 from camshaft.compiler.program import Line, Program
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
 from camshaft.engine.data_fetcher import DataFetcher, OpenData
@@ -173,6 +174,7 @@ class Run:
 
     def _throw(self, control: Control) -> EngineEvent | None:
         """Throw a control call into the loop. Returns the next event; None if the loop has ended."""
+        self._let_graph_go()
         if isinstance(control, Terminate):
             self.finished = False
             self.outcome = "terminated" if control.skip_completed else "completed"
@@ -315,6 +317,7 @@ class Run:
             second.add_note(f"in {engine.name}: {engine._location.place_of_error(engine, error)}, at EXCEPTION_RAISED")
             raise
         finally:
+            self._let_graph_go()
             try:
                 self._close()
             except BaseException as second:
@@ -355,8 +358,16 @@ class Run:
             return
         self.suspend()
         if self.engine.current_run is self:  # leaving the steps after the last event ends the run as usual
+            self._let_graph_go()
             self.status, self.engine.current_run = DROPPED, None
             self._close()
+
+    def _let_graph_go(self) -> None:
+        """Drop the autograd graph that FORWARD has left in ``state.output``, if the iteration ends before BACKWARD."""
+        line, data_loop = self.line(), self.engine.loop.data_loop
+        if line is None or data_loop is None or data_loop.name not in line.path or line.event == data_loop.completed:
+            return
+        self.engine.state.output = without_graph(self.engine.state.output)
 
     # -- parents and observers -----------------------------------------------------------------------------------------
 
