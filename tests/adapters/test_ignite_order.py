@@ -41,7 +41,7 @@ def test_an_epoch_that_is_completed_although_data_gave_out():
 def test_an_epoch_without_batches():
     call = Call("get_batch_started", 2, "terminate_epoch", False)
     theirs = disorderly(an_epoch_without_batches, program(call, data=Data(1, "once"), max_epochs=2))
-    assert "[iteration > 0] does not hold" in verdict(theirs.runs[0].trace)
+    assert "[iteration in epoch > 0] does not hold" in verdict(theirs.runs[0].trace)
 
 
 def test_a_get_batch_that_is_started_twice():

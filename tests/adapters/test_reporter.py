@@ -136,17 +136,20 @@ def test_runs_within_limits_that_are_known(limits, events):
         (
             {"epoch_length": 3},
             run(epoch(2)),
-            "EPOCH_COMPLETED is illegal in EPOCH 1 / after ITERATION 2: [iteration == epoch_length] does not hold",
+            "EPOCH_COMPLETED is illegal in EPOCH 1 / after ITERATION 2: "
+            "[iteration in epoch == epoch_length] does not hold",
         ),
         (
             {"epoch_length": 1},
             run(epoch(2)),
-            "ITERATION_STARTED is illegal in EPOCH 1 / after ITERATION 1: [iteration < epoch_length] does not hold",
+            "ITERATION_STARTED is illegal in EPOCH 1 / after ITERATION 1: "
+            "[iteration in epoch < epoch_length] does not hold",
         ),
         (
             {"epoch_length": 2},
             run(epoch(2), epoch(3)),
-            "ITERATION_STARTED is illegal in EPOCH 2 / after ITERATION 4: [iteration < epoch_length] does not hold",
+            "ITERATION_STARTED is illegal in EPOCH 2 / after ITERATION 4: "
+            "[iteration in epoch < epoch_length] does not hold",
         ),
         (
             {"max_iters": 2},

@@ -103,7 +103,11 @@ def test_any_text_is_shown_as_text(page, mermaid, graphviz, level, control):
 
 def test_each_repetition_tells_its_counter_and_condition():
     shown = words(make().diagram())
-    assert {"[iteration < epoch_length]", "[epoch < max_epochs]", "[iteration == epoch_length]"} <= set(shown)
+    assert {
+        "[iteration in epoch < epoch_length]",
+        "[epoch < max_epochs]",
+        "[iteration in epoch == epoch_length]",
+    } <= set(shown)
 
 
 def test_control_is_one_edge_unless_asked_for():

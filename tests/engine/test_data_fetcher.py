@@ -140,3 +140,13 @@ def test_used_up_data_can_be_replaced_after_a_terminated_epoch():
     assert state.batch == 7
     assert trace.count(Events.DATALOADER_STOP_ITERATION) == 1
     trace.assert_legal()
+
+
+def test_a_run_that_is_continued_begins_its_epoch_at_0():
+    engine = Engine(lambda engine, batch: None)
+    engine.run([1, 2, 3], max_epochs=2)
+    seen = []
+    for event in (Events.STARTED, Events.EPOCH_STARTED, Events.ITERATION_STARTED):
+        engine.add_event_handler(event, lambda: seen.append(engine.position))
+    engine.run([1, 2, 3], max_epochs=3)
+    assert seen == [0, 0, 1, 2, 3]

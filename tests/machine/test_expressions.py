@@ -1,8 +1,12 @@
 """The source of guards and effects does to a context what it says."""
 
+import operator
+import re
+from itertools import chain
+
 import pytest
 
-from camshaft import DATA, Loop
+from camshaft import DATA, Engine, Loop, Phase
 from camshaft.machine.context import Context, function
 from camshaft.machine.expressions import (
     count_of,
@@ -15,6 +19,7 @@ from camshaft.machine.expressions import (
     reset_passes,
     unless_none,
 )
+from support.learning import Unsized
 
 ITERATION = Loop("ITERATION", over=DATA)
 
@@ -67,3 +72,41 @@ def test_states_are_left_and_lengths_learned():
     assert (context.entered, context.epoch_length) == ({"Y"}, 7)
     assert after([learn_length(ITERATION)], Context(epoch_length=3, passes={"ITERATION": 7})).epoch_length == 3
     assert leave(()) == []
+
+
+WORDS = re.compile(r"(\w+)(?: in (\w+))? (<|==|>) (\w+)")
+COMPARE = {"<": operator.lt, "==": operator.eq, ">": operator.gt}
+STAGES = Loop("STAGE", Loop("EPOCH", Loop("ITERATION", Phase("A"), over=DATA), times=2))
+
+
+LOOPS = {"three": STAGES, "two": STAGES.body[0].evolve(times=None), "one": STAGES.body[0].body[0]}
+
+
+@pytest.mark.parametrize("knows_length", [True, False])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_guards_say_what_is_so(loop, knows_length):
+    engine = Engine(LOOPS[loop])
+    data = [1, 2, 3] if knows_length else Unsized([1, 2, 3])
+    counters, entered, told = engine.loop.counters, {}, set()
+    limits = ({"max_epochs": 2}, {"max_epochs": 3}) if loop != "one" else ({"max_iters": 2}, {"max_iters": 3})
+    for event in chain.from_iterable(engine.steps(data, **limit) for limit in limits):
+        key = getattr(event, "value", event)
+        for name in counters:  # what each loop had counted when the loop around it began its pass
+            if key == f"{name}_started":
+                entered |= {inner: getattr(engine.state, inner) for inner in counters[counters.index(name) + 1 :]}
+        if engine.current_run is None:  # the last event of the run
+            continue
+        place, context = engine.current_run.machine_position()
+        for transition in engine.machine.table[place].values():
+            for guard in transition.guards:
+                words = WORDS.fullmatch(guard.text)
+                if words is None or guard.test(context) is None:
+                    continue
+                counter, around, sign, bound = words.groups()
+                bound = int(bound) if bound.isdigit() else getattr(engine.state, bound)
+                if bound is None:
+                    continue
+                count = getattr(engine.state, counter) - (entered.get(counter, 0) if around else 0)
+                assert guard.test(context) == COMPARE[sign](count, bound), (key, guard.text, count, bound)
+                told.add((counter, around))
+    assert len(told) == min(len(counters), 2)  # a live run does not tell the passes of loops in between

@@ -88,7 +88,7 @@ class DataFetcher:
     Args:
         state: the state of the engine.
         data: an iterable of batches. None for a run without data: each batch is None then.
-        counter: the attribute of the state that counts the batches.
+        counter: the attribute of the state that counts the batches; empty for a loop without data.
         skipped: how many batches of the first epoch are done already, for a run that resumes in the middle of it.
         fetched: how many batches a previous process had taken from the iterator that this run continues with; by
             default ``skipped``. The two differ if the data is shorter or longer than an epoch.
@@ -136,7 +136,7 @@ class DataFetcher:
         self._data = data
         self._counter = counter
         self._iterator: Iterator[Any] | None = None
-        self._first = 0  # the counter before the first batch of this epoch
+        self._first = self._count() if counter else 0  # the counter before the first batch of this epoch
         self.end_count = math.inf
         self._opened_at = 0  # the counter when the present iterator was opened
         self._produced_any = produced_any

@@ -9,7 +9,7 @@ from camshaft.events import ANYWHERE, OF_A_BATCH
 from camshaft.loop.states import DATA, RUN, Every, LoopItem, OpaqueStep, Phase
 from camshaft.loop.tree import LoopTree
 
-__all__ = ["condition", "loop_text"]
+__all__ = ["condition", "loop_text", "passes_text"]
 
 
 def loop_text(loop: LoopTree) -> str:
@@ -69,6 +69,17 @@ def condition(item: LoopItem, counter: str | None = None) -> str:
     if when is None:
         return ""
     return f"when {counter} % {when.n} == 0" if isinstance(when, Every) else f"when {_named(when)}"
+
+
+def passes_text(root: LoopTree, name: str) -> str:
+    """Return the number of passes of a loop in words: ``iteration in epoch``, since the loop around it began a pass.
+
+    Args:
+        root: the outermost loop. Its own passes are counted over the whole run: ``epoch``.
+        name: the name of a loop in it.
+    """
+    path = next(path for path, item in root.walk() if item.name == name)
+    return " in ".join(state.lower() for state in reversed(path[-2:]))
 
 
 def _named(function: Any) -> str:

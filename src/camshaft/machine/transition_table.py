@@ -18,7 +18,7 @@ import attrs
 
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, RUN, CustomState, EventPoint, Every, LoopItem, OpaqueStep, Path, Phase
-from camshaft.loop.text import condition
+from camshaft.loop.text import condition, passes_text
 from camshaft.machine.context import Context, Effect, Guard, function
 from camshaft.machine.expressions import (
     ask,
@@ -261,13 +261,12 @@ class TransitionTable:
         fetched = place_of(fetching, left=True)
         self.paths |= {place_of(fetching): fetching, place_of(restarting): fetching, fetched: fetching}
         self.items[place_of(fetching)] = self.items[place_of(restarting)] = loop
-        counter = loop.name.lower()
         another_pass, passes_done = self.pass_guards(loop)
         below_length, *other_limits = another_pass
         has_data = Guard("data", "context.has_data", is_settled=True)
         no_data = has_data.negated("no data")
         known = Guard("epoch_length known", "context.epoch_length is not None")
-        not_first = Guard(f"{counter} > 0", unless_none(passes_of(loop), "passes > 0"))
+        not_first = Guard(f"{passes_text(self.loop, loop.name)} > 0", unless_none(passes_of(loop), "passes > 0"))
         # ``has_data`` is None for an engine of another library. Such an engine may try to fetch a batch even if the
         # epoch has all its batches. The fetch is then allowed, gets no batch, and the epoch ends.
         is_full = f"(context.has_data is None and {below_length.holds} is False)"
@@ -331,23 +330,27 @@ class TransitionTable:
             return context.ask("more", loop) if loop.over is not None else answer
 
         bound = loop.times if loop.times is not None else "max_epochs" if is_root and not loop.passes else None
-        another, done = (f"{counter} < {bound}", f"{counter} == {bound}") if bound is not None else _pass_words(loop)
+        passes_done = passes_text(self.loop, name)
+        another, done = (
+            (f"{passes_done} < {bound}", f"{passes_done} == {bound}") if bound is not None else _pass_words(loop)
+        )
         guard = Guard(another, f"more_{counter}(context)", {f"more_{counter}": has_another_pass})
         return (guard,), guard.negated(done)
 
     def _batch_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
         name, counter = loop.name, loop.name.lower()
+        passes_done = passes_text(self.loop, name)
 
         # while the length is unknown, every fetch is allowed: it finds out whether there is another batch
         if_unknown = "(True if context.has_data else None)"
         if_known = unless_none(passes_of(loop), "passes < context.epoch_length")
         below_length = Guard(
-            f"{counter} < epoch_length", f"({if_unknown} if context.epoch_length is None else {if_known})"
+            f"{passes_done} < epoch_length", f"({if_unknown} if context.epoch_length is None else {if_known})"
         )
         below_limit = f"(context.max_iters is None or {count_of(name)} < context.max_iters)"
         return (
             (below_length, Guard(f"{counter} < max_iters", below_limit)),
-            below_length.negated(f"{counter} == epoch_length"),
+            below_length.negated(f"{passes_done} == epoch_length"),
         )
 
     def all_left_guard(self, scope: str) -> Guard:
