@@ -9,7 +9,7 @@ import attrs
 
 from camshaft import Trace
 from camshaft.events import event_name
-from camshaft.machine.transition_table import READY
+from camshaft.machine.transition import READY
 from camshaft.trace.spans import spans
 from mutants.cases import Case, traced
 from mutants.mutant import TraceMutant

@@ -24,6 +24,7 @@ from support import ROOT
 PACKAGE = ROOT / "src" / "camshaft"
 MAY_LIST_EVENTS = {
     "events.py": "the table of facts",
+    "machine/declared_transitions.py": "derives an order",
     "machine/transition_table.py": "derives an order",
     "compiler/writer.py": "derives an order",
     "draw/from_loop.py": "derives an order",

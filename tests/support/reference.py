@@ -16,7 +16,7 @@ from camshaft.events import Filter, FilteredEvent, attachments
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, OpaqueStep, Phase
 from camshaft.machine.machine import LoopMachine
-from camshaft.machine.transition_table import Transition
+from camshaft.machine.transition import Transition
 
 RANK = {"terminate": 5, "terminate_epoch": 4, "skip": 3, "new data": 2, "interrupt": 1}
 EVENTS_OF_CALLS = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}

@@ -15,7 +15,7 @@ from camshaft.events import OUTCOMES, event_key, event_name
 from camshaft.loop.loop import Loop
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
-from camshaft.machine.transition_table import READY
+from camshaft.machine.transition import READY
 
 __all__ = ["Reporter"]
 

@@ -17,7 +17,8 @@ from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, RUN, CustomState, EventPoint, OpaqueStep, Path, Phase
 from camshaft.loop.text import condition
 from camshaft.machine.context import Guard
-from camshaft.machine.transition_table import COMPLETED, FAILED, READY, TERMINATED, TransitionTable, place_of, when
+from camshaft.machine.declared_transitions import DeclaredTransitions, when
+from camshaft.machine.transition import COMPLETED, FAILED, READY, TERMINATED, place_of
 
 __all__ = ["LEVELS", "chart_from_loop"]
 
@@ -71,8 +72,8 @@ class _Builder:
         self.name = name
         self.is_full = is_full
         self.control = control
-        self.table = TransitionTable(loop.evolve(custom_states=()))
-        self.full_table = TransitionTable(loop) if loop.custom_states else self.table
+        self.table = DeclaredTransitions(loop.evolve(custom_states=()))
+        self.full_table = DeclaredTransitions(loop) if loop.custom_states else self.table
         # A phase without a function was added by register_events(). But if no item has a function, the loop describes
         # the engine of another library, and such phases are nothing special.
         self.has_functions = any(getattr(item, "run", None) is not None for _, item in loop.walk())

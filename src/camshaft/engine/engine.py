@@ -33,6 +33,7 @@ from camshaft.loop.loop import Loop, as_loop
 from camshaft.loop.registration import register
 from camshaft.loop.states import DATA, LoopItem, Nested, Path
 from camshaft.machine.machine import LoopMachine
+from camshaft.machine.transition_table import TransitionTable
 
 __all__ = ["Engine"]
 
@@ -97,6 +98,7 @@ class Engine:
         self._by_hand = self._custom_events.by_hand  # one attribute lookup less in each fire_event()
         self._location = EngineLocation()
         self._machine: LoopMachine | None = None
+        self._known_transitions: TransitionTable | None = None
         self._install_loop(loop.evolve(nested=()) if loop.nested else loop)
         for nested in loop.nested:
             self._nest(nested)
@@ -125,6 +127,12 @@ class Engine:
         if self._machine is None:
             self._machine = LoopMachine(self._loop)
         return self._machine
+
+    @property
+    def _transitions(self) -> TransitionTable:
+        if self._known_transitions is None:
+            self._known_transitions = TransitionTable(self._loop)
+        return self._known_transitions
 
     def source(self) -> str:
         """Return the Python source of the loop, exactly as it runs."""
@@ -172,7 +180,7 @@ class Engine:
         self._dispatcher.connect(program.names, program.under_any_handlers, self._namespace)
 
     def _set_loop(self, loop: Loop) -> None:
-        self._loop, self._machine = loop, None
+        self._loop, self._machine, self._known_transitions = loop, None, None
         self._custom_events.update(loop, self._dispatcher)
 
     # -- events ------------------------------------------------------------------------------------------------------

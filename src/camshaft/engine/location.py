@@ -17,8 +17,8 @@ from camshaft.exceptions import EventOrderError
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import Path
 from camshaft.machine.context import Context
-from camshaft.machine.machine import LoopMachine
-from camshaft.machine.transition_table import READY
+from camshaft.machine.transition import READY
+from camshaft.machine.transition_table import TransitionTable
 
 __all__ = ["LAST_LINE", "EngineLocation", "LoopLocation", "format_path", "machine_position"]
 
@@ -103,8 +103,8 @@ class _Located(Protocol):
         """The declaration."""
 
     @property
-    def machine(self) -> LoopMachine:
-        """The loop as a machine."""
+    def _transitions(self) -> TransitionTable:
+        """The transitions of the loop, to check the order of events."""
 
 
 class EngineLocation:
@@ -201,7 +201,7 @@ def machine_position(
     Returns:
         The name of the place, and a context with the counts of all loops as far as they are known.
     """
-    state, loop, machine = engine.state, engine.loop, engine.machine
+    state, loop = engine.state, engine.loop
     loops = [item for _, item in loop.walk() if isinstance(item, Loop)]
     data_loop = loop.data_loop
     context = Context(state.max_epochs, state.max_iters, state.epoch_length, fetcher.has_data)
@@ -225,8 +225,9 @@ def machine_position(
                 context.counts[item.name] -= 1
                 passes = context.passes[item.name]
                 context.passes[item.name] = None if passes is None else passes - 1
-        return next(place for place, by_event in machine.table.items() if deferred in by_event), context
+        return next(place for place, row in engine._transitions.table.items() if deferred in row), context
     fired = line.event or line.last_event
     # one event may be fired at several places: the states of the line tell them apart
-    transitions = (one for by_event in machine.table.values() for one in by_event.values() if one.event == fired)
-    return next(one.dest for one in transitions if machine.paths[one.dest][: len(line.path)] == line.path), context
+    table, paths = engine._transitions.table, engine._transitions.paths
+    transitions = (row[str(fired)] for row in table.values() if fired in row)
+    return next(one.dest for one in transitions if paths[one.dest][: len(line.path)] == line.path), context

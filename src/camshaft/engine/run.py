@@ -32,7 +32,7 @@ from camshaft.loop.loop import Loop
 from camshaft.loop.states import Path
 from camshaft.machine.checker import OrderChecker
 from camshaft.machine.context import Context
-from camshaft.machine.machine import LoopMachine
+from camshaft.machine.transition_table import TransitionTable
 
 __all__ = ["RunHost", "Run", "executing"]
 
@@ -395,7 +395,7 @@ class Run:
         if self.engine.strict:
             if self._strict is None:
                 place, context = self.machine_position()
-                self._strict = StrictObserver(OrderChecker(self.engine.machine, self.engine.name, context, place))
+                self._strict = StrictObserver(OrderChecker(self.engine._transitions, self.engine.name, context, place))
             watching += (self._strict,)
         makers = []
         for observer in watching:
@@ -451,8 +451,8 @@ class RunHost(Protocol):
         """The declaration of the loop."""
 
     @property
-    def machine(self) -> LoopMachine:
-        """The loop as a machine."""
+    def _transitions(self) -> TransitionTable:
+        """The transitions of the loop, to check the order of events."""
 
     @property
     def where(self) -> Path:

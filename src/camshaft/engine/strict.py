@@ -28,12 +28,14 @@ class StrictObserver:
             EventOrderError: raised by these functions at an illegal event.
         """
         checker, context, state = self.checker, self.checker.context, run.engine.state
+        compiled = checker.compiled
 
         def make(event: str) -> Callable[[Any], None]:
             def check(engine: Any) -> None:
                 # checker.advance() written out, because a call for each event would be slow. The limits are set
                 # again, because a continued run may have new ones.
-                transition = checker.last_transition.next_by_event.get(event)
+                last = checker.last_transition
+                transition = last.next_by_event.get(event) or compiled.find(last.place, event)
                 if transition is None or transition.try_take is not None:
                     context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
                     if transition is None or (transition.try_take is not None and not transition.try_take(context)):

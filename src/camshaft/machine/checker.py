@@ -5,8 +5,8 @@ from __future__ import annotations
 from camshaft.events import event_name
 from camshaft.exceptions import EventOrderError
 from camshaft.machine.context import Context
-from camshaft.machine.machine import LoopMachine
-from camshaft.machine.transition_table import ENDS, READY
+from camshaft.machine.transition import ENDS, READY
+from camshaft.machine.transition_table import TransitionTable
 
 __all__ = ["OrderChecker"]
 
@@ -15,25 +15,27 @@ class OrderChecker:
     """A checker that follows the events of one run through the machine.
 
     Args:
-        machine: the machine of the loop.
+        machine: the transitions of the loop.
         name: the name of the engine, for messages.
         context: the limits and counters at the start of the check.
         place: the place at the start of the check.
 
     Attributes:
+        compiled: the compiled transitions.
         last_transition: the transition taken by the last event.
         seen: the number of events so far.
     """
 
-    __slots__ = ("context", "last_transition", "machine", "name", "seen")
+    __slots__ = ("compiled", "context", "last_transition", "machine", "name", "seen")
 
     def __init__(
-        self, machine: LoopMachine, name: str = "engine", context: Context | None = None, place: str = READY
+        self, machine: TransitionTable, name: str = "engine", context: Context | None = None, place: str = READY
     ) -> None:
         self.machine = machine
         self.name = name
         self.context = Context() if context is None else context
-        self.last_transition = machine.compiled(self.context)[place]
+        self.compiled = machine.compiled(self.context)
+        self.last_transition = self.compiled.start(place)
         self.seen = 0
 
     @property
@@ -56,7 +58,7 @@ class OrderChecker:
             EventOrderError: there is no such transition at this place, or a guard denies it.
         """
         self.seen += 1
-        transition = self.last_transition.next_by_event.get(event)
+        transition = self.last_transition.next_by_event.get(event) or self.compiled.find(self.place, event)
         if transition is None or (transition.try_take is not None and not transition.try_take(self.context)):
             raise self.error(event)
         self.last_transition = transition
@@ -97,7 +99,7 @@ class OrderChecker:
 
     def error(self, event: str) -> EventOrderError:
         """Return the error for an event that is illegal at this place."""
-        transition = self.machine.table[self.place].get(event)
+        transition = self.machine.find(self.place, event)
         denied = transition.denied_by(self.context) if transition is not None else None
         expected = " | ".join(map(event_name, self.expected()))
         why = f": [{denied.text}] does not hold" if denied is not None and denied.text else ""

@@ -9,7 +9,7 @@ from typing import TypeVar
 import attrs
 
 from camshaft.machine.context import Context
-from camshaft.machine.transition_table import ENDS, Transition
+from camshaft.machine.transition import ENDS, Transition
 
 __all__ = ["breadth_first", "shortest_path", "unguarded_path"]
 
@@ -77,15 +77,15 @@ def shortest_path(table: Transitions, event: str, place: str, context: Context) 
     Returns:
         The transitions. None if the event is not found within :data:`MAX_VISITS`.
     """
-    if not any(event in transitions for transitions in table.values()):
-        return None
 
     def following(visit: _Visit) -> Iterator[_Visit]:
         if visit.last is not None and (visit.last.is_control or visit.place in ENDS):
             return
         for transition in table[visit.place].values():
             is_wanted = transition.event == event
-            if (transition.is_control and not is_wanted) or transition.denied_by(visit.context) is not None:
+            if (transition.is_control or transition.is_free) and not is_wanted:
+                continue
+            if transition.denied_by(visit.context) is not None:
                 continue
             after = visit.context.copy()
             transition.apply(after)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from camshaft.events import ANYWHERE, event_name
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, CustomState
-from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, TERMINATED, Transition
+from camshaft.machine.transition import COMPLETED, ENDS, FAILED, TERMINATED, Transition
 
 __all__ = ["machine_text"]
 

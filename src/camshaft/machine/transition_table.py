@@ -1,489 +1,244 @@
-"""The transition table of a loop: the transitions between its places, with their guards and effects.
+"""The transition table of a loop: by place and event, with custom states, control calls and failures.
 
-A *place* is a state of the flat machine. It is named by the path to a state of the loop: ``EPOCH/ITERATION/BACKWARD``
-while the run is inside BACKWARD, ``EPOCH/ITERATION/after BACKWARD`` when it has left it. The *context* is the extended
-state of the statechart: limits, counters, and the custom states that are entered. Guards read it, effects change it.
-
-The table is built without looking at the generated source. Tests compare the two, and a comparison means something
-only between independent results.
+A custom state can be entered at every place of its scope, and control calls can be made almost everywhere. A loop with
+many places and many custom states would have a very large table. So a transition is made when it is first looked up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
 import attrs
 
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import DATA, RUN, CustomState, EventPoint, Every, LoopItem, OpaqueStep, Path, Phase
-from camshaft.loop.text import condition, passes_text
-from camshaft.machine.context import Context, Effect, Guard, function
-from camshaft.machine.expressions import (
-    ask,
-    count_of,
-    count_pass,
-    learn_length,
-    leave,
-    none_entered,
-    not_passed,
-    passes_of,
-    reset_passes,
-    unless_none,
-)
+from camshaft.loop.states import RUN, CustomState, LoopItem, Path
+from camshaft.machine.compiled_table import CompiledTable
+from camshaft.machine.context import Context, Effect, Guard, unknown_answer
+from camshaft.machine.declared_transitions import DeclaredTransitions
+from camshaft.machine.expressions import leave, none_entered, not_passed
+from camshaft.machine.search import shortest_path
+from camshaft.machine.transition import ENDS, FAILED, READY, STARTED, TERMINATED, Transition, place_of
 
-__all__ = ["COMPLETED", "ENDS", "FAILED", "READY", "TERMINATED", "Transition", "TransitionTable", "place_of", "when"]
-
-READY, STARTED, COMPLETED, TERMINATED, FAILED = "READY", "STARTED", "COMPLETED", "TERMINATED", "FAILED"
-ENDS = {COMPLETED, TERMINATED, FAILED}
-"""The places at which a run may end."""
-
-
-def place_of(path: Path, left: bool = False) -> str:
-    """Return the name of the place inside the state at ``path``, or with ``left=True`` of the place after it."""
-    return "/".join((*path[:-1], f"after {path[-1]}") if left else path)
-
-
-@attrs.frozen(eq=False, slots=False)
-class Transition:
-    """A transition of the machine.
-
-    Attributes:
-        source: the place before it.
-        event: the key of the event that triggers it.
-        dest: the place after it.
-        guards_and_steps: its guards in the order in which a run evaluates them, and between them the opaque steps that
-            run before the event.
-        effects: the changes that it makes to the context.
-        is_control: True if a control call or a failure causes the event.
-        guards: the guards alone. The transition is allowed unless one of them is False.
-    """
-
-    source: str
-    event: str
-    dest: str
-    guards_and_steps: tuple[Guard | OpaqueStep, ...] = ()
-    effects: tuple[Effect, ...] = ()
-    is_control: bool = False
-    guards: tuple[Guard, ...] = attrs.field(init=False)
-
-    @guards.default
-    def _guards_alone(self) -> tuple[Guard, ...]:
-        return tuple(part for part in self.guards_and_steps if isinstance(part, Guard))
-
-    def denied_by(self, context: Context) -> Guard | None:
-        """Return the first guard that is False in a context, or None."""
-        for guard in self.guards:
-            if guard.test(context) is False:
-                return guard
-        return None
-
-    @cached_property
-    def apply(self) -> Callable[[Context], None]:
-        """A function that applies the effects to a context."""
-        return function(self.effects or ["pass"])
-
-
-class Candidate(NamedTuple):
-    """A transition whose source is still open. The fields are those of :class:`Transition`."""
-
-    event: str
-    dest: str
-    guards_and_steps: tuple[Guard | OpaqueStep, ...] = ()
-    effects: tuple[Effect, ...] = ()
+__all__ = ["TransitionTable"]
 
 
 class TransitionTable:
-    """The builder of all places and transitions of a loop.
-
-    The states in a body are visited from the last to the first. When a state is visited, the candidates for the next
-    event are already known. They become the transitions out of the place after the state. Entering the state is then
-    the only candidate. If the state may be skipped (a phase with a condition, or a loop), entering it is an additional
-    candidate: the later candidates remain, guarded by the condition for skipping it.
+    """All places of a loop, and the transitions between them.
 
     Args:
         loop: the loop.
 
     Attributes:
-        transitions: all transitions. Those of one source are in the order in which their guards are evaluated.
-        paths: for each place, the names of the states around it, outermost first.
+        loop: see above.
+        declared: the transitions that the declaration gives.
         items: for each place inside a declared state, that state.
+        paths: for each place, the names of the states around it, outermost first.
+        table: the transitions by place and event. Those of one place are in the order in which their guards are
+            evaluated.
     """
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self.transitions: list[Transition] = []
-        self.paths: dict[str, Path] = {READY: (), STARTED: (), COMPLETED: (), TERMINATED: (), FAILED: ()}
-        self.items: dict[str, LoopItem] = {}
-        self.data_loop = loop.data_loop
-        self._run()
-        self.paths = {place: self.paths[place] for place in self._in_order()}
+        self.declared = DeclaredTransitions(loop)
+        self.items: dict[str, LoopItem] = self.declared.items
+        self.paths: Mapping[str, Path] = _Paths(self)
+        self.table: Mapping[str, Mapping[str, Transition]] = _Rows(self)
+        self._declared_rows: dict[str, dict[str, Transition]] = {place: {} for place in self.declared.paths}
+        for transition in self.declared.transitions:
+            self._declared_rows[transition.source][transition.event] = transition
+        self._custom_by_name = {custom.name: custom for custom in loop.custom_states}
+        self._custom_by_event = {event: custom for custom in loop.custom_states for event in custom.events}
+        self._ended_by_order: dict[tuple[str, ...], list[tuple[int, str]]] = {}
+        for custom in loop.custom_states:
+            if custom.order and custom.is_pair:
+                index = custom.order.index(str(custom.completed))
+                self._ended_by_order.setdefault(custom.order, []).append((index, custom.name))
+        self._leave_inner = tuple(leave(custom.name for custom in loop.custom_states if custom.within != RUN))
+        self._leave_all = tuple(leave(custom.name for custom in loop.custom_states))
+        self._compiled: dict[bool | None, CompiledTable] = {}
 
-    # -- states ------------------------------------------------------------------------------------------------------
+    # -- look-up -----------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        """Add the whole run: from READY through the outermost loop to its ends, then custom states and control calls.
+    def find(self, place: str, event: str) -> Transition | None:
+        """Return the transition of an event at a place; None if there is none."""
+        host, inside = self.host_of(place)
+        declared = self._declared_rows[host].get(event)
+        if declared is not None:
+            return declared if inside is None else attrs.evolve(declared, source=place)
+        custom = self._custom_by_event.get(event)
+        if custom is not None:
+            return self._custom(custom, event, place, host) if self._can_enter(host, custom) else None
+        return self._control(place, event)
 
-        Custom states and control calls come last, because they start from places that must already exist.
-        """
-        loop, root = self.loop, (self.loop.name,)
-        after_loop = place_of(root, left=True)
-        completed = Candidate("completed", COMPLETED)
-        candidates = self._loop(loop, root, [completed])
-        self._add(READY, [Candidate("started", STARTED, (), (reset_passes(loop.name),))])
-        self._add(STARTED, candidates)
-        self._add(TERMINATED, [completed])
-        terminated_pass = place_of((loop.name, "TERMINATED"))
-        # terminate_epoch() ends a pass of the outermost loop, unless this loop takes the data: it then has no epochs
-        has_epochs = loop.over is not DATA
-        if has_epochs:
-            self.paths[terminated_pass] = root
-            skipped = Guard("skip_epoch_completed", ask("skipped", loop), {loop.name: loop})
-            completes = Candidate(loop.completed, after_loop, (skipped.negated("not skip_epoch_completed"),))
-            self._add(terminated_pass, [completes, *_guarded(skipped, candidates)])
-        self._custom_states([place for place in self.paths if place not in ENDS and place != READY])
-        for custom in (custom for custom in loop.custom_states if custom.within == RUN):
-            for end in (COMPLETED, TERMINATED, FAILED):  # handlers of the last event still belong to the run
-                self._custom_transitions(custom, end, end, end)
-        self._control_transitions(terminated_pass if has_epochs else None)
-
-    def _control_transitions(self, terminated_pass: str | None) -> None:
-        """Add the transitions of control calls and failures at every place.
-
-        Args:
-            terminated_pass: the place after ``terminate_epoch()``, or None if the loop has no epochs.
-        """
-        root, customs = self.loop.name, self.loop.custom_states
-        leave_inner = leave(custom.name for custom in customs if custom.within != RUN)
-        leave_all = leave(custom.name for custom in customs)
-        for place in [*self.paths]:
-            if place in (READY, FAILED):
-                continue
-            if place not in ENDS:
-                self._control(place, "terminate", TERMINATED, *leave_all)
-                self._control(place, "interrupt", place)
-            if terminated_pass is not None and place.partition("/")[0] == root:
-                is_terminated = place == terminated_pass or place.startswith(f"{terminated_pass}/")
-                if not is_terminated:
-                    self._control(place, "terminate_single_epoch", terminated_pass, *leave_inner)
-            self._control(place, "exception_raised", FAILED)
-
-    def _loop(self, loop: Loop, path: Path, after: list[Candidate]) -> list[Candidate]:
-        """Add a loop and everything inside it.
-
-        Args:
-            loop: the loop.
-            path: the path to it.
-            after: the candidates when its passes are done.
-
-        Returns:
-            The candidates before the loop: those of its first pass, and those of ``after`` for a loop without a pass.
-        """
-        self._enter(loop, path)
-        after_pass = place_of(path, left=True)
-        self.paths[after_pass] = path
-        inner_loops = [item.name for item in loop.body if isinstance(item, Loop)]
-        begin_pass = (*count_pass(loop.name), *map(reset_passes, inner_loops), *self._reset_orders(loop.name))
-        candidates: list[Candidate]
-        if loop.over is DATA:
-            candidates = self._data_loop(loop, path, after, begin_pass)
-        else:
-            another_pass, passes_done = self.pass_guards(loop)
-            begin = Candidate(loop.started, place_of(path), another_pass, begin_pass)
-            candidates = [begin, *_guarded(passes_done, after)]
-        # the same decision is made before the first pass and after each pass
-        self._add(after_pass, candidates)
-        all_left = (self.all_left_guard(loop.name),)
-        self._add(place_of(path), self._body(loop, path, [Candidate(loop.completed, after_pass, all_left)]))
-        if loop.over is DATA:
-            self._add(place_of(path), [Candidate("iteration_skipped", after_pass, all_left)], is_control=True)
-        return candidates
-
-    def _body(self, loop: Loop, path: Path, candidates: list[Candidate]) -> list[Candidate]:
-        """Add the states in the body of a loop, the last one first.
-
-        Args:
-            loop: the loop.
-            path: the path to it.
-            candidates: the candidates after the last state.
-
-        Returns:
-            The candidates before the first state.
-        """
-        for item in reversed(loop.body):
-            inner = (*path, item.name)
-            if isinstance(item, OpaqueStep):
-                # a step has no events and so no place of its own: it runs on the way to whatever event comes next
-                candidates = [
-                    candidate._replace(guards_and_steps=(item, *candidate.guards_and_steps)) for candidate in candidates
-                ]
-            elif isinstance(item, EventPoint):
-                self._enter(item, inner)
-                self._add(place_of(inner), candidates)
-                candidates = [Candidate(item.event, place_of(inner))]
-            elif isinstance(item, Phase):
-                candidates = self._phase(item, inner, loop.name, candidates)
-            elif isinstance(item, Loop):
-                candidates = self._loop(item, inner, candidates)
-        return candidates
-
-    def _phase(self, phase: Phase, path: Path, enclosing_loop: str, after: list[Candidate]) -> list[Candidate]:
-        """Add a phase. Return the candidates before it: its own, and those of ``after`` if it may be skipped."""
-        self._enter(phase, path)
-        after_phase = place_of(path, left=True)
-        self.paths[after_phase] = path
-        self._add(place_of(path), [Candidate(phase.completed, after_phase, (self.all_left_guard(phase.name),))])
-        self._add(after_phase, after)
-        reset_orders = self._reset_orders(phase.name)
-        if phase.when is None:
-            return [Candidate(phase.started, place_of(path), (), reset_orders)]
-        condition_holds = when(phase, enclosing_loop)
-        enter = Candidate(phase.started, place_of(path), (condition_holds,), reset_orders)
-        return [enter, *_guarded(condition_holds.negated(f"not {condition_holds.text}"), after)]
-
-    def _reset_orders(self, scope: str) -> tuple[Effect, ...]:
-        """Return the effects that start the declared orders of a scope again."""
-        orders = dict.fromkeys(
-            custom.order for custom in self.loop.custom_states if custom.within == scope and custom.order
-        )
-        return tuple(f"context.order_positions[{order!r}] = 0" for order in orders)
-
-    def _data_loop(
-        self, loop: Loop, path: Path, after: list[Candidate], begin_pass: tuple[Effect, ...]
-    ) -> list[Candidate]:
-        """Add the places at which a batch is fetched. Return the candidates before the loop.
-
-        The data may run out during a fetch. What follows depends on the length of the epoch. If it is known, the data
-        is restarted and the same fetch continues. If it is unknown, the epoch ends and its length is now known.
-        """
-        fetching, restarting = (*path[:-1], "GET_BATCH"), (*path[:-1], "GET_BATCH", "RESTART")
-        fetched = place_of(fetching, left=True)
-        self.paths |= {place_of(fetching): fetching, place_of(restarting): fetching, fetched: fetching}
-        self.items[place_of(fetching)] = self.items[place_of(restarting)] = loop
-        another_pass, passes_done = self.pass_guards(loop)
-        below_length, *other_limits = another_pass
-        has_data = Guard("data", "context.has_data", is_settled=True)
-        no_data = has_data.negated("no data")
-        known = Guard("epoch_length known", "context.epoch_length is not None")
-        not_first = Guard(f"{passes_text(self.loop, loop.name)} > 0", unless_none(passes_of(loop), "passes > 0"))
-        # ``has_data`` is None for an engine of another library. Such an engine may try to fetch a batch even if the
-        # epoch has all its batches. The fetch is then allowed, gets no batch, and the epoch ends.
-        is_full = f"(context.has_data is None and {below_length.holds} is False)"
-        may_fetch = Guard(below_length.text, f"(None if context.has_data is None else {below_length.holds})")
-        unknown = Guard("epoch_length unknown", f"(context.epoch_length is None or {is_full})")
-        got_batch = Guard(
-            "batch", f"(False if {is_full} else {ask('batch', loop)})", {loop.name: loop}, is_settled=True
-        )
-        ran_out = got_batch.negated("data ran out")
-        completes = Candidate("get_batch_completed", fetched, (got_batch,))
-        restarts = Candidate("dataloader_stop_iteration", place_of(restarting), (ran_out, known))
-        epoch_ends = [
-            candidate._replace(effects=(learn_length(loop), *candidate.effects))
-            for candidate in _guarded(not_first, _guarded(unknown, after))
+    def row(self, place: str) -> dict[str, Transition]:
+        """Return all transitions out of a place, by event."""
+        host, inside = self.host_of(place)
+        declared = self._declared_rows[host]
+        customs = [
+            event for custom in self.loop.custom_states if self._can_enter(host, custom) for event in custom.events
         ]
-        self._add(place_of(fetching), [completes, restarts, *_guarded(ran_out, epoch_ends)])
-        self._add(place_of(restarting), [completes])
-        self._add(fetched, [Candidate(loop.started, place_of(path), (), begin_pass)])
-        return [
-            Candidate("get_batch_started", place_of(fetching), (has_data, may_fetch, *other_limits)),
-            Candidate(loop.started, place_of(path), (no_data, *another_pass), begin_pass),
-            *_guarded(passes_done, after),
-        ]
+        keys = [*declared, *customs] if inside is None else [*customs, *declared]
+        keys += ["terminate", "interrupt", "terminate_single_epoch", "exception_raised"]
+        found = ((event, self.find(place, event)) for event in keys)
+        return {event: transition for event, transition in found if transition is not None}
 
-    # -- guards ------------------------------------------------------------------------------------------------------
+    def host_of(self, place: str) -> tuple[str, CustomState | None]:
+        """Return the place without a custom state, and the custom state inside it; None if the place is in none.
 
-    def pass_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
-        """Return the guards for another pass of a loop, and the guard for its end.
+        Raises:
+            KeyError: there is no such place.
+        """
+        if place in self.declared.paths:
+            return place, None
+        host, _, name = place.rpartition("/")
+        custom = self._custom_by_name[name]
+        if host not in self.declared.paths or host in ENDS or not self._can_enter(host, custom):
+            raise KeyError(place)
+        return host, custom
+
+    def customs_at(self, host: str) -> Iterator[CustomState]:
+        """Yield the custom states that are inner states of a place."""
+        if host not in ENDS:
+            yield from (custom for custom in self.loop.custom_states if self._can_enter(host, custom))
+
+    def expected(self, place: str, context: Context | None = None) -> list[str]:
+        """Return the events that may follow at a place.
 
         Args:
-            loop: the loop of this table, or a loop inside it.
+            place: the place.
+            context: the limits and counters there. Without a context the guards are ignored.
 
         Returns:
-            The guards for another pass, all of which must hold; and the single guard for the end of the loop.
+            The keys of the events: first those of the loop itself, then those of control calls and failures.
         """
-        return self._batch_guards(loop) if loop.over is DATA else self._round_guards(loop)
+        transitions = [
+            transition
+            for transition in self.table[place].values()
+            if context is None or transition.denied_by(context) is None
+        ]
+        return [transition.event for transition in sorted(transitions, key=lambda transition: transition.is_control)]
 
-    def _round_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
-        name, counter = loop.name, loop.name.lower()
-        data_loop, is_root = self.data_loop, loop is self.loop
+    def path_to(self, event: str, place: str, context: Context) -> list[str] | None:
+        """Return the shortest sequence of the loop's own events after which an event may follow.
 
-        def is_within_limits(context: Context) -> bool:
-            if not is_root or name in context.resumed:  # a pass that is resumed was within the limits when it began
-                return True
-            if context.max_iters is not None:
-                return data_loop is None or context.counts.get(data_loop.name, 0) < context.max_iters
-            return context.max_epochs is None or context.counts.get(name, 0) < context.max_epochs
+        Args:
+            event: the key of the event to reach.
+            place: the place to start from.
+            context: the limits and counters there.
 
-        def has_another_pass(context: Context) -> bool | None:
-            passes = context.passes.get(name)
-            has_end = not is_root or loop.passes or context.max_epochs is not None or context.max_iters is not None
-            answer: bool | None = True if has_end else None
-            if loop.until is not None and passes != 0:
-                # The run calls ``until`` after each pass even if a limit ends the loop. The question must therefore be
-                # asked before the limits are checked, so that question and call stay in step.
-                answer = context.ask("more", loop)
-            if not is_within_limits(context):
-                return False
-            if loop.times is not None:
-                return None if passes is None else passes < loop.times
-            return context.ask("more", loop) if loop.over is not None else answer
+        Returns:
+            The keys of the events before it. None if the search near ``place`` does not find the event.
+        """
+        path = shortest_path(self.table, event, place, context) if event in self.loop.event_keys else None
+        return None if path is None else [transition.event for transition in path[:-1]]
 
-        bound = loop.times if loop.times is not None else "max_epochs" if is_root and not loop.passes else None
-        passes_done = passes_text(self.loop, name)
-        another, done = (
-            (f"{passes_done} < {bound}", f"{passes_done} == {bound}") if bound is not None else _pass_words(loop)
-        )
-        guard = Guard(another, f"more_{counter}(context)", {f"more_{counter}": has_another_pass})
-        return (guard,), guard.negated(done)
-
-    def _batch_guards(self, loop: Loop) -> tuple[tuple[Guard, ...], Guard]:
-        name, counter = loop.name, loop.name.lower()
-        passes_done = passes_text(self.loop, name)
-
-        # while the length is unknown, every fetch is allowed: it finds out whether there is another batch
-        if_unknown = "(True if context.has_data else None)"
-        if_known = unless_none(passes_of(loop), "passes < context.epoch_length")
-        below_length = Guard(
-            f"{passes_done} < epoch_length", f"({if_unknown} if context.epoch_length is None else {if_known})"
-        )
-        below_limit = f"(context.max_iters is None or {count_of(name)} < context.max_iters)"
-        return (
-            (below_length, Guard(f"{counter} < max_iters", below_limit)),
-            below_length.negated(f"{passes_done} == epoch_length"),
-        )
-
-    def all_left_guard(self, scope: str) -> Guard:
-        """Return the guard "no custom state of this scope is entered", which the end of the scope needs."""
-        pairs = {custom.name for custom in self.loop.custom_states if custom.within == scope and custom.is_pair}
-        return Guard(f"not in {' or '.join(sorted(pairs))}" if pairs else "", none_entered(pairs))
+    def compiled(self, context: Context) -> CompiledTable:
+        """Return the compiled table for checks with this context."""
+        has_data = context.has_data if context.ask is unknown_answer else None
+        if has_data not in self._compiled:
+            self._compiled[has_data] = CompiledTable(self.loop, self.find, has_data)
+        return self._compiled[has_data]
 
     # -- custom states -----------------------------------------------------------------------------------------------
 
-    def _custom_states(self, places: list[str]) -> None:
-        """Add the custom states to the places of their scopes.
+    def _can_enter(self, host: str, custom: CustomState) -> bool:
+        """Return whether the events of a custom state may fire at a place."""
+        if host == READY:
+            return False
+        if custom.within == RUN:  # handlers of the last event still belong to the run
+            return True
+        path = self.declared.paths[host]
+        return custom.within in path and not (path[-1] == custom.within and host == place_of(path, left=True))
+
+    def _custom(self, custom: CustomState, event: str, source: str, host: str) -> Transition:
+        """Return the transition of an event of a custom state.
 
         A custom state is an inner state of each place, ``<place>/<custom state>``. The transitions out of the place
         also start from there, because the loop continues while a custom state is entered.
         """
-        if not self.loop.custom_states:
-            return
-        by_source: dict[str, list[Transition]] = {}
-        for transition in self.transitions:
-            by_source.setdefault(transition.source, []).append(transition)
-        for place in places:
-            customs = [custom for custom in self.loop.custom_states if self._is_within(place, custom.within)]
-            inner = {custom.name: f"{place}/{custom.name}" for custom in customs}
-            self.paths |= {name: (*self.paths[place], custom) for custom, name in inner.items()}
-            for source in (place, *inner.values()):  # an event may also come while another custom state is entered
-                for custom in customs:
-                    self._custom_transitions(custom, source, place, inner[custom.name])
-                if source != place:
-                    self.transitions += [
-                        attrs.evolve(transition, source=source) for transition in by_source.get(place, ())
-                    ]
-
-    def _is_within(self, place: str, scope: str) -> bool:
-        if scope == RUN:
-            return True
-        path = self.paths[place]
-        return scope in path and not (path[-1] == scope and place == place_of(path, left=True))
-
-    def _custom_transitions(self, custom: CustomState, source: str, host: str, inner: str) -> None:
-        """Add the transitions of the events of a custom state.
-
-        Args:
-            custom: the custom state.
-            source: the place before the event.
-            host: the place without custom states.
-            inner: the place inside the custom state.
-        """
         is_outside = Guard(f"not in {custom.name}", none_entered({custom.name}))
         is_inside = is_outside.negated(f"in {custom.name}")
-        for event in custom.events:
-            guards: tuple[Guard, ...] = ()
-            effects: tuple[Effect, ...] = ()
-            if custom.order:
-                # Two guards enforce the declared order. The first one: events may be left out, but none may repeat or
-                # come after a later one. The second one: a state must have been left if its end is earlier in order.
-                index = custom.order.index(event)
-                earlier = custom.order[:index]
-                ended = {
-                    other.name for other in self.loop.custom_states if other.is_pair and other.completed in earlier
-                }
-                guards = (
-                    Guard("declared order", not_passed(custom.order, index)),
-                    Guard("declared order", none_entered(ended)),
-                )
-                effects = (f"context.order_positions[{custom.order!r}] = {index + 1}",)
-            if custom.is_pair:
-                enters = event == custom.started
-                guards += (is_outside if enters else is_inside,)
-                effects += (f"context.entered.{'add' if enters else 'discard'}({custom.name!r})",)
-            dest = host if custom.is_pair and event == custom.completed else inner
-            self.transitions.append(Transition(source, event, dest, guards, effects))
+        guards: tuple[Guard, ...] = ()
+        effects: tuple[Effect, ...] = ()
+        if custom.order:
+            # Two guards enforce the declared order. The first one: events may be left out, but none may repeat or
+            # come after a later one. The second one: a state must have been left if its end is earlier in order.
+            index = custom.order.index(event)
+            ended = {name for end, name in self._ended_by_order.get(custom.order, ()) if end < index}
+            guards = (
+                Guard("declared order", not_passed(custom.order, index)),
+                Guard("declared order", none_entered(ended)),
+            )
+            effects = (f"context.order_positions[{custom.order!r}] = {index + 1}",)
+        if custom.is_pair:
+            enters = event == custom.started
+            guards += (is_outside if enters else is_inside,)
+            effects += (f"context.entered.{'add' if enters else 'discard'}({custom.name!r})",)
+        leaves = custom.is_pair and event == custom.completed
+        dest = host if leaves or host in ENDS else f"{host}/{custom.name}"
+        return Transition(source, event, dest, guards, effects, is_free=not effects)
 
-    # -- places and transitions --------------------------------------------------------------------------------------
+    # -- control calls and failures ----------------------------------------------------------------------------------
 
-    def _in_order(self) -> Iterator[str]:
-        """Yield all places in the order in which a run reaches them."""
-        names = [custom.name for custom in self.loop.custom_states]
-        yield from (READY, STARTED)
-        for place in self._places_of(self.loop, ()):
-            if place in self.paths:
-                yield place
-                yield from (f"{place}/{name}" for name in names if f"{place}/{name}" in self.paths)
-        yield from (f"{STARTED}/{name}" for name in names if f"{STARTED}/{name}" in self.paths)
-        yield from (COMPLETED, TERMINATED, FAILED)
-
-    def _places_of(self, item: LoopItem, parents: Path) -> Iterator[str]:
-        path = (*parents, item.name)
-        if isinstance(item, Loop) and item.over is DATA:
-            fetching = (*parents, "GET_BATCH")
-            yield from (place_of(fetching), place_of((*fetching, "RESTART")), place_of(fetching, left=True))
-        yield place_of(path)
-        for child in item.body if isinstance(item, Loop) else ():
-            yield from self._places_of(child, path)
-        yield place_of(path, left=True)
-        if not parents:
-            yield place_of((*path, "TERMINATED"))
-
-    def _enter(self, item: LoopItem, path: Path) -> None:
-        self.paths[place_of(path)] = path
-        self.items[place_of(path)] = item
-
-    def _add(self, source: str, candidates: list[Candidate], is_control: bool = False) -> None:
-        for event, dest, guards_and_steps, effects in candidates:
-            # a guard without text always holds: all_left_guard() of a scope without custom states
-            kept = tuple(part for part in guards_and_steps if isinstance(part, OpaqueStep) or part.text)
-            self.transitions.append(Transition(source, event, dest, kept, effects, is_control))
-
-    def _control(self, source: str, event: str, dest: str, *effects: Effect) -> None:
-        self.transitions.append(Transition(source, event, dest, (), effects, is_control=True))
+    def _control(self, place: str, event: str) -> Transition | None:
+        """Return the transition of a control call or of a failure at a place; None if it cannot happen there."""
+        terminated_pass = self.declared.terminated_pass
+        dest: str | None = None
+        effects: tuple[Effect, ...] = ()
+        if place in (READY, FAILED):
+            return None
+        if event == "exception_raised":
+            dest = FAILED
+        elif event == "terminate" and place not in ENDS:
+            dest, effects = TERMINATED, self._leave_all
+        elif event == "interrupt" and place not in ENDS:
+            dest = place
+        elif event == "terminate_single_epoch" and terminated_pass is not None:
+            is_terminated = place == terminated_pass or place.startswith(f"{terminated_pass}/")
+            if place.partition("/")[0] == self.loop.name and not is_terminated:
+                dest, effects = terminated_pass, self._leave_inner
+        return None if dest is None else Transition(place, event, dest, (), effects, is_control=True)
 
 
-def _guarded(guard: Guard, candidates: list[Candidate]) -> list[Candidate]:
-    """Return the candidates with a guard added in front of their own."""
-    return [candidate._replace(guards_and_steps=(guard, *candidate.guards_and_steps)) for candidate in candidates]
+class _Paths(Mapping[str, Path]):
+    """The paths of all places, in the order in which a run reaches them."""
+
+    def __init__(self, table: TransitionTable) -> None:
+        self._table = table
+
+    def __getitem__(self, place: str) -> Path:
+        host, custom = self._table.host_of(place)
+        path = self._table.declared.paths[host]
+        return path if custom is None else (*path, custom.name)
+
+    def __iter__(self) -> Iterator[str]:
+        places = self._table.declared.paths
+        for host in places:
+            if host not in ENDS:
+                yield host
+                if host != STARTED:
+                    yield from (f"{host}/{custom.name}" for custom in self._table.customs_at(host))
+        yield from (f"{STARTED}/{custom.name}" for custom in self._table.customs_at(STARTED))
+        yield from (place for place in places if place in ENDS)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
-def _pass_words(loop: Loop) -> tuple[str, str]:
-    """Return the words for "there is another pass" and "the passes are done"."""
-    if loop.until is None:
-        return "another element", "no element left"
-    words = condition(loop).removeprefix("until ")
-    return f"not {words}", words
+class _Rows(Mapping[str, Mapping[str, Transition]]):
+    """The rows of the table, by place. A row is made when it is first looked up."""
 
+    def __init__(self, table: TransitionTable) -> None:
+        self._table = table
+        self._made: dict[str, dict[str, Transition]] = {}
 
-def when(phase: Phase, enclosing_loop: str) -> Guard:
-    """Return the guard for entering a phase that has a condition.
+    def __getitem__(self, place: str) -> dict[str, Transition]:
+        if place not in self._made:
+            self._made[place] = self._table.row(place)
+        return self._made[place]
 
-    Args:
-        phase: the phase.
-        enclosing_loop: the name of the loop with the phase in its body.
-    """
-    if isinstance(phase.when, Every):
-        n = phase.when.n
-        return Guard(f"{enclosing_loop.lower()} % {n} == 0", f"({count_of(enclosing_loop)} % {n} == 0)")
-    text = condition(phase).removeprefix("when ")
-    return Guard(text, ask("when", phase), {phase.name: phase}, is_settled=True)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table.paths)
+
+    def __len__(self) -> int:
+        return len(self._table.paths)

@@ -25,7 +25,8 @@ from camshaft.events import FACTS, Scope, event_name
 from camshaft.loop.loop import Loop
 from camshaft.loop.serialize import from_dict, to_dict
 from camshaft.loop.states import RUN, OpaqueStep
-from camshaft.machine.transition_table import Transition, TransitionTable
+from camshaft.machine.transition import Transition
+from camshaft.machine.transition_table import TransitionTable
 
 __all__ = ["EventCoverage", "MachineCoverage"]
 
@@ -61,8 +62,7 @@ class MachineCoverage:
     def of(cls, loop: Loop) -> MachineCoverage:
         """Return the coverage of the machine of a loop, with no transition taken."""
         table = TransitionTable(loop)
-        order = {place: number for number, place in enumerate(table.paths)}
-        transitions = sorted(table.transitions, key=lambda transition: order[transition.source])
+        transitions = [transition for row in table.table.values() for transition in row.values()]
         custom = {event: state.within for state in loop.custom_states for event in state.events}
         anywhere = {event: RUN if FACTS[event].scope is Scope.RUN else loop.name for event in sorted(AT_ANY_PLACE)}
         scopes = custom | anywhere

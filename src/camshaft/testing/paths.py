@@ -16,7 +16,7 @@ from camshaft.loop.states import Every, Phase
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.search import breadth_first
-from camshaft.machine.transition_table import ENDS, READY, TERMINATED, Transition
+from camshaft.machine.transition import ENDS, READY, TERMINATED, Transition
 from camshaft.testing.callables import Scripted, ScriptedRange
 from camshaft.testing.coverage import Covered, MachineCoverage
 from camshaft.testing.faults import PlantedError

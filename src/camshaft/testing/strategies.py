@@ -16,7 +16,7 @@ from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, CustomState, EventPoint, OpaqueStep, Phase, every
 from camshaft.machine.context import Context
 from camshaft.machine.machine import LoopMachine
-from camshaft.machine.transition_table import COMPLETED, ENDS, FAILED, READY, TERMINATED, Transition
+from camshaft.machine.transition import COMPLETED, ENDS, FAILED, READY, TERMINATED, Transition
 from camshaft.testing.callables import EveryNthTime, FireEvents, ScriptedRange, no_op, return_batch
 from camshaft.testing.faults import PlantedError
 from camshaft.testing.scenario import Call, Data, Scenario

@@ -16,9 +16,9 @@ from camshaft.loop.counting import counter_loop_by_event
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import CustomState
 from camshaft.machine.checker import OrderChecker
-from camshaft.machine.machine import LoopMachine
 from camshaft.machine.search import unguarded_path
-from camshaft.machine.transition_table import ENDS, Transition
+from camshaft.machine.transition import ENDS, Transition
+from camshaft.machine.transition_table import TransitionTable
 from camshaft.trace.judge_nesting import NestingJudge
 from camshaft.trace.log import TraceLog
 from camshaft.trace.violations import Violation, violation_of
@@ -47,7 +47,7 @@ def violations(trace: TraceLog, loop: Loop | None = None) -> Iterator[Violation]
         raise TypeError(f"loop must be a Loop, such as engine.loop, got {loop!r}")
     loops = [record.loop if loop is None or record.parent is not None else loop for record in trace.runs]
     # An evaluator runs once an epoch with the same loop: one machine serves all its runs.
-    machines = {id(each): LoopMachine(each) for each in {id(each): each for each in loops}.values()}
+    machines = {id(each): TransitionTable(each) for each in {id(each): each for each in loops}.values()}
     judges = [_RunJudge(machines[id(each)], trace, run) for run, each in enumerate(loops)]
     for run, first, past in trace.blocks():
         run_judge = judges[run]
@@ -71,7 +71,7 @@ class _RunJudge(OrderChecker):
 
     __slots__ = ("last_violation", "record", "run", "trace", "unverified")
 
-    def __init__(self, machine: LoopMachine, trace: TraceLog, run: int) -> None:
+    def __init__(self, machine: TransitionTable, trace: TraceLog, run: int) -> None:
         record = trace.runs[run]
         context = record.context.copy()
         # Limits may change while an engine runs, so those at the end of the run count. The length of an epoch is not
@@ -95,10 +95,11 @@ class _RunJudge(OrderChecker):
             An error for each illegal or miscounted event. At that moment ``seen`` is the number of the event.
         """
         context, counts, transition = self.context, self.context.counts, self.last_transition
+        compiled = self.compiled
         number = first
         for event, count in self.trace.keys_and_counts(first, past):
             number += 1
-            following = transition.next_by_event.get(event)
+            following = transition.next_by_event.get(event) or compiled.find(transition.place, event)
             if following is None or (following.try_take is not None and not following.try_take(context)):
                 # Attributes are written only before methods read them: local variables are faster.
                 self.last_transition, self.seen = transition, number
@@ -128,14 +129,14 @@ class _RunJudge(OrderChecker):
 
     def _recover(self, event: str, count: int) -> None:
         """Go to the place after an illegal event, as if the events missing before it had fired."""
-        context, compiled = self.context, self.machine.compiled(self.context)
+        context = self.context
         for transition in self._transitions_through(event):
             transition.apply(context)
             # The missing events would have left some custom states. Those must not be reported as still entered later.
             context.entered -= {
                 custom.name for custom in self.machine.loop.custom_states if self._must_be_left(custom, transition)
             }
-            self.last_transition = compiled[transition.source].next_by_event[transition.event]
+            self.last_transition = self.compiled.find(transition.source, transition.event) or self.last_transition
         self._mark_counts_unverified()
         # The illegal event itself shows the count of its own loop.
         loop = counter_loop_by_event(self.machine.loop).get(event)

@@ -14,7 +14,7 @@ import attrs
 
 from camshaft.events import event_name
 from camshaft.exceptions import EventOrderError
-from camshaft.machine.transition_table import READY
+from camshaft.machine.transition import READY
 from camshaft.trace.log import END_UNKNOWN, TraceLog
 from camshaft.trace.violations import Violation, violation_of
 

@@ -6,7 +6,7 @@ from html import escape
 
 from camshaft.draw.chart import Box, Chart, Edge, Node
 from camshaft.draw.writers.layout import Shape, Text, Wire, lay_out
-from camshaft.machine.transition_table import ENDS
+from camshaft.machine.transition import ENDS
 
 __all__ = ["STYLE", "svg"]
 
