@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from camshaft._checks import check_integer, is_integer
+from camshaft._functions import check_runs, function_name
 
 __all__ = [
     "BackpropEvents",
@@ -228,7 +229,7 @@ class Filter:
         after: only counts above this number.
 
     Raises:
-        TypeError: ``event_filter`` is not callable.
+        TypeError: ``event_filter`` is not callable, or a call would not run it, as with ``async def``.
         ValueError: a number is out of range, the arguments exclude each other, or no count can satisfy them.
     """
 
@@ -250,6 +251,8 @@ class Filter:
             raise ValueError("once=() is never due: name at least one count")
         if self.event_filter is not None and not callable(self.event_filter):
             raise TypeError(f"event_filter must be a function (engine, count) -> bool, got {self.event_filter!r}")
+        if self.event_filter is not None:
+            check_runs(f"event_filter {function_name(self.event_filter)}", self.event_filter)
         has_range = self.every is not None or self.before is not None or self.after is not None
         if (self.event_filter is not None) + (self.once is not None) + has_range > 1:
             raise ValueError(
@@ -401,13 +404,21 @@ def state_of(key: str) -> tuple[str, str | None]:
 
 
 def attachments(handle: EventHandle) -> list[FilteredEvent]:
-    """Return the single events in an argument of ``Engine.on``: an event, a filtered event, or a union of events."""
+    """Return the single events in an argument of ``Engine.on``: an event, a filtered event, or a union of events.
+
+    Raises:
+        TypeError: ``handle`` is not an event, or contains none.
+        ValueError: ``handle`` is an empty string.
+    """
     if isinstance(handle, FilteredEvent):
         return [handle]
     if isinstance(handle, (str, enum.Enum)):
         return [event(handle)]
     if isinstance(handle, Iterable):
-        return [single for part in handle for single in attachments(part)]
+        found = [single for part in handle for single in attachments(part)]
+        if not found:  # a handler would be attached to nothing
+            raise TypeError(f"{handle!r} has no event: give a member of an EventEnum or Enum, or a string")
+        return found
     key = event_key(handle)
     event_filter = getattr(handle, "filter", None)  # events of other libraries carry their filter under this name
     return [event(key, event_filter if callable(event_filter) else None)]

@@ -36,7 +36,7 @@ def test_counters_are_attributes_of_the_state_outermost_first():
 
 def test_passes_say_what_a_loop_repeats_over():
     assert (LOOP.passes, ITERATION.passes) == (3, "data")
-    assert Loop("A", Phase("B", no_op), until=no_op).passes == "until"
+    assert Loop("A", Phase("B", no_op), until=lambda engine: True).passes == "until"
     assert Loop("A", Phase("B", no_op), over=[1]).passes == "over"
     assert Loop("A", Phase("B", no_op)).passes is None
 

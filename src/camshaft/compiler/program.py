@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from types import CodeType
@@ -16,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from camshaft._functions import checked_once, function_name
 from camshaft.control import SkipIteration, Terminate, TerminateEpoch
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import Path
@@ -95,8 +97,13 @@ class Program:
             loop: the loop, or another loop with the same structure.
         """
         items = {item.name: item for _, item in loop.walk()}
-        functions = {name: getattr(items[state], attribute) for name, (state, attribute) in self.functions.items()}
-        namespace = {"__builtins__": builtins, "__name__": "camshaft.loop", **HELPERS, **functions}
+        namespace = {"__builtins__": builtins, "__name__": "camshaft.loop", **HELPERS}
+        for name, (state, attribute) in self.functions.items():
+            function = getattr(items[state], attribute)
+            if attribute != "over":  # the loop itself runs what ``over`` returns
+                what = f"{attribute} {function_name(function)} of {state}"
+                function = checked_once(what, function, partial(namespace.__setitem__, name))
+            namespace[name] = function
         namespace |= {"PENDING_CALL": False, "any_handlers": False}
         namespace.update(dict.fromkeys(self.names.values(), False))
         exec(self.code, namespace)

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from camshaft._functions import check_ran
 from camshaft.engine.handler import Handler, Stopwatch
 
 __all__ = ["EngineEvent", "RemovableEventHandle", "EventDispatcher"]
@@ -80,7 +81,11 @@ class _FilteredHandlers:
         if filter is None:
             return True
         if filter.event_filter is not None:
-            return bool(filter.event_filter(engine, own))
+            answer = filter.event_filter(engine, own)
+            if answer is True or answer is False:
+                return answer
+            check_ran(f"event_filter of {handler.name}", answer)
+            return bool(answer)
         upcoming = filter.next_due(own + 1)
         handler.due = math.inf if upcoming is None else upcoming + handler.since
         return filter.next_due(own) == own

@@ -18,7 +18,7 @@ from camshaft.control import Control, Interrupt, NewData, SkipIteration, Termina
 from camshaft.engine.custom_events import CustomEvents, check_known
 from camshaft.engine.data_fetcher import OpenData, check_data, open_data
 from camshaft.engine.dispatch import EventDispatcher, RemovableEventHandle
-from camshaft.engine.handler import Handler, adapt_signature, check_filter
+from camshaft.engine.handler import Handler, check_filter
 from camshaft.engine.limits import Limits
 from camshaft.engine.location import EngineLocation, format_path
 from camshaft.engine.nesting import check_nested, nested_handler
@@ -291,7 +291,8 @@ class Engine:
 
         Raises:
             ValueError: the event is not registered, can never fire in this loop, or the filter cannot work on it.
-            TypeError: the handler is not callable, or its signature does not fit.
+            TypeError: the handler is not callable, its signature does not fit, or a call would not run it, as with
+                ``async def`` and generator functions.
         """
         attached = []
         # everything is checked first, so that an error leaves no handler attached
@@ -300,9 +301,7 @@ class Engine:
             check_known(self, key)
             if single.filter is not None:
                 check_filter(single.filter, key)
-            attached.append(
-                (key, Handler(handler, adapt_signature(handler, key, args, kwargs), single.filter, single.priority))
-            )
+            attached.append((key, Handler.attached(single, handler, args, kwargs)))
         for key, made in attached:
             self._dispatcher.attach(key, made)
         return RemovableEventHandle(self._dispatcher, attached)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
+import weakref
 from collections.abc import Callable
-from functools import partial
 from time import perf_counter
 from typing import Any
 
 import attrs
 
-from camshaft.events import ONCE_A_RUN, Filter, event_name
+from camshaft._functions import (
+    ARGUMENT,
+    MAX_LAYERS,
+    check_runs,
+    checked_once,
+    function_name,
+    refusing_signature,
+)
+from camshaft.events import ONCE_A_RUN, Filter, FilteredEvent, event_name
 
 __all__ = ["Handler", "Stopwatch", "check_filter", "adapt_signature"]
-
-
-class _Argument:
-    """Placeholder for an argument while testing whether a signature accepts it."""
 
 
 def adapt_signature(
@@ -34,36 +37,29 @@ def adapt_signature(
         engine, so that it keeps none in memory.
 
     Raises:
-        TypeError: ``function`` is not callable, or its signature fits neither with nor without the engine.
+        TypeError: ``function`` is not callable, a call would not run it, or its signature fits neither with nor without
+            the engine.
     """
     if not callable(function):
         raise TypeError(f"handler for {event_name(event)} must be callable, got {function!r}")
+    check_runs(f"handler {function_name(function)} of {event_name(event)}", function)
     raised = event == "exception_raised"
-    passed = (_Argument(),) if raised else ()
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):  # some functions written in C have no signature: assume that it fits
-        signature = None
-    if signature is None or _fits(signature, (_Argument(), *passed, *args), kwargs):
-        if not args and not kwargs:
-            return function
-        return lambda engine, *error: function(engine, *error, *args, **kwargs)
-    if _fits(signature, (*passed, *args), kwargs):
-        if not args and not kwargs and not raised:
-            return lambda engine: function()
-        return lambda engine, *error: function(*error, *args, **kwargs)
-    name = getattr(function, "__qualname__", repr(function))
+    passed = (ARGUMENT,) if raised else ()
+    with_engine, without = (ARGUMENT, *passed, *args), (*passed, *args)
+    # A wrapper with *args accepts both, so what it wraps decides. If that fits neither, the wrapper adds arguments.
+    for layers in (MAX_LAYERS, 0):
+        if refusing_signature(function, with_engine, kwargs, layers) is None:
+            if not args and not kwargs:
+                return function
+            return lambda engine, *error: function(engine, *error, *args, **kwargs)
+        if refusing_signature(function, without, kwargs, layers) is None:
+            if not args and not kwargs and not raised:
+                return lambda engine: function()
+            return lambda engine, *error: function(*error, *args, **kwargs)
+    name, signature = function_name(function), refusing_signature(function, with_engine, kwargs)
     shown = ["exception"] * raised + [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
     calls = f"{name}({', '.join(['engine', *shown])}) or {name}({', '.join(shown)})"
     raise TypeError(f"handler {name}{signature} does not fit {event_name(event)}: it will be called as {calls}")
-
-
-def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError:
-        return False
-    return True
 
 
 def check_filter(filter: Filter, event: str) -> None:
@@ -82,11 +78,8 @@ def check_filter(filter: Filter, event: str) -> None:
             f"{event_name(event)}{filter} can never be due: the event fires once in a run; leave the filter out"
         )
     if filter.event_filter is not None:
-        try:
-            signature = inspect.signature(filter.event_filter)
-        except (ValueError, TypeError):  # as in adapt_signature()
-            return
-        if not _fits(signature, (_Argument(), 1), {}):
+        signature = refusing_signature(filter.event_filter, (ARGUMENT, 1))
+        if signature is not None:
             raise TypeError(f"{event_name(event)}{filter}: event_filter{signature} will be called with (engine, count)")
 
 
@@ -124,14 +117,43 @@ class Handler:
         """Make a handler of a function of the engine itself."""
         return cls(call, call)
 
+    @classmethod
+    def attached(
+        cls, single: FilteredEvent, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Handler:
+        """Make a handler of a user's function.
+
+        Args:
+            single: the event, with its filter and priority.
+            function: the function.
+            args, kwargs: further arguments for it.
+
+        Raises:
+            TypeError: see :func:`adapt_signature`.
+        """
+        call = adapt_signature(function, single.key, args, kwargs)
+        handler = cls(function, call, single.filter, single.priority)
+        # A weak reference: a handler that refers to itself would be freed by the garbage collector only.
+        found = weakref.ref(handler)
+
+        def replace(_: Callable[..., Any]) -> None:
+            checked = found()
+            if checked is not None:
+                checked._use(call)
+
+        handler._use(checked_once(f"handler {handler.name} of {event_name(single.key)}", call, replace))
+        return handler
+
+    def _use(self, call: Callable[..., Any]) -> None:
+        """Replace the function to call, unless the handler was removed. Stopwatches go on timing it."""
+        if self.call is self._unmeasured:
+            self.call = call
+        self._unmeasured = call
+
     @property
     def name(self) -> str:
         """The name of the function, or the class name of a callable object."""
-        function = self.function
-        while isinstance(function, partial):
-            function = function.func
-        name = getattr(function, "__qualname__", type(function).__name__)
-        return str(name).replace("<locals>.", "")
+        return function_name(self.function)
 
     def remove(self) -> None:
         """Make sure that the handler does not run again, not even in a firing that has begun."""
@@ -144,7 +166,7 @@ class Handler:
             event: the key of the event, passed to the stopwatches.
             stopwatches: the new stopwatches; empty to stop timing.
         """
-        self.call = _measured(self, self._unmeasured, event, stopwatches) if stopwatches else self._unmeasured
+        self.call = _measured(self, event, stopwatches) if stopwatches else self._unmeasured
 
 
 Stopwatch = Callable[[str, Handler], Callable[[float], None]]
@@ -154,16 +176,14 @@ It returns a function that is called with the seconds when the call has ended.
 """
 
 
-def _measured(
-    handler: Handler, call: Callable[..., Any], event: str, stopwatches: tuple[Stopwatch, ...]
-) -> Callable[..., Any]:
-    """Return ``call``, timed by stopwatches."""
+def _measured(handler: Handler, event: str, stopwatches: tuple[Stopwatch, ...]) -> Callable[..., Any]:
+    """Return a function that calls the function of a handler, timed by stopwatches."""
 
     def measured(engine: Any, *error: BaseException) -> Any:
         stops = [start(event, handler) for start in stopwatches]
         begun = perf_counter()
         try:
-            return call(engine, *error)
+            return handler._unmeasured(engine, *error)
         finally:
             seconds = perf_counter() - begun
             for stop in stops:

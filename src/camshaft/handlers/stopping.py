@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from camshaft._checks import check_integer
+from camshaft._functions import check_runs, function_name
 from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle, Events
 
@@ -49,10 +50,11 @@ def check_callable(function: object, name: str, caller: object) -> None:
         caller: the handler that received it.
 
     Raises:
-        TypeError: ``function`` is not callable.
+        TypeError: ``function`` is not callable, or a call would not run it.
     """
     if not callable(function):
         raise TypeError(f"{type(caller).__name__}: {name} must be a function, got {function!r}")
+    check_runs(f"{type(caller).__name__}: {name} {function_name(function)}", function)
 
 
 def _is_real(value: object) -> bool:

@@ -55,6 +55,8 @@ class Loop(LoopTree):
 
     Raises:
         LoopError: the loop cannot run as declared.
+        TypeError: ``over`` or ``until`` does not accept the engine, or a call would not run it. ``over`` may be a
+            generator function.
     """
 
     def __init__(
@@ -225,7 +227,7 @@ def as_loop(process: Any) -> Loop:
             ``(engine, batch) -> output``, the only state of that body.
 
     Raises:
-        TypeError: ``process`` is none of these.
+        TypeError: ``process`` is none of these, or a function does not fit.
         LoopError: the loop cannot run as declared.
     """
     if isinstance(process, Loop):

@@ -15,8 +15,8 @@ from camshaft.loop.states import (
     EventPoint,
     OpaqueStep,
     Phase,
-    check_callable,
     check_events,
+    check_function,
     check_name,
 )
 from camshaft.loop.tree import LoopTree
@@ -45,6 +45,7 @@ def check_loop(loop: LoopTree) -> None:
 
     Raises:
         LoopError: the loop breaks a rule. The message names the loop, the state and the fix.
+        TypeError: a function does not accept its arguments, or a call would not run it.
     """
     owner = f"loop {loop.name}"
     check_name("loop", loop.name)
@@ -73,7 +74,7 @@ def _check_passes(loop: LoopTree, owner: str) -> None:
         raise LoopError(f"{owner}: {' and '.join(given)} exclude each other; give one")
     if loop.times is not None:
         check_integer(f"{owner}: times", loop.times, hint="otherwise its body is unreachable", error=LoopError)
-    check_callable(owner, "until", loop.until, "(engine) -> bool")
+    check_function(owner, "until", loop.until, "engine", returns=" -> bool")
     if (
         loop.over is not None
         and loop.over is not DATA
@@ -83,6 +84,8 @@ def _check_passes(loop: LoopTree, owner: str) -> None:
         raise LoopError(
             f"{owner}: over must be DATA, an iterable, or a function (engine) -> iterable, got {loop.over!r}"
         )
+    if callable(loop.over) and loop.over is not DATA:
+        check_function(owner, "over", loop.over, "engine")
     if not loop.body and loop.over is None and loop.times is None:
         raise LoopError(f"{owner}: it has no body and takes no data, so its passes do nothing; give it a phase")
 

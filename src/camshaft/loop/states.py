@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from camshaft._checks import check_integer
+from camshaft._functions import check_accepts, check_runs, function_name
 from camshaft.events import BUILT_IN, OF_A_LOOP, EventHandle, FilteredEvent, event_key, state_of
 from camshaft.exceptions import LoopError
 from camshaft.loop.declaration import Declared
@@ -82,10 +83,27 @@ def check_name(kind: str, name: Any) -> None:
         raise LoopError(f"{kind} {name}: this is the name of a built-in state; choose another")
 
 
-def check_callable(owner: str, argument: str, value: Any, signature: str) -> None:
-    """Refuse a value that is neither None nor callable."""
-    if value is not None and not callable(value):
-        raise LoopError(f"{owner}: {argument} must be a function {signature}, got {value!r}")
+def check_function(owner: str, argument: str, value: Any, *names: str, returns: str = "") -> None:
+    """Refuse a value that is neither None nor a function to be called with these arguments.
+
+    Args:
+        owner: the state, for the message.
+        argument: the parameter of the state that the value was given for.
+        value: the value.
+        names: the names of the arguments of each call.
+        returns: what a call returns, for the message.
+
+    Raises:
+        LoopError: the value is not callable.
+        TypeError: its signature does not fit, or a call would not run it.
+    """
+    if value is None:
+        return
+    if not callable(value):
+        raise LoopError(f"{owner}: {argument} must be a function ({', '.join(names)}){returns}, got {value!r}")
+    what = f"{owner}: {argument} {function_name(value)}"
+    check_runs(what, value, may_yield=argument == "over")
+    check_accepts(what, value, *names)
 
 
 def default_event(suffix: str) -> Any:
@@ -119,6 +137,7 @@ class Phase(LoopItem):
 
     Raises:
         LoopError: a name, function or event is invalid.
+        TypeError: a function does not accept its arguments, or a call would not run it, as with ``async def``.
     """
 
     name: str
@@ -137,9 +156,9 @@ class Phase(LoopItem):
         completed: EventHandle | None = None,
     ) -> None:
         check_name("phase", name)
-        check_callable(f"phase {name}", "run", run, "(engine, batch)")
+        check_function(f"phase {name}", "run", run, "engine", "batch")
         if not isinstance(when, Every):
-            check_callable(f"phase {name}", "when", when, "(engine) -> bool, or every(n)")
+            check_function(f"phase {name}", "when", when, "engine", returns=" -> bool, or every(n)")
         self.__attrs_init__(name, run, when, **given_events(started, completed))
         check_events(f"phase {name}", *self.own_events)
 
@@ -162,6 +181,7 @@ class OpaqueStep(LoopItem):
 
     Raises:
         LoopError: ``run`` is not callable.
+        TypeError: it does not accept its arguments, or a call would not run it, as with ``async def``.
     """
 
     run: Callable[[Any, Any], Any] | None = attrs.field(default=None)
@@ -169,7 +189,7 @@ class OpaqueStep(LoopItem):
 
     @run.validator
     def _callable(self, _: Any, value: Any) -> None:
-        check_callable("step", "run", value, "(engine, batch) -> output")
+        check_function("step", "run", value, "engine", "batch", returns=" -> output")
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, tuple[Any, Any]]]:
         return (() if self.run is None else (self.run,)), {}

@@ -10,6 +10,7 @@ import attrs
 import torch
 import torchmetrics
 
+from camshaft._functions import check_runs, function_name
 from camshaft._tensors import convert_tensor
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
@@ -77,7 +78,8 @@ def attach(
         A handle; call its ``remove()`` to detach the metric. The last value stays in ``state.metrics``.
 
     Raises:
-        TypeError: ``metric`` is not a torchmetrics metric, or ``usage`` is not a :class:`Usage`. While the engine runs:
+        TypeError: ``metric`` is not a torchmetrics metric, ``usage`` is not a :class:`Usage`, or a call would not run
+            ``output_transform``. While the engine runs:
             ``metric.update`` does not accept its arguments.
         ValueError: the engine already has a metric of this name, or never fires one of the events.
     """
@@ -92,6 +94,7 @@ def attach(
         raise TypeError(
             f"usage must be a Usage, got {usage!r}: give EPOCH_WISE, BATCH_WISE, or Usage(reset, update, compute)"
         )
+    check_runs(f"output_transform {function_name(output_transform)}", output_transform)
     for handle in (usage.reset, usage.update, usage.compute):
         for single in attachments(handle):
             engine.handlers(single)  # raises before anything is attached if the loop never fires this event

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -75,12 +77,13 @@ def called_functions(engine: Engine) -> Iterator[Any]:
 def stateful_owner(function: Any) -> Any:
     """Return the object with a state that ``function`` is, or is a method of; None without such an object.
 
-    Wrappers with an attribute ``func``, such as ``functools.partial``, are unwrapped first.
+    ``functools.partial`` is unwrapped first. An object that has the methods only because it answers every attribute, as
+    a ``MagicMock`` does, has no state.
     """
-    while hasattr(function, "func"):
+    while isinstance(function, partial):
         function = function.func
     owner = function if hasattr(function, "state_dict") else getattr(function, "__self__", None)
-    has_state = hasattr(owner, "state_dict") and hasattr(owner, "load_state_dict")
+    has_state = all(inspect.isroutine(getattr(owner, name, None)) for name in ("state_dict", "load_state_dict"))
     return owner if has_state and not isinstance(owner, Engine) else None
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from camshaft._checks import check_integer
+from camshaft._functions import check_ran, check_runs, function_name
 from camshaft.events import EventHandle, attachments
 
 __all__ = ["Planted", "PlantedError", "call_at", "raise_at"]
@@ -55,7 +56,7 @@ class Planted:
         self._fired += 1
         if self._fired == self._n:
             self.reached = True
-            self._act()
+            check_ran(f"the planted {self._what}", self._act())
 
     def __enter__(self) -> Planted:
         return self
@@ -132,7 +133,7 @@ def call_at(engine: Any, event: EventHandle, call: Callable[[], Any], n: int = 1
         end of a ``with`` block.
 
     Raises:
-        TypeError: ``call`` is not callable.
+        TypeError: ``call`` is not callable, or a call would not run it.
         ValueError: ``n`` is no integer of 1 or more.
     """
     _check_count(n)
@@ -140,6 +141,7 @@ def call_at(engine: Any, event: EventHandle, call: Callable[[], Any], n: int = 1
         raise TypeError(
             f"call must be callable, got {call!r}: give the method itself, as in call_at(..., trainer.terminate)"
         )
+    check_runs(f"call {function_name(call)}", call)
     return Planted(engine, event, n, "call", call)
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from camshaft._functions import check_runs, function_name
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import State
 from camshaft.events import EventHandle, Events, event
@@ -110,6 +111,8 @@ class ProgressBar:
         advances_at = (loop.data_loop or loop).completed if event_name is None else event_name
         engine.handlers(advances_at)  # raises before anything is attached if this event never fires
         span = BarSpan(loop, advances_at, closing_event_name)
+        if output_transform is not None:
+            check_runs(f"ProgressBar: output_transform {function_name(output_transform)}", output_transform)
         bar = _Bar(self, span, _Values(metric_names, output_transform, state_attributes))
         engine.add_event_handler(event(span.started, priority=OPEN_BARS), bar.open)
         for pass_ending in span.pass_endings:
