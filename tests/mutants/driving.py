@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from camshaft.engine import engine
 from camshaft.engine.data_fetcher import DataFetcher
 from camshaft.engine.dispatch import EngineEvent, EventDispatcher, _FilteredHandlers, _FiringCount
 from camshaft.engine.engine import Engine
 from camshaft.engine.limits import Limits
+from camshaft.engine.nesting import NestedRun
 from camshaft.engine.run import Run
 from camshaft.engine.state import State
 from mutants.mutant import Mutant, StaleError
@@ -27,8 +27,19 @@ __all__ = ["mutants_of_driving"]
 CHANGES = Path(__file__).with_name("driving.txt")
 CHANGED: dict[str, Any] = {
     kind.__name__: kind
-    for kind in (Engine, DataFetcher, EngineEvent, Limits, Run, State, EventDispatcher, _FilteredHandlers, _FiringCount)
-} | {"engine": engine}
+    for kind in (
+        Engine,
+        DataFetcher,
+        EngineEvent,
+        EventDispatcher,
+        Limits,
+        NestedRun,
+        Run,
+        State,
+        _FilteredHandlers,
+        _FiringCount,
+    )
+}
 
 FAMILY = {
     "a call does not set PENDING_CALL": "parts",

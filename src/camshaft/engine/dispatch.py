@@ -125,6 +125,14 @@ class EngineEvent:
         self._attached: list[Handler] = []
         self._firing_count = _FiringCount()
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.key, self.counter, self._prechecks, self._attached, self._firing_count
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.key, self.counter, self._prechecks, self._attached, self._firing_count = state
+        self._observers, self._stopwatches = (), ()
+        self._arrange()
+
     @property
     def attached(self) -> tuple[Handler, ...]:
         """The handlers that users attached, in the order of their calls."""
@@ -162,7 +170,7 @@ class EngineEvent:
 
     def add_precheck(self, check: Callable[[Any], None]) -> None:
         """Add a function to call before everything else. An exception that it raises keeps the event from firing."""
-        self._prechecks += (Handler.of(check),)
+        self._prechecks += (Handler(check),)
         self._arrange()
 
     def count_by(self, counter: str | None) -> None:
@@ -188,7 +196,7 @@ class EngineEvent:
 
     def _internal(self, call: Callable[[Any], None]) -> Handler:
         """Wrap a function of the engine itself as a handler. It gets no exception, not even at EXCEPTION_RAISED."""
-        return Handler.of((lambda engine, error: call(engine)) if self.key == "exception_raised" else call)
+        return Handler((lambda engine, error: call(engine)) if self.key == "exception_raised" else call)
 
     def _filtered(self, handlers: list[Handler]) -> Callable[..., Any]:
         """Return a function that calls the due handlers of a group."""
@@ -209,7 +217,7 @@ class EngineEvent:
                 calls.append(handler)
                 continue
             if not filtered:
-                calls.append(Handler.of(self._filtered(filtered)))
+                calls.append(Handler(self._filtered(filtered)))
             filtered.append(handler)
         self.handlers = tuple(calls)
 
@@ -234,6 +242,13 @@ class EventDispatcher:
         self._under_any_handlers: frozenset[str] = frozenset()
         self._namespace: dict[str, Any] = {}
         self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_counters": self._counters, "_events": self._events}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.__dict__.update(state)
 
     def connect(self, names: dict[str, str], under_any_handlers: frozenset[str], namespace: dict[str, Any]) -> None:
         """Keep the flags in the namespace of a generated loop up to date from now on.

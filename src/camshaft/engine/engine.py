@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from camshaft._views import Picture, view
@@ -21,7 +22,7 @@ from camshaft.engine.dispatch import EventDispatcher, RemovableEventHandle
 from camshaft.engine.handler import Handler, check_filter
 from camshaft.engine.limits import Limits
 from camshaft.engine.location import EngineLocation, format_path
-from camshaft.engine.nesting import check_nested, nested_handler
+from camshaft.engine.nesting import NestedRun, check_nested
 from camshaft.engine.progress import dump_progress, load_progress
 from camshaft.engine.resumable import Resumable
 from camshaft.engine.run import Run
@@ -90,7 +91,6 @@ class Engine:
         self.snapshot: Resumable | None = None
         # private to camshaft: the modules that run, record and draw engines use these
         self._dispatcher = EventDispatcher()
-        self._namespace: dict[str, Any] = {}
         self.current_run: Run | None = None
         self._run_number = 0
         self._starter = RunStarter()
@@ -109,7 +109,27 @@ class Engine:
         if getattr(self, "current_run", self) is None:
             # The namespace and its functions refer to each other. Without this, models and handlers would stay in
             # memory until the garbage collector runs.
-            self._namespace.clear()
+            self.__dict__.get("_namespace", {}).clear()
+
+    def __copy__(self) -> Engine:
+        raise TypeError(
+            f"{self.name} cannot be copied with copy.copy(): both engines would share their handlers and their state; "
+            f"use copy.deepcopy()"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copy.deepcopy() and pickle copy: all but what is made of it."""
+        if self.current_run is not None:
+            raise RuntimeError(
+                f"{self.name} has a run that is not over: copy or pickle the engine before run(), or after close()"
+            )
+        location = EngineLocation()
+        location.last_event = self._location.last_event
+        made = {"_program", "_namespace", "_machine"}
+        return {name: value for name, value in self.__dict__.items() if name not in made} | {"_location": location}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _machine=None)
 
     def __repr__(self) -> str:
         return f"<Engine {self.name}, {self.current_run.status if self.current_run else 'idle'}, {self.place}>"
@@ -169,15 +189,29 @@ class Engine:
             self._set_loop(loop)
             return
         self._set_loop(loop)
-        self._program: Program = program
-        self._namespace.clear()
-        self._namespace = program.namespace(loop)
+        self._program = program
+        self.__dict__.pop("_namespace", {}).clear()
         for counter in loop.counters:
             if not hasattr(self.state, counter):
                 setattr(self.state, counter, 0)
         self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
         self._dispatcher.count_by(counter_attribute_by_event(loop))
-        self._dispatcher.connect(program.names, program.under_any_handlers, self._namespace)
+        self._namespace = self._new_namespace()
+
+    # A copy makes these two when they are needed: not before, because parts of its loop may not be copied yet.
+
+    @cached_property
+    def _program(self) -> Program:
+        return generate(self._loop)
+
+    @cached_property
+    def _namespace(self) -> dict[str, Any]:
+        return self._new_namespace()
+
+    def _new_namespace(self) -> dict[str, Any]:
+        namespace = self._program.namespace(self._loop)
+        self._dispatcher.connect(self._program.names, self._program.under_any_handlers, namespace)
+        return namespace
 
     def _set_loop(self, loop: Loop) -> None:
         self._loop, self._machine, self._known_transitions = loop, None, None
@@ -377,7 +411,7 @@ class Engine:
 
     def _nest(self, nested: Nested) -> None:
         self._check_nested(nested)
-        self.add_event_handler(nested.on, nested_handler(nested))
+        self.add_event_handler(nested.on, NestedRun(nested))
         self._install_loop(self._loop.evolve(nested=(*self._loop.nested, nested)))
 
     def _check_nested(self, nested: Nested) -> None:

@@ -19,22 +19,16 @@ from camshaft._functions import (
 )
 from camshaft.events import ONCE_A_RUN, Filter, FilteredEvent, event_name
 
-__all__ = ["Handler", "Stopwatch", "check_filter", "adapt_signature"]
+__all__ = ["Handler", "Stopwatch", "check_filter", "takes_engine"]
 
 
-def adapt_signature(
-    function: Callable[..., Any], event: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[..., Any]:
-    """Wrap a handler, so that it gets the engine only if its signature accepts it.
+def takes_engine(function: Callable[..., Any], event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a handler gets the engine: only if its signature accepts it.
 
     Args:
         function: the handler.
         event: the key of its event. Handlers of EXCEPTION_RAISED also get the exception.
         args, kwargs: further arguments for the handler.
-
-    Returns:
-        A function of the engine, or of the engine and the exception for EXCEPTION_RAISED. It does not refer to an
-        engine, so that it keeps none in memory.
 
     Raises:
         TypeError: ``function`` is not callable, a call would not run it, or its signature fits neither with nor without
@@ -44,19 +38,14 @@ def adapt_signature(
         raise TypeError(f"handler for {event_name(event)} must be callable, got {function!r}")
     check_runs(f"handler {function_name(function)} of {event_name(event)}", function)
     raised = event == "exception_raised"
-    passed = (ARGUMENT,) if raised else ()
-    with_engine, without = (ARGUMENT, *passed, *args), (*passed, *args)
+    without = (*(ARGUMENT,) * raised, *args)
     # A wrapper with *args accepts both, so what it wraps decides. If that fits neither, the wrapper adds arguments.
     for layers in (MAX_LAYERS, 0):
-        if refusing_signature(function, with_engine, kwargs, layers) is None:
-            if not args and not kwargs:
-                return function
-            return lambda engine, *error: function(engine, *error, *args, **kwargs)
+        if refusing_signature(function, (ARGUMENT, *without), kwargs, layers) is None:
+            return True
         if refusing_signature(function, without, kwargs, layers) is None:
-            if not args and not kwargs and not raised:
-                return lambda engine: function()
-            return lambda engine, *error: function(*error, *args, **kwargs)
-    name, signature = function_name(function), refusing_signature(function, with_engine, kwargs)
+            return False
+    name, signature = function_name(function), refusing_signature(function, (ARGUMENT, *without), kwargs)
     shown = ["exception"] * raised + [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
     calls = f"{name}({', '.join(['engine', *shown])}) or {name}({', '.join(shown)})"
     raise TypeError(f"handler {name}{signature} does not fit {event_name(event)}: it will be called as {calls}")
@@ -93,29 +82,46 @@ class Handler:
 
     Attributes:
         function: the function that a user attached.
-        call: the function to call, from :func:`adapt_signature`. While stopwatches time it, a wrapper of that.
+        args, kwargs: further arguments for it.
+        takes_engine: False if it is called without the engine.
+        event: the key of the event; empty for a function of the engine itself.
         filter: the filter; None if the handler is always due.
         priority: handlers of a higher priority run first.
         since: how often the event had fired when the handler was attached; 0 if its filter counts a counter of the
             state.
         due: the next count at which the filter must be looked at.
+        call: the function to call with the engine, and at EXCEPTION_RAISED with the exception. It does not refer to an
+            engine, so that it keeps none in memory. While stopwatches time the handler, a wrapper of that.
     """
 
     function: Callable[..., Any]
-    call: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = attrs.field(factory=dict)
+    takes_engine: bool = True
+    event: str = ""
     filter: Filter | None = None
     priority: int = 0
     since: int = 0
     due: float = 0
+    call: Callable[..., Any] = attrs.field(init=False)
     _unmeasured: Callable[..., Any] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._unmeasured = self.call
+        call = self._prepared()
+        if self.event:
+            # A weak reference: a handler that refers to itself would be freed by the garbage collector only.
+            found = weakref.ref(self)
 
-    @classmethod
-    def of(cls, call: Callable[..., Any]) -> Handler:
-        """Make a handler of a function of the engine itself."""
-        return cls(call, call)
+            def replace(_: Callable[..., Any]) -> None:
+                checked = found()
+                if checked is not None:
+                    checked._use(call)
+
+            self.call = self._unmeasured = checked_once(
+                f"handler {self.name} of {event_name(self.event)}", call, replace
+            )
+        else:
+            self.call = self._unmeasured = call
 
     @classmethod
     def attached(
@@ -129,26 +135,34 @@ class Handler:
             args, kwargs: further arguments for it.
 
         Raises:
-            TypeError: see :func:`adapt_signature`.
+            TypeError: see :func:`takes_engine`.
         """
-        call = adapt_signature(function, single.key, args, kwargs)
-        handler = cls(function, call, single.filter, single.priority)
-        # A weak reference: a handler that refers to itself would be freed by the garbage collector only.
-        found = weakref.ref(handler)
+        accepts = takes_engine(function, single.key, args, kwargs)
+        return cls(function, args, kwargs, accepts, single.key, single.filter, single.priority)
 
-        def replace(_: Callable[..., Any]) -> None:
-            checked = found()
-            if checked is not None:
-                checked._use(call)
-
-        handler._use(checked_once(f"handler {handler.name} of {event_name(single.key)}", call, replace))
-        return handler
+    def _prepared(self) -> Callable[..., Any]:
+        """Return the function to call: the user's own if possible."""
+        function, args, kwargs = self.function, self.args, self.kwargs
+        has_more = bool(args or kwargs)
+        if self.takes_engine:
+            return (lambda engine, *error: function(engine, *error, *args, **kwargs)) if has_more else function
+        if has_more or self.event == "exception_raised":
+            return lambda engine, *error: function(*error, *args, **kwargs)
+        return lambda engine: function()
 
     def _use(self, call: Callable[..., Any]) -> None:
         """Replace the function to call, unless the handler was removed. Stopwatches go on timing it."""
         if self.call is self._unmeasured:
             self.call = call
         self._unmeasured = call
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _STATE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.__attrs_post_init__()
 
     @property
     def name(self) -> str:
@@ -168,6 +182,9 @@ class Handler:
         """
         self.call = _measured(self, event, stopwatches) if stopwatches else self._unmeasured
 
+
+_STATE = tuple(field.name for field in attrs.fields(Handler) if field.init)
+"""The attributes of a handler from which the others are made, in a copy too."""
 
 Stopwatch = Callable[[str, Handler], Callable[[float], None]]
 """A function that is called with an event and a handler when a call begins.

@@ -1,14 +1,14 @@
-"""Nesting: check an inner engine, and make the handler that runs it."""
+"""Nesting: check an inner engine, and the handler that runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from camshaft.engine.limits import Limits
 from camshaft.engine.run import RunHost
 from camshaft.loop.states import Nested
 
-__all__ = ["check_nested", "nested_handler"]
+__all__ = ["NestedRun", "check_nested"]
 
 
 def check_nested(engine: RunHost, nested: Nested) -> None:
@@ -38,19 +38,25 @@ def check_nested(engine: RunHost, nested: Nested) -> None:
         )
 
 
-def nested_handler(nested: Nested) -> Callable[..., None]:
-    """Return the handler that runs a nested engine."""
-    inner = nested.engine
+class NestedRun:
+    """The handler that runs a nested engine.
 
-    def run_nested(*_: object) -> None:
+    Args:
+        nested: the inner engine, with its data and limits.
+    """
+
+    def __init__(self, nested: Nested) -> None:
+        self.nested = nested
+        self.__qualname__ = f"run {nested.name}"  # the name in diagrams and reports
+
+    def __call__(self, *_: object) -> None:
+        """Run the inner engine: continue its paused run, or start a new one."""
+        nested, inner = self.nested, self.nested.engine
         if inner.current_run is not None:
             inner.run()  # it is paused: continue with its own data and limits
             return
         inner.close()  # start a new run, however the last one ended
         inner.run(nested.data, nested.max_epochs, nested.max_iters, nested.epoch_length)
-
-    run_nested.__qualname__ = f"run {nested.name}"
-    return run_nested
 
 
 def _with_nested(engine: RunHost) -> Iterator[RunHost]:

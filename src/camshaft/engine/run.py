@@ -440,8 +440,6 @@ class RunHost(Protocol):
     strict: bool
     _dispatcher: EventDispatcher
     _location: EngineLocation
-    _program: Program
-    _namespace: dict[str, Any]
     current_run: Run | None
     _run_number: int
     open_data: OpenData
@@ -457,6 +455,14 @@ class RunHost(Protocol):
     @property
     def where(self) -> Path:
         """The states that the engine is in, the outermost first."""
+
+    @property
+    def _program(self) -> Program:
+        """The generated loop."""
+
+    @property
+    def _namespace(self) -> dict[str, Any]:
+        """The globals of the generated loop."""
 
     def _on_run_ended(self, outcome: str, finished: bool) -> None:
         """Record that the run has ended."""

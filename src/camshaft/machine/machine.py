@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from transitions import Machine
 
@@ -52,6 +53,15 @@ class LoopMachine(TransitionTable, Machine):
                 conditions=[partial(_allows, guard, model) for guard in transition.guards],
                 after=[partial(_apply, transition, model)],
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        model: Any = self.model
+        return {"loop": self.loop, "place": model.state, "context": model.context}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        LoopMachine.__init__(self, state["loop"])  # guards and effects are compiled anew
+        model: Any = self.model
+        model.state, model.context = state["place"], state["context"].copy()
 
     def __repr__(self) -> str:
         return f"<LoopMachine of {self.loop.name}: {len(self.table)} places>"

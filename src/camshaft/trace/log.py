@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from array import array
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
 from camshaft.events import event_name
 from camshaft.loop.loop import Loop
+from camshaft.loop.serialize import from_dict, to_dict
 from camshaft.machine.context import Context
 
 __all__ = ["END_UNKNOWN", "HandlerTimer", "HandlerTime", "RunRecord", "TraceEvent", "TraceLog"]
@@ -142,6 +144,27 @@ class TraceLog:
         self._count = array("q")
         self._time = array("d")
         self._site = array("I")
+
+    def __copy__(self) -> Self:
+        return self.__deepcopy__({})  # a shallow copy would share some of its columns, and grow only in these
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = type(self).__new__(type(self))
+        # Loops never change, so the copy has the same ones: a copied loop would copy the models that its functions use.
+        shared = {id(record.loop): record.loop for record in self.runs}
+        made.__dict__.update(copy.deepcopy(self.__dict__, shared | {id(self): made}))
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle saves. As in a file, loops are saved without their functions."""
+        loops = {id(record.loop): to_dict(record.loop) for record in self.runs}
+        runs = [attrs.asdict(record, recurse=False) | {"loop": id(record.loop)} for record in self.runs]
+        return self.__dict__ | {"runs": (loops, runs)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        loops, runs = state["runs"]
+        made = {number: from_dict(declaration) for number, declaration in loops.items()}
+        self.__dict__.update(state, runs=[RunRecord(**run | {"loop": made[run["loop"]]}) for run in runs])
 
     def __len__(self) -> int:
         return len(self._run)
