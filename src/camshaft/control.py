@@ -7,7 +7,7 @@ current event, or the phase or step that made the call, have finished. ``Termina
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from camshaft.events import Events
 
@@ -20,7 +20,8 @@ class Control(Exception):
     Attributes:
         call: the name of the engine's method.
         event: the event that fires when the call takes effect, or None.
-        rank: the precedence. Of several calls, only the one with the highest rank takes effect.
+        rank: the precedence. Of several calls, only the one with the highest rank takes effect. New data is taken with
+            any of them.
         option: the keyword argument of the method that suppresses the event after this one, or None.
         pending: the property of the engine that is True while the call is pending, or None.
     """
@@ -60,25 +61,24 @@ class SkipIteration(Control):
     call, event, rank = "skip_iteration", Events.ITERATION_SKIPPED, 3
 
 
-class NewData(Control):
-    """The request to take the next batch from other data."""
-
-    call, rank = "set_data", 2
-
-    def __init__(self, data: Any) -> None:
-        super().__init__()
-        self.data = data
-
-
 class Interrupt(Control):
     """The request to pause the run. The next ``run()`` resumes at exactly this point."""
 
-    call, event, rank = "interrupt", Events.INTERRUPT, 1
+    call, event, rank = "interrupt", Events.INTERRUPT, 2
     pending = "should_interrupt"
 
 
+class NewData(Control):
+    """The request to take the next batch from the new data of the state.
+
+    It is no rival of the other calls. Whichever of them takes effect, the new data is taken first.
+    """
+
+    call, rank = "set_data", 1
+
+
 CONTROLS: dict[str, type[Control]] = {
-    control.call: control for control in (Terminate, TerminateEpoch, SkipIteration, NewData, Interrupt)
+    control.call: control for control in (Terminate, TerminateEpoch, SkipIteration, Interrupt, NewData)
 }
 """The control calls by the name of the engine's method, the highest rank first."""
 

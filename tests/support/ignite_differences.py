@@ -42,7 +42,7 @@ def several_control_calls_at_once(side: Side) -> bool:
     """ignite applies all but terminate() one after another, the last of each kind; camshaft applies only one."""
     moments: dict[Any, set[Any]] = {}
     for made in side.made:
-        if made.call.what in (*TO_STOP, "set_data") and made.call.at not in ("terminate", "completed"):
+        if made.call.what in TO_STOP and made.call.at not in ("terminate", "completed"):
             moment = made.engine, made.run, made.index, made.in_step
             moments.setdefault(moment, set()).add((made.call.what, repr(made.call.value)))
     ended = [[what for what, _ in calls].count("terminate") for calls in moments.values()]

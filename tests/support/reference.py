@@ -18,7 +18,7 @@ from camshaft.loop.states import DATA, OpaqueStep, Phase
 from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition import Transition
 
-RANK = {"terminate": 5, "terminate_epoch": 4, "skip": 3, "new data": 2, "interrupt": 1}
+RANK = {"terminate": 4, "terminate_epoch": 3, "skip": 2, "interrupt": 1}
 EVENTS_OF_CALLS = {"terminate", "interrupt", "terminate_single_epoch", "exception_raised"}
 
 
@@ -58,6 +58,7 @@ class Reference:
         self.fired: Counter[str] = Counter()
         self.custom_states = {event for custom in loop.custom_states for event in custom.events}
         self.control: tuple[str, Any] | None = None
+        self.new_data: list[Any] = []
         self.last: str | None = None
         self.running = self.failed = self.paused = False
         self.parent: Reference | None = None
@@ -88,10 +89,12 @@ class Reference:
     def fire_event(self, event: str) -> None:
         self.fire(event, by_hand=True)
 
+    @property
+    def can_request(self) -> bool:
+        return self.running and not self.failed and self.last not in ("terminate", "completed")
+
     def request(self, what: str, value: Any = None) -> None:
-        if not self.running or self.failed or self.last in ("terminate", "completed"):
-            return
-        if self.control is None or RANK[what] > RANK[self.control[0]]:
+        if self.can_request and (self.control is None or RANK[what] > RANK[self.control[0]]):
             self.control = (what, value)
 
     def terminate(self, skip_completed: bool = False) -> None:
@@ -115,7 +118,8 @@ class Reference:
     def set_data(self, data: Any) -> None:
         if not self.machine.model.context.has_data:
             raise RuntimeError("no data")
-        self.request("new data", data)
+        if self.can_request:
+            self.new_data = [data]
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -166,10 +170,12 @@ class Reference:
 
     def walk(self) -> None:
         while True:
+            self.take_new_data()
             if self.control is not None and self.next_transition is None:
                 self.apply_control(before=None)  # a handler of the last event made the call
             if self.next_transition is None:
                 self.next_transition = self.choose()
+            self.take_new_data()
             if self.control is not None and self.next_transition.event != "started":
                 self.apply_control(before=self.next_transition)
                 if self.next_transition is None:
@@ -288,6 +294,10 @@ class Reference:
         self.fired[event] += 1
         self.log.append((self.name, event, tuple(self.machine.model.context.counts.items())))
 
+    def take_new_data(self) -> None:
+        if self.new_data:
+            self.data, self.iterator, self.produced_any = self.new_data.pop(), None, False
+
     def apply_control(self, before: Transition | None) -> None:
         assert self.control is not None
         what, value = self.control
@@ -296,20 +306,16 @@ class Reference:
         if what == "skip" and not entered:
             return
         self.control = None
-        if what == "new data":
-            self.data, self.iterator, self.produced_any = value, None, False
-        elif what == "interrupt":
+        if what == "interrupt":
             self.fire("interrupt", by_hand=True)
             if self.control is not None and self.control[0] in ("terminate", "terminate_epoch"):
                 self.apply_control(before)
                 return
-            if self.control is not None and self.control[0] == "new data":
-                self.data, self.iterator, self.produced_any = self.control[1], None, False
             self.control = None
             raise Paused
-        elif upcoming == "completed" or (before is None and self.last == "completed"):
+        if upcoming == "completed" or (before is None and self.last == "completed"):
             return
-        elif what == "skip":
+        if what == "skip":
             self.fire("iteration_skipped")
         elif what == "terminate":
             self.next_transition = None

@@ -11,34 +11,13 @@ from typing import Any
 from camshaft.control import Terminate
 from camshaft.engine.state import State
 
-__all__ = ["DataFetcher", "OpenData", "check_data", "open_data"]
+__all__ = ["DataFetcher", "OpenData", "open_data"]
 
 OpenData = Callable[[Any, int], tuple[Iterator[Any], int]]
 """A function ``open_data(data, number) -> (iterator, passed)``: opens data and skips its first ``number`` batches.
 
 ``passed`` is the number of batches skipped since the data was last begun.
 """
-
-
-def check_data(data: Any) -> None:
-    """Refuse data that cannot give a batch.
-
-    Raises:
-        TypeError: ``data`` is not iterable.
-        ValueError: ``data`` is empty.
-    """
-    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
-        raise TypeError(f"data is not iterable: {data!r}; give a DataLoader, a list of batches, or any iterable")
-    if length_of(data) == 0:
-        raise ValueError("data is empty: there is no batch to run on")
-
-
-def length_of(data: Any) -> int | None:
-    """Return the number of batches in ``data``, or None if it is unknown."""
-    try:
-        return len(data)
-    except (TypeError, NotImplementedError):  # an IterableDataset's loader has __len__ and raises
-        return None
 
 
 def open_data(data: Any, number: int) -> tuple[Iterator[Any], int]:
@@ -86,8 +65,8 @@ class DataFetcher:
     value. So it has nothing to do for a single batch, and ``batches`` can be a plain ``islice``.
 
     Args:
-        state: the state of the engine.
-        data: an iterable of batches. None for a run without data: each batch is None then.
+        state: the state of the engine, with the data: an iterable of batches, or None for a run without data. Each
+            batch is None then.
         counter: the attribute of the state that counts the batches; empty for a loop without data.
         skipped: how many batches of the first epoch are done already, for a run that resumes in the middle of it.
         fetched: how many batches a previous process had taken from the iterator that this run continues with; by
@@ -125,7 +104,6 @@ class DataFetcher:
     def __init__(
         self,
         state: State,
-        data: Any,
         counter: str,
         skipped: int = 0,
         fetched: int | None = None,
@@ -133,7 +111,7 @@ class DataFetcher:
         produced_any: bool = False,
     ) -> None:
         self._state = state
-        self._data = data
+        self._data = state.take_data()
         self._counter = counter
         self._iterator: Iterator[Any] | None = None
         self._first = self._count() if counter else 0  # the counter before the first batch of this epoch
@@ -162,6 +140,8 @@ class DataFetcher:
     @property
     def fetched(self) -> int:
         """The number of batches that the open iterator has given, over all epochs; 0 without an open iterator."""
+        if self._state.has_new_data:  # the open iterator, if any, will give no more batches
+            return 0
         if self._iterator is None:  # a resumed run that is saved again before its first batch
             return self._fetched or 0
         return self._count() - self._opened_at
@@ -224,10 +204,10 @@ class DataFetcher:
         self._restarted = True
         return True
 
-    def replace(self, data: Any) -> None:
-        """Fetch the next batch from other data."""
+    def take_new_data(self) -> None:
+        """Fetch the next batch from the new data of the state."""
         self._close_iterator()
-        self._data = self._state.dataloader = data
+        self._data = self._state.take_data()
         self._produced_any = self._restarted = False
         self.must_refetch = True
 

@@ -15,9 +15,10 @@ from typing import Any
 from camshaft._views import Picture, view
 from camshaft.compiler.program import Program
 from camshaft.compiler.writer import generate
-from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
+from camshaft.control import Control, Interrupt, SkipIteration, Terminate, TerminateEpoch
 from camshaft.engine.custom_events import CustomEvents, check_known
-from camshaft.engine.data_fetcher import OpenData, check_data, open_data
+from camshaft.engine.data import check_data
+from camshaft.engine.data_fetcher import OpenData, open_data
 from camshaft.engine.dispatch import EventDispatcher, RemovableEventHandle
 from camshaft.engine.handler import Handler, check_filter
 from camshaft.engine.limits import Limits
@@ -125,11 +126,11 @@ class Engine:
             )
         location = EngineLocation()
         location.last_event = self._location.last_event
-        made = {"_program", "_namespace", "_machine"}
+        made = {"_program", "_namespace", "_machine", "_known_transitions"}
         return {name: value for name, value in self.__dict__.items() if name not in made} | {"_location": location}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _machine=None)
+        self.__dict__.update(state, _machine=None, _known_transitions=None)
 
     def __repr__(self) -> str:
         return f"<Engine {self.name}, {self.current_run.status if self.current_run else 'idle'}, {self.place}>"
@@ -513,7 +514,10 @@ class Engine:
         self._request(Interrupt())
 
     def set_data(self, data: Any) -> None:
-        """Fetch the next batch from other data.
+        """Fetch the next batch from other data. Assigning to ``state.dataloader`` does the same.
+
+        The new data is taken together with any other control call of the same moment. Of several calls of this method,
+        the last one counts.
 
         Args:
             data: an iterable of batches.
@@ -524,9 +528,9 @@ class Engine:
             RuntimeError: the engine has no run, or its run takes no data.
         """
         check_data(data)
-        if self.current_run is None or not self.current_run.fetcher.has_data:
+        if self.current_run is None:
             raise RuntimeError(f"{self.name} has no run that takes data: give the data to run()")
-        self._request(NewData(data))
+        self.current_run.set_data(data)
 
     def _request(self, control: Control) -> None:
         if self.current_run is not None:

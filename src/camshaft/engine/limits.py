@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from camshaft._checks import check_integer
-from camshaft.engine.data_fetcher import check_data, length_of
+from camshaft.engine.data import check_data, length_of
 from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA

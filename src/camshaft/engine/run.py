@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from camshaft._tensors import without_graph
 from camshaft.compiler.program import Line, Program
 from camshaft.control import Control, Interrupt, NewData, SkipIteration, Terminate, TerminateEpoch
+from camshaft.engine.data import check_data
 from camshaft.engine.data_fetcher import DataFetcher, OpenData
 from camshaft.engine.dispatch import EngineEvent, EventDispatcher
 from camshaft.engine.handler import Stopwatch
@@ -73,6 +74,8 @@ class Run:
     ) -> None:
         self.engine = engine
         self.fetcher = fetcher
+        self._state = engine.state
+        self._state.connect(self.set_data)
         self.status = PAUSED
         self.outcome = "completed"
         self.finished = True
@@ -121,15 +124,21 @@ class Run:
         Of several calls, the one with the highest rank is kept. Any thread and any signal handler may call this.
         """
         line = self.line()
-        if self.status == PAUSED and isinstance(control, NewData):
-            self.fetcher.replace(control.data)
-        if self.status != RUNNING or (line is not None and line.event in ENDS_A_RUN):
-            return  # there is nothing left to control
         with self._request_lock:
+            if self.status != RUNNING or (line is not None and line.event in ENDS_A_RUN):
+                return  # there is nothing left to control
             if self.control is None or control.rank > self.control.rank:
                 self.control = control
             self.engine._namespace["PENDING_CALL"] = PENDING_CALL
             self.engine._dispatcher.yield_all_events(True)
+
+    def set_data(self, data: Any) -> None:
+        """Fetch the next batch from other data: see :meth:`camshaft.Engine.set_data`."""
+        check_data(data)
+        if not self.fetcher.has_data:
+            raise RuntimeError(f"{self.engine.name} has no run that takes data: give the data to run()")
+        self._state.keep_data(data)
+        self.request(NewData())  # a paused run takes the data when it continues
 
     def _apply_control(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
         """Apply the pending control call, after an event has been dispatched (``fired=True``) or before it is.
@@ -154,11 +163,11 @@ class Run:
         with self._request_lock:
             control, self.control = self.control, None
             self.engine._namespace["PENDING_CALL"] = False
-        if isinstance(control, NewData):
-            self.fetcher.replace(control.data)  # all events are still yielded, so that the next fetch notices it
-        elif isinstance(control, Interrupt):
+        if self._state.has_new_data:
+            self.fetcher.take_new_data()  # all events are still yielded, so that the next fetch notices it
+        if isinstance(control, Interrupt):
             return self._interrupt(event, fired)
-        elif isinstance(control, (Terminate, TerminateEpoch, SkipIteration)) and not self._is_over(control, key):
+        if isinstance(control, (Terminate, TerminateEpoch, SkipIteration)) and not self._is_over(control, key):
             self._update_yields_all()
             return self._throw(control)
         return next_event
@@ -186,15 +195,14 @@ class Run:
     def _interrupt(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
         """Fire INTERRUPT and pause, unless a handler of INTERRUPT ends the run or the epoch."""
         self.engine._location.dispatch(self.engine, self.engine._dispatcher.event("interrupt"))
-        if isinstance(self.control, (Terminate, TerminateEpoch)):
-            return self._apply_control(event, fired)
-        if isinstance(self.control, NewData):
-            self.fetcher.replace(self.control.data)
-        self.control = None
-        self.engine._namespace["PENDING_CALL"] = False
-        self._deferred_event = None if fired else event
-        self.status = PAUSED
-        return None
+        with self._request_lock:
+            if not isinstance(self.control, (Terminate, TerminateEpoch)):
+                self.control = None
+                self.engine._namespace["PENDING_CALL"] = False
+                self._deferred_event = None if fired else event
+                self.status = PAUSED
+                return None
+        return self._apply_control(event, fired)
 
     def _update_yields_all(self) -> None:
         """Make the loop yield every event only as long as something needs it."""
@@ -225,6 +233,8 @@ class Run:
         try:
             self._stepping, self.status = stepping, RUNNING
             self._enter()
+            if self._state.has_new_data:  # set during a pause
+                self.fetcher.take_new_data()
             self._watch()
             self._update_yields_all()
             for event in self._events():
@@ -326,6 +336,7 @@ class Run:
 
     def _close(self) -> None:
         """Close the loop, nested runs that are paused, and the data. Raises the first error after all are closed."""
+        self._state.connect(None)
         children, self.paused_children = self.paused_children, {}
         closing = [self._generator.close, *(child.discard for child in children), self.fetcher.close]
         errors = []

@@ -52,8 +52,10 @@ class RunStarter:
                 engine.current_run.discard()
         state, loop = engine.state, engine.loop
         continues = limits.continues(state, loop, self.has_started, self.finished) or self.saved is not None
+        if data is None and (continues or state.has_new_data):
+            data = state.dataloader
+        produced_any = continues and data is state.dataloader and not state.has_new_data
         if continues:
-            data = state.dataloader if data is None else data
             limits.check_length(state)
             limits.check(loop, data, knows_length=self.saved is None)
             limits.extend(state, loop)
@@ -61,9 +63,10 @@ class RunStarter:
             limits.check(loop, data)
             limits.begin(state, loop, data)
             self.saved = RunPosition()
-        return self._new_run(engine, data, produced_any=continues and data is state.dataloader)
+        state.keep_data(data)
+        return self._new_run(engine, produced_any)
 
-    def _new_run(self, engine: RunHost, data: Any, produced_any: bool) -> Run:
+    def _new_run(self, engine: RunHost, produced_any: bool) -> Run:
         """Make a run, from the saved position if there is one."""
         state, loop = engine.state, engine.loop
         saved, self.saved = self.saved, None
@@ -71,10 +74,7 @@ class RunStarter:
         engine._run_number += 1
         counter = loop.data_loop.name.lower() if loop.data_loop else ""
         position = RunPosition() if saved is None else saved
-        fetcher = DataFetcher(
-            state, data, counter, position.in_epoch or 0, position.fetched, engine.open_data, produced_any
-        )
-        state.dataloader = data
+        fetcher = DataFetcher(state, counter, position.in_epoch or 0, position.fetched, engine.open_data, produced_any)
         self.resumed_in_epoch = position.in_epoch
         state.resumed = position.in_epoch is not None
         disabled = frozenset() if fetcher.has_data else frozenset(OF_FETCHING)

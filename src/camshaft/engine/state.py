@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from camshaft.engine.data import check_data
 
 __all__ = ["State"]
 
@@ -26,7 +29,9 @@ class State:
         output: the output of the present iteration; None until its step or a phase returned one.
         metrics: results of metrics, by name.
         times: durations in seconds: ``"EPOCH_COMPLETED"`` of the last epoch, ``"COMPLETED"`` of the run.
-        dataloader: the data of the run.
+        has_new_data: True from the moment that data is set until a run takes it.
+        dataloader: the data of the run. Assigning to it is the same as :meth:`camshaft.Engine.set_data`. Without a
+            run, the assigned data is for the next ``run()`` that is given none.
         resumed: True while a resumed run fires STARTED and EPOCH_STARTED again.
     """
 
@@ -34,11 +39,13 @@ class State:
         "__dict__",
         "__weakref__",
         "_data_counter",
+        "_dataloader",
+        "_on_assigned_data",
         "_outer_counter",
         "batch",
-        "dataloader",
         "epoch",
         "epoch_length",
+        "has_new_data",
         "iteration",
         "max_epochs",
         "max_iters",
@@ -57,6 +64,9 @@ class State:
     def __init__(self, **attributes: Any) -> None:
         self._outer_counter = "epoch"
         self._data_counter: str | None = "iteration"
+        self._dataloader: Any = None
+        self._on_assigned_data: Callable[[Any], None] | None = None
+        self.has_new_data: bool = False
         self.iteration: int = 0
         self.epoch: int = 0
         self.epoch_length: int | None = None
@@ -66,10 +76,42 @@ class State:
         self.output: Any = None
         self.metrics: dict[str, Any] = {}
         self.times: dict[str, float] = {}
-        self.dataloader: Any = None
         self.resumed: bool = False
         for name, value in attributes.items():
             setattr(self, name, value)
+
+    def __getstate__(self) -> Any:
+        """Return the attributes for a copy. A copy is not connected to a run."""
+        whole: Any = object.__getstate__(self)  # the attributes of users, and the slots
+        return whole[0], whole[1] | {"_on_assigned_data": None}
+
+    @property
+    def dataloader(self) -> Any:
+        """The data of the run."""
+        return self._dataloader
+
+    @dataloader.setter
+    def dataloader(self, data: Any) -> None:
+        if self._on_assigned_data is not None:
+            self._on_assigned_data(data)
+            return
+        if data is not None:
+            check_data(data)
+        self.keep_data(data)
+
+    def connect(self, on_assigned_data: Callable[[Any], None] | None) -> None:
+        """Let a run decide about data that is assigned to :attr:`dataloader`. None ends this."""
+        self._on_assigned_data = on_assigned_data
+
+    def keep_data(self, data: Any) -> None:
+        """Keep checked data, until a run takes it. Any thread may call this."""
+        self._dataloader = data
+        self.has_new_data = data is not None  # last: another thread may take the data from here on
+
+    def take_data(self) -> Any:
+        """Return the data for a run that reads it from now on."""
+        self.has_new_data = False  # first: another thread may keep further data from here on
+        return self._dataloader
 
     def count_by(self, outer: str, data: str | None) -> None:
         """Set the counters that the limits apply to.

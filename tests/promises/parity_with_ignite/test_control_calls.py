@@ -58,28 +58,6 @@ def test_several_control_calls_at_once(one, other, by_ignite, by_camshaft):
 
 
 @pytest.mark.parametrize(
-    ("other", "by_ignite", "by_camshaft"),
-    [
-        (("set_data", Data(2)), [0, 1, 0, 1], [0, 1, 0, 0]),
-        (("terminate_epoch", False), [0, 1, 0, 0, 0, 0], [0, 1, 0, 1, 2, 3]),
-    ],
-)
-def test_set_data_and_another_call_at_once(other, by_ignite, by_camshaft):
-    calls = [Call("iteration_completed", 2, "set_data", Data(1)), Call("iteration_completed", 2, *other)]
-    ours, theirs = differing(several_control_calls_at_once, program(*calls, data=Data(4), max_epochs=2))
-    assert theirs.batches[: len(by_ignite)] == by_ignite
-    assert ours.batches[: len(by_camshaft)] == by_camshaft
-
-
-def test_set_data_and_interrupt_at_once():
-    calls = [Call("iteration_completed", 2, "interrupt"), Call("iteration_completed", 2, "set_data", Data(1))]
-    ours, theirs = differing(several_control_calls_at_once, program(*calls, data=Data(4)))
-    assert theirs.after("iteration_completed", 2)[0] == "interrupt"
-    assert "interrupt" not in ours.after("started")
-    assert ours.batches == theirs.batches == [0, 1, 0, 0]
-
-
-@pytest.mark.parametrize(
     ("call", "by_ignite", "by_camshaft"),
     [
         (("terminate", False), ["epoch_completed", "terminate", "completed"], ["terminate", "completed"]),

@@ -86,6 +86,19 @@ def test_set_data_outside_of_a_run():
         Engine(no_op).set_data([5])
 
 
+def test_data_assigned_in_an_epoch():
+    def batches(library):
+        got = []
+        trainer = library.Engine(lambda engine, batch: got.append(batch))
+        assign = lambda engine: setattr(engine.state, "dataloader", [7, 8, 9])
+        trainer.add_event_handler(library.Events.ITERATION_COMPLETED(once=1), assign)
+        trainer.run([1, 2, 3], max_epochs=2)
+        return got
+
+    assert batches(ignite.engine) == [1, 2, 3, 7, 8, 9]
+    assert batches(camshaft) == [1, 7, 8, 9, 7, 8]
+
+
 def test_empty_data():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

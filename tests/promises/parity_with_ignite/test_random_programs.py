@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import assume, given
 
+from camshaft.testing import Call, Data
 from support import ROOT, names_of_tests
 from support.ignite_differences import DIFFERENCES, differences
 from support.ignite_disorders import DISORDERS
-from support.ignite_parity import Ignite, Program, Side, make_ours
+from support.ignite_parity import Ignite, Program, Side, make_ours, program
 from support.ignite_programs import any_order, programs
 
 
@@ -23,6 +25,17 @@ def test_both_engines_do_the_same(program: Program) -> None:
     expected = Side(program, Ignite).seen()
     for name, found in ours.seen().items():
         assert found == expected[name], name
+
+
+@pytest.mark.parametrize("at", ["iteration_started", "iteration_completed", "epoch_completed"])
+@pytest.mark.parametrize("turns", [1, -1], ids=["set_data first", "set_data last"])
+@pytest.mark.parametrize(
+    "other", [("terminate", False), ("terminate_epoch", False), ("interrupt", None), ("set_data", Data(2))]
+)
+def test_new_data_is_taken_together_with_another_call(at, turns, other):
+    calls = [Call(at, 1, "set_data", Data(1)), Call(at, 1, *other)][::turns]
+    both = program(*calls, data=Data(4), max_epochs=2)
+    assert Side(both, make_ours).seen() == Side(both, Ignite).seen()
 
 
 def test_each_difference_and_each_disorder_has_its_test():
