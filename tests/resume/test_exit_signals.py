@@ -208,7 +208,7 @@ def test_a_run_that_ends_anyway_ends_before_the_block_leaves():
     trace.assert_legal()
 
 
-def test_new_data_at_the_boundary_delays_the_pause_to_the_next():
+def test_new_data_at_the_boundary_does_not_delay_the_pause():
     trainer = Engine(no_op)
 
     @trainer.on(Events.ITERATION_COMPLETED(once=2))
@@ -217,7 +217,8 @@ def test_new_data_at_the_boundary_delays_the_pause_to_the_next():
         engine.set_data([7, 7, 7])
 
     assert exit_code(trainer, range(3)) == 143
-    assert (trainer.state.iteration, trainer.state.batch) == (3, 7)
+    assert (trainer.state.iteration, trainer.state.batch) == (2, 1)
+    assert trainer.state.dataloader == [7, 7, 7]
 
 
 def test_its_handlers_run_behind_all_others_at_the_boundaries():

@@ -584,6 +584,8 @@ class Engine:
             RuntimeError: the engine is running already.
             TypeError: ``data`` is not iterable.
             ValueError: the limits contradict each other, the loop, or what the run has done already.
+            StorageError: the run would start from the beginning, and the folder of the :class:`~camshaft.Snapshot` has
+                files of an earlier run.
             BaseException: an exception of the step or of a handler, with a note that says where the loop was.
         """
         if resume is not None:
@@ -684,7 +686,7 @@ class Engine:
                 with a warning.
 
         Returns:
-            The file, or None if there is none yet. The next run then starts from the beginning.
+            The file, or None if there is none yet. The next run then starts from the beginning, and the log says so.
 
         Raises:
             RuntimeError: the engine has no Snapshot, or a run is executing or paused.

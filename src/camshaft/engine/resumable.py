@@ -18,6 +18,9 @@ class Resumable(Protocol):
     def resume(self, path: str | os.PathLike[str]) -> os.PathLike[str] | None:
         """Make the next run resume from a file. Returns the file, or None if there is none."""
 
+    def check_folder(self) -> None:
+        """Refuse to begin a run whose files would replace those of an earlier one."""
+
     def forget(self) -> None:
         """Cancel a pending resume."""
 

@@ -26,6 +26,7 @@ from camshaft.engine.dispatch import EngineEvent, EventDispatcher
 from camshaft.engine.handler import Stopwatch
 from camshaft.engine.location import LAST_LINE, EngineLocation, LoopLocation, machine_position
 from camshaft.engine.observing import Observer, code_site, observers
+from camshaft.engine.resumable import Resumable
 from camshaft.engine.state import State
 from camshaft.engine.strict import StrictObserver
 from camshaft.events import ENDS_A_RUN, Events
@@ -449,6 +450,7 @@ class RunHost(Protocol):
     name: str
     state: State
     strict: bool
+    snapshot: Resumable | None
     _dispatcher: EventDispatcher
     _location: EngineLocation
     current_run: Run | None

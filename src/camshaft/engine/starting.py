@@ -43,6 +43,7 @@ class RunStarter:
             RuntimeError: the engine is running already.
             TypeError: ``data`` is not iterable.
             ValueError: data or limits do not fit the loop, or what the run has done already.
+            StorageError: a new run would replace the snapshots of an earlier one.
         """
         if engine.current_run is not None:
             refuse_if_executing(engine, "it cannot be started again from inside itself; make a second Engine for that")
@@ -61,6 +62,8 @@ class RunStarter:
             limits.extend(state, loop)
         else:
             limits.check(loop, data)
+            if engine.snapshot is not None:
+                engine.snapshot.check_folder()
             limits.begin(state, loop, data)
             self.saved = RunPosition()
         state.keep_data(data)

@@ -70,11 +70,13 @@ class Snapshot:
         dirname: the folder. It is created when the first file is written.
         n_saved: how many files to keep, the newest ones. With two or more, a damaged file can be replaced by the
             previous one.
+        overwrite: True to delete the files of earlier runs in the folder when the run has written its first file. By
+            default, a run that starts from the beginning is refused if there are any.
         objects: further objects with a state, by name: modules, optimizers, a GradScaler, an evaluator that handlers
             run themselves, a ``torch.Generator``, ``random.Random`` or ``numpy.random.Generator``.
 
     Attributes:
-        trainer, n_saved: see above.
+        trainer, n_saved, overwrite: see above.
         dirname: the folder as a path.
         is_wanted: True if a file was requested and is not written yet.
 
@@ -83,7 +85,15 @@ class Snapshot:
         ValueError: ``n_saved`` is not an integer of 1 or more, or the trainer already has a snapshot.
     """
 
-    def __init__(self, trainer: Engine, dirname: str | Path = "snapshots", n_saved: int = 2, **objects: Any) -> None:
+    def __init__(
+        self,
+        trainer: Engine,
+        dirname: str | Path = "snapshots",
+        n_saved: int = 2,
+        *,
+        overwrite: bool = False,
+        **objects: Any,
+    ) -> None:
         if not isinstance(trainer, Engine):
             raise TypeError(
                 f"Snapshot: trainer must be an Engine, got {trainer!r}: give the one whose run is to be resumed"
@@ -94,6 +104,9 @@ class Snapshot:
         self.trainer = trainer
         self.dirname = Path(dirname).expanduser()
         self.n_saved = n_saved
+        self.overwrite = overwrite
+        self._own: set[str] = set()  # the names of the files that belong to the run: those that it wrote or continues
+        self._to_continue: set[str] = set()  # the same, of a resume() without a run so far
         # A named engine starts a new run each time, so it has no progress of its own to save: only the states of its
         # handlers and metrics are saved.
         self._objects = {name: Stateful.of(name, obj) for name, obj in objects.items() if not isinstance(obj, Engine)}
@@ -115,13 +128,16 @@ class Snapshot:
 
         Raises:
             TypeError: called as a handler of EXCEPTION_RAISED: a failed run cannot be resumed exactly.
-            StorageError: the file cannot be written. Existing files are unchanged.
+            StorageError: the file cannot be written, or the trainer is not running and the folder has files of an
+                earlier run. Existing files are unchanged.
         """
         # A handler of EXCEPTION_RAISED with one parameter gets the exception instead of the engine.
         if engine is not None and not isinstance(engine, Engine):
             raise TypeError(
                 "Snapshot: a run that failed in mid-iteration cannot be resumed: attach the snapshot to another event"
             )
+        if self.trainer.current_run is None:
+            self.check_folder()
         self.is_wanted = True
         if self.trainer.current_run is None:
             self._write_if_wanted(self.trainer)
@@ -141,8 +157,32 @@ class Snapshot:
         counter = (engine.loop.data_loop or engine.loop).name.lower()
         name = f"snapshot_{number:06}_{counter}_{getattr(engine.state, counter)}.pt"
         storage.save(self.dirname / name, self._state())
-        for _, older in files[self.n_saved - 1 :]:
+        own = [path for _, path in files if path.name in self._own]
+        others = [path for _, path in files if path.name not in self._own]
+        self._own.add(name)
+        for older in own[self.n_saved - 1 :] + (others if self.overwrite else []):
             older.unlink(missing_ok=True)
+        if others and not self.overwrite:
+            warnings.warn(
+                f"{self.dirname} has snapshots of another run ({others[0].name}): they are kept, and resume() may find "
+                f"them; give each Snapshot a folder of its own",
+                stacklevel=2,
+            )
+
+    def check_folder(self) -> None:
+        """Refuse a new run in a folder with files of an earlier one: its files would replace those.
+
+        Raises:
+            StorageError: the folder has files of an earlier run, and ``overwrite`` is False.
+        """
+        others = [path for _, path in self._files() if path.name not in self._own | self._to_continue]
+        if others and not self.overwrite:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise StorageError(
+                f"{self.dirname} has snapshots of an earlier run ({others[0].name}{more}), and a new run would replace "
+                f'them: continue that run with run(..., resume="latest"), give Snapshot another folder, or '
+                f"overwrite=True"
+            )
 
     def _state(self) -> dict[str, Any]:
         """Return everything that a file contains. :meth:`_load` is the inverse."""
@@ -224,6 +264,7 @@ class Snapshot:
             raise RuntimeError(f"{self.trainer.name} has a run that is not over: resume before run(), or after close()")
         found = self._latest() if path == "latest" else (Path(path), storage.load(Path(path), map_location="cpu"))
         if found is None:
+            self.trainer.logger.info("no snapshot in %s: the run starts from the beginning", self.dirname)
             return None
         path, state = found
         _check_kind(path, state)
@@ -238,6 +279,8 @@ class Snapshot:
         self.trainer.load_state_dict(state["progress"])
         self._data_position.load_state_dict(state["data"])
         self._load_again_in_run(path, state)
+        if path.resolve().parent == self.dirname.resolve():
+            self._to_continue = {file.name for _, file in self._files()}
         return path
 
     def _latest(self) -> tuple[Path, Any] | None:
@@ -274,6 +317,7 @@ class Snapshot:
 
         def restore() -> None:
             self._forget_handlers()
+            self._own |= self._to_continue
             if not in_epoch:  # in an epoch, the data fetcher needs it, and resets it when the epoch begins
                 trainer.state.resumed = False
             self._load(path, state)
@@ -290,6 +334,7 @@ class Snapshot:
     def forget(self) -> None:
         """Cancel a pending :meth:`resume`: the next run starts from the beginning."""
         self._forget_handlers()
+        self._to_continue = set()
         self._data_position.load_state_dict(None)
 
     def _forget_handlers(self) -> None:
