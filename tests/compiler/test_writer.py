@@ -41,8 +41,8 @@ def epoch_loop(engine, state, fetcher):
                             if ITERATION_COMPLETED: yield ITERATION_COMPLETED
                         except SkipIteration:
                             if ITERATION_SKIPPED: yield ITERATION_SKIPPED
-                        if GET_BATCH_STARTED and state.iteration < fetcher.end_count:
-                            yield GET_BATCH_STARTED
+                        if GET_BATCH_STARTED:
+                            if state.iteration < fetcher.end_count: yield GET_BATCH_STARTED
                             if fetcher.must_refetch: break
                     if PENDING_CALL and state.iteration < fetcher.end_count: yield PENDING_CALL
                     if fetcher.restart_if_exhausted() and DATALOADER_STOP_ITERATION: yield DATALOADER_STOP_ITERATION

@@ -435,12 +435,12 @@ def saved(**changes):
         ({"iteration": 1.5}, "iteration=1.5"),
         ({"max_iters": 9}, "max_epochs and max_iters"),
         ({"epoch_length": 0}, "epoch_length must be an integer of 1 or more, got 0"),
-        ({"position": 4}, "position=4.*epoch of 3"),
+        ({"position": 1.5}, "position=1.5"),
         ({"position": 2, "epoch": 0}, "position=2.*epoch=0"),
         ({"position": 2, "iteration": 1}, "position=2.*iteration=1"),
-        ({"epoch": 1, "iteration": 6}, "epoch=1.*iteration=6|iteration=6.*epoch=1"),
+        ({"epoch": 1, "iteration": 6, "position": "missing"}, "epoch=1.*iteration=6|iteration=6.*epoch=1"),
         ({"epoch": 0, "iteration": 6}, "epoch=0.*iteration=6|iteration=6.*epoch=0"),
-        ({"epoch": 3}, "epoch=3.*max_epochs=2|max_epochs=2.*epoch=3"),
+        ({"epoch": 3, "position": "missing"}, "epoch=3.*max_epochs=2|max_epochs=2.*epoch=3"),
     ],
 )
 def test_a_state_dict_with_missing_or_wrong_keys_is_an_error(changes, message):

@@ -142,7 +142,7 @@ MUTANTS: dict[str, Edit] = {
     "swap ITERATION_STARTED and ITERATION_COMPLETED": swap("ITERATION_STARTED", "ITERATION_COMPLETED"),
     "swap EPOCH_STARTED and EPOCH_COMPLETED": swap("EPOCH_STARTED", "EPOCH_COMPLETED"),
     "skip the guard of the limits": replace("while state.within_limits():", "while state.epoch < 3:"),
-    "skip the guard of the last batch": replace(" and state.iteration < fetcher.end_count", ""),
+    "skip the guard of the last batch": replace("if state.iteration < fetcher.end_count: yield", "yield"),
     "skip the guard of every": lambda source: re.sub(r"if state\.iteration % \d+ == 0:", "if True:", source),
     "count an epoch twice": replace("state.epoch += 1", "state.epoch += 2"),
     "forget to count an iteration": replace(LOST, "state.iteration += state.iteration != 1 or state.epoch > 3\n"),

@@ -335,8 +335,8 @@ class _Writer:
         self._fire("iteration_skipped")
         self._close()
         self.path = (*outside, "GET_BATCH")
-        self._open(f"if {get_batch}{if_expected}:", blocks=0)
-        self._line(f"yield {get_batch}", event="get_batch_started")
+        self._open(f"if {get_batch}:", blocks=0)
+        self._line(f"if{if_expected.removeprefix(' and')}: yield {get_batch}", event="get_batch_started")
         self.last_event = "get_batch_started"
         self._line("if fetcher.must_refetch: break")
         self._close(blocks=0)

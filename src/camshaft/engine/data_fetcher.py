@@ -198,7 +198,7 @@ class DataFetcher:
             self._produced_nothing(count)
         self._produced_any = True
         if self._state.epoch_length is None:
-            self._state.epoch_length = count - self._first
+            self._state.learn_length(count - self._first)
             return False
         self._close_iterator()
         self._restarted = True
@@ -212,7 +212,7 @@ class DataFetcher:
         self.must_refetch = True
 
     def limits_changed(self) -> None:
-        """Apply changed limits, before the next batch is fetched."""
+        """Apply changed limits before the next batch is fetched."""
         self._update_end_count()
         self.must_refetch = True
 

@@ -138,15 +138,27 @@ def _complete(saved: dict[str, Any], outer: str, inner: str) -> None:
 
 
 def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limits) -> None:
-    """Refuse counters, limits and a position that no run of the loop can have together."""
+    """Refuse counters, limits and a position that no run of the loop can have together.
+
+    Handlers may change limits and data in a run. So the counters need not fit the limits in what a run has saved. In a
+    dictionary that was written by hand, they must.
+    """
     length, data_loop = limits.epoch_length, loop.data_loop
-    if position is not None and (not _is_count(position) or (length is not None and position > length)):
-        raise ValueError(f"the state dict has position={position!r}, outside an epoch of {length}")
+    if position is not None and not _is_count(position):
+        raise ValueError(f"the state dict has position={position!r}, which must be an integer of 0 or more")
     outer, inner = loop.name.lower(), data_loop.name.lower() if data_loop is not None else ""
     epochs, iters = saved[outer], saved[inner] if inner else 0
     contradicts = "the state dict contradicts itself"
     if position is not None and (epochs == 0 or iters < position):
         raise ValueError(f"{contradicts}: position={position}, but {outer}={epochs} and {inner}={iters}")
+    if inner and epochs == 0 and iters:
+        raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}=0")
+    if position is not None and not _can_resume_inside(loop):
+        raise ValueError(
+            f"the loop {loop.name} cannot be resumed in the middle of a pass: save at {loop.completed.upper()}"
+        )
+    if "position" in saved:
+        return
     if limits.max_epochs is not None and epochs > limits.max_epochs:
         raise ValueError(f"{contradicts}: {outer}={epochs}, but max_epochs={limits.max_epochs}")
     if limits.max_iters is not None and iters > limits.max_iters:
@@ -154,12 +166,6 @@ def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limi
     # If loops lie between the outermost loop and the data, an epoch may have several times epoch_length iterations.
     if length is not None and data_loop in loop.body and iters > epochs * length:
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}={epochs} and epoch_length={length}")
-    if inner and epochs == 0 and iters:
-        raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}=0")
-    if position is not None and not _can_resume_inside(loop):
-        raise ValueError(
-            f"the loop {loop.name} cannot be resumed in the middle of a pass: save at {loop.completed.upper()}"
-        )
 
 
 def _can_resume_inside(loop: Loop) -> bool:

@@ -76,7 +76,6 @@ class Run:
         self.engine = engine
         self.fetcher = fetcher
         self._state = engine.state
-        self._state.connect(self.set_data)
         self.status = PAUSED
         self.outcome = "completed"
         self.finished = True
@@ -140,6 +139,13 @@ class Run:
             raise RuntimeError(f"{self.engine.name} has no run that takes data: give the data to run()")
         self._state.keep_data(data)
         self.request(NewData())  # a paused run takes the data when it continues
+
+    def limits_changed(self) -> None:
+        """Apply changed limits before the next batch is fetched."""
+        self.fetcher.limits_changed()
+        with self._request_lock:
+            if self.status == RUNNING:
+                self.engine._dispatcher.yield_all_events(True)  # so that the next fetch notices it
 
     def _apply_control(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
         """Apply the pending control call, after an event has been dispatched (``fired=True``) or before it is.

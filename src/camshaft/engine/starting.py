@@ -52,6 +52,7 @@ class RunStarter:
             if engine.current_run is not None:  # suspend() ends a run whose last event was handed out
                 engine.current_run.discard()
         state, loop = engine.state, engine.loop
+        state.connect(None)  # of a run that a KeyboardInterrupt has kept from closing
         continues = limits.continues(state, loop, self.has_started, self.finished) or self.saved is not None
         if data is None and (continues or state.has_new_data):
             data = state.dataloader
@@ -83,6 +84,7 @@ class RunStarter:
         disabled = frozenset() if fetcher.has_data else frozenset(OF_FETCHING)
         engine._dispatcher.begin_run(None if saved is None else saved.counts, disabled)
         engine.current_run = Run(engine, engine._namespace[engine._program.entry](engine, state, fetcher), fetcher)
+        state.connect(engine.current_run)
         return engine.current_run
 
     def _continue_paused(self, engine: RunHost, run: Run, data: Any, limits: Limits) -> Run:
@@ -96,9 +98,7 @@ class RunStarter:
         limits.check_length(state)
         limits.check(loop, data, knows_length=True)
         limits.continues(state, loop, has_started=True, finished=False)  # only for the errors that it raises
-        if limits != Limits():
-            limits.extend(state, loop)
-            run.fetcher.limits_changed()
+        limits.extend(state, loop)
         return run
 
     def position(self, engine: RunHost) -> RunPosition:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Protocol
 
 from camshaft.engine.data import check_data
 
 __all__ = ["State"]
+
+
+class ConnectedRun(Protocol):
+    """The part of a run that a state uses."""
+
+    def set_data(self, data: Any) -> None:
+        """Fetch the next batch from other data."""
+
+    def limits_changed(self) -> None:
+        """Apply changed limits before the next batch is fetched."""
+
+
+def _limit(slot: str) -> Any:
+    """Return a property for a limit of the data loop. A run that goes on applies a change at its next fetch."""
+
+    def change(state: State, value: int | None) -> None:
+        setattr(state, slot, value)
+        if state._run is not None:
+            state._run.limits_changed()
+
+    return property(attrgetter(slot), change)
 
 
 class State:
@@ -22,7 +43,8 @@ class State:
         iteration: the number of iterations begun, over the whole run.
         epoch: the number of epochs begun. A loop of another name counts in an attribute of that name in lower case:
             ``state.episode``.
-        epoch_length: the number of iterations in an epoch; None until it is known.
+        epoch_length: the number of iterations in an epoch; None until it is known. A handler may change it, and the
+            limits too. The change acts before the next batch is fetched, or the next epoch begins.
         max_epochs: the limit of the outermost loop, or None.
         max_iters: the limit of the loop that takes data, or None.
         batch: the present batch. A handler of GET_BATCH_COMPLETED or ITERATION_STARTED may replace it.
@@ -40,15 +62,15 @@ class State:
         "__weakref__",
         "_data_counter",
         "_dataloader",
-        "_on_assigned_data",
+        "_epoch_length",
+        "_max_iters",
         "_outer_counter",
+        "_run",
         "batch",
         "epoch",
-        "epoch_length",
         "has_new_data",
         "iteration",
         "max_epochs",
-        "max_iters",
         "metrics",
         "output",
         "resumed",
@@ -65,13 +87,13 @@ class State:
         self._outer_counter = "epoch"
         self._data_counter: str | None = "iteration"
         self._dataloader: Any = None
-        self._on_assigned_data: Callable[[Any], None] | None = None
+        self._run: ConnectedRun | None = None
         self.has_new_data: bool = False
         self.iteration: int = 0
         self.epoch: int = 0
-        self.epoch_length: int | None = None
+        self._epoch_length: int | None = None
         self.max_epochs: int | None = None
-        self.max_iters: int | None = None
+        self._max_iters: int | None = None
         self.batch: Any = None
         self.output: Any = None
         self.metrics: dict[str, Any] = {}
@@ -83,7 +105,14 @@ class State:
     def __getstate__(self) -> Any:
         """Return the attributes for a copy. A copy is not connected to a run."""
         whole: Any = object.__getstate__(self)  # the attributes of users, and the slots
-        return whole[0], whole[1] | {"_on_assigned_data": None}
+        return whole[0], whole[1] | {"_run": None}
+
+    if TYPE_CHECKING:
+        epoch_length: int | None
+        max_iters: int | None
+    else:
+        epoch_length = _limit("_epoch_length")
+        max_iters = _limit("_max_iters")
 
     @property
     def dataloader(self) -> Any:
@@ -92,16 +121,20 @@ class State:
 
     @dataloader.setter
     def dataloader(self, data: Any) -> None:
-        if self._on_assigned_data is not None:
-            self._on_assigned_data(data)
+        if self._run is not None:
+            self._run.set_data(data)
             return
         if data is not None:
             check_data(data)
         self.keep_data(data)
 
-    def connect(self, on_assigned_data: Callable[[Any], None] | None) -> None:
-        """Let a run decide about data that is assigned to :attr:`dataloader`. None ends this."""
-        self._on_assigned_data = on_assigned_data
+    def connect(self, run: ConnectedRun | None) -> None:
+        """Tell a run about data and limits that are assigned. None ends this."""
+        self._run = run
+
+    def learn_length(self, epoch_length: int) -> None:
+        """Set the length of an epoch to the number of batches that the first one had."""
+        self._epoch_length = epoch_length
 
     def keep_data(self, data: Any) -> None:
         """Keep checked data, until a run takes it. Any thread may call this."""
