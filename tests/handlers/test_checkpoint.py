@@ -1,5 +1,7 @@
 """Tests of checkpoints of real trainings in real files: names, ranking, refused arguments."""
 
+import copy
+import gc
 import logging
 import math
 
@@ -283,12 +285,12 @@ def test_an_old_file_stays_until_the_new_one_is_written(tmp_path):
 
 
 @given(
-    scores=st.lists(st.integers(-8, 8).map(lambda number: number / 8), min_size=1, max_size=10),
+    scores=st.lists(st.integers(-8, 8).map(lambda number: number / 8), min_size=1, max_size=10, unique=True),
     n_saved=st.none() | st.integers(1, 4),
     step=st.booleans(),
 )
 @settings(deadline=None, max_examples=60)
-def test_the_same_files_are_kept_as_by_ignite(tmp_path_factory, scores, n_saved, step):
+def test_different_scores_keep_the_same_files_as_by_ignite(tmp_path_factory, scores, n_saved, step):
     folder = tmp_path_factory.mktemp("kept")
     steps = {"global_step_transform": lambda engine, _: engine.state.epoch} if step else {}
     engine, _ = scored(folder / "mine", scores, n_saved=n_saved, **steps)
@@ -304,6 +306,33 @@ def test_the_same_files_are_kept_as_by_ignite(tmp_path_factory, scores, n_saved,
     assert names(folder / "mine") == names(folder / "theirs")
     for name in names(folder / "mine"):
         assert same(load(folder / "mine" / name), torch.load(folder / "theirs" / name, weights_only=True))
+
+
+@given(
+    scores=st.lists(st.sampled_from([0.25, 0.5, 0.50001, 1, 1.0, math.inf, 0.1234, 0.12341]), min_size=1, max_size=10),
+    n_saved=st.none() | st.integers(1, 4),
+    steps=st.sampled_from([None, lambda engine, _: engine.state.epoch, lambda engine, _: 7]),
+    options=st.sampled_from([{}, {"score_name": "accuracy"}]),
+)
+@settings(deadline=None, max_examples=40)
+def test_of_equal_scores_the_first_is_kept(tmp_path_factory, scores, n_saved, steps, options):
+    folder = tmp_path_factory.mktemp("equal")
+    engine, handler = scored(folder, scores, n_saved=n_saved, global_step_transform=steps, **options)
+    engine.run([0], max_epochs=len(scores))
+    kept = sorted(load(folder / name)["weight"].item() for name in names(folder))
+    ranked = sorted(range(1, len(scores) + 1), key=lambda epoch: -scores[epoch - 1])[:n_saved]
+    assert kept == sorted(ranked)
+    assert load(handler.best_checkpoint)["weight"].item() == ranked[0]
+    assert load(handler.last_checkpoint)["weight"].item() == max(ranked)
+
+
+def test_a_step_saved_twice_without_a_score_is_one_file(tmp_path):
+    engine = counting()
+    engine.add_event_handler(
+        Events.EPOCH_COMPLETED | Events.COMPLETED, Checkpoint({"trainer": engine}, tmp_path, n_saved=2)
+    )
+    engine.run([0], max_epochs=3)
+    assert names(tmp_path) == ["trainer_2.pt", "trainer_3.pt"]
 
 
 close = st.integers(0, 99).map(lambda number: 0.5 + number / 1e6)  # equal when rounded to four decimals
@@ -376,6 +405,105 @@ def test_a_state_that_could_not_be_loaded_again_is_refused_at_once(tmp_path):
     with pytest.raises(StorageError, match=r"careless_1.pt was not written: .* contains torch.optim.sgd.SGD"):
         engine.run([0])
     assert names(tmp_path) == []
+
+
+# -- several handlers in one folder ------------------------------------------------------------------------------------
+
+FALLING, RISING = ([0.9, 0.9, 0.8, 0.7, 0.6], [0.1, 0.9, 0.8, 0.95, 0.9])
+PAIRS = {
+    "two scores": ({"score": FALLING}, {"score": RISING}),
+    "two scores of one name": ({"score": FALLING, "score_name": "s"}, {"score": RISING, "score_name": "s"}),
+    "the last one and all": ({"n_saved": 1}, {"n_saved": None}),
+    "a prefix that is a step": ({"n_saved": 2}, {"filename_prefix": "model", "objects": ["1"], "n_saved": 2}),
+    "a name inside another": ({"n_saved": 1}, {"objects": ["model_2"], "score": [1, 2, 3, 4, 5]}),
+    "a score that is a step": ({"n_saved": 1}, {"score": [5, 4, 3, 2, 1], "n_saved": 3}),
+    "a prefix that is a name": ({"filename_prefix": "a", "objects": ["b"]}, {"objects": ["a_b"], "n_saved": 4}),
+    "names in other letters": ({"n_saved": 1}, {"objects": ["Model"], "n_saved": None}),
+    "several objects": ({"objects": ["x", "y"]}, {"objects": ["checkpoint"], "n_saved": None}),
+}
+
+
+def saver(folder, kind, objects=("model",), score=None, **options):
+    """Return a handler, and the arguments that it is attached with. The weights of its objects are the epoch."""
+    modules = {name: nn.Linear(1, 1, bias=False) for name in objects}
+    if score is not None:
+        options["score_function"] = lambda engine: score[engine.state.epoch - 1]
+    first = (modules,) if kind is Checkpoint else ()
+    return kind(*first, folder, **options), modules, () if first else (modules,)
+
+
+@pytest.mark.parametrize("kind", [Checkpoint, ModelCheckpoint])
+@pytest.mark.parametrize("spelling", ["same", "symlink", "dots", "relative"])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_no_handler_touches_the_files_of_another_one(tmp_path, monkeypatch, pair, spelling, kind):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "made")
+    folder = tmp_path / "made"
+    other = {"same": folder, "symlink": tmp_path / "link", "dots": folder / ".." / "made", "relative": "made"}[spelling]
+    engine = counting()
+    made = [saver(where, kind, **options) for where, options in zip((folder, other), PAIRS[pair], strict=True)]
+    expected = [{}, {}]
+
+    def set_weights(engine):
+        for _, modules, _ in made:
+            for module in modules.values():
+                nn.init.constant_(module.weight, engine.state.epoch)
+
+    def look(engine):
+        for number, (handler, modules, _) in enumerate(made):
+            if handler.last_checkpoint not in expected[number]:
+                expected[number][handler.last_checkpoint] = engine.state.epoch
+            for file in [handler.dirname / name for _, name in handler.state_dict()["saved"]]:
+                states = load(file) if len(modules) > 1 else {"only": load(file)}
+                assert {state["weight"].item() for state in states.values()} == {expected[number][file]}, file
+
+    engine.add_event_handler(Events.EPOCH_STARTED, set_weights)
+    for handler, _, arguments in made:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, handler, *arguments)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, look)
+    engine.run([0], max_epochs=5)
+    assert len(names(folder)) == sum(len(handler.state_dict()["saved"]) for handler, _, _ in made)
+
+
+def test_files_of_handlers_that_are_gone_belong_to_nobody(tmp_path):
+    first = counting()
+    first.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"trainer": first}, tmp_path))
+    first.run([0])
+    del first
+    gc.collect()  # the handler saves the engine that it is attached to
+    second = counting()
+    second.add_event_handler(
+        Events.EPOCH_COMPLETED, Checkpoint({"trainer": second}, tmp_path, require_empty=False, n_saved=2)
+    )
+    second.run([0], max_epochs=2)
+    assert names(tmp_path) == ["trainer_1.pt", "trainer_2.pt"]
+
+
+def test_files_of_a_detached_handler_stay(tmp_path):
+    engine = counting()
+    detached = Checkpoint({"trainer": engine}, tmp_path)
+    with engine.add_event_handler(Events.EPOCH_COMPLETED, detached):
+        engine.run([0])
+    engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"trainer": engine}, tmp_path, require_empty=False))
+    engine.close()
+    engine.run([0])
+    assert names(tmp_path) == ["trainer_1.pt", "trainer_1_2.pt"]
+    assert detached.last_checkpoint.name == "trainer_1.pt"
+
+
+def test_a_copied_handler_does_not_remove_the_files_of_the_first(tmp_path):
+    engine, original = scored(tmp_path, [0.5, 0.1, 0.9], n_saved=1)
+    engine.run([0])
+    copied = copy.copy(original)
+    copied(engine_at(epoch=3, of=engine), {"model": nn.Linear(1, 1)})
+    assert original.best_checkpoint.is_file() and copied.best_checkpoint.is_file()
+    assert names(tmp_path) == ["best_model_0.5000.pt", "best_model_0.9000.pt"]
+
+
+def engine_at(epoch, of):
+    """Return an engine that counts this epoch."""
+    of.state.epoch = epoch
+    return of
 
 
 # -- folders and arguments ---------------------------------------------------------------------------------------------

@@ -51,6 +51,23 @@ def test_a_handler_that_saves_itself_ranks_that_file(tmp_path):
     assert names(tmp_path) == ["checkpoint_5.pt", "checkpoint_6.pt"]
 
 
+def test_files_belong_to_the_handler_that_loaded_the_ranking(tmp_path):
+    engine, handler = scored(tmp_path, [0.5, 0.9])
+    engine.run([0], max_epochs=2)
+    again, restored = scored(tmp_path, [0.95, 0.97, 0.1], require_empty=False)
+    restored.load_state_dict(handler.state_dict())
+    again.run([0])
+    assert names(tmp_path) == ["best_model_0.9000.pt", "best_model_0.9500.pt"]
+    handler.load_state_dict(restored.state_dict())  # and back to the first one
+    restored(engine_with_epoch(again, 2), {"model": nn.Linear(1, 1)})
+    assert names(tmp_path) == ["best_model_0.9000.pt", "best_model_0.9500.pt", "best_model_0.9700.pt"]
+
+
+def engine_with_epoch(engine, epoch):
+    engine.state.epoch = epoch
+    return engine
+
+
 def test_files_that_are_gone_drop_out_of_the_ranking(tmp_path):
     engine, handler = scored(tmp_path, [0.5, 0.9, 0.7], n_saved=3)
     engine.run([0], max_epochs=3)
@@ -77,7 +94,7 @@ def test_a_smaller_limit_after_a_restart_removes_the_surplus(tmp_path):
     assert names(tmp_path) == ["best_model_0.2500.pt", "best_model_0.3000.pt"]
 
 
-@pytest.mark.parametrize("state", [{}, None, {"saved": 3}, {"saved": [1, 2]}])
+@pytest.mark.parametrize("state", [{}, None, {"saved": 3}, {"saved": [1, 2]}, {"saved": [(0.5, "../model_1.pt")]}])
 def test_a_state_that_is_no_ranking_is_refused(tmp_path, state):
     with pytest.raises(
         ValueError,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
+import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +33,38 @@ class _Saved(NamedTuple):
 
     score: int | float
     filename: str
+
+
+class _Owners:
+    """Which handler of this process ranks which file. A handler neither overwrites nor removes a file of another one.
+
+    A file belongs to the handler that saved it, or loaded it with a ranking, last. So after a restart in the same
+    process, files belong to the new handlers. Files of a handler that no longer exists belong to nobody.
+    """
+
+    def __init__(self) -> None:
+        self._owners: weakref.WeakValueDictionary[tuple[str, str], _Saver] = weakref.WeakValueDictionary()
+        self.lock = threading.RLock()  # engines in several threads may save to one folder
+
+    def of(self, path: Path) -> _Saver | None:
+        """Return the handler that a file belongs to."""
+        return self._owners.get(self._key(path))
+
+    def add(self, path: Path, owner: _Saver) -> None:
+        """Let a file belong to a handler."""
+        self._owners[self._key(path)] = owner
+
+    def drop(self, path: Path) -> None:
+        """Let a file belong to nobody."""
+        self._owners.pop(self._key(path), None)
+
+    @staticmethod
+    def _key(path: Path) -> tuple[str, str]:
+        """Return a key that is equal for all spellings of a path. Some file systems ignore the case of names."""
+        return os.path.realpath(path.parent), path.name.casefold()
+
+
+_OWNERS = _Owners()
 
 
 class _Saver:
@@ -111,8 +147,11 @@ class _Saver:
         if self.n_saved is not None and sum(item.score >= score for item in self._saved) >= self.n_saved:
             return
         name = next(iter(to_save)) if len(to_save) == 1 else "checkpoint"
-        filename = self._filename(name, score, self._step(engine))
+        step = self._step(engine)
         before = self._saved
+        with _OWNERS.lock:
+            filename = self._filename(name, score, step)
+            _OWNERS.add(self.dirname / filename, self)
         # ranked before it is written: if this handler is itself in to_save, its saved ranking must include the new file
         self._saved = [*(item for item in before if item.filename != filename), _Saved(score, filename)]
         try:
@@ -120,6 +159,8 @@ class _Saver:
                 self._write(filename, to_save)
         except BaseException:
             self._saved = before
+            if all(item.filename != filename for item in before):
+                _OWNERS.drop(self.dirname / filename)
             raise
         self._remove_superseded()
 
@@ -134,9 +175,14 @@ class _Saver:
 
     def _remove_superseded(self) -> None:
         while self.n_saved is not None and len(self._saved) > self.n_saved:
-            worst = min(self._saved, key=_by_score)
-            if _writes_here():
-                (self.dirname / worst.filename).unlink(missing_ok=True)
+            # of equal scores, the first is the best, so the last one is removed
+            worst = min(reversed(self._saved), key=_by_score)
+            path = self.dirname / worst.filename
+            with _OWNERS.lock:
+                if _OWNERS.of(path) in (None, self):
+                    if _writes_here():
+                        path.unlink(missing_ok=True)
+                    _OWNERS.drop(path)
             self._saved.remove(worst)
 
     def _step(self, engine: Engine) -> int | None:
@@ -151,12 +197,21 @@ class _Saver:
         return int(getattr(engine.state, (engine.loop.data_loop or engine.loop).name.lower()))
 
     def _filename(self, name: str, score: int | float, step: int | None) -> str:
+        """Return a name that no other file of a ranking has.
+
+        Without a score, a step that was saved before is saved again to the same file.
+        """
         if self.score_function is None:
-            filename = self._join_name(name, step, None)
+            text, kept = None, set()
         else:
-            filename = self._join_name(name, step, f"{score:.4f}" if isinstance(score, float) else str(score))
-            if any(item.filename == filename and item.score != score for item in self._saved):
-                filename = self._join_name(name, step, repr(score))  # both scores have the same four decimals
+            text, kept = f"{score:.4f}" if isinstance(score, float) else str(score), set(self._saved)
+            if any(item.filename == self._join_name(name, step, text) and item.score != score for item in kept):
+                text = repr(score)  # both scores have the same four decimals
+        for number in itertools.count(1):
+            filename = self._join_name(name, step, text, number)
+            owner = _OWNERS.of(self.dirname / filename)
+            if owner in (None, self) and all(item.filename != filename for item in kept):
+                break
         if Path(filename).name != filename:
             raise ValueError(
                 f"{self._name}: {filename!r} is not a valid file name: remove slashes from filename_prefix, "
@@ -164,9 +219,9 @@ class _Saver:
             )
         return filename
 
-    def _join_name(self, name: str, step: int | None, score: str | None) -> str:
+    def _join_name(self, name: str, step: int | None, score: str | None, number: int = 1) -> str:
         scored = f"{self.score_name}={score}" if self.score_name is not None else score
-        parts = (self.filename_prefix or None, name, step, scored)
+        parts = (self.filename_prefix or None, name, step, scored, number if number > 1 else None)
         return "_".join(str(part) for part in parts if part is not None) + EXTENSION
 
     # -- what was saved ----------------------------------------------------------------------------------------------
@@ -226,12 +281,20 @@ class _Saver:
         """
         try:
             saved = [_Saved(score, filename) for score, filename in state_dict["saved"]]
+            if any(Path(item.filename).name != item.filename for item in saved):  # it could remove files elsewhere
+                raise ValueError
         except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"{self._name}: state_dict must be one of this handler, got {state_dict!r}: "
                 f"give the result of state_dict()"
             ) from None
-        self._saved = [item for item in saved if (self.dirname / item.filename).is_file()]
+        with _OWNERS.lock:
+            for item in self._saved:
+                if _OWNERS.of(self.dirname / item.filename) is self:
+                    _OWNERS.drop(self.dirname / item.filename)
+            self._saved = [item for item in saved if (self.dirname / item.filename).is_file()]
+            for item in self._saved:
+                _OWNERS.add(self.dirname / item.filename, self)
 
 
 class Checkpoint(_Saver):
@@ -244,6 +307,10 @@ class Checkpoint(_Saver):
     dict of the inner module. No file is ever half-written under its final name, and an old file is removed only after
     the new one is complete. In distributed training only rank 0 writes.
 
+    Several handlers may save to one folder: none removes or overwrites a file that another one ranks. A name that is
+    taken gets a number, as in ``model_3_2.pt``. Give each handler a ``filename_prefix``, so that people can tell the
+    files apart. After a restart in the same process, files belong to the handler that loaded the ranking.
+
     With an evaluator, give ``global_step_transform=global_step_from_engine(trainer)``, because the evaluator's own
     counts restart with each evaluation. At EXCEPTION_RAISED, the counts of a trainer include the batch that failed: a
     run that continues from such a checkpoint starts with the batch after it.
@@ -255,7 +322,8 @@ class Checkpoint(_Saver):
         dirname: the folder.
         filename_prefix: the start of each file name.
         score_function: ``score_function(engine) -> float``. Keep the files with the highest scores instead of the
-            latest ones. Of two equal scores the earlier one ranks higher. Nothing is saved if the score is NaN.
+            latest ones. Of two equal scores the earlier one ranks higher, and each has its own file. Nothing is saved
+            if the score is NaN.
         score_name: the name written before the score in file names. Without a score function, the metric to use as
             the score.
         n_saved: the number of files to keep, or None for all.
