@@ -225,11 +225,41 @@ def test_the_step_transform_gets_the_engine_and_the_event(tmp_path):
     assert seen == [(engine, Events.EPOCH_COMPLETED)] and names(tmp_path) == ["trainer_7.pt"]
 
 
-def test_impossible_names_and_steps_are_refused(tmp_path):
-    engine = counting()
-    engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {"a/b": nn.Linear(1, 1)})
-    with pytest.raises(ValueError, match="'a/b_1.pt' is not a valid file name: remove slashes"):
-        engine.run([0])
+NOT_NAMES = ["a/b", "/", "", ".", "..", "a\0b", "\ud800", "n" * 300, "ä" * 120]
+
+
+@pytest.mark.parametrize("name", NOT_NAMES)
+def test_what_cannot_be_a_file_name_is_refused_when_given(tmp_path, name):
+    models = {name: nn.Linear(1, 1)}
+    engine, folder = counting(), tmp_path / "made"
+    with pytest.raises(ValueError, match="Checkpoint: .*is (not a valid file name|.*too long).*the name of the object"):
+        Checkpoint(models, folder)
+    assert not folder.exists()
+    handler = ModelCheckpoint(folder)
+    with pytest.raises(ValueError, match="ModelCheckpoint: .*is (not a valid file name|.*too long)"):
+        engine.add_event_handler(Events.COMPLETED, handler, models)
+    assert not engine.has_event_handler(handler)
+    if name not in ("", ".", ".."):  # within a longer name they are possible
+        for option in ("filename_prefix", "score_name"):
+            for kind in (
+                ModelCheckpoint,
+                lambda *args, **options: Checkpoint({"model": models[name]}, *args, **options),
+            ):
+                with pytest.raises(ValueError, match="Checkpoint: .*is (not a valid file name|.*too long)"):
+                    kind(folder, **{option: name})
+    both = Checkpoint(models | {"other": nn.Linear(1, 1)}, folder)  # then the name is only inside of the file
+    engine.add_event_handler(Events.COMPLETED, both)
+    engine.run([0])
+    assert names(folder) == ["checkpoint_1.pt"] and set(load(both.last_checkpoint)) == {name, "other"}
+
+
+@pytest.mark.parametrize(("option", "value"), [("filename_prefix", None), ("filename_prefix", 3), ("score_name", 1)])
+def test_names_that_are_no_strings_are_refused(tmp_path, option, value):
+    with pytest.raises(TypeError, match=f"Checkpoint: {option} must be a string, got {value}"):
+        ModelCheckpoint(tmp_path, **{option: value})
+
+
+def test_a_step_that_is_no_integer_is_refused(tmp_path):
     engine = counting()
     handler = Checkpoint({"model": nn.Linear(1, 1)}, tmp_path, global_step_transform=lambda engine, event: "now")
     engine.add_event_handler(Events.COMPLETED, handler)
@@ -279,6 +309,7 @@ def test_an_old_file_stays_until_the_new_one_is_written(tmp_path):
 
     engine = counting()
     engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"watching": Watching()}, tmp_path))
+    there.clear()  # the state was checked when the handler was attached
     engine.run([0], max_epochs=3)
     assert there == [[], ["watching_1.pt"], ["watching_2.pt"]]
     assert names(tmp_path) == ["watching_3.pt"]
@@ -395,16 +426,53 @@ def test_a_failed_save_leaves_files_and_ranking_alone(tmp_path):
     assert names(tmp_path) == ["checkpoint_3.pt"]
 
 
-def test_a_state_that_could_not_be_loaded_again_is_refused_at_once(tmp_path):
-    class Careless:
-        def state_dict(self):
-            return {"optimizer": torch.optim.SGD}
+class Careless:
+    """An object whose state contains a class, from the beginning or only later."""
 
+    def __init__(self, begins):
+        self.begins = begins
+
+    def state_dict(self):
+        return {"parts": [{"optimizer": torch.optim.SGD}]} if self.begins else {"parts": []}
+
+
+def test_a_state_that_could_not_be_loaded_is_refused_at_once(tmp_path):
     engine = counting()
-    engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"careless": Careless()}, tmp_path))
-    with pytest.raises(StorageError, match=r"careless_1.pt was not written: .* contains torch.optim.sgd.SGD"):
+    named = r"contains torch.optim.sgd.SGD at careless.parts\[0\].optimizer, and loading that could run code"
+    for handler, *to_save in (
+        (Checkpoint({"careless": Careless(True)}, tmp_path),),
+        (Checkpoint({"model": nn.Linear(1, 1), "careless": Careless(True)}, tmp_path),),
+        (ModelCheckpoint(tmp_path), {"careless": Careless(True)}),
+    ):
+        with pytest.raises(StorageError, match=f"Checkpoint: the state {named}"):
+            engine.add_event_handler(Events.EPOCH_COMPLETED, handler, *to_save)
+    assert not engine.handlers(Events.EPOCH_COMPLETED)
+
+
+@pytest.mark.parametrize("others", [{}, {"model": nn.Linear(1, 1)}])
+def test_a_state_that_changes_names_the_place_when_it_is_saved(tmp_path, others):
+    engine, careless = counting(), Careless(False)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"careless": careless} | others, tmp_path))
+    engine.add_event_handler(Events.EPOCH_STARTED, lambda: setattr(careless, "begins", True))
+    with pytest.raises(
+        StorageError,
+        match=r"_1.pt was not written: .* contains torch.optim.sgd.SGD at careless.parts\[0\].optimizer, and loading",
+    ):
         engine.run([0])
     assert names(tmp_path) == []
+
+
+def test_an_object_without_a_state_yet_is_looked_at_when_saved(tmp_path):
+    class Late:
+        def state_dict(self):
+            return {"loss": self.loss}
+
+    engine, late = counting(), Late()
+    handler = Checkpoint({"late": late}, tmp_path)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, handler)
+    engine.add_event_handler(Events.EPOCH_STARTED, lambda: setattr(late, "loss", 0.5))
+    engine.run([0])
+    assert load(handler.last_checkpoint) == {"loss": 0.5}
 
 
 # -- several handlers in one folder ------------------------------------------------------------------------------------
@@ -561,6 +629,7 @@ def test_wrong_attachments_of_model_checkpoint_are_named(tmp_path):
     engine = counting()
     with pytest.raises(TypeError, match=r"handler .* does not fit COMPLETED"):
         engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path))
-    engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {})
     with pytest.raises(TypeError, match="ModelCheckpoint: objects must be a mapping of names to objects, got {}"):
-        engine.run([0])
+        engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {})
+    with pytest.raises(TypeError, match="ModelCheckpoint: attach it with one mapping, such as {'model': model}, got"):
+        engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {}, {})

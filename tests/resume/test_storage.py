@@ -1,8 +1,10 @@
 """Atomic files, on a real disk and with killed writers."""
 
+import errno
 import os
 import pickle
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -130,6 +132,39 @@ def test_what_could_not_be_loaded_is_refused_when_saved(tmp_path):
         save(tmp_path / "state.pt", {"model": nn.Linear(1, 1)})
     assert same(load(tmp_path / "state.pt"), PLAIN)
     assert names(tmp_path) == ["state.pt"]
+
+
+@pytest.mark.parametrize("error", ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EISDIR", "EPERM", "EACCES"])
+@pytest.mark.parametrize("call", ["fsync of a folder", "fsync of all", "open of a folder"])
+def test_a_file_system_that_cannot_flush_is_no_error(tmp_path, monkeypatch, call, error):
+    real_fsync, real_open = os.fsync, os.open
+
+    def fsync(descriptor):
+        if "fsync" in call and ("all" in call or stat.S_ISDIR(os.fstat(descriptor).st_mode)):
+            raise OSError(getattr(errno, error), os.strerror(getattr(errno, error)))
+        return real_fsync(descriptor)
+
+    def open_(path, *args, **kwargs):
+        if "open" in call and os.path.isdir(path):
+            raise OSError(getattr(errno, error), os.strerror(getattr(errno, error)))
+        return real_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "open", open_)
+    save(tmp_path / "state.pt", 1)
+    save(tmp_path / "state.pt", 2)
+    monkeypatch.undo()
+    assert load(tmp_path / "state.pt") == 2 and names(tmp_path) == ["state.pt"]
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC", "EDQUOT"])
+def test_a_disk_that_fails_to_flush_is_an_error(tmp_path, monkeypatch, error):
+    def fsync(descriptor):
+        raise OSError(getattr(errno, error), os.strerror(getattr(errno, error)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError, match="state.pt cannot be written"):
+        save(tmp_path / "state.pt", 1)
 
 
 def test_threads_that_write_the_same_file_leave_one_of_theirs(tmp_path):

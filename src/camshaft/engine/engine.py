@@ -16,6 +16,7 @@ from camshaft._views import Picture, view
 from camshaft.compiler.program import Program
 from camshaft.compiler.writer import generate
 from camshaft.control import Control, Interrupt, SkipIteration, Terminate, TerminateEpoch
+from camshaft.engine.attachment import StatefulHandler
 from camshaft.engine.custom_events import CustomEvents, check_known
 from camshaft.engine.data import check_data
 from camshaft.engine.data_fetcher import OpenData, open_data
@@ -325,18 +326,21 @@ class Engine:
             A handle that detaches the handler, by ``remove()`` or at the end of a ``with`` block.
 
         Raises:
-            ValueError: the event is not registered, can never fire in this loop, or the filter cannot work on it.
+            ValueError: the event is not registered, can never fire in this loop, or the filter cannot work on it; or
+                the handler has a state and is attached already, such as an EarlyStopping of another engine.
             TypeError: the handler is not callable, its signature does not fit, or a call would not run it, as with
                 ``async def`` and generator functions.
         """
-        attached = []
+        attached, singles = [], attachments(event)
         # everything is checked first, so that an error leaves no handler attached
-        for single in attachments(event):
+        for single in singles:
             key = single.key
             check_known(self, key)
             if single.filter is not None:
                 check_filter(single.filter, key)
             attached.append((key, Handler.attached(single, handler, args, kwargs)))
+        if isinstance(handler, StatefulHandler):
+            handler.check_attachment(self, singles, args, kwargs)
         for key, made in attached:
             self._dispatcher.attach(key, made)
         return RemovableEventHandle(self._dispatcher, attached)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from camshaft._checks import check_integer
+from camshaft.engine.attachment import AttachmentHost, StatefulHandler, attached_to
 from camshaft.engine.engine import Engine
-from camshaft.events import EventHandle
+from camshaft.events import EventHandle, FilteredEvent
 from camshaft.exceptions import StorageError
 from camshaft.handlers.stopping import ScoreFunction, check_callable, score_of
 from camshaft.resume import storage
+from camshaft.resume.contents import check_states
 
 __all__ = ["Checkpoint", "ModelCheckpoint"]
 
@@ -67,8 +70,10 @@ class _Owners:
 _OWNERS = _Owners()
 
 
-class _Saver:
+class _Saver(StatefulHandler):
     """Base of both handlers: writes state dicts, and keeps the best or the latest files. See :class:`Checkpoint`."""
+
+    to_save: Mapping[str, Any] = {}  # unknown until the handler is attached, except for a Checkpoint
 
     def __init__(
         self,
@@ -97,6 +102,10 @@ class _Saver:
         self._saved: list[_Saved] = []  # oldest first
         if score_name is not None and score_function is None:
             self.score_function = self._score_from_metrics
+        for text, argument in ((filename_prefix, "filename_prefix"), (score_name, "score_name")):
+            if not isinstance(text, str) and not (text is None and argument == "score_name"):
+                raise TypeError(f"{self._name}: {argument} must be a string, got {text!r}")
+        self._check_name(_name_of(self.to_save))
         if _writes_here():
             self._prepare_folder(create_dir, require_empty)
 
@@ -146,7 +155,8 @@ class _Saver:
             return
         if self.n_saved is not None and sum(item.score >= score for item in self._saved) >= self.n_saved:
             return
-        name = next(iter(to_save)) if len(to_save) == 1 else "checkpoint"
+        name = _name_of(to_save)
+        self._check_name(name)  # the mapping may have changed
         step = self._step(engine)
         before = self._saved
         with _OWNERS.lock:
@@ -171,7 +181,11 @@ class _Saver:
 
     def _write(self, filename: str, to_save: Mapping[str, Any]) -> None:
         states = {name: storage.unwrapped(obj).state_dict() for name, obj in to_save.items()}
-        storage.save(self.dirname / filename, states if len(states) > 1 else next(iter(states.values())))
+        if len(states) > 1:
+            storage.save(self.dirname / filename, states)
+        else:
+            name, state = next(iter(states.items()))
+            storage.save(self.dirname / filename, state, name)
 
     def _remove_superseded(self) -> None:
         while self.n_saved is not None and len(self._saved) > self.n_saved:
@@ -212,12 +226,25 @@ class _Saver:
             owner = _OWNERS.of(self.dirname / filename)
             if owner in (None, self) and all(item.filename != filename for item in kept):
                 break
-        if Path(filename).name != filename:
-            raise ValueError(
-                f"{self._name}: {filename!r} is not a valid file name: remove slashes from filename_prefix, "
-                f"score_name and the names of objects"
-            )
         return filename
+
+    def _check_name(self, name: str) -> None:
+        """Refuse a name of an object, a prefix or a name of a score that cannot be in the name of a file."""
+        changed = "change filename_prefix, score_name or the name of the object"
+        storage.check_file_name(name, self._name, changed)
+        # the longest name: that of a late step, with all digits of the score
+        score = repr(-sys.float_info.max) if self.score_function is not None else None
+        storage.check_file_name(self._join_name(name, 10**12, score), self._name, changed)
+
+    def _check_objects(self, to_save: Any) -> None:
+        """Refuse objects that cannot be saved."""
+        _check_objects(to_save, "state_dict", self._name)
+        self._check_name(_name_of(to_save))
+
+    def _check_states(self, to_save: Mapping[str, Any]) -> None:
+        """Refuse states that could not be loaded again, before a run begins."""
+        if _writes_here():
+            check_states({name: storage.unwrapped(obj) for name, obj in to_save.items()}, self._name)
 
     def _join_name(self, name: str, step: int | None, score: str | None, number: int = 1) -> str:
         scored = f"{self.score_name}={score}" if self.score_name is not None else score
@@ -333,8 +360,10 @@ class Checkpoint(_Saver):
         require_empty: refuse a folder that contains files with this prefix.
 
     Raises:
-        TypeError, ValueError: an argument is invalid, or the folder already contains such files.
-        StorageError: the folder does not exist or cannot be created.
+        TypeError, ValueError: an argument is invalid, or the folder already contains such files. When the handler is
+            attached: it is attached to another engine, or to this event already.
+        StorageError: the folder does not exist or cannot be created. When the handler is attached: a state contains a
+            value that could not be loaded again.
     """
 
     def __init__(
@@ -363,6 +392,13 @@ class Checkpoint(_Saver):
             require_empty=require_empty,
         )
 
+    def check_attachment(
+        self, engine: AttachmentHost, events: Sequence[FilteredEvent], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Refuse a second engine, and objects whose states could not be loaded again."""
+        super().check_attachment(engine, events, args, kwargs)
+        self._check_states(self.to_save)
+
     def __call__(self, engine: Engine, error: BaseException | None = None) -> None:
         """Save the objects if the score is good enough. This also works at EXCEPTION_RAISED.
 
@@ -380,12 +416,37 @@ class ModelCheckpoint(_Saver):
     those of :class:`Checkpoint` without ``to_save``.
     """
 
+    _names: frozenset[str] = frozenset()  # of the objects that it is attached with
+
     def __call__(self, engine: Engine, to_save: Mapping[str, Any]) -> None:
         """Save these objects if the score is good enough: see :class:`Checkpoint`."""
         if not isinstance(engine, Engine):
             raise TypeError("ModelCheckpoint cannot be called at EXCEPTION_RAISED: use Checkpoint(to_save, ...) there")
-        _check_objects(to_save, "state_dict", self._name)
+        self._check_objects(to_save)
         self._save(engine, to_save)
+
+    def check_attachment(
+        self, engine: AttachmentHost, events: Sequence[FilteredEvent], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Refuse a second engine, other objects, and objects that cannot be saved."""
+        given = (*args, *kwargs.values())
+        if len(given) != 1:
+            raise TypeError(f"{self._name}: attach it with one mapping, such as {{'model': model}}, got {given!r}")
+        (to_save,) = given
+        self._check_objects(to_save)
+        if attached_to(self) is not None and set(to_save) != self._names:
+            raise ValueError(
+                f"{self._name} is attached already, to save {', '.join(sorted(self._names))}: "
+                f"make another {self._name} to save {', '.join(to_save)}"
+            )
+        super().check_attachment(engine, events, args, kwargs)
+        self._check_states(to_save)
+        self._names = frozenset(to_save)
+
+
+def _name_of(to_save: Mapping[str, Any]) -> str:
+    """Return the name of the objects in the name of a file."""
+    return next(iter(to_save)) if len(to_save) == 1 else "checkpoint"
 
 
 def _by_score(item: _Saved) -> int | float:

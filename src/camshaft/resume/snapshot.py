@@ -22,6 +22,7 @@ from camshaft.events import Events, event
 from camshaft.exceptions import StorageError
 from camshaft.priorities import MARK_RESUMED, RESTORE, SNAPSHOT
 from camshaft.resume import storage
+from camshaft.resume.contents import check_states
 from camshaft.resume.data_position import DataPosition
 from camshaft.resume.rng import generators_of, load_rng_states, rng_states
 from camshaft.resume.statefuls import (
@@ -83,6 +84,7 @@ class Snapshot:
     Raises:
         TypeError: ``trainer`` is not an Engine, or an object has no state to save.
         ValueError: ``n_saved`` is not an integer of 1 or more, or the trainer already has a snapshot.
+        StorageError: the state of an object contains a value that could not be loaded again.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Snapshot:
         # A named engine starts a new run each time, so it has no progress of its own to save: only the states of its
         # handlers and metrics are saved.
         self._objects = {name: Stateful.of(name, obj) for name, obj in objects.items() if not isinstance(obj, Engine)}
+        check_states(self._objects, "Snapshot")
         self._modules = {name: obj for name, obj in objects.items() if isinstance(obj, nn.Module)}
         self._engines = [trainer, *(obj for obj in objects.values() if isinstance(obj, Engine) and obj is not trainer)]
         self.is_wanted = False

@@ -12,16 +12,32 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import torch
 from torch import nn
 
 from camshaft.exceptions import StorageError
+from camshaft.resume.contents import SAVE_ONLY, find_refused, without_numpy_scalars
 
-__all__ = ["is_temporary", "load", "make_folder", "save", "unwrapped", "write_atomically"]
+__all__ = ["check_file_name", "is_temporary", "load", "make_folder", "save", "unwrapped", "write_atomically"]
 
 PREFIX, SUFFIX = ".camshaft-", ".tmp"
+
+LONGEST_NAME = 255
+"""The most bytes that the usual file systems allow in a name."""
+
+NOT_SUPPORTED = {
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EBADF,
+    errno.EISDIR,
+    errno.EPERM,
+    errno.EACCES,
+}
+"""Errors of file systems that cannot open or flush a folder: many network, shared and user-space ones."""
 
 
 def is_temporary(path: str | Path) -> bool:
@@ -40,6 +56,30 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"the folder {folder} cannot be created: {error.strerror}; choose another") from error
+
+
+def check_file_name(name: str, caller: str, hint: str) -> None:
+    """Refuse a text that cannot be the name of a file.
+
+    Args:
+        name: the text.
+        caller: the name of the handler for the error.
+        hint: what to change.
+
+    Raises:
+        ValueError: it is empty, too long, or contains a slash or another character that names cannot have.
+    """
+    separators = [mark for mark in ("/", "\0", os.sep, os.altsep) if mark and mark in name]
+    if name in ("", ".", "..") or separators:
+        raise ValueError(f"{caller}: {name!r} is not a valid file name: {hint}")
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{caller}: {name!r} is not a valid file name, {error.reason}: {hint}") from None
+    if size > LONGEST_NAME:
+        raise ValueError(
+            f"{caller}: the file name {name[:40]!r}... of {size} bytes is too long, {LONGEST_NAME} are allowed: {hint}"
+        )
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -75,7 +115,7 @@ def _write_and_rename(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with open(temporary, "xb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())  # before the rename: else a crash could leave the new name with no content
+            _flush(file.fileno())  # before the rename: else a crash could leave the new name with no content
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -94,7 +134,13 @@ def _writing_in(folder: Path) -> Iterator[Callable[[], None]]:
         return
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+        yield lambda: None
+        return
     try:
         # An exclusive lock is granted only if no other process is writing: all temporary files are leftovers then.
         # It fails if another process is writing, or if the file system has no locks.
@@ -103,9 +149,18 @@ def _writing_in(folder: Path) -> Iterator[Callable[[], None]]:
             _remove_leftovers(folder)
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield lambda: os.fsync(descriptor)
+        yield lambda: _flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush(descriptor: int) -> None:
+    """Flush a file or a folder to the disk, if its file system can do that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -121,27 +176,38 @@ def _advice(error: OSError, folder: Path) -> str:
     return f"make {folder} writable, or save elsewhere"
 
 
-def save(path: str | Path, obj: Any) -> None:
-    """Write state dicts, tensors and plain values atomically with ``torch.save``.
+def save(path: str | Path, obj: Any, name: str = "") -> None:
+    """Write state dicts, tensors and plain values atomically with ``torch.save``. NumPy scalars become Python numbers.
 
     Args:
         path: the file. Its folder must exist.
         obj: the object. :func:`load` returns an equal one.
+        name: the name of the object in errors, if it is the state of a single one.
 
     Raises:
         StorageError: the file cannot be written, or ``obj`` contains an object that :func:`load` would refuse.
     """
+    obj = without_numpy_scalars(obj)
+
+    def refuse(error: Exception, reason: str) -> NoReturn:
+        raise StorageError(f"{path} was not written: the object {reason}") from error
 
     def write(file: BinaryIO) -> None:
         try:
             torch.save(obj, file)
         except RuntimeError as error:  # torch raises its own error if the disk is full
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            refused = find_refused(obj, name)
+            if refused is None:
+                raise
+            refuse(error, f"contains {refused}, which cannot be saved: {error}")
         file.flush()
         try:  # check that it can be loaded; memory-mapped, so that no tensor is read
             torch.load(file.name, map_location="cpu", mmap=True, weights_only=True)
         except pickle.UnpicklingError as error:
-            raise StorageError(f"{path} was not written: the object {_refusal(error)}") from error
+            refused = find_refused(obj, name)
+            refuse(error, f"contains {refused}, and {SAVE_ONLY}" if refused is not None else _refusal(error))
 
     write_atomically(path, write)
 
@@ -192,7 +258,7 @@ def _refusal(error: pickle.UnpicklingError) -> str:
     """Return why torch refuses to load an object, in one line."""
     found = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
     what = found[1] if found else "more than plain values"
-    return f"contains {what}, and loading that could run code: save tensors, plain values and state dicts only"
+    return f"contains {what}, and {SAVE_ONLY}"
 
 
 def unwrapped(obj: Any) -> Any:
