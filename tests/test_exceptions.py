@@ -9,6 +9,7 @@ from camshaft.loop import Loop
 BUILT_IN = {
     "EventOrderError": RuntimeError,
     "LoopError": ValueError,
+    "NoValueError": ValueError,
     "PatternError": ValueError,
     "StorageError": OSError,
     "TargetError": ValueError,

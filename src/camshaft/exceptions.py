@@ -9,6 +9,7 @@ __all__ = [
     "CamshaftError",
     "EventOrderError",
     "LoopError",
+    "NoValueError",
     "PatternError",
     "StorageError",
     "TargetError",
@@ -34,6 +35,10 @@ class TraceError(CamshaftError, ValueError):
 
 class PatternError(CamshaftError, ValueError):
     """A pattern with a syntax error or an unknown event, state or engine. The message gives the place and the fix."""
+
+
+class NoValueError(CamshaftError, ValueError):
+    """A metric that is computed without samples. An engine leaves such a metric out, with a warning."""
 
 
 class StorageError(CamshaftError, OSError):

@@ -12,14 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from camshaft import Engine, Events, Loop, Phase, create_supervised_evaluator, create_supervised_trainer, record
 from camshaft.handlers import TensorBoardLogger, global_step_from_engine
 from camshaft.metrics import Accuracy, Loss
-
-
-def scalars(folder):
-    """Return the steps and values in the event files of a folder, by tag."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    return {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+from support.logged import scalars
 
 
 def steps_of(series):

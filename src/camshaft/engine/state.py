@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -169,6 +170,31 @@ class State:
         lines = [f"\t{name}: {_brief(getattr(self, name))}" for name in names]
         lines += [f"\t{name}: {_brief(value)}" for name, value in self.__dict__.items()]
         return "State:\n" + "\n".join(lines) + "\n"
+
+
+_WITHOUT_VALUE: weakref.WeakKeyDictionary[State, set[str]] = weakref.WeakKeyDictionary()
+
+
+def note_value(state: State, name: str, has_value: bool) -> None:
+    """Note whether a metric has a value. If it has none, it is removed from ``state.metrics``."""
+    if has_value:
+        _WITHOUT_VALUE.get(state, set()).discard(name)
+    else:
+        state.metrics.pop(name, None)
+        _WITHOUT_VALUE.setdefault(state, set()).add(name)
+
+
+def lacks_value(name: object, state: State | None = None) -> bool:
+    """Return whether a metric is missing because it had no samples, and not because there is no such metric.
+
+    Args:
+        name: the key of ``state.metrics`` that is missing.
+        state: the state; by default that of any engine, since a function may read the metrics of another engine.
+    """
+    states = list(_WITHOUT_VALUE) if state is None else [state]
+    if not isinstance(name, str):  # a key of another mapping, which may not be hashable
+        return False
+    return any(name in _WITHOUT_VALUE.get(one, ()) and name not in one.metrics for one in states)
 
 
 def _brief(value: Any) -> str:

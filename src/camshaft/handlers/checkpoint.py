@@ -17,6 +17,7 @@ import torch
 from camshaft._checks import check_integer
 from camshaft.engine.attachment import AttachmentHost, StatefulHandler, attached_to
 from camshaft.engine.engine import Engine
+from camshaft.engine.state import lacks_value
 from camshaft.events import EventHandle, FilteredEvent
 from camshaft.exceptions import StorageError
 from camshaft.handlers.stopping import ScoreFunction, check_callable, score_of
@@ -139,17 +140,19 @@ class _Saver(StatefulHandler):
 
     def _score_from_metrics(self, engine: Engine) -> float:
         metrics = engine.state.metrics
-        if self.score_name not in metrics:
+        if self.score_name not in metrics and not lacks_value(self.score_name, engine.state):
             raise ValueError(
                 f"{self._name}: score_name={self.score_name!r} must be a metric of {engine.name}, which has "
                 f"{', '.join(metrics) or 'none'}; give score_function= to score otherwise"
             )
-        return metrics[self.score_name]  # type: ignore[no-any-return]
+        return metrics[self.score_name]  # type: ignore[index, no-any-return]
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def _save(self, engine: Engine, to_save: Mapping[str, Any]) -> None:
         score = self._score(engine)
+        if score is None:
+            return
         if math.isnan(score):
             engine.logger.warning("%s: the score is NaN, so nothing is saved", self._name)
             return
@@ -174,7 +177,7 @@ class _Saver(StatefulHandler):
             raise
         self._remove_superseded()
 
-    def _score(self, engine: Engine) -> int | float:
+    def _score(self, engine: Engine) -> int | float | None:
         if self.score_function is not None:
             return score_of(self.score_function, engine, self)
         return max((item.score for item in self._saved), default=0) + 1
@@ -350,7 +353,7 @@ class Checkpoint(_Saver):
         filename_prefix: the start of each file name.
         score_function: ``score_function(engine) -> float``. Keep the files with the highest scores instead of the
             latest ones. Of two equal scores the earlier one ranks higher, and each has its own file. Nothing is saved
-            if the score is NaN.
+            if the score is NaN, or if it is a metric without samples.
         score_name: the name written before the score in file names. Without a score function, the metric to use as
             the score.
         n_saved: the number of files to keep, or None for all.

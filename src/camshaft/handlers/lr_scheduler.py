@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch.optim import lr_scheduler as schedulers
 
 from camshaft.engine.engine import Engine
+from camshaft.handlers.stopping import ScoreFunction, is_of_missing_value
 
 __all__ = ["LRScheduler"]
 
@@ -28,9 +28,7 @@ class LRScheduler:
         ValueError: ``score_function`` is missing, or the scheduler takes no score.
     """
 
-    def __init__(
-        self, lr_scheduler: schedulers.LRScheduler, score_function: Callable[[Engine], float] | None = None
-    ) -> None:
+    def __init__(self, lr_scheduler: schedulers.LRScheduler, score_function: ScoreFunction | None = None) -> None:
         if not isinstance(lr_scheduler, (schedulers.LRScheduler, schedulers.ReduceLROnPlateau)):
             raise TypeError(
                 f"LRScheduler: lr_scheduler must be a scheduler of torch.optim.lr_scheduler, got {lr_scheduler!r}"
@@ -44,9 +42,17 @@ class LRScheduler:
         self.score_function = score_function
 
     def __call__(self, engine: Engine) -> None:
-        """Step the scheduler, with the score if it takes one."""
-        scores = () if self.score_function is None else (self.score_function(engine),)
-        self.lr_scheduler.step(*scores)
+        """Step the scheduler, with the score if it takes one. A metric without samples gives no score, and no step."""
+        if self.score_function is None:
+            self.lr_scheduler.step()
+            return
+        try:
+            score: Any = self.score_function(engine)
+        except KeyError as error:
+            if not is_of_missing_value(error, engine, self):
+                raise
+            return
+        self.lr_scheduler.step(score)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the scheduler."""

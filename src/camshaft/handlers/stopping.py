@@ -14,6 +14,7 @@ import torch
 from camshaft._checks import check_integer
 from camshaft._functions import check_runs, function_name
 from camshaft.engine.engine import Engine
+from camshaft.engine.state import lacks_value
 from camshaft.events import EventHandle, Events
 
 __all__ = ["EarlyStopping", "TerminateOnNan", "TimeLimit"]
@@ -22,7 +23,7 @@ ScoreFunction = Callable[[Engine], float]
 """``score_function(engine) -> score``; higher is better."""
 
 
-def score_of(score_function: ScoreFunction, engine: Engine, caller: object) -> int | float:
+def score_of(score_function: ScoreFunction, engine: Engine, caller: object) -> int | float | None:
     """Call a score function and return its score as a Python number.
 
     Args:
@@ -30,15 +31,39 @@ def score_of(score_function: ScoreFunction, engine: Engine, caller: object) -> i
         engine: its argument.
         caller: the handler to name in errors.
 
+    Returns:
+        The score; None, with a message in the log, if the function reads a metric that had no samples.
+
     Raises:
         TypeError: the score is neither a real number nor a tensor of one element.
     """
-    score: Any = score_function(engine)
+    try:
+        score: Any = score_function(engine)
+    except KeyError as error:
+        if not is_of_missing_value(error, engine, caller):
+            raise
+        return None
     if isinstance(score, torch.Tensor) and score.numel() == 1:
         score = score.item()
     if not isinstance(score, numbers.Real):
         raise TypeError(f"{type(caller).__name__}: score_function must return a number, got {score!r}")
     return int(score) if isinstance(score, numbers.Integral) else float(score)
+
+
+def is_of_missing_value(error: KeyError, engine: Engine, caller: object) -> bool:
+    """Return whether an error of a score function comes from a metric without samples, and log that there is no score.
+
+    Args:
+        error: the error.
+        engine: the engine whose logger is used.
+        caller: the handler to name in the log.
+    """
+    found = bool(error.args) and lacks_value(error.args[0])
+    if found:
+        engine.logger.warning(
+            "%s: the metric %s has no value, so there is no score", type(caller).__name__, error.args[0]
+        )
+    return found
 
 
 def check_callable(function: object, name: str, caller: object) -> None:
@@ -65,7 +90,7 @@ class EarlyStopping:
     """Handler that terminates training when a score has not improved for a number of evaluations.
 
     Attach it to the evaluator: ``evaluator.add_event_handler(Events.COMPLETED, handler)``. A score of NaN never counts
-    as an improvement, not even the first score.
+    as an improvement, not even the first score. A metric without samples gives no score, and is not counted.
 
     Args:
         patience: the number of consecutive scores without improvement that ends the training.
@@ -108,6 +133,8 @@ class EarlyStopping:
     def __call__(self, engine: Engine) -> None:
         """Compare the current score with the best one, and terminate the trainer if patience is exhausted."""
         score = score_of(self.score_function, engine, self)
+        if score is None:
+            return
         if self._improves(score):
             self.best_score, self.counter = score, 0
             return

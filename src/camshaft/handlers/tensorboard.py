@@ -11,6 +11,7 @@ import torch
 
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
+from camshaft.engine.state import State, lacks_value
 from camshaft.events import EventHandle, event_key
 from camshaft.loop.counting import counter_loop_by_event
 
@@ -122,7 +123,7 @@ class TensorBoardLogger:
                 output = engine.state.output
                 output = output_transform(output) if output_transform is not None else output
                 yield from _flat(tag if isinstance(output, Mapping) else f"{tag}/output", output)
-            for name in _resolve_metric_names(names or [], engine.state.metrics):
+            for name in _resolve_metric_names(names or [], engine.state):
                 yield from _flat(f"{tag}/{name}", engine.state.metrics[name])
 
         return self._attach(engine, event_name, values, global_step_transform, f"log {tag}")
@@ -205,16 +206,18 @@ class TensorBoardLogger:
         return handle
 
 
-def _resolve_metric_names(names: list[str], metrics: Mapping[str, Any]) -> list[str]:
+def _resolve_metric_names(names: list[str], state: State) -> list[str]:
+    """Return the names of the metrics to write. Those without samples are left out."""
+    metrics = state.metrics
     if names == ["all"]:
         return list(metrics)
-    for name in names:
-        if name not in metrics:
-            raise ValueError(
-                f"TensorBoardLogger: state.metrics has {', '.join(metrics) or 'nothing'} at this event, "
-                f"but not {name!r}: attach the logger to an event after the metric is computed"
-            )
-    return names
+    missing = [name for name in names if name not in metrics and not lacks_value(name, state)]
+    if missing:
+        raise ValueError(
+            f"TensorBoardLogger: state.metrics has {', '.join(metrics) or 'nothing'} at this event, "
+            f"but not {missing[0]!r}: attach the logger to an event after the metric is computed"
+        )
+    return [name for name in names if name in metrics]
 
 
 def _flat(tag: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,10 @@ from camshaft._functions import check_runs, function_name
 from camshaft._tensors import convert_tensor
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
+from camshaft.engine.state import note_value
 from camshaft.events import EventHandle, Events, attachments
+from camshaft.exceptions import NoValueError
+from camshaft.loop.loop import Loop
 from camshaft.priorities import METRICS
 
 __all__ = ["BATCH_WISE", "EPOCH_WISE", "RUNNING", "RUNNING_EPOCH", "Usage", "attach"]
@@ -40,6 +44,14 @@ class Usage:
     update: EventHandle = attrs.field(converter=_check_event)
     compute: EventHandle = attrs.field(converter=_check_event)
 
+    def is_batch_wise(self, loop: Loop) -> bool:
+        """Return whether a value is of a batch, or of the batches of an epoch so far. The next epoch drops it."""
+        reset, update, compute = (
+            {single.key for single in attachments(handle) if single.filter is None}
+            for handle in (self.reset, self.update, self.compute)
+        )
+        return bool(update & compute) and not reset <= {"started"}
+
 
 EPOCH_WISE = Usage(Events.EPOCH_STARTED, Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
 """Usage for one value per epoch, computed at its end."""
@@ -64,7 +76,8 @@ def attach(
     """Attach a metric to an engine, which then writes its value to ``state.metrics[name]``, by default for each epoch.
 
     The value is available to all handlers of priority 0 at the same event. Scalar tensors become numbers, and a
-    ``MetricCollection`` becomes a dictionary of values.
+    ``MetricCollection`` becomes a dictionary of values. Without samples, as in an epoch whose iterations were all
+    skipped, the metric has no value: it is left out of ``state.metrics``, and a warning says so once.
 
     Args:
         metric: a ``torchmetrics.Metric`` or ``MetricCollection``.
@@ -102,12 +115,16 @@ def attach(
         if isinstance(handler.function, _Compute) and handler.function.name == name:
             raise ValueError(f"{engine.name} already has a metric named {name!r}: give another name")
 
+    compute = _Compute(metric, name)
+
     def reset(engine: Engine) -> None:
         if not engine.state.resumed:
             metric.reset()
+            compute.begin()
 
     @torch.no_grad()
     def update(engine: Engine) -> None:
+        compute.was_updated = True
         arguments = output_transform(engine.state.output)
         try:
             if isinstance(arguments, Mapping):
@@ -127,8 +144,20 @@ def attach(
                 f"the arguments of update()"
             ) from error
 
+    def drop(engine: Engine) -> None:
+        """Drop the value of the last epoch: if no batch of this one has samples, none replaces it."""
+        if not engine.state.resumed:
+            engine.state.metrics.pop(name, None)
+
     reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # the names in diagrams and reports
-    roles = ((usage.reset, reset), (usage.update, update), (usage.compute, _Compute(metric, name)))
+    drop.__qualname__ = f"{name}.drop"
+    roles: list[tuple[EventHandle, Callable[..., Any]]] = [
+        (usage.reset, reset),
+        (usage.update, update),
+        (usage.compute, compute),
+    ]
+    if usage.is_batch_wise(engine.loop):
+        roles.insert(0, (engine.loop.started, drop))
     return RemovableEventHandle.union(
         engine.add_event_handler(attrs.evolve(single, priority=METRICS), handler)
         for handle, handler in roles
@@ -143,9 +172,40 @@ class _Compute:
         self.metric = metric
         self.name = name
         self.__qualname__ = f"{name}.compute"
+        self.was_updated, self._updates_before = False, 0
+        self._parts = [part for part in metric.modules() if isinstance(part, torchmetrics.Metric)]
+        self._lacks_value = self._has_warned = False
+
+    def begin(self) -> None:
+        """Start a new value: the metric was reset."""
+        self.was_updated, self._updates_before = False, self._updates()
 
     def __call__(self, engine: Engine) -> None:
-        engine.state.metrics[self.name] = _plain(self.metric.compute())
+        try:
+            # the counts are those of updates by hand, and of a resumed run
+            has_value = self.was_updated or self._updates() != self._updates_before
+            if has_value:
+                engine.state.metrics[self.name] = _plain(self.metric.compute())
+        except NoValueError:
+            has_value = False
+        if has_value:
+            if self._lacks_value:
+                note_value(engine.state, self.name, has_value=True)
+            self._lacks_value = False
+            return
+        note_value(engine.state, self.name, has_value=False)
+        self._lacks_value = True
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"{self.name} of {engine.name} has no value, because there were no samples, in {engine.place}: "
+                f"it is left out of state.metrics",
+                stacklevel=2,
+            )
+
+    def _updates(self) -> int:
+        """Return the number of updates. Only its changes mean something, because some metrics never reset it."""
+        return sum(part.update_count for part in self._parts)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the accumulated state of the metric."""

@@ -10,6 +10,7 @@ import torchmetrics
 
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
+from camshaft.exceptions import NoValueError
 from camshaft.metrics.attachment import EPOCH_WISE, RUNNING, Usage, attach
 
 __all__ = ["Accuracy", "Loss", "RunningAverage"]
@@ -73,10 +74,10 @@ class Accuracy(_Attachable):
         """Return the accuracy so far, a scalar tensor.
 
         Raises:
-            ValueError: the metric was never updated.
+            NoValueError: the metric has no samples. It is a ``ValueError``.
         """
         if self.total == 0:
-            raise ValueError("Accuracy has no samples: call update() before compute()")
+            raise NoValueError("Accuracy has no samples: call update() before compute()")
         return self.correct / self.total
 
 
@@ -123,10 +124,10 @@ class Loss(_Attachable):
         """Return the mean so far, a scalar tensor.
 
         Raises:
-            ValueError: the metric was never updated.
+            NoValueError: the metric has no samples. It is a ``ValueError``.
         """
         if self.samples == 0:
-            raise ValueError("Loss has no samples: call update() before compute()")
+            raise NoValueError("Loss has no samples: call update() before compute()")
         return self.total / self.samples
 
 
@@ -165,8 +166,12 @@ class RunningAverage(_Attachable):
         self.add_state("values", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Add one batch: a value, or the arguments of ``src.update``."""
-        value = torch.as_tensor(self._value(*args, **kwargs), device=self.device).detach().double()
+        """Add one batch: a value, or the arguments of ``src.update``. Without samples, ``src`` adds nothing."""
+        try:
+            found = self._value(*args, **kwargs)
+        except NoValueError:
+            return
+        value = torch.as_tensor(found, device=self.device).detach().double()
         self.average = value if not self.values else self.alpha * self.average + (1 - self.alpha) * value
         self.values += 1
 
@@ -181,8 +186,8 @@ class RunningAverage(_Attachable):
         """Return the average so far, with the shape of the values.
 
         Raises:
-            ValueError: the metric was never updated.
+            NoValueError: the metric has no samples. It is a ``ValueError``.
         """
         if not self.values:
-            raise ValueError("RunningAverage has no values: call update() before compute()")
+            raise NoValueError("RunningAverage has no values: call update() before compute()")
         return self.average

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from camshaft._functions import check_runs, function_name
 from camshaft.engine.engine import Engine
-from camshaft.engine.state import State
+from camshaft.engine.state import State, lacks_value
 from camshaft.events import EventHandle, Events, event
 from camshaft.handlers.progress.display import BarContents, Display, can_draw
 from camshaft.handlers.progress.span import BarSpan
@@ -170,10 +170,10 @@ class _Values:
             found |= transformed if isinstance(transformed, Mapping) else {"output": transformed}
         return found | {name: getattr(state, name) for name in self._attributes if hasattr(state, name)}
 
-    def missing(self, found: Mapping[str, Any]) -> list[str]:
-        """Return the requested names that are not among the values found."""
+    def missing(self, found: Mapping[str, Any], state: State) -> list[str]:
+        """Return the requested names that are not among the values found, without metrics that had no samples."""
         requested = [*(() if self._metrics == "all" else self._metrics), *self._attributes]
-        return [name for name in requested if name not in found]
+        return [name for name in requested if name not in found and not lacks_value(name, state)]
 
 
 # -- one bar ----------------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class _Bar:
         if not self._is_shown:
             return
         self._read(engine)
-        missing = self._values.missing(self._value_texts)
+        missing = self._values.missing(self._value_texts, engine.state)
         self._hide(engine)
         if missing and not self._has_warned:
             self._has_warned = True
