@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from camshaft.engine.handler import Handler
 from camshaft.events import EventHandle, FilteredEvent
 
-__all__ = ["AttachmentHost", "StatefulHandler", "attached_to"]
+__all__ = ["AttachmentHost", "StatefulHandler", "attached_to", "note_host", "refuse_other_host"]
 
 
 class AttachmentHost(Protocol):
@@ -25,7 +25,11 @@ class AttachmentHost(Protocol):
 
 
 class StatefulHandler:
-    """Base of handlers whose state belongs to one engine. A mistake is found when the handler is attached."""
+    """Base of handlers whose state belongs to one engine. A mistake is found when the handler is attached.
+
+    Such a handler may be attached to several events of its engine, but only once to each. It may be attached to another
+    engine when it was detached from the first one, or when that one is gone.
+    """
 
     def check_attachment(
         self, engine: AttachmentHost, events: Sequence[FilteredEvent], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -41,25 +45,48 @@ class StatefulHandler:
             ValueError: the handler is attached there already, or to another engine.
         """
         this: Any = self
-        kind, host = type(self).__name__, attached_to(self)
-        if host is not None and host is not engine:
-            raise ValueError(
-                f"{kind} is attached to {host.name} already, and would mix its state with that of {engine.name}: "
-                f"make another {kind}, or remove the first one with the handle that add_event_handler() returned"
-            )
+        host = attached_to(self, this)
+        if host is not engine:
+            refuse_other_host(self, host, engine)
         for index, single in enumerate(events):
             taken = [made.filter for made in engine.handlers(single.key) if made.function is this]
             if single.filter in [*taken, *(other.filter for other in events[:index] if other.key == single.key)]:
-                raise ValueError(f"{kind} is attached to {single!r} of {engine.name} already: it would run twice")
-        _HOSTS[self] = weakref.ref(engine)
+                name = type(self).__name__
+                raise ValueError(
+                    f"{name} is attached to {single!r} of {engine.name} already, and would run twice: attach it once"
+                )
+        note_host(self, engine)
 
 
-_HOSTS: weakref.WeakKeyDictionary[StatefulHandler, weakref.ref[AttachmentHost]] = weakref.WeakKeyDictionary()
-"""The engine that each handler was attached to last. It is no attribute, so that handlers can be copied and pickled."""
+_HOSTS: weakref.WeakKeyDictionary[Any, weakref.ref[AttachmentHost]] = weakref.WeakKeyDictionary()
+"""The engine that each object was attached to last. It is no attribute, so that objects can be copied and pickled."""
 
 
-def attached_to(handler: StatefulHandler) -> AttachmentHost | None:
-    """Return the engine that a handler is attached to, or None if it was detached or the engine is gone."""
-    host = _HOSTS[handler]() if handler in _HOSTS else None
-    function: Any = handler
-    return host if host is not None and host.has_event_handler(function) else None
+def note_host(owner: Any, engine: AttachmentHost) -> None:
+    """Note the engine that an object is attached to."""
+    _HOSTS[owner] = weakref.ref(engine)
+
+
+def attached_to(owner: Any, *functions: Callable[..., Any]) -> AttachmentHost | None:
+    """Return the engine that an object is attached to, or None if it was detached or the engine is gone.
+
+    Args:
+        owner: the object.
+        functions: the handlers of the object. It counts as attached while one of them is.
+    """
+    host = _HOSTS[owner]() if owner in _HOSTS else None
+    return host if host is not None and any(map(host.has_event_handler, functions)) else None
+
+
+def refuse_other_host(owner: Any, host: AttachmentHost | None, engine: AttachmentHost) -> None:
+    """Refuse an object that is attached to an engine already.
+
+    Raises:
+        ValueError: ``host`` is not None.
+    """
+    if host is not None:
+        name = type(owner).__name__
+        raise ValueError(
+            f"{name} is attached to {host.name} already, and its state would be that of {engine.name} too: "
+            f"make another {name}, or detach this one first"
+        )

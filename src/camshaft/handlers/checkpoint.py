@@ -437,7 +437,7 @@ class ModelCheckpoint(_Saver):
             raise TypeError(f"{self._name}: attach it with one mapping, such as {{'model': model}}, got {given!r}")
         (to_save,) = given
         self._check_objects(to_save)
-        if attached_to(self) is not None and set(to_save) != self._names:
+        if attached_to(self, self) is not None and set(to_save) != self._names:
             raise ValueError(
                 f"{self._name} is attached already, to save {', '.join(sorted(self._names))}: "
                 f"make another {self._name} to save {', '.join(to_save)}"

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from camshaft.engine.attachment import StatefulHandler
+
 __all__ = ["EMA"]
 
 
-class EMA:
+class EMA(StatefulHandler):
     """Handler that keeps the exponential moving average of a model's weights in a second model.
 
     Attach it with ``trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, ema)`` and evaluate :attr:`model`.

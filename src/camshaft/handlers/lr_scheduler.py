@@ -6,13 +6,14 @@ from typing import Any
 
 from torch.optim import lr_scheduler as schedulers
 
+from camshaft.engine.attachment import StatefulHandler
 from camshaft.engine.engine import Engine
 from camshaft.handlers.stopping import ScoreFunction, is_of_missing_value
 
 __all__ = ["LRScheduler"]
 
 
-class LRScheduler:
+class LRScheduler(StatefulHandler):
     """Handler that steps a scheduler of ``torch.optim.lr_scheduler`` at the event that it is attached to.
 
     Attach it with ``trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, LRScheduler(scheduler))``. Do not

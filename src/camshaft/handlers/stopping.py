@@ -13,6 +13,7 @@ import torch
 
 from camshaft._checks import check_integer
 from camshaft._functions import check_runs, function_name
+from camshaft.engine.attachment import StatefulHandler, attached_to, note_host, refuse_other_host
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import lacks_value
 from camshaft.events import EventHandle, Events
@@ -86,7 +87,7 @@ def _is_real(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-class EarlyStopping:
+class EarlyStopping(StatefulHandler):
     """Handler that terminates training when a score has not improved for a number of evaluations.
 
     Attach it to the evaluator: ``evaluator.add_event_handler(Events.COMPLETED, handler)``. A score of NaN never counts
@@ -246,9 +247,11 @@ class TimeLimit:
             event: the event at which the time is checked, and the run is terminated.
 
         Raises:
-            ValueError: the engine never fires the event.
+            ValueError: the engine never fires the event, or the handler limits an engine already.
         """
+        refuse_other_host(self, attached_to(self, self._start_clock), engine)
         engine.add_event_handler(event, self)
+        note_host(self, engine)
         engine.add_event_handler(Events.STARTED, self._start_clock)
         engine.add_event_handler(Events.INTERRUPT, self._stop_clock_until_next_event)
         engine.add_event_handler(Events.TERMINATE | Events.COMPLETED | Events.EXCEPTION_RAISED, self._stop_clock)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from time import perf_counter
 from typing import Any
 
+from camshaft.engine.attachment import attached_to, note_host, refuse_other_host
 from camshaft.engine.engine import Engine
 from camshaft.events import EventHandle, Events
 
@@ -59,18 +60,20 @@ class Timer:
 
         Raises:
             TypeError: ``engine`` is not an Engine.
-            ValueError: the engine never fires one of the events. Nothing is attached.
+            ValueError: the engine never fires one of the events, or the timer is attached already. Nothing is attached.
         """
         if not isinstance(engine, Engine):
             raise TypeError(
                 f"Timer: engine must be an Engine, got {engine!r}: give the one whose events start and pause the timer"
             )
         calls = ((start, self.reset), (pause, self.pause), (resume, self.resume), (step, self.step))
+        refuse_other_host(self, attached_to(self, self.reset, self.pause, self.resume, self.step), engine)
         with ExitStack() as attached:
             for event, call in calls:
                 if event is not None:
                     attached.enter_context(engine.add_event_handler(event, call))
             attached.pop_all()
+        note_host(self, engine)
         return self
 
     def reset(self, *_: Any) -> Timer:

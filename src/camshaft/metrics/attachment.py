@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import torchmetrics
 
 from camshaft._functions import check_runs, function_name
 from camshaft._tensors import convert_tensor
+from camshaft.engine.attachment import attached_to, note_host
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import note_value
@@ -94,7 +96,8 @@ def attach(
         TypeError: ``metric`` is not a torchmetrics metric, ``usage`` is not a :class:`Usage`, or a call would not run
             ``output_transform``. While the engine runs:
             ``metric.update`` does not accept its arguments.
-        ValueError: the engine already has a metric of this name, or never fires one of the events.
+        ValueError: the engine already has a metric of this name, or never fires one of the events. Or the metric is
+            attached already, by itself or inside of another metric: attach ``metric.clone()``.
     """
     if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
         raise TypeError(
@@ -116,6 +119,7 @@ def attach(
             raise ValueError(f"{engine.name} already has a metric named {name!r}: give another name")
 
     compute = _Compute(metric, name)
+    compute.refuse_shared(engine)
 
     def reset(engine: Engine) -> None:
         if not engine.state.resumed:
@@ -151,6 +155,7 @@ def attach(
 
     reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # the names in diagrams and reports
     drop.__qualname__ = f"{name}.drop"
+    compute.note_attachment(engine)
     roles: list[tuple[EventHandle, Callable[..., Any]]] = [
         (usage.reset, reset),
         (usage.update, update),
@@ -175,6 +180,29 @@ class _Compute:
         self.was_updated, self._updates_before = False, 0
         self._parts = [part for part in metric.modules() if isinstance(part, torchmetrics.Metric)]
         self._lacks_value = self._has_warned = False
+
+    def refuse_shared(self, engine: Engine) -> None:
+        """Refuse a metric that is attached already, by itself or inside of another metric.
+
+        Raises:
+            ValueError: the metric is attached already.
+        """
+        for part in self._parts:
+            other = _ATTACHED.get(id(part))
+            host = attached_to(other, other) if other is not None else None
+            if other is not None and host is not None:
+                inside = "" if part is self.metric else f" in {self.name!r}"
+                raise ValueError(
+                    f"the {type(part).__name__}{inside} is attached to {host.name} already, as {other.name!r}, and "
+                    f"would mix its values with those of {self.name!r} of {engine.name}: attach another one, such as "
+                    f"metric.clone()"
+                )
+
+    def note_attachment(self, engine: Engine) -> None:
+        """Note that the metric is attached to an engine."""
+        note_host(self, engine)
+        for part in self._parts:
+            _ATTACHED[id(part)] = self
 
     def begin(self) -> None:
         """Start a new value: the metric was reset."""
@@ -227,6 +255,10 @@ class _Compute:
             # items() also copies the state shared by metrics of a compute group to each of them
             return [(str(name), metric) for name, metric in self.metric.items()]
         return [("metric", self.metric)]
+
+
+_ATTACHED: weakref.WeakValueDictionary[int, _Compute] = weakref.WeakValueDictionary()
+"""By the id of a metric: the handler that computes it, or a metric that contains it, and keeps both in memory."""
 
 
 def _describe_type(value: Any) -> str:
