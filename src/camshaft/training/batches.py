@@ -19,7 +19,7 @@ def prepare_pair(batch: Any, device: str | torch.device | None = None, non_block
     """Move a batch ``(x, y)`` to a device. This is the default for ``prepare_batch``.
 
     Args:
-        batch: a pair (x, y) of tensors, or of nested tensors.
+        batch: a pair (x, y) of tensors, or of anything that :func:`camshaft.training.convert_tensor` moves.
         device: the device, or None to leave the tensors where they are.
         non_blocking: copy asynchronously if possible.
 
