@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["check_data", "length_of"]
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+__all__ = ["check_data", "has_certain_length", "length_of"]
 
 
 def check_data(data: Any) -> None:
@@ -27,3 +30,17 @@ def length_of(data: Any) -> int | None:
         return len(data)
     except (TypeError, NotImplementedError):  # an IterableDataset's loader has __len__ and raises
         return None
+
+
+def has_certain_length(data: Any) -> bool:
+    """Return whether ``data`` gives exactly as many batches as its ``len()`` says.
+
+    This is known of sequences, and of loaders whose data set and sampler are not iterators of unknown code.
+    """
+    if type(data) is not DataLoader:
+        return isinstance(data, (Sequence, Tensor)) or hasattr(data, "__array__")
+    if isinstance(data.dataset, IterableDataset):
+        return False
+    batches: Any = data.batch_sampler
+    samplers = [data.sampler] if batches is None else [batches, getattr(batches, "sampler", None)]
+    return all(type(sampler).__module__.startswith("torch.utils.data") for sampler in samplers)

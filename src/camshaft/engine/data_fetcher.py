@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from camshaft.control import Terminate
@@ -166,14 +166,18 @@ class DataFetcher:
         state = self._state
         count = getattr(state, self._counter)
         # The length is tested first: an epoch that is complete when max_iters is reached ends as usual.
-        if state.epoch_length is not None and count - self._first >= state.epoch_length:
+        if state.known_length is not None and count - self._first >= state.known_length:
             self._first = count
             return False
         if state.max_iters is not None and count >= state.max_iters:
             raise Terminate
         iterator = self._open(count) if self._iterator is None else self._iterator
         self.must_refetch = False
-        self.batches = iterator if self.end_count == math.inf else islice(iterator, int(self.end_count) - count)
+        batches = iterator if self.end_count == math.inf else islice(iterator, int(self.end_count) - count)
+        if state.expected_length is not None:
+            expected = max(0, self._first + state.expected_length - count)
+            batches = chain(islice(batches, expected), self._unexpected(batches))
+        self.batches = batches
         return True
 
     def restart_if_exhausted(self) -> bool:
@@ -194,11 +198,11 @@ class DataFetcher:
             return False
         # The iterator gave nothing. Data that has given batches before gets one more try: DATALOADER_STOP_ITERATION
         # fires, and a handler may replace the data. If the length of an epoch is unknown, no epoch can be formed.
-        if count == self._opened_at and (self._restarted or not self._produced_any or self._state.epoch_length is None):
+        if count == self._opened_at and (self._restarted or not self._produced_any or self._state.known_length is None):
             self._produced_nothing(count)
         self._produced_any = True
-        if self._state.epoch_length is None:
-            self._state.learn_length(count - self._first)
+        if self._state.known_length is None:
+            self._learn_length(count - self._first)
             return False
         self._close_iterator()
         self._restarted = True
@@ -233,17 +237,40 @@ class DataFetcher:
     def _update_end_count(self) -> None:
         state = self._state
         self.end_count = math.inf if state.max_iters is None else state.max_iters
-        if state.epoch_length is not None and self._first + state.epoch_length < self.end_count:
-            self.end_count = self._first + state.epoch_length
+        if state.known_length is not None and self._first + state.known_length < self.end_count:
+            self.end_count = self._first + state.known_length
 
     def _count(self) -> int:
         return getattr(self._state, self._counter)  # type: ignore[no-any-return]
+
+    def _unexpected(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Give the batches beyond the expected length of the data, with a warning if there are any."""
+        for batch in batches:
+            expected, self._state.expected_length = self._state.expected_length, None
+            if expected is not None:
+                warnings.warn(
+                    f"the data gives more batches than its length of {expected}; the epoch goes on to the end of the "
+                    f"data. Give epoch_length={expected} to end it there, or correct the len() of the data",
+                    stacklevel=2,
+                )
+            yield batch
+
+    def _learn_length(self, length: int) -> None:
+        """Set the length of an epoch to the number of batches that the first one had."""
+        expected, self._state.expected_length = self._state.expected_length, None
+        self._state.known_length = length
+        if expected is not None and length != expected:
+            warnings.warn(
+                f"the data gave only {length} batches, and its length is {expected}; epochs have {length} from now on. "
+                f"Give epoch_length={expected} to restart the data instead, or correct the len() of the data",
+                stacklevel=2,
+            )
 
     def _produced_nothing(self, count: int) -> None:
         if not self._produced_any:
             raise ValueError("data is empty: it gave no batch")
         state = self._state
-        wanted = f"max_iters={state.max_iters}" if state.max_iters is not None else f"an epoch of {state.epoch_length}"
+        wanted = f"max_iters={state.max_iters}" if state.max_iters is not None else f"an epoch of {state.known_length}"
         done = count if state.max_iters is not None else count - self._first
         warnings.warn(
             f"the data cannot be restarted and ended after {done} iterations of {wanted}; the run ends here. "

@@ -577,8 +577,8 @@ class Engine:
                 None as each of ``epoch_length`` batches.
             max_epochs: the number of passes of the outermost loop; 1 by default.
             max_iters: the number of passes of the loop that takes data, instead of ``max_epochs``.
-            epoch_length: the number of batches in an epoch; by default the length of the data. If that is unknown, the
-                first epoch ends with the data, and its length is used from then on.
+            epoch_length: the number of batches in an epoch; by default the length of the data. If that is unknown, or
+                wrong, the first epoch ends with the data, and its length is used from then on.
             resume: a file of a snapshot, or ``"latest"``: see :meth:`resume`.
 
         Returns:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from camshaft._checks import check_integer
-from camshaft.engine.data import check_data, length_of
+from camshaft.engine.data import check_data
 from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA
@@ -82,9 +82,9 @@ class Limits:
         Raises:
             ValueError: ``epoch_length`` differs from that of the run.
         """
-        if self.epoch_length is not None and state.epoch_length not in (None, self.epoch_length):
+        if self.epoch_length is not None and state.known_length not in (None, self.epoch_length):
             raise ValueError(
-                f"epoch_length={self.epoch_length}, but the run was started with {state.epoch_length}: "
+                f"epoch_length={self.epoch_length}, but the run was started with {state.known_length}: "
                 f"leave it out, or {HOW_TO_RESTART}"
             )
 
@@ -94,7 +94,7 @@ class Limits:
             state.max_epochs = min(self.max_epochs, loop.times or self.max_epochs)
         if self.max_iters is not None:
             state.max_iters = self.max_iters
-        if state.epoch_length is None:
+        if state.known_length is None and self.epoch_length is not None:
             state.epoch_length = self.epoch_length
 
     def check(self, loop: Loop, data: Any, knows_length: bool = False) -> None:
@@ -138,7 +138,9 @@ class Limits:
         open_ended = self.max_iters is not None or loop.until is not None or loop.over is not None
         default = loop.times or (None if open_ended else 1)
         state.max_epochs = default if self.max_epochs is None else min(self.max_epochs, loop.times or self.max_epochs)
-        state.epoch_length = self.epoch_length if self.epoch_length is not None or data is None else length_of(data)
+        state.epoch_length = self.epoch_length
+        if self.epoch_length is None and data is not None:
+            state.expect_length_of(data)
 
 
 LIMITS = ("max_epochs", "max_iters", "epoch_length")

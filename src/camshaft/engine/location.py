@@ -204,7 +204,7 @@ def machine_position(
     state, loop = engine.state, engine.loop
     loops = [item for _, item in loop.walk() if isinstance(item, Loop)]
     data_loop = loop.data_loop
-    context = Context(state.max_epochs, state.max_iters, state.epoch_length, fetcher.has_data)
+    context = Context(state.max_epochs, state.max_iters, state.known_length, fetcher.has_data)
     context.counts = {item.name: getattr(state, item.name.lower()) for item in loops}
     if line is None:
         if state.resumed and data_loop is not None:

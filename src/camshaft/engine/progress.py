@@ -58,6 +58,7 @@ def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: li
         raise KeyError(f"state_dict_user_keys names {', '.join(missing)}, which the state does not have")
     saved = {name: getattr(state, name) for name in (*loop.counters, *LIMITS, *user_keys)}
     return saved | {
+        "epoch_length": state.known_length,
         "where": list(position.where),
         "position": position.in_epoch,
         "fetched": position.fetched,

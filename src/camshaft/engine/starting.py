@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from camshaft.engine.data import has_certain_length
 from camshaft.engine.data_fetcher import DataFetcher
 from camshaft.engine.limits import HOW_TO_RESTART, Limits
 from camshaft.engine.progress import RunPosition
@@ -61,6 +62,8 @@ class RunStarter:
             limits.check_length(state)
             limits.check(loop, data, knows_length=self.saved is None)
             limits.extend(state, loop)
+            if state.known_length is None and data is not None and not has_certain_length(data):
+                state.expect_length_of(data)  # it is not saved, and the data may be another
         else:
             limits.check(loop, data)
             if engine.snapshot is not None:

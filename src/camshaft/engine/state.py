@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from camshaft.engine.data import check_data
+from camshaft.engine.data import check_data, has_certain_length, length_of
 
 __all__ = ["State"]
 
@@ -19,17 +18,6 @@ class ConnectedRun(Protocol):
 
     def limits_changed(self) -> None:
         """Apply changed limits before the next batch is fetched."""
-
-
-def _limit(slot: str) -> Any:
-    """Return a property for a limit of the data loop. A run that goes on applies a change at its next fetch."""
-
-    def change(state: State, value: int | None) -> None:
-        setattr(state, slot, value)
-        if state._run is not None:
-            state._run.limits_changed()
-
-    return property(attrgetter(slot), change)
 
 
 class State:
@@ -46,6 +34,8 @@ class State:
             ``state.episode``.
         epoch_length: the number of iterations in an epoch; None until it is known. A handler may change it, and the
             limits too. The change acts before the next batch is fetched, or the next epoch begins.
+        known_length: the same, but None until the first epoch has ended, if the ``len()`` of the data may be wrong.
+        expected_length: the ``len()`` of such data until then, or None.
         max_epochs: the limit of the outermost loop, or None.
         max_iters: the limit of the loop that takes data, or None.
         batch: the present batch. A handler of GET_BATCH_COMPLETED or ITERATION_STARTED may replace it.
@@ -63,14 +53,15 @@ class State:
         "__weakref__",
         "_data_counter",
         "_dataloader",
-        "_epoch_length",
         "_max_iters",
         "_outer_counter",
         "_run",
         "batch",
         "epoch",
+        "expected_length",
         "has_new_data",
         "iteration",
+        "known_length",
         "max_epochs",
         "metrics",
         "output",
@@ -92,7 +83,8 @@ class State:
         self.has_new_data: bool = False
         self.iteration: int = 0
         self.epoch: int = 0
-        self._epoch_length: int | None = None
+        self.known_length: int | None = None
+        self.expected_length: int | None = None
         self.max_epochs: int | None = None
         self._max_iters: int | None = None
         self.batch: Any = None
@@ -108,12 +100,29 @@ class State:
         whole: Any = object.__getstate__(self)  # the attributes of users, and the slots
         return whole[0], whole[1] | {"_run": None}
 
-    if TYPE_CHECKING:
-        epoch_length: int | None
-        max_iters: int | None
-    else:
-        epoch_length = _limit("_epoch_length")
-        max_iters = _limit("_max_iters")
+    @property
+    def epoch_length(self) -> int | None:
+        """The number of iterations in an epoch, as far as it is known."""
+        return self.expected_length if self.known_length is None else self.known_length
+
+    @epoch_length.setter
+    def epoch_length(self, value: int | None) -> None:
+        self.known_length, self.expected_length = value, None
+        self._on_changed_limit()
+
+    @property
+    def max_iters(self) -> int | None:
+        """The limit of the loop that takes data, or None."""
+        return self._max_iters
+
+    @max_iters.setter
+    def max_iters(self, value: int | None) -> None:
+        self._max_iters = value
+        self._on_changed_limit()
+
+    def _on_changed_limit(self) -> None:
+        if self._run is not None:
+            self._run.limits_changed()
 
     @property
     def dataloader(self) -> Any:
@@ -133,9 +142,13 @@ class State:
         """Tell a run about data and limits that are assigned. None ends this."""
         self._run = run
 
-    def learn_length(self, epoch_length: int) -> None:
-        """Set the length of an epoch to the number of batches that the first one had."""
-        self._epoch_length = epoch_length
+    def expect_length_of(self, data: Any) -> None:
+        """Set the length of an epoch to that of its data. It is only expected, if the data may give more or fewer."""
+        length = length_of(data)
+        if has_certain_length(data):
+            self.epoch_length = length
+        else:
+            self.known_length, self.expected_length = None, length
 
     def keep_data(self, data: Any) -> None:
         """Keep checked data, until a run takes it. Any thread may call this."""

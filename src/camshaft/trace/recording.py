@@ -95,7 +95,10 @@ class _Recorder:
         record = self.trace.runs[self.run_numbers[run]]
         # The loop and the limits may have changed during the run: registration adds states, data tell their length.
         record.loop, record.outcome = run.engine.loop, outcome
-        record.limits = {name: getattr(run.engine.state, name) for name in _LIMITS}
+        state = run.engine.state
+        record.limits = {name: getattr(state, name) for name in _LIMITS}
+        # an expected length is no limit; engines of other libraries do not have it
+        record.limits["epoch_length"] = getattr(state, "known_length", state.epoch_length)
         self.segments.pop(run)[2] = len(self.trace)
         if outcome not in ("interrupted", "paused"):
             del self.run_numbers[run]

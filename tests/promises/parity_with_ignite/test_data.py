@@ -99,6 +99,24 @@ def test_data_assigned_in_an_epoch():
     assert batches(camshaft) == [1, 7, 8, 9, 7, 8]
 
 
+def test_data_whose_length_is_wrong():
+    class Shorter:
+        def __len__(self):
+            return 3
+
+        def __iter__(self):
+            return iter([1, 2])
+
+    def batches(library):
+        got = []
+        library.Engine(lambda engine, batch: got.append(batch)).run(Shorter(), max_epochs=2)
+        return got
+
+    assert batches(ignite.engine) == [1, 2, 1, 2, 1, 2]
+    with pytest.warns(UserWarning, match="gave only 2 batches, and its length is 3"):
+        assert batches(camshaft) == [1, 2, 1, 2]
+
+
 def test_empty_data():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
