@@ -218,14 +218,24 @@ class Reference:
             if isinstance(part, OpaqueStep):
                 if "step" not in self.answers:
                     self.answers["step"] = True
-                    self.state.output = part.run(self, self.state.batch)
+                    self.state.output = part.run(self, self.batch)
             elif not part.test(self.machine.model.context):
                 return False
         return True
 
+    @property
+    def batch(self) -> Any:
+        """Return what a phase gets: a batch inside the data, else the element of the loop around it that has any."""
+        around = self.machine.paths[self.machine.model.state]
+        loops = [loop for loop in self.loops if loop.name in around]  # the outermost first
+        elements = [loop for loop in loops if loop.over is not None and loop.over is not DATA]
+        if any(loop.over is DATA for loop in loops) or not elements:
+            return self.state.batch
+        return getattr(self.state, f"{elements[-1].name.lower()}_item")
+
     def act(self, phase: Phase) -> None:
         if phase.run is not None:
-            output = phase.run(self, self.state.batch)
+            output = phase.run(self, self.batch)
             if output is not None:
                 self.state.output = output
 

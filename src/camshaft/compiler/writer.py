@@ -95,8 +95,9 @@ class _Writer:
         pending_events: the names and lines of consecutive events that are not written yet. They are written together,
             because only then is it known whether they share a test.
         before_pending: the position before the first of them.
-        deferred: the inner loops that still need a function: its name, the structure, the path, and the last event
-            before the loop.
+        deferred: the inner loops that still need a function: its name, the structure, the path, the last event
+            before the loop, and ``batch`` before the loop.
+        batch: the expression for the second argument of phases; "state.batch" inside the loop over the data.
         path, last_event: the current position in the loop.
         indent: the current indentation.
         blocks: the current number of nested blocks that count towards Python's limit.
@@ -111,7 +112,8 @@ class _Writer:
         self.pending_events: list[tuple[str, Line]] = []
         self.before_pending = Line((), None, None)
         self.functions: dict[str, tuple[str, str]] = {}
-        self.deferred: list[tuple[str, Structure, Path, str | None]] = []
+        self.deferred: list[tuple[str, Structure, Path, str | None, str | None]] = []
+        self.batch: str | None = None  # outside of the data, and of loops over elements
         self.used_names = set(_RESERVED_NAMES) | {"PENDING_CALL"}
         self.indent = 0
         self.blocks = 0
@@ -126,7 +128,7 @@ class _Writer:
         self._run()
         self._flush()
         while self.deferred:
-            function, structure, path, last_event = self.deferred.pop(0)
+            function, structure, path, last_event, self.batch = self.deferred.pop(0)
             self._line("")
             self._line("")
             self.path, self.last_event, self.blocks = path[:-1], last_event, 0
@@ -227,11 +229,11 @@ class _Writer:
 
     def _loop(self, structure: Structure) -> None:
         """Write a loop, or a call of its own function if the blocks around it are too many."""
-        outside = self.path
+        outside, batch = self.path, self.batch
         is_root = not outside
         if self.blocks > MAX_BLOCKS:
             inner = self._new_name(f"{structure[1].lower()}_loop")
-            self.deferred.append((inner, structure, (*outside, structure[1]), self.last_event))
+            self.deferred.append((inner, structure, (*outside, structure[1]), self.last_event, batch))
             self._line(f"inner = {inner}(engine, state, fetcher)")
             self._line("yield from inner", delegates=True)
         elif structure[4] == "data":
@@ -240,13 +242,14 @@ class _Writer:
             self._root_loop(structure)
         else:
             self._inner_loop(structure)
-        self.path = outside
+        self.path, self.batch = outside, batch
 
     def _root_loop(self, structure: Structure) -> None:
         """Write the outermost loop, with the limits of the run and the end of a pass by ``terminate_epoch()``."""
         _, name, started, completed, kind, is_call, *body = structure
         counter = f"state.{name.lower()}"
         if kind == "over":
+            self.batch = f"{counter}_item"
             self._open(f"for element in islice({self._elements(name, is_call)}, {counter}, None):")
             self._line("if not state.within_limits(): break")
             self._line(f"{counter}_item = element")
@@ -287,6 +290,8 @@ class _Writer:
         _, name, started, completed, kind, is_call, *body = structure
         counter = f"state.{name.lower()}"
         if kind == "over":
+            if self.batch != "state.batch":
+                self.batch = f"{counter}_item"
             self._open(f"for {counter}_item in {self._elements(name, is_call)}:")
             self._line(APPLY_CONTROL)
         elif kind == "until":
@@ -310,7 +315,7 @@ class _Writer:
         handler replaced it. The inner ``for`` is the fast path, with one pass for each batch.
         """
         _, name, started, completed, _, _, *body = structure
-        outside = self.path
+        outside, self.batch = self.path, "state.batch"
         # GET_BATCH_STARTED is for the next batch, so it must not fire if the epoch already has all its batches
         if_expected = f" and state.{name.lower()} < fetcher.end_count"
         self._line("fetcher.begin_epoch()")
@@ -360,7 +365,7 @@ class _Writer:
                 continue
             self.path = path if kind is OpaqueStep else (*path, name)
             if kind is OpaqueStep:
-                self._line(f"state.output = {self._user_function(name, 'run', 'step')}(engine, state.batch)")
+                self._line(f"state.output = {self._user_function(name, 'run', 'step')}(engine, {self._batch})")
             elif kind is EventPoint:
                 self._fire(item[2])
             else:
@@ -382,12 +387,16 @@ class _Writer:
             self.path = (*parents, name)
         self._fire(started)
         if has_function:
-            self._line(f"output = {self._user_function(name, 'run', name.lower())}(engine, state.batch)")
+            self._line(f"output = {self._user_function(name, 'run', name.lower())}(engine, {self._batch})")
             self._line("if output is not None: state.output = output")
         self._fire(completed)
         if when is not None:
             self._close(blocks=0)
             self.last_event = event_before  # the phase may have been skipped
+
+    @property
+    def _batch(self) -> str:
+        return self.batch or "state.batch"
 
     def _elements(self, name: str, is_call: bool) -> str:
         """Return the expression for the elements of a loop with ``over=``."""

@@ -45,7 +45,8 @@ class Loop(LoopTree):
         name: the name of the state, in capitals.
         body: phases, loops, opaque steps and event points, in order; also :class:`Nested` engines.
         over: :data:`DATA`, an iterable, or a function ``over(engine) -> iterable``. The loop makes one pass for each
-            element. The element is in ``state.<name>_item``, and for DATA in ``state.batch``.
+            element. The element is in ``state.<name>_item``, and for DATA in ``state.batch``. Phases get it as their
+            batch; those inside the loop over DATA get the batch of the data, also in further loops.
         times: the number of passes, 1 or more.
         until: a function ``until(engine) -> bool``, called after each pass. The loop ends when it returns True.
         started: the event at the start of a pass, ``<name>_started`` by default.

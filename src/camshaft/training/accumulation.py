@@ -114,5 +114,5 @@ def _pass_number(engine: Engine) -> int:
 def _remaining_batches(engine: Engine) -> float:
     """Return the number of batches left in the epoch or the run, including the current one; infinity if unknown."""
     state = engine.state
-    remaining = float("inf") if state.epoch_length is None else state.epoch_length - engine.position + 1
+    remaining = float("inf") if state.known_length is None else state.known_length - engine.position + 1
     return remaining if state.max_iters is None else min(remaining, state.max_iters - state.iteration + 1)
