@@ -37,6 +37,10 @@ class AccumulationWindow:
         self._pass = 0
         self._run: weakref.ref[Any] | None = None  # None: any run, for a window that was loaded from a file
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy copies. The run belongs to the engine of the original."""
+        return self.__dict__ | {"_run": None}
+
     @classmethod
     def of(cls, steps: int) -> AccumulationWindow | None:
         """Return a window of ``steps`` batches, or None if each batch has its own step.

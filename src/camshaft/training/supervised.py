@@ -163,28 +163,44 @@ def supervised_loop(
         return _closure_loop(objective, optimizer)
 
     update = ParameterUpdate(optimizer, window, scaler)
-
-    def forward(engine: Engine, batch: Batch) -> ForwardResult:
-        update.begin(engine)
-        return objective.forward(batch)
-
-    def backward(engine: Engine, batch: Batch) -> Any:
-        result: ForwardResult = engine.state.output
-        update.backward(engine, result.loss)
-        return objective.output(result)
-
-    gradients = [Phase("FORWARD", forward), Phase("BACKWARD", backward)]
+    step = _Step(objective, update)
+    gradients = [Phase("FORWARD", step.forward), Phase("BACKWARD", step.backward)]
     return Loop("EPOCH", Loop("ITERATION", *gradients, *update.phases(), over=DATA), *update.last_phases())
 
 
-def _closure_loop(objective: _Objective, optimizer: torch.optim.Optimizer) -> Loop:
-    """Return the loop for an optimizer that evaluates the model through a closure."""
+# Objects rather than functions inside of functions: a copy of an engine copies the objects of its phases.
+@attrs.frozen
+class _Step:
+    """The phases FORWARD and BACKWARD."""
 
-    def optim_step(engine: Engine, batch: Batch) -> Any:
-        outputs = []
+    objective: _Objective
+    update: ParameterUpdate
+
+    def forward(self, engine: Engine, batch: Batch) -> ForwardResult:
+        """Return the predictions and the loss of a batch."""
+        self.update.begin(engine)
+        return self.objective.forward(batch)
+
+    def backward(self, engine: Engine, batch: Batch) -> Any:
+        """Compute the gradients, and return the output to keep."""
+        result: ForwardResult = engine.state.output
+        self.update.backward(engine, result.loss)
+        return self.objective.output(result)
+
+
+@attrs.frozen
+class _ClosureStep:
+    """The phase OPTIM_STEP of an optimizer that evaluates the model through a closure."""
+
+    objective: _Objective
+    optimizer: torch.optim.Optimizer
+
+    def optim_step(self, engine: Engine, batch: Batch) -> Any:
+        """Make the step, and return the output of its first evaluation."""
+        objective, outputs = self.objective, []
 
         def closure() -> Any:
-            optimizer.zero_grad()
+            self.optimizer.zero_grad()
             engine.fire_event(BackpropEvents.FORWARD_STARTED)
             engine.state.output = result = objective.forward(batch)
             engine.fire_event(BackpropEvents.FORWARD_COMPLETED)
@@ -195,14 +211,18 @@ def _closure_loop(objective: _Objective, optimizer: torch.optim.Optimizer) -> Lo
             engine.fire_event(BackpropEvents.BACKWARD_COMPLETED)
             return result.loss
 
-        optimizer.step(closure)
+        self.optimizer.step(closure)
         return outputs[0]
 
+
+def _closure_loop(objective: _Objective, optimizer: torch.optim.Optimizer) -> Loop:
+    """Return the loop for an optimizer that evaluates the model through a closure."""
     inside = (
         CustomState("FORWARD", "forward_started", "forward_completed", "OPTIM_STEP"),
         CustomState("BACKWARD", "backward_started", "backward_completed", "OPTIM_STEP"),
     )
-    return Loop("EPOCH", Loop("ITERATION", Phase("OPTIM_STEP", optim_step), over=DATA), custom_states=inside)
+    step = Phase("OPTIM_STEP", _ClosureStep(objective, optimizer).optim_step)
+    return Loop("EPOCH", Loop("ITERATION", step, over=DATA), custom_states=inside)
 
 
 def _requires_closure(optimizer: torch.optim.Optimizer) -> bool:
@@ -277,6 +297,28 @@ def create_supervised_trainer(
     return engine
 
 
+@attrs.frozen
+class _Evaluation:
+    """Computation of the output of a batch, without gradients."""
+
+    mode: EvaluationMode
+    device: str | torch.device | None
+    non_blocking: bool
+    prepare_batch: PrepareBatch
+    model_transform: Callable[[Any], Any]
+    output_transform: Callable[[Any, Any, Any], Any]
+    model_fn: Callable[[nn.Module, Any], Any]
+    autocast: AbstractContextManager[Any]
+
+    @torch.no_grad()
+    def forward(self, engine: Engine, batch: Batch) -> Any:
+        """Return the output to keep of a batch."""
+        self.mode.end_training()
+        x, y = self.prepare_batch(batch, device=self.device, non_blocking=self.non_blocking)
+        with self.autocast:
+            return self.output_transform(x, y, self.model_transform(self.model_fn(self.mode.model, x)))
+
+
 def create_supervised_evaluator(
     model: nn.Module,
     metrics: Mapping[str, Any] | None = None,
@@ -309,15 +351,17 @@ def create_supervised_evaluator(
     _check_precision(autocast, None)
     precision = nullcontext() if autocast is None else autocast
     mode = EvaluationMode(model)
-
-    @torch.no_grad()
-    def forward(engine: Engine, batch: Batch) -> Any:
-        mode.end_training()
-        x, y = prepare_batch(batch, device=device, non_blocking=non_blocking)
-        with precision:
-            return output_transform(x, y, model_transform(model_fn(model, x)))
-
-    engine = Engine([Phase("FORWARD", forward)], name, strict=strict)
+    evaluation = _Evaluation(
+        mode,
+        device,
+        non_blocking,
+        prepare_batch,
+        model_transform,
+        output_transform,
+        model_fn,
+        precision,
+    )
+    engine = Engine([Phase("FORWARD", evaluation.forward)], name, strict=strict)
     mode.attach(engine)
     if metrics:
         from camshaft.metrics.attachment import attach  # torchmetrics is imported only if metrics are used

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -63,49 +64,65 @@ def tbptt_loop(
             with the same number of time steps.
     """
     check_integer("tbtt_step", tbtt_step, hint="give the time steps of a chunk")
-    hidden: Any = None
-    mode = TrainingMode(model)
-
-    def chunks(engine: Engine) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        nonlocal hidden
-        losses = []
-        try:
-            for chunk in _split(engine.state.batch, tbtt_step, dim):
-                yield chunk
-                losses.append(engine.state.output)
-            engine.state.output = sum(losses) / len(losses)
-        finally:  # free the graph and the data of this batch
-            hidden = None
-            engine.state.time_item = None
-
-    def forward(engine: Engine, batch: Any) -> torch.Tensor:
-        nonlocal hidden
-        mode.end_evaluation()
-        optimizer.zero_grad()
-        x, y = prepare_batch(engine.state.time_item, device=device, non_blocking=non_blocking)
-        y_pred, hidden = model(x) if hidden is None else model(x, hidden)
-        return loss_fn(y_pred, y)
-
-    def backward(engine: Engine, batch: Any) -> float:
-        nonlocal hidden
-        loss: torch.Tensor = engine.state.output
-        loss.backward()  # type: ignore[no-untyped-call]
-        hidden = detached(hidden)
-        return loss.item()
-
-    def optim_step(engine: Engine, batch: Any) -> None:
-        optimizer.step()
-
+    step = _Step(TrainingMode(model), optimizer, loss_fn, tbtt_step, dim, device, non_blocking, prepare_batch)
     time = Loop(
         "TIME",
-        Phase("FORWARD", forward),
-        Phase("BACKWARD", backward),
-        Phase("OPTIM_STEP", optim_step),
-        over=chunks,
+        Phase("FORWARD", step.forward),
+        Phase("BACKWARD", step.backward),
+        Phase("OPTIM_STEP", step.optim_step),
+        over=step.chunks,
         started=TbpttEvents.TIME_ITERATION_STARTED,
         completed=TbpttEvents.TIME_ITERATION_COMPLETED,
     )
     return Loop("EPOCH", Loop("ITERATION", time, over=DATA))
+
+
+# An object rather than functions inside of a function: a copy of an engine copies the objects of its phases.
+@attrs.define(eq=False)
+class _Step:
+    """The functions of the phases. They share the hidden state between two chunks, which is None before the first."""
+
+    mode: TrainingMode
+    optimizer: torch.optim.Optimizer
+    loss_fn: Callable[[Any, Any], torch.Tensor]
+    tbtt_step: int
+    dim: int
+    device: str | torch.device | None
+    non_blocking: bool
+    prepare_batch: PrepareBatch
+    hidden: Any = None
+
+    def chunks(self, engine: Engine) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the chunks of a batch."""
+        losses = []
+        try:
+            for chunk in _split(engine.state.batch, self.tbtt_step, self.dim):
+                yield chunk
+                losses.append(engine.state.output)
+            engine.state.output = sum(losses) / len(losses)
+        finally:  # free the graph and the data of this batch
+            self.hidden = None
+            engine.state.time_item = None
+
+    def forward(self, engine: Engine, batch: Any) -> torch.Tensor:
+        """Return the loss of a chunk."""
+        self.mode.end_evaluation()
+        self.optimizer.zero_grad()
+        model, hidden = self.mode.model, self.hidden
+        x, y = self.prepare_batch(engine.state.time_item, device=self.device, non_blocking=self.non_blocking)
+        y_pred, self.hidden = model(x) if hidden is None else model(x, hidden)
+        return self.loss_fn(y_pred, y)
+
+    def backward(self, engine: Engine, batch: Any) -> float:
+        """Compute the gradients of a chunk, and return its loss as a number."""
+        loss: torch.Tensor = engine.state.output
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.hidden = detached(self.hidden)
+        return loss.item()
+
+    def optim_step(self, engine: Engine, batch: Any) -> None:
+        """Make a step of the optimizer."""
+        self.optimizer.step()
 
 
 def _split(batch: Any, tbtt_step: int, dim: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
