@@ -68,11 +68,16 @@ RUNNING = Usage(Events.STARTED, Events.ITERATION_COMPLETED, Events.ITERATION_COM
 """Usage for a value after each batch, over all batches of the run so far."""
 
 
+def itself(output: Any) -> Any:
+    """Return the output as it is, as the arguments of ``metric.update``."""
+    return output
+
+
 def attach(
     metric: torchmetrics.Metric | torchmetrics.MetricCollection,
     engine: Engine,
     name: str,
-    output_transform: Callable[[Any], Any] = lambda output: output,
+    output_transform: Callable[[Any], Any] = itself,
     usage: Usage = EPOCH_WISE,
 ) -> RemovableEventHandle:
     """Attach a metric to an engine, which then writes its value to ``state.metrics[name]``, by default for each epoch.
@@ -121,15 +126,45 @@ def attach(
     compute = _Compute(metric, name)
     compute.refuse_shared(engine)
 
-    def reset(engine: Engine) -> None:
+    compute.note_attachment(engine)
+    accumulation = _Accumulation(compute, output_transform)
+    roles: list[tuple[EventHandle, Callable[..., Any]]] = [
+        (usage.reset, _Named(accumulation.reset, f"{name}.reset")),
+        (usage.update, _Named(accumulation.update, f"{name}.update")),
+        (usage.compute, compute),
+    ]
+    if usage.is_batch_wise(engine.loop):
+        roles.insert(0, (engine.loop.started, _Named(accumulation.drop, f"{name}.drop")))
+    return RemovableEventHandle.union(
+        engine.add_event_handler(attrs.evolve(single, priority=METRICS), handler)
+        for handle, handler in roles
+        for single in attachments(handle)
+    )
+
+
+@attrs.frozen
+class _Accumulation:
+    """The handlers of a metric before its value.
+
+    They are an object rather than functions inside of a function: a copy of an engine copies the objects of its
+    handlers.
+    """
+
+    compute: _Compute
+    output_transform: Callable[[Any], Any]
+
+    def reset(self, engine: Engine) -> None:
+        """Reset the metric, unless a resumed run goes on with its saved state."""
         if not engine.state.resumed:
-            metric.reset()
-            compute.begin()
+            self.compute.metric.reset()
+            self.compute.begin()
 
     @torch.no_grad()
-    def update(engine: Engine) -> None:
-        compute.was_updated = True
-        arguments = output_transform(engine.state.output)
+    def update(self, engine: Engine) -> None:
+        """Update the metric with the output of the engine."""
+        metric, output = self.compute.metric, engine.state.output
+        self.compute.was_updated = True
+        arguments = self.output_transform(output)
         try:
             if isinstance(arguments, Mapping):
                 metric.update(**arguments)
@@ -138,36 +173,29 @@ def attach(
             else:
                 metric.update(arguments)
         except TypeError as error:
-            output = engine.state.output
             source = (
                 "" if arguments is output else f"the result of output_transform= ({_describe_type(arguments)}) for "
             )
             raise TypeError(
-                f"{type(metric).__name__} {name!r} of {engine.name} cannot be updated with {source}state.output "
-                f"({_describe_type(output)}): {error}; give attach() or the engine an output_transform= that returns "
-                f"the arguments of update()"
+                f"{type(metric).__name__} {self.compute.name!r} of {engine.name} cannot be updated with "
+                f"{source}state.output ({_describe_type(output)}): {error}; give attach() or the engine an "
+                f"output_transform= that returns the arguments of update()"
             ) from error
 
-    def drop(engine: Engine) -> None:
+    def drop(self, engine: Engine) -> None:
         """Drop the value of the last epoch: if no batch of this one has samples, none replaces it."""
         if not engine.state.resumed:
-            engine.state.metrics.pop(name, None)
+            engine.state.metrics.pop(self.compute.name, None)
 
-    reset.__qualname__, update.__qualname__ = f"{name}.reset", f"{name}.update"  # the names in diagrams and reports
-    drop.__qualname__ = f"{name}.drop"
-    compute.note_attachment(engine)
-    roles: list[tuple[EventHandle, Callable[..., Any]]] = [
-        (usage.reset, reset),
-        (usage.update, update),
-        (usage.compute, compute),
-    ]
-    if usage.is_batch_wise(engine.loop):
-        roles.insert(0, (engine.loop.started, drop))
-    return RemovableEventHandle.union(
-        engine.add_event_handler(attrs.evolve(single, priority=METRICS), handler)
-        for handle, handler in roles
-        for single in attachments(handle)
-    )
+
+class _Named:
+    """A handler under another name, for diagrams and reports."""
+
+    def __init__(self, function: Callable[[Engine], None], name: str) -> None:
+        self.function, self.__qualname__ = function, name
+
+    def __call__(self, engine: Engine) -> None:
+        self.function(engine)
 
 
 class _Compute:

@@ -11,7 +11,7 @@ import torchmetrics
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
 from camshaft.exceptions import NoValueError
-from camshaft.metrics.attachment import EPOCH_WISE, RUNNING, Usage, attach
+from camshaft.metrics.attachment import EPOCH_WISE, RUNNING, Usage, attach, itself
 
 __all__ = ["Accuracy", "Loss", "RunningAverage"]
 
@@ -25,7 +25,7 @@ class _Attachable(torchmetrics.Metric):
         self,
         engine: Engine,
         name: str,
-        output_transform: Callable[[Any], Any] = lambda output: output,
+        output_transform: Callable[[Any], Any] = itself,
         usage: Usage | None = None,
     ) -> RemovableEventHandle:
         """Attach the metric to an engine: see :func:`attach`. Without ``usage``, the metric's own default applies."""
