@@ -1,7 +1,8 @@
 """Build the chart of a loop.
 
 The chart, the machine and the generated source are derived from a loop by separate code, so comparing them is a real
-test. The chart takes only the conditions and their texts from the machine.
+test. The chart takes only the conditions and their texts from the machine. It looks up the transitions of a fetch to
+find them.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class DataFetcher:
 
     All positions are values of the counter of batches, which never decreases within a run. The fetcher stores the
     values at the start of the epoch and at the opening of the iterator; the rest is the difference to the present
-    value. So it has nothing to do for a single batch, and ``batches`` can be a plain ``islice``.
+    value. So no code runs for a single batch, and ``batches`` can be a plain ``islice``.
 
     Args:
         state: the state of the engine, with the data: an iterable of batches, or None for a run without data. Each

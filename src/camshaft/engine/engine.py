@@ -391,8 +391,8 @@ class Engine:
     ) -> None:
         """Run another engine at an event of this one, in turn with the handlers of that event.
 
-        The inner engine becomes a part of the loop, so that diagrams show it. Each time it starts a new run. If it is
-        paused, it continues its run instead.
+        The inner engine becomes a part of the loop, so that diagrams show it. At each such event it starts a new
+        run, or continues a paused one.
 
         Args:
             engine: the inner engine.

@@ -83,7 +83,7 @@ class TransitionTable:
         return {event: transition for event, transition in found if transition is not None}
 
     def host_of(self, place: str) -> tuple[str, CustomState | None]:
-        """Return the place without a custom state, and the custom state inside it; None if the place is in none.
+        """Split a place into the place around it and its custom state, which is None without one.
 
         Raises:
             KeyError: there is no such place.

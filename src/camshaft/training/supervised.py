@@ -102,10 +102,10 @@ def supervised_loop(
     - With ``gradient_accumulation_steps``, OPTIM_STEP runs when a window of this many batches is full. At each step the
       gradient is the mean over the batches in its window. Skipped batches are in no window.
 
-      The last window of an epoch may be shorter, and so may the last window of a run that ``max_iters`` ends. It is
-      stepped with its last batch. If that was not known to be the last one (the length of the data is unknown, or the
-      following batches were skipped), RESCALE and LAST_OPTIM_STEP follow after the iterations. RESCALE makes the
-      gradient the mean over the batches that are there. LAST_OPTIM_STEP has the events of OPTIM_STEP.
+      The last window of an epoch may be shorter, and so may the last window of a run that ``max_iters`` ends. The
+      optimizer steps at its last batch. If that batch was not known to be the last one (the length of the data is
+      unknown, or the following batches were skipped), RESCALE and LAST_OPTIM_STEP follow after the iterations. RESCALE
+      makes the gradient the mean over the batches that are there. LAST_OPTIM_STEP has the events of OPTIM_STEP.
 
       A window that ``terminate()``, ``terminate_epoch()`` or a failure interrupts is discarded, and so is one whose
       last batches before ``max_iters`` are skipped. A :class:`~camshaft.Snapshot` includes the gradients of an

@@ -25,9 +25,9 @@ begins. In ``MyEvents.NAME`` the dot belongs to the word: write spaces around a 
 Without an engine, a name means the outermost engines of the trace or excerpt. In brackets it means the engine of the
 state or run. ``engine:NAME`` means that engine at any depth of nesting.
 
-The whole trace must match, from its first event to its last. Events not named by the pattern are skipped. Naming
-a state names its two events, and naming an engine names all of its events. Names in brackets count only inside those
-brackets. ``.`` does not match skipped events of nested engines. If ``strict`` is true, no event is skipped.
+Events that the pattern does not name are left out first. What remains must match from its first event to its last.
+Naming a state names its two events, and naming an engine names all of its events. Names in brackets count only inside
+those brackets. ``.`` does not match skipped events of nested engines. If ``strict`` is true, no event is skipped.
 
 >>> from camshaft import Engine, Events, record
 >>> trainer, evaluator = (Engine(lambda engine, batch: None, name=name) for name in ("trainer", "evaluator"))
