@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from camshaft import DATA, BackpropEvents, CustomState, Engine, EventPoint, Events, Loop, Phase
-from camshaft.draw.diagram import WRITERS
+from camshaft.draw.writers import WRITERS
 from camshaft.draw.writers.svg import DARK, LIGHT
 from support.diagrams import log, make, step, words
 from support.drawn import check_readable

@@ -17,7 +17,8 @@ from typing import Any
 import attrs
 
 from camshaft.cli.targets import load_target
-from camshaft.draw.diagram import WRITERS, draw, draw_over
+from camshaft.draw.diagram import draw, draw_over
+from camshaft.draw.writers import WRITERS
 from camshaft.draw.from_loop import LEVELS
 from camshaft.trace.trace import Trace
 

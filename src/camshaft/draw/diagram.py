@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from camshaft.draw.chart import Chart
 from camshaft.draw.from_loop import chart_from_loop
 from camshaft.draw.nested_engines import annotate
 from camshaft.draw.run_overlay import overlay
+from camshaft.draw.writers import WRITERS
 from camshaft.draw.writers.dot import dot
 from camshaft.draw.writers.html import html
 from camshaft.draw.writers.mermaid import mermaid
@@ -23,16 +23,7 @@ if TYPE_CHECKING:
     from camshaft.loop.loop import Loop
     from camshaft.trace.trace import Trace
 
-__all__ = ["WRITERS", "Diagram", "draw", "draw_over", "engine_diagram", "loop_diagram", "run_diagram", "trace_diagram"]
-
-WRITERS: dict[str, Callable[[Chart], str]] = {
-    ".svg": svg,
-    ".mmd": mermaid,
-    ".dot": dot,
-    ".txt": text,
-    ".html": html,
-}
-"""The function that writes a chart, by file suffix."""
+__all__ = ["Diagram", "draw", "draw_over", "engine_diagram", "loop_diagram", "run_diagram", "trace_diagram"]
 
 
 class Diagram:
