@@ -18,8 +18,8 @@ import attrs
 
 from camshaft.cli.targets import load_target
 from camshaft.draw.diagram import draw, draw_over
-from camshaft.draw.writers import WRITERS
 from camshaft.draw.from_loop import LEVELS
+from camshaft.draw.writers import WRITERS
 from camshaft.trace.trace import Trace
 
 __all__ = ["KeptDiagram", "find_project", "kept_diagrams"]

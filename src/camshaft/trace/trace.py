@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from camshaft._views import Picture, view
 from camshaft.loop.loop import Loop
 from camshaft.trace.files import load_trace, save_trace
-from camshaft.trace.judge import judge, violations
+from camshaft.trace.legal_order import judge, violations
 from camshaft.trace.log import TraceLog
 from camshaft.trace.selection import Selection
 from camshaft.trace.text import trace_text
@@ -30,7 +30,7 @@ class Trace(TraceLog, Selection):
     - sequence access, ``select``, ``count``, ``counts``, ``table``, ``lines``, ``assert_matches``:
       :class:`~camshaft.trace.selection.Selection` in ``selection``, with ``pattern`` and ``spans``;
     - ``print(trace)``: ``text``;
-    - ``assert_legal`` and ``violations``: ``judge``, ``judge_nesting`` and ``violations``;
+    - ``assert_legal`` and ``violations``: ``legal_order``, ``legal_nesting`` and ``violations``;
     - ``save`` and ``load``: ``files``;
     - ``export_chrome_trace``: ``chrome_trace``;
     - ``diagram``: :mod:`camshaft.draw`.
@@ -77,7 +77,7 @@ class Trace(TraceLog, Selection):
         picture: Picture = view("trace_diagram")(self, engine, level, control)
         return picture
 
-    # -- judging: judge.py, judge_nesting.py, violations.py ----------------------------------------------------------
+    # -- judging: legal_order.py, legal_nesting.py, violations.py -----------------------------------------------------
 
     def assert_legal(self, loop: Loop | None = None) -> None:
         """Judge every run by its loop: its path through the machine, its counters, its end, and its nesting.

@@ -19,7 +19,7 @@ from camshaft.machine.checker import OrderChecker
 from camshaft.machine.search import unguarded_path
 from camshaft.machine.transition import ENDS, Transition
 from camshaft.machine.transition_table import TransitionTable
-from camshaft.trace.judge_nesting import NestingJudge
+from camshaft.trace.legal_nesting import NestingJudge
 from camshaft.trace.log import TraceLog
 from camshaft.trace.violations import Violation, violation_of
 
