@@ -4,6 +4,7 @@ import copy
 import gc
 import logging
 import math
+import os
 
 import ignite.engine
 import ignite.handlers
@@ -633,3 +634,21 @@ def test_wrong_attachments_of_model_checkpoint_are_named(tmp_path):
         engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {})
     with pytest.raises(TypeError, match="ModelCheckpoint: attach it with one mapping, such as {'model': model}, got"):
         engine.add_event_handler(Events.COMPLETED, ModelCheckpoint(tmp_path), {}, {})
+
+
+class Planted:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_loading_objects_runs_no_code(tmp_path):
+    model = new_model()
+    torch.save({"model": model.state_dict(), "extra": Planted(tmp_path / "planted")}, tmp_path / "evil.pt")
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(StorageError, match="loading that could run code"):
+        Checkpoint.load_objects({"model": model}, tmp_path / "evil.pt")
+    assert names(tmp_path) == ["evil.pt"]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
