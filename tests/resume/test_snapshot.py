@@ -58,7 +58,7 @@ PARTS = {
     "numpy": ("noisy", "iteration_completed", 10, without("random", "numpy")),
     "torch": ("shuffled", "iteration_completed", 10, without("random", "torch")),
     "generators": ("generator", "iteration_completed", 10, without("generators")),
-    "gradients": ("shuffled", "iteration_completed", 10, without("gradients", "model")),
+    "gradients": ("shuffled", "iteration_completed", 10, without("modules", "model", "gradients")),
     "output": ("shuffled", "iteration_completed", 14, without("output")),
     "metrics": ("shuffled", "iteration_completed", 10, without("metrics", "evaluator")),
     "order of data": ("shuffled", "iteration_completed", 10, without("data", "began")),
@@ -94,7 +94,7 @@ def test_every_handler_with_a_state_is_in_the_file(tmp_path, name):
     (path,) = tmp_path.iterdir()
     handlers = torch.load(path, weights_only=True)["handlers"]
     assert name in handlers
-    assert sorted(handlers) == sorted(training.snapshot._handlers())
+    assert sorted(handlers) == sorted(training.snapshot._objects.handlers())
 
 
 # -- where it is requested ---------------------------------------------------------------------------------------------
@@ -315,13 +315,13 @@ def test_handlers_that_set_up_know_that_the_run_is_resumed(tmp_path):
 
 def test_a_closed_engine_starts_anew_although_it_was_to_be_resumed(tmp_path):
     trainer, _ = snapshots(tmp_path)
-    trained = [parameter.clone() for parameter in trainer.snapshot._modules["model"].parameters()]
+    trained = [parameter.clone() for parameter in trainer.snapshot._objects._modules["model"].parameters()]
     trainer.resume()
     trainer.close()
     assert not trainer.state.resumed
     trainer.run(batches(), max_iters=1)
     assert (trainer.state.epoch, trainer.state.iteration) == (1, 1)
-    assert not any(map(torch.equal, trained, trainer.snapshot._modules["model"].parameters()))
+    assert not any(map(torch.equal, trained, trainer.snapshot._objects._modules["model"].parameters()))
 
 
 def test_an_evaluator_that_is_named_begins_its_next_run_anew(tmp_path):

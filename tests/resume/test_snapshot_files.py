@@ -117,7 +117,7 @@ def test_a_file_of_a_program_with_other_handlers_says_so(tmp_path):
     trainer = create_supervised_trainer(model, sgd(model), criterion)
     Snapshot(trainer, tmp_path, model=model)
     trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, EMA(model))
-    message = "was written with other handlers: trainer: EMA is not in the file"
+    message = "was written with other objects: trainer: EMA is not in the file"
     with pytest.warns(UserWarning, match=message) as told:
         trainer.resume()
         trainer.run(batches(), max_iters=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -13,7 +12,6 @@ import torch
 import torchmetrics
 
 from camshaft._functions import check_runs, function_name
-from camshaft._tensors import convert_tensor
 from camshaft.engine.attachment import attached_to, note_host
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
@@ -22,6 +20,7 @@ from camshaft.events import EventHandle, Events, attachments
 from camshaft.exceptions import NoValueError
 from camshaft.loop.loop import Loop
 from camshaft.priorities import METRICS
+from camshaft.resume.metric_states import MetricStates
 
 __all__ = ["BATCH_WISE", "EPOCH_WISE", "RUNNING", "RUNNING_EPOCH", "Usage", "attach"]
 
@@ -208,6 +207,7 @@ class _Compute:
         self.was_updated, self._updates_before = False, 0
         self._parts = [part for part in metric.modules() if isinstance(part, torchmetrics.Metric)]
         self._lacks_value = self._has_warned = False
+        self._states = MetricStates(metric)
 
     def refuse_shared(self, engine: Engine) -> None:
         """Refuse a metric that is attached already, by itself or inside of another metric.
@@ -264,25 +264,12 @@ class _Compute:
         return sum(part.update_count for part in self._parts)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the accumulated state of the metric."""
-        return {
-            name: {"updates": metric.update_count, "state": dict(metric.metric_state)}
-            for name, metric in self._metrics()
-        }
+        """Return the accumulated states of the metric, and of the metrics inside of it."""
+        return self._states.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the accumulated state of the metric."""
-        for name, metric in self._metrics():
-            for attribute, value in state_dict[name]["state"].items():
-                setattr(metric, attribute, convert_tensor(copy.deepcopy(value), metric.device))
-            metric._update_count, metric._computed = state_dict[name]["updates"], None  # there are no public setters
-
-    def _metrics(self) -> list[tuple[str, torchmetrics.Metric]]:
-        """Return the metric, or the metrics of a collection, by name."""
-        if isinstance(self.metric, torchmetrics.MetricCollection):
-            # items() also copies the state shared by metrics of a compute group to each of them
-            return [(str(name), metric) for name, metric in self.metric.items()]
-        return [("metric", self.metric)]
+        """Restore the accumulated states."""
+        self._states.load_state_dict(state_dict)
 
 
 _ATTACHED: weakref.WeakValueDictionary[int, _Compute] = weakref.WeakValueDictionary()

@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from camshaft._checks import check_integer
 from camshaft.control import CONTROLS, Interrupt
 from camshaft.engine.dispatch import RemovableEventHandle
@@ -22,19 +19,10 @@ from camshaft.events import Events, event
 from camshaft.exceptions import StorageError
 from camshaft.priorities import MARK_RESUMED, RESTORE, SNAPSHOT
 from camshaft.resume import storage
-from camshaft.resume.contents import check_states
 from camshaft.resume.data_position import DataPosition
-from camshaft.resume.rng import generators_of, load_rng_states, rng_states
-from camshaft.resume.statefuls import (
-    Stateful,
-    called_functions,
-    gradients_of,
-    is_plain,
-    load_gradients,
-    numbered,
-    plain_values,
-    stateful_owner,
-)
+from camshaft.resume.objects import SavedObjects
+from camshaft.resume.plain import is_plain
+from camshaft.resume.rng import load_rng_states, rng_states
 
 __all__ = ["Snapshot"]
 
@@ -62,7 +50,10 @@ class Snapshot:
     - ``state.metrics`` and ``state.output``, as far as they are plain values;
     - every handler, metric and phase with ``state_dict()`` and ``load_state_dict()``, of the trainer, of engines nested
       in it, and of named engines;
-    - the gradients of named modules;
+    - of named modules also the gradients, which parameters require gradients, and which parts are in training mode;
+      all independent of wrappers for parallel training and of ``torch.compile``;
+    - of named optimizers also the names of the parameters, so that groups that were added later are added again;
+    - of metrics every state, and those of metrics inside of them;
     - the states of random generators: those of Python, NumPy, torch and its GPUs, and those of data loaders and their
       samplers.
 
@@ -109,12 +100,7 @@ class Snapshot:
         self.overwrite = overwrite
         self._own: set[str] = set()  # the names of the files that belong to the run: those that it wrote or continues
         self._to_continue: set[str] = set()  # the same, of a resume() without a run so far
-        # A named engine starts a new run each time, so it has no progress of its own to save: only the states of its
-        # handlers and metrics are saved.
-        self._objects = {name: Stateful.of(name, obj) for name, obj in objects.items() if not isinstance(obj, Engine)}
-        check_states(self._objects, "Snapshot")
-        self._modules = {name: obj for name, obj in objects.items() if isinstance(obj, nn.Module)}
-        self._engines = [trainer, *(obj for obj in objects.values() if isinstance(obj, Engine) and obj is not trainer)]
+        self._objects = SavedObjects(trainer, objects, writer=self)
         self.is_wanted = False
         self._resuming: list[RemovableEventHandle] = []
         self._data_position = DataPosition()
@@ -196,56 +182,14 @@ class Snapshot:
             "progress": progress,
             "asked": _pending_ends(trainer),
             "output": trainer.state.output if is_plain(trainer.state.output) else None,
-            "metrics": {name: plain_values(engine.state.metrics) for name, engine in self._known().items()},
-            "objects": {name: obj.state_dict() for name, obj in self._objects.items()},
-            "gradients": {name: gradients_of(module) for name, module in self._modules.items()},
-            "handlers": {name: obj.state_dict() for name, obj in self._handlers().items()},
             "random": rng_states(),
-            "generators": {name: one.get_state() for name, one in self._generators().items()},
             "data": self._data_position.state_dict(trainer.state.dataloader, progress["fetched"] or 0),
-        }
+        } | self._objects.state_dict()
 
     def _files(self) -> list[tuple[int, Path]]:
         """Return the numbers and paths of the files in the folder, the newest first."""
         names = ((FILE.fullmatch(path.name), path) for path in self.dirname.glob("snapshot_*.pt"))
         return sorted(((int(found[1]), path) for found, path in names if found is not None), reverse=True)
-
-    # -- further objects with a state ----------------------------------------------------------------------------------
-
-    def _known(self) -> dict[str, Engine]:
-        """Return the trainer, named engines, and all engines nested in them, by name."""
-        found: dict[int, Engine] = {}
-        waiting = [*self._engines]
-        while waiting:
-            engine = waiting.pop(0)
-            if id(engine) not in found:
-                found[id(engine)] = engine
-                waiting += [nested.engine for nested in engine.loop.nested]
-        return numbered((engine.name, engine) for engine in found.values())
-
-    def _handlers(self) -> dict[str, Any]:
-        """Return handlers, metrics and phases with a state, by a label, in the order of the loop.
-
-        The labels must be the same in the process that resumes, so they are made of names and numbers only.
-        """
-        named = [obj.obj for obj in self._objects.values()]
-        found: dict[int, tuple[str, Any]] = {}
-        for name, engine in self._known().items():
-            for function in called_functions(engine):
-                owner = stateful_owner(function)
-                if owner is not None and not any(owner is other for other in (self, *named)):
-                    label = getattr(owner, "__qualname__", type(owner).__name__).removesuffix(".compute")
-                    found.setdefault(id(owner), (f"{name}: {label}", owner))
-        return numbered(found.values())
-
-    def _generators(self) -> dict[str, torch.Generator]:
-        """Return the random generators of the data of the trainer and of nested engines, by a label."""
-        found = {f"data: {place}": one for place, one in generators_of(self.trainer.state.dataloader).items()}
-        for name, engine in self._known().items():
-            for number, nested in enumerate(engine.loop.nested):
-                for place, one in generators_of(nested.data).items():
-                    found[f"{name}: nested {number}: {place}"] = one
-        return found
 
     # -- resuming ------------------------------------------------------------------------------------------------------
 
@@ -271,15 +215,17 @@ class Snapshot:
             return None
         path, state = found
         _check_kind(path, state)
-        handlers = self._handlers()
-        differing = sorted(set(handlers) ^ set(state["handlers"]))
-        if differing:
-            where = "is not in the file" if differing[0] in handlers else "is in the file, but is not attached"
-            warnings.warn(f"{path} was written with other handlers: {differing[0]} {where}", stacklevel=3)
         # The states are loaded twice: now, so that errors are raised here and users see the loaded objects, and again
         # in the run. Some objects keep the loaded tensors and change them, so the first time they get a copy.
-        self._load_objects(path, copy.deepcopy(state))
-        self.trainer.load_state_dict(state["progress"])
+        undo = self._objects.load_objects(path, copy.deepcopy(state), in_run=False)
+        try:
+            self.trainer.load_state_dict(state["progress"])
+        except Exception:
+            undo()
+            raise
+        differences = self._objects.differences(state)
+        if differences:
+            warnings.warn(f"{path} was written with other objects: {'; '.join(differences)}", stacklevel=3)
         self._data_position.load_state_dict(state["data"])
         self._load_again_in_run(path, state)
         if path.resolve().parent == self.dirname.resolve():
@@ -347,37 +293,12 @@ class Snapshot:
 
     def _load(self, path: Path, state: dict[str, Any]) -> None:
         """Set all states to those of a file, except for the progress of the run, which is loaded by the engine."""
-        self._load_objects(path, state)
+        self._objects.load_objects(path, state, in_run=True)
         self.trainer.state.output = state["output"]
         for key in self.trainer.state_dict_user_keys:
             setattr(self.trainer.state, key, state["progress"][key])
-        for name, engine in self._known().items():
-            engine.state.metrics.update(state["metrics"].get(name, {}))
-        for name, module in self._modules.items():
-            load_gradients(module, state["gradients"][name])
-        for name, generator in self._generators().items():
-            if name in state["generators"]:
-                generator.set_state(state["generators"][name])
+        self._objects.load_rest(state)
         load_rng_states(state["random"])
-
-    def _load_objects(self, path: Path, state: dict[str, Any]) -> None:
-        """Load the states of named objects, handlers, metrics and phases.
-
-        Raises:
-            ValueError: a named object is not in the file, or its state does not fit.
-        """
-        missing = [name for name in self._objects if name not in state["objects"]]
-        if missing:
-            known = ", ".join(state["objects"]) or "none"
-            raise ValueError(f"{path} has no state of {', '.join(missing)}: it was written with {known}")
-        handlers = {name: obj for name, obj in self._handlers().items() if name in state["handlers"]}
-        stateful = self._objects | handlers
-        for name, obj in stateful.items():
-            saved = state["objects"] if name in self._objects else state["handlers"]
-            try:
-                obj.load_state_dict(saved[name])
-            except Exception as error:
-                raise ValueError(f"{path}: the state of {name} does not fit: {error}") from error
 
 
 def _check_kind(path: Path, state: Any) -> None:

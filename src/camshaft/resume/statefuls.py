@@ -14,6 +14,7 @@ from torch import nn
 
 from camshaft.engine.engine import Engine
 from camshaft.resume import storage
+from camshaft.resume.metric_states import MetricStates, contains_metrics
 
 __all__ = []
 
@@ -33,17 +34,20 @@ class Stateful:
         self.obj, self.state_dict, self.load_state_dict = obj, read, write
 
     @classmethod
-    def of(cls, name: str, obj: Any) -> Stateful:
+    def of(cls, name: str, obj: Any, is_new: bool = True) -> Stateful:
         """Wrap an object: a module, an optimizer, a random generator, or anything with ``state_dict()``.
 
         Args:
             name: the name that the user gave it, for the error.
             obj: the object.
+            is_new: whether a metric had no update so far.
 
         Raises:
             TypeError: the object has no state that can be read and set.
         """
         inner = storage.unwrapped(obj)
+        if contains_metrics(inner):
+            return cls(obj, *_with_metrics(inner, is_new))
         if hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict"):
             return cls(obj, inner.state_dict, inner.load_state_dict)
         if isinstance(obj, torch.Generator):
@@ -57,6 +61,20 @@ class Stateful:
             f"Snapshot: {name}={obj!r} has no state_dict() and load_state_dict(), and is not a random generator: "
             f"leave it out, or give it both methods"
         )
+
+
+def _with_metrics(module: nn.Module, is_new: bool) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """Return functions that read and set the state of a module and the states of the metrics in it."""
+    metrics = MetricStates(module, is_new)
+
+    def read() -> dict[str, Any]:
+        return {"module": module.state_dict(), "metrics": metrics.state_dict()}
+
+    def write(state: Mapping[str, Any]) -> None:
+        module.load_state_dict(state["module"])
+        metrics.load_state_dict(state["metrics"])
+
+    return read, write
 
 
 def _listed(state: Any) -> Any:
@@ -94,29 +112,3 @@ def numbered(named: Iterable[tuple[str, T]]) -> dict[str, T]:
         number = 1 + sum(re.fullmatch(rf"{re.escape(name)}( \d+)?", other) is not None for other in found)
         found[name if number == 1 else f"{name} {number}"] = value
     return found
-
-
-def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that can be saved."""
-    return {name: value for name, value in values.items() if isinstance(name, str) and is_plain(value)}
-
-
-def is_plain(value: Any) -> bool:
-    """Return whether a value consists of numbers, strings, tensors, lists, tuples and dictionaries only."""
-    if type(value) is dict:
-        return all(isinstance(key, str) and is_plain(inner) for key, inner in value.items())
-    if type(value) in (list, tuple):
-        return all(map(is_plain, value))
-    return value is None or type(value) in (bool, int, float, str, torch.Tensor)
-
-
-def gradients_of(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the gradients of a module by the names of its parameters, without those that are None."""
-    return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
-
-
-def load_gradients(module: nn.Module, gradients: Mapping[str, torch.Tensor]) -> None:
-    """Set the gradients of a module; None for parameters that are missing in ``gradients``."""
-    for name, parameter in module.named_parameters():
-        gradient = gradients.get(name)
-        parameter.grad = None if gradient is None else gradient.to(parameter)

@@ -6,49 +6,15 @@ So handlers can put parts of the model into evaluation mode, such as batch norma
 
 from __future__ import annotations
 
-import weakref
-
 from torch import nn
 
+from camshaft._modes import begin_evaluation, end_evaluation, forget_evaluation, number_of_evaluations
 from camshaft.engine.engine import Engine
 from camshaft.events import Events, event
 from camshaft.priorities import SWITCH_MODE
 from camshaft.resume.storage import unwrapped
 
 __all__ = ["EvaluationMode", "TrainingMode"]
-
-
-class _Evaluations:
-    """What evaluators have put into evaluation mode, of all models.
-
-    Attributes:
-        number: the number of evaluations so far. A trainer compares it to see whether there was another one.
-    """
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._switched: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-
-    def begin(self, model: nn.Module) -> None:
-        """Put a model into evaluation mode, and remember which of its parts were in training mode."""
-        self.number += 1
-        self._switched.update(part for part in model.modules() if part.training)
-        model.eval()
-
-    def end(self, model: nn.Module) -> None:
-        """Put the parts of a model that were evaluated into training mode. Other parts keep their mode."""
-        modes = {part: part.training or part in self._switched for part in model.modules()}
-        for part, mode in modes.items():  # outer parts first, because train() also switches what is inside
-            if part.training != mode:
-                part.train(mode)
-        self.forget(model)
-
-    def forget(self, model: nn.Module) -> None:
-        """Forget the evaluations of a model and of its parts."""
-        self._switched.difference_update(model.modules())
-
-
-_evaluations = _Evaluations()
 
 
 class TrainingMode:
@@ -70,15 +36,15 @@ class TrainingMode:
 
     def start(self) -> None:
         """Put the whole model into training mode."""
-        _evaluations.forget(self.model)
+        forget_evaluation(self.model)
         self.model.train()
-        self._seen = _evaluations.number
+        self._seen = number_of_evaluations()
 
     def end_evaluation(self) -> None:
         """Put the model into training mode if it was evaluated. Parts return to the mode that they had before."""
-        if self._seen != _evaluations.number:
-            self._seen = _evaluations.number
-            _evaluations.end(self.model)
+        if self._seen != number_of_evaluations():
+            self._seen = number_of_evaluations()
+            end_evaluation(self.model)
         if not self._inner.training:
             self.model.train()
 
@@ -100,7 +66,7 @@ class EvaluationMode:
 
     def start(self) -> None:
         """Put the whole model into evaluation mode."""
-        _evaluations.begin(self.model)
+        begin_evaluation(self.model)
 
     def end_training(self) -> None:
         """Put the model into evaluation mode if it was trained since the start."""
