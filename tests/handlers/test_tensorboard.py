@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -142,6 +143,48 @@ def test_mappings_lists_and_tensors_become_one_chart_each(tmp_path):
         "ping/output": [(1, 1), (2, 2)],
         "ends/whole": [(100, 7), (200, 7)],
     }
+
+
+def test_all_metrics_are_those_that_are_numbers(tmp_path):
+    engine = Engine(lambda engine, batch: None, "trainer")
+    no_numbers = {"matrix": torch.eye(2), "array": numpy.eye(2), "text": "a", "none": None, "complex": 1j}
+    numbers = {
+        "number": 1,
+        "scalar": torch.tensor(2),
+        "numpy": numpy.float32(3),
+        "each": torch.tensor([4.0, 5.0]),
+        "array of one dimension": numpy.array([6]),
+        "zero dimensions": numpy.array(7),
+        "mixed": {"good": 8, "matrix": torch.eye(2), "list": [9, "a"]},
+    }
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda: engine.state.metrics.update(no_numbers | numbers))
+    with TensorBoardLogger(tmp_path) as logger:
+        logger.attach_output_handler(engine, Events.ITERATION_COMPLETED, "m", "all")
+        with pytest.warns(UserWarning, match="metrics of trainer that are no numbers are not written: ") as all_:
+            engine.run([1, 2])
+    (said,) = [str(one.message).partition("not written: ")[2] for one in all_]
+    assert said.startswith("m/matrix (a tensor of shape (2, 2)), m/array (an array of shape (2, 2)), m/text ('a'), ")
+    assert said.endswith("m/mixed/matrix (a tensor of shape (2, 2)), m/mixed/list/1 ('a')")
+    assert {tag.removeprefix("m/"): values_of(series) for tag, series in scalars(tmp_path).items()} == {
+        "number": [1, 1],
+        "scalar": [2, 2],
+        "numpy": [3, 3],
+        "each/0": [4, 4],
+        "each/1": [5, 5],
+        "array of one dimension/0": [6, 6],
+        "zero dimensions": [7, 7],
+        "mixed/good": [8, 8],
+        "mixed/list/0": [9, 9],
+    }
+
+
+def test_a_metric_that_is_named_must_be_a_number(tmp_path):
+    engine = Engine(lambda engine, batch: None)
+    engine.add_event_handler(Events.STARTED, lambda: engine.state.metrics.update(matrix=torch.eye(2)))
+    with TensorBoardLogger(tmp_path) as logger:
+        logger.attach_output_handler(engine, Events.COMPLETED, "m", ["matrix"])
+        with pytest.raises(TypeError, match=r"m/matrix must be a number, got a tensor of shape \(2, 2\)"):
+            engine.run([1])
 
 
 def test_it_works_with_loops_of_other_names(tmp_path):

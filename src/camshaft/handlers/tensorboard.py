@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
@@ -99,7 +100,8 @@ class TensorBoardLogger:
             engine: the engine with the output and metrics.
             event_name: the event at which to write: an event, a filtered event or a union.
             tag: the name of the group of charts.
-            metric_names: names in ``state.metrics``, or ``"all"``; None for the output alone.
+            metric_names: names in ``state.metrics``, or ``"all"``; None for the output alone. ``"all"`` leaves out
+                what is no number, such as a confusion matrix, with one warning.
             output_transform: ``output_transform(state.output)`` returns the values to write. By default, the output is
                 written unchanged, or not at all if ``metric_names`` is given.
             global_step_transform: ``global_step_transform(engine, event) -> int``, such as the result of
@@ -117,14 +119,25 @@ class TensorBoardLogger:
         names = [metric_names] if isinstance(metric_names, str) else metric_names
         names = list(names) if names is not None else None
         wants_output = output_transform is not None or names is None
+        reported: set[str] = set()
 
         def values(engine: Engine) -> Iterator[tuple[str, float]]:
             if wants_output:
                 output = engine.state.output
                 output = output_transform(output) if output_transform is not None else output
                 yield from _flat(tag if isinstance(output, Mapping) else f"{tag}/output", output)
+            left_out: dict[str, str] = {}
+            refuse = left_out.__setitem__ if names == ["all"] else _refuse
             for name in _resolve_metric_names(names or [], engine.state):
-                yield from _flat(f"{tag}/{name}", engine.state.metrics[name])
+                yield from _flat(f"{tag}/{name}", engine.state.metrics[name], refuse)
+            new = [f"{chart} ({shown})" for chart, shown in left_out.items() if chart not in reported]
+            if new:
+                reported.update(left_out)
+                warnings.warn(
+                    f"TensorBoardLogger: metrics of {engine.name} that are no numbers are not written: "
+                    f"{', '.join(new)}",
+                    stacklevel=2,
+                )
 
         return self._attach(engine, event_name, values, global_step_transform, f"log {tag}")
 
@@ -220,23 +233,35 @@ def _resolve_metric_names(names: list[str], state: State) -> list[str]:
     return [name for name in names if name in metrics]
 
 
-def _flat(tag: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Yield each number in nested mappings, lists and tensors of at most one dimension, with its tag."""
-    if isinstance(value, torch.Tensor) and value.ndim <= 1:
+def _refuse(chart: str, shown: str) -> None:
+    raise TypeError(
+        f"TensorBoardLogger: {chart} must be a number, got {shown}: give an output_transform= that returns numbers"
+    )
+
+
+def _flat(tag: str, value: Any, refuse: Callable[[str, str], None] = _refuse) -> Iterator[tuple[str, float]]:
+    """Yield each number in nested mappings, lists, and tensors and arrays of at most one dimension, with its tag.
+
+    Args:
+        tag: the tag of the value itself.
+        value: the value.
+        refuse: called with the tag and a description of each other value.
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and len(shape) <= 1 and hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _flat(f"{tag}/{name}", inner)
+            yield from _flat(f"{tag}/{name}", inner, refuse)
     elif isinstance(value, (list, tuple)):
         for index, inner in enumerate(value):
-            yield from _flat(f"{tag}/{index}", inner)
+            yield from _flat(f"{tag}/{index}", inner, refuse)
     elif isinstance(value, Real):
         yield tag, float(value)
+    elif isinstance(shape, tuple):
+        refuse(tag, f"{'a tensor' if isinstance(value, torch.Tensor) else 'an array'} of shape {tuple(shape)}")
     else:
-        shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
-        raise TypeError(
-            f"TensorBoardLogger: {tag} must be a number, got {shown}: give an output_transform= that returns numbers"
-        )
+        refuse(tag, repr(value))
 
 
 def _count_at(engine: Engine, event: EventHandle) -> int:

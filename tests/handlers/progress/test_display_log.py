@@ -25,9 +25,9 @@ def test_a_log_file_gets_one_plain_line_when_a_bar_closes():
         rf"trainer epoch 1/2  2000/2000  100%  0:00{rate}  loss=0.25\n"
         rf"trainer epoch 2/2  2000/2000  100%  0:00{rate}  loss=0.25\n"
         rf"evaluator  1/1  100%  0:00{rate}\n",
-        done.stdout,
+        done.stderr,
     )
-    assert done.stderr == ""
+    assert done.stdout == ""
 
 
 def test_nothing_is_written_to_a_log_where_bars_shall_not_persist(log):

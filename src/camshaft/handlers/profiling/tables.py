@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from camshaft.events import event_name
+from camshaft.handlers.console import encodable, is_terminal
 from camshaft.handlers.profiling.statistics import Times
 from camshaft.loop.loop import Loop
 
@@ -98,6 +99,7 @@ def print_table(names: list[str], rows: list[list[str]], spans: list[list[str]],
         for row in section:
             table.add_row(*map(Text, row))
         table.add_section()
-    console = Console(record=True, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(table)
+    console = Console(record=True, width=None if is_terminal(sys.stdout) else WIDTH)
+    with encodable(console):
+        console.print(table)
     return console.export_text()

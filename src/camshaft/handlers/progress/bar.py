@@ -14,7 +14,8 @@ from camshaft._functions import check_runs, function_name
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import State, lacks_value
 from camshaft.events import EventHandle, Events, event
-from camshaft.handlers.progress.display import BarContents, Display, can_draw
+from camshaft.handlers.console import encodable
+from camshaft.handlers.progress.display import BarContents, Display, can_draw, standard_error
 from camshaft.handlers.progress.span import BarSpan
 from camshaft.priorities import CLOSE_BARS, OPEN_BARS, SHOW_RESULTS
 
@@ -32,13 +33,14 @@ class ProgressBar:
     """Handler that shows the progress of engines with their metrics and outputs: as bars, or as lines in a log file.
 
     The bars of nested engines are drawn below each other. Text that is printed or logged meanwhile appears above the
-    bars. Without a terminal, as in a log file, a bar writes one line of text when it closes. A notebook without
-    ipywidgets gets such lines too.
+    bars. Without a terminal, as in a log file, a bar writes one line of text to standard error when it closes. A
+    notebook without ipywidgets gets such lines too. Characters that the encoding of a terminal lacks are replaced.
 
     Args:
         persist: whether a closed bar leaves a line: True always, False never, None only if there is no terminal to show
             the bar itself.
-        console: a ``rich.console.Console`` to draw on; by default rich's own console, on standard output.
+        console: a ``rich.console.Console`` to draw on. By default, rich's own console on standard output, or standard
+            error if standard output is neither a terminal nor a notebook.
 
     Raises:
         TypeError: an argument has another type.
@@ -60,12 +62,13 @@ class ProgressBar:
 
     @property
     def console(self) -> Console:
-        """The console to draw on."""
+        """The console to draw on. Without a terminal or a notebook, it is that of standard error."""
         if self._console is not None:
             return self._console
         from rich import get_console
 
-        return get_console()
+        console = get_console()
+        return console if console.is_jupyter or can_draw(console) else standard_error()
 
     def attach(
         self,
@@ -126,7 +129,9 @@ class ProgressBar:
 
     def log_message(self, message: str) -> None:
         """Print a line above the bars on their console."""
-        self.console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        console = self.console
+        with encodable(console):
+            console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _check_names(argument: str, names: Any) -> None:

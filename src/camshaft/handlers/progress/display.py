@@ -7,8 +7,11 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from camshaft.handlers.console import EncodableStream, encodable, is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +34,16 @@ def can_draw(console: Console) -> bool:
     if console.is_jupyter:
         return find_spec("ipywidgets") is not None
     # with FORCE_COLOR, rich calls a file interactive too
-    return console.is_interactive and console.file.isatty()
+    return console.is_interactive and is_terminal(console.file)
+
+
+@lru_cache(maxsize=1)
+def standard_error() -> Console:
+    """Return the one console of standard error."""
+    from rich.console import Console
+
+    stream: Any = EncodableStream()
+    return Console(file=stream)
 
 
 class Display:
@@ -120,6 +132,7 @@ class Display:
     def _start(self) -> None:
         with ExitStack() as undo:  # undone at once if starting fails
             undo.callback(self.active.pop, self.console, None)
+            undo.enter_context(encodable(self.console))
             if not self.console.is_jupyter:  # notebooks show printed text apart from the bars
                 undo.enter_context(_print_above(self.console))
             undo.callback(self._progress.stop)
@@ -138,7 +151,7 @@ def _print_above(console: Console) -> Iterator[None]:
     proxies = {}
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and stream.isatty():  # a stream redirected to a file is left alone
+        if is_terminal(stream):  # a stream redirected to a file is left alone
             proxies[name] = _LinesAboveBars(console, stream)
             setattr(sys, name, proxies[name])
             _redirect_logging(proxies[name], instead_of=stream)
@@ -192,6 +205,7 @@ class _LinesAboveBars:
 
     def write_rest(self) -> None:
         """Write the beginning of a line that was not completed while bars were shown."""
-        self.rich_proxied_file.write(self._rest)
-        self.rich_proxied_file.flush()
+        stream = EncodableStream(self.rich_proxied_file)
+        stream.write(self._rest)
+        stream.flush()
         self._rest = ""
