@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and prepare event coverage if an option requests it."""
     config.addinivalue_line(
         "markers",
-        "legal_events: fail if an engine fires an illegal event in the body of the test. "
+        "legal_events: fail if an engine fires an illegal event in the body of the test, or if none runs there. "
         "With call_sites=True the report shows the line of code that fired it; this is slow.",
     )
     config.stash[_WRITTEN] = {}
@@ -136,6 +136,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     illegal = item.stash[_ILLEGAL] = _check(trace)
     if illegal is not None:
         pytest.fail(illegal, pytrace=False)
+    if not trace.runs:
+        pytest.fail(
+            "legal_events: no engine ran in the body of this test, so nothing was checked: run one there, in this "
+            "process, or take the marker away",
+            pytrace=False,
+        )
     return result
 
 

@@ -25,15 +25,15 @@ def in_thread(call, *args):
     assert not errors
 
 
-def test_a_loop_in_a_thread_is_heard_with_the_context():
+def test_a_loop_in_a_thread_is_heard_with_and_without_the_context():
     report = Reporter(LOOP, "by hand")
     events = run(epoch(2))
     with record() as alone, report:
         in_thread(tell, report, *events)
     with record() as trace, report:
         in_thread(contextvars.copy_context().run, tell, report, *events)
-    assert len(alone) == 0, "as for an engine in another thread"
-    assert trace == events
+    assert alone == trace == events
+    alone.assert_legal()
     trace.assert_legal()
 
 
@@ -68,6 +68,7 @@ def test_two_loops_in_two_threads_are_not_nested_in_each_other(pair):
         for thread in threads:
             thread.join()
     assert [run.parent for run in trace.runs] == [None, None]
+    trace.assert_legal()
     one.assert_legal()
     other.assert_legal()
 

@@ -89,10 +89,12 @@ class TestOrder:
     def test_without_engine(self):
         pass
 """,
-        failed=1,
-        passed=2,
+        failed=2,
+        passed=1,
     )
     assert "FAILED test_it.py::TestOrder::test_wrong" in output
+    assert "FAILED test_it.py::TestOrder::test_without_engine" in output
+    assert "no engine ran in the body of this test, so nothing was checked" in output
 
 
 def test_every_engine_is_judged_and_only_in_the_body_of_the_test(sessions):

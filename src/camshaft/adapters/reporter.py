@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from camshaft.engine.handler import Stopwatch
-from camshaft.engine.observing import Observer, code_site, observers
+from camshaft.engine.observing import Observer, active_observers, code_site
 from camshaft.engine.run import executing
 from camshaft.engine.state import State
 from camshaft.events import OUTCOMES, event_key, event_name
@@ -233,7 +233,7 @@ class _ReportedRun:
             for observer in self._observers:
                 observer.on_run_end(self, "paused")
         self._observers, self._writer_makers, self._writers = [], [], {}
-        for observer in observers.get():
+        for observer in active_observers():
             make_writer = observer.on_run_start(self)
             if make_writer is not None:
                 self._observers.append(observer)

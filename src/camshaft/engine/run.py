@@ -25,7 +25,7 @@ from camshaft.engine.data_fetcher import DataFetcher, OpenData
 from camshaft.engine.dispatch import EngineEvent, EventDispatcher
 from camshaft.engine.handler import Stopwatch
 from camshaft.engine.location import LAST_LINE, EngineLocation, LoopLocation, machine_position
-from camshaft.engine.observing import Observer, code_site, observers
+from camshaft.engine.observing import Observer, active_observers, code_site
 from camshaft.engine.resumable import Resumable
 from camshaft.engine.state import State
 from camshaft.engine.strict import StrictObserver
@@ -407,7 +407,7 @@ class Run:
 
     def _watch(self) -> None:
         """Connect the observers that are active now."""
-        watching = observers.get()
+        watching = active_observers()
         if not watching and not self.engine.strict:
             return
         if self.engine.strict:

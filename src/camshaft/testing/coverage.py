@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from camshaft.engine.observing import ObservedRun, observers
+from camshaft.engine.observing import ObservedRun, observing
 from camshaft.events import ANYWHERE as AT_ANY_PLACE
 from camshaft.events import FACTS, Scope, event_name
 from camshaft.loop.loop import Loop
@@ -134,11 +134,8 @@ class EventCoverage:
     @contextmanager
     def observing(self) -> Iterator[None]:
         """Record the transitions of all engines that run in the block."""
-        token = observers.set((*observers.get(), self))
-        try:
+        with observing(self):
             yield
-        finally:
-            observers.reset(token)
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]]:
         """Return a function of an event key. It returns the observer of that event in this run."""

@@ -264,6 +264,21 @@ class TraceLog:
         if site is not None:
             self.add_site(site)
 
+    def extend(self, other: TraceLog) -> None:
+        """Add the events of another trace, with their runs, after those of this one."""
+        run, first = len(self.runs), len(self)
+        self.runs += [
+            attrs.evolve(each, parent=None if each.parent is None else run + each.parent) for each in other.runs
+        ]
+        self.segments += [[run + own, *(first + border for border in borders)] for own, *borders in other.segments]
+        self.timers += other.timers
+        self._run.extend(run + own for own in other._run)
+        self._key.extend(map(self._key_number, map(other._key_names.__getitem__, other._key)))
+        self._count.extend(other._count)
+        self._time.extend(other._time)
+        for site in map(other._site_names.__getitem__, other._site):
+            self.add_site(site)
+
     def event_writer(self, run: int, key: str, counter: str, start: float) -> Callable[[Any], None]:
         """Return a function that adds one event of a run at each call; it takes the run's engine.
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from threading import RLock, get_ident
 from time import perf_counter
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,7 +14,7 @@ from weakref import WeakKeyDictionary
 from camshaft._views import view
 from camshaft.engine.engine import Engine
 from camshaft.engine.handler import Handler
-from camshaft.engine.observing import ObservedRun, observers
+from camshaft.engine.observing import ObservedRun, observing
 from camshaft.engine.run import RunHost
 from camshaft.loop.counting import counter_loop_by_event
 from camshaft.trace.log import END_UNKNOWN, HandlerTimer, RunRecord
@@ -39,23 +40,20 @@ def _with_site(write_event: EventWriter, trace: Trace, run: ObservedRun) -> Even
 
 
 class _Recorder:
-    """An observer of running engines that fills a trace."""
+    """The recorder of one thread: fills a trace with the events of the engines that run there."""
 
-    def __init__(self, engines: tuple[Any, ...], call_sites: bool, handler_times: bool) -> None:
+    def __init__(self, call_sites: bool, handler_times: bool, start: float) -> None:
         self.trace = Trace()
-        self.engines = engines
         self.call_sites = call_sites
         self.handler_times = handler_times
+        self.start = start
         self.timers: WeakKeyDictionary[Handler, HandlerTimer] = WeakKeyDictionary()
         self.run_numbers: dict[ObservedRun, int] = {}  # of active and paused runs
-        self.segments: dict[ObservedRun, list[int]] = {}
-        self.start = perf_counter()
+        self.segments: dict[ObservedRun, list[int]] = {}  # of active runs
 
-    def on_run_start(self, run: ObservedRun) -> Callable[[str], EventWriter] | None:
+    def on_run_start(self, run: ObservedRun) -> Callable[[str], EventWriter]:
         """Begin to record a new or resumed run; return a function from an event's key to its writer."""
         trace, engine = self.trace, run.engine
-        if self.engines and not any(engine is wanted for wanted in self.engines):
-            return None
         if run not in self.run_numbers:
             self._add_run(run)
         number = self.run_numbers[run]
@@ -74,13 +72,27 @@ class _Recorder:
 
     def _add_run(self, run: ObservedRun) -> None:
         place, context = run.machine_position()
-        outer = run.parent.current_run if run.parent is not None else None
-        # An engine in between may not be recorded: then the run belongs to the next recorded run outwards.
-        while outer not in (None, run) and outer not in self.run_numbers:
-            outer = outer.parent.current_run if outer.parent is not None else None
-        parent = self.run_numbers.get(outer) if outer else None
+        outer = self.run_around(run)
+        parent = None if outer is None else self.run_numbers[outer]
         self.trace.runs.append(RunRecord(run.engine.name, run.engine.loop, parent, place, context))
         self.run_numbers[run] = len(self.trace.runs) - 1
+
+    def run_around(self, run: ObservedRun) -> ObservedRun | None:
+        """Return the recorded run around a run, or None. The runs in between are not recorded."""
+        outer: Any = run.parent.current_run if run.parent is not None else None
+        while outer not in (None, run):
+            if outer in self.run_numbers:
+                return outer  # type: ignore[no-any-return]
+            outer = outer.parent.current_run if outer.parent is not None else None
+        return None
+
+    def take_over(self, other: _Recorder) -> None:
+        """Move everything that another recorder has recorded to the end of this one. No run is active in both."""
+        number = len(self.trace.runs)
+        self.trace.extend(other.trace)
+        self.run_numbers |= {run: number + own for run, own in other.run_numbers.items()}
+        for handler, timer in other.timers.items():
+            self.timers.setdefault(handler, timer)
 
     def _on_handler_call(self, engine: str, event: str, handler: Handler) -> Callable[[float], None]:
         """Return a function that takes the duration of a handler's call when the call ends."""
@@ -104,9 +116,60 @@ class _Recorder:
             del self.run_numbers[run]
 
 
+class _Recording:
+    """An observer of running engines that fills a trace.
+
+    Engines may run in several threads at once. Their events are not mixed: each thread has a recorder of its own. When
+    its runs are over, and no run is active in the thread of the block, they are added to the trace as a whole.
+    """
+
+    def __init__(self, engines: tuple[Any, ...], call_sites: bool, handler_times: bool) -> None:
+        self.engines = engines
+        self._new = partial(_Recorder, call_sites, handler_times, perf_counter())
+        self._thread = get_ident()
+        self._recorders: dict[int, _Recorder] = {self._thread: self._new()}
+        self._lock = RLock()
+
+    @property
+    def trace(self) -> Trace:
+        """The trace: that of the thread of the block."""
+        return self._recorders[self._thread].trace
+
+    def on_run_start(self, run: ObservedRun) -> Callable[[str], EventWriter] | None:
+        """Begin to record a new or resumed run; return a function from an event's key to its writer."""
+        if self.engines and not any(run.engine is wanted for wanted in self.engines):
+            return None
+        with self._lock:
+            return self._recorder_of(run).on_run_start(run)
+
+    def _recorder_of(self, run: ObservedRun) -> _Recorder:
+        """Return the recorder that knows a run or one around it; by default that of this thread."""
+        for recorder in self._recorders.values():
+            if run in recorder.run_numbers or recorder.run_around(run) is not None:
+                return recorder
+        return self._recorders.setdefault(get_ident(), self._new())
+
+    def on_run_end(self, run: ObservedRun, outcome: str) -> None:
+        """Write down how a run ended or paused."""
+        with self._lock:
+            self._recorder_of(run).on_run_end(run, outcome)
+            own = self._recorders[self._thread]
+            if own.segments:
+                return
+            for thread, recorder in list(self._recorders.items()):
+                if recorder is not own and not recorder.segments:
+                    own.take_over(self._recorders.pop(thread))
+
+
 @contextmanager
 def record(*engines: Any, call_sites: bool = False, handler_times: bool = False) -> Iterator[Trace]:
     """Record every engine that runs inside the ``with`` block, nested runs as children.
+
+    Engines in threads that are started inside the block are recorded too. If the main thread opens the block, so are
+    engines in threads that were started before, such as those of a pool, unless these are inside a block of their own
+    or of another thread. In asyncio, a block is around the tasks and the calls of ``asyncio.to_thread`` that begin
+    inside of it. A trace has the events of one thread after those of another, and not mixed: what ran in another thread
+    is added when its run is over, and no engine runs in the thread of the block.
 
     Args:
         engines: record only these: engines, reporters of other loops (:class:`camshaft.testing.Reporter`), engines of
@@ -130,13 +193,9 @@ def record(*engines: Any, call_sites: bool = False, handler_times: bool = False)
     """
     with ExitStack() as stack:
         observed = tuple(stack.enter_context(_observable(engine)) for engine in engines)
-        recorder = _Recorder(observed, call_sites, handler_times)
-        observers.set((*observers.get(), recorder))
-        try:
-            yield recorder.trace
-        finally:
-            # Take away this recorder only. Restoring the earlier value would be wrong: recordings may overlap.
-            observers.set(tuple(other for other in observers.get() if other is not recorder))
+        recording = _Recording(observed, call_sites, handler_times)
+        with observing(recording):
+            yield recording.trace
 
 
 def _observable(engine: Any) -> AbstractContextManager[Any]:
