@@ -22,11 +22,11 @@ def test_each_event_is_judged_as_the_table_says(trace, is_known):
         if not is_known:
             context.has_data = None
         compiled_table = machine.compiled(context)
-        place, compiled = record.place, compiled_table.start(record.place)
+        place, compiled = record.place, compiled_table.start(record.place, context)
         for run, event, _, _ in trace.raw_events():
             if run != number:
                 continue
-            assert [compiled_table.find(place, key) is not None for key in record.loop.event_keys] == [
+            assert [compiled_table.find(compiled, key) is not None for key in record.loop.event_keys] == [
                 key in machine.table[place] for key in record.loop.event_keys
             ]
             for other, transition in machine.table[place].items():

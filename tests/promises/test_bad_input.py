@@ -438,9 +438,9 @@ def saved(**changes):
         ({"position": 1.5}, "position=1.5"),
         ({"position": 2, "epoch": 0}, "position=2.*epoch=0"),
         ({"position": 2, "iteration": 1}, "position=2.*iteration=1"),
-        ({"epoch": 1, "iteration": 6, "position": "missing"}, "epoch=1.*iteration=6|iteration=6.*epoch=1"),
+        ({"epoch": 1, "iteration": 6, "where": "missing"}, "epoch=1.*iteration=6|iteration=6.*epoch=1"),
         ({"epoch": 0, "iteration": 6}, "epoch=0.*iteration=6|iteration=6.*epoch=0"),
-        ({"epoch": 3, "position": "missing"}, "epoch=3.*max_epochs=2|max_epochs=2.*epoch=3"),
+        ({"epoch": 3, "where": "missing"}, "epoch=3.*max_epochs=2|max_epochs=2.*epoch=3"),
     ],
 )
 def test_a_state_dict_with_missing_or_wrong_keys_is_an_error(changes, message):

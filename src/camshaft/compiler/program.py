@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from time import perf_counter
 from types import CodeType
 from typing import Any
@@ -33,6 +33,7 @@ HELPERS = {
     "TerminateEpoch": TerminateEpoch,
     "islice": islice,
     "perf_counter": perf_counter,
+    "repeat": repeat,
 }
 """The names that the generated source uses, in addition to built-in functions."""
 

@@ -248,16 +248,19 @@ class _Writer:
         """Write the outermost loop, with the limits of the run and the end of a pass by ``terminate_epoch()``."""
         _, name, started, completed, kind, is_call, *body = structure
         counter = f"state.{name.lower()}"
+        has_data = self._has_data_inside(body)
+        until = self._user_function(name, "until", f"{name.lower()}_until") if kind == "until" else ""
         if kind == "over":
             self.batch = f"{counter}_item"
-            self._open(f"for element in islice({self._elements(name, is_call)}, {counter}, None):")
+            begun = f"{counter} - state.resumed" if has_data else counter
+            self._open(f"for element in islice({self._elements(name, is_call)}, {begun}, None):")
             self._line("if not state.within_limits(): break")
             self._line(f"{counter}_item = element")
             self._line(APPLY_CONTROL)
         else:
             self._open("while state.within_limits():")
+            self._ask_again(until)
         self.path = (name,)
-        has_data = self._has_data_inside(body)
         self._count(counter, has_data)
         self._line("began_pass = perf_counter()")
         self._open("try:")
@@ -274,7 +277,6 @@ class _Writer:
             self._line("fetcher.restart()")
         self._fire("terminate_single_epoch")
         if kind == "until":
-            until = self._user_function(name, "until", f"{name.lower()}_until")
             self._line(f"if ended.skip_epoch_completed and {until}(engine): break")
         self._line("if ended.skip_epoch_completed: continue")
         self._close()
@@ -289,24 +291,35 @@ class _Writer:
         """Write a loop inside another that does not take the data."""
         _, name, started, completed, kind, is_call, *body = structure
         counter = f"state.{name.lower()}"
+        has_data = self._has_data_inside(body)
+        until = self._user_function(name, "until", f"{name.lower()}_until") if kind == "until" else ""
+        passes = (lambda elements: f'fetcher.passes("{name}", {elements})') if has_data else str
         if kind == "over":
             if self.batch != "state.batch":
                 self.batch = f"{counter}_item"
-            self._open(f"for {counter}_item in {self._elements(name, is_call)}:")
+            self._open(f"for {counter}_item in {passes(self._elements(name, is_call))}:")
             self._line(APPLY_CONTROL)
         elif kind == "until":
-            self._open("while True:")
+            self._open(f"for _ in {passes('repeat(None)')}:" if has_data else "while True:")
+            if has_data:
+                self._ask_again(until)
         else:
-            self._open(f"for _ in range({kind}):")
+            self._open(f"for _ in {passes(f'range({kind})')}:")
         self.path = (*self.path, name)
-        self._count(counter, self._has_data_inside(body))
+        self._count(counter, has_data)
         self._fire(started)
         self._body(body)
         self._fire(completed)
         if kind == "until":
-            self._line(f"if {self._user_function(name, 'until', f'{name.lower()}_until')}(engine): break")
+            self._line(f"if {until}(engine): break")
             self._line(APPLY_CONTROL)
         self._close()
+
+    def _ask_again(self, until: str) -> None:
+        """Ask a condition that a resumed run was to ask next, because it was saved after a pass."""
+        if until:
+            self._line(f"if fetcher.resumes_after_pass() and {until}(engine): break")
+            self._line(APPLY_CONTROL)
 
     def _data_loop(self, structure: Structure) -> None:
         """Write the loop over the data.
@@ -353,7 +366,20 @@ class _Writer:
         self.last_event = completed
 
     def _body(self, body: list[Structure]) -> None:
-        """Write the states in the body of a loop."""
+        """Write the states in the body of a loop. A pass that is resumed in the loop over the data begins there."""
+        index = next((index for index, item in enumerate(body) if _is_around_data(item)), 0)
+        if index:
+            event_before = self.last_event
+            self._open(f'if not fetcher.resumes_in("{body[index][1]}"):', blocks=0)
+            self._states(body[:index])
+            if not _ends_with_event(body[index - 1]):
+                self._line(APPLY_CONTROL)
+            self._close(blocks=0)
+            self.last_event = event_before  # the states may have been left out
+        self._states(body[index:])
+
+    def _states(self, body: list[Structure]) -> None:
+        """Write states in their order."""
         path = self.path
         for before, item in zip([None, *body], body, strict=False):
             kind, name, *_ = item
@@ -407,7 +433,7 @@ class _Writer:
         self._line(f"{'if not state.resumed: ' if has_data_inside else ''}{counter} += 1")
 
     def _has_data_inside(self, body: Sequence[Structure]) -> bool:
-        return any(item[0] is Loop and (item[4] == "data" or self._has_data_inside(item[6:])) for item in body)
+        return any(map(_is_around_data, body))
 
     def _clear_output(self, body: list[Structure]) -> None:
         """Release the output of the previous pass, so that its memory is free in this one."""
@@ -417,6 +443,11 @@ class _Writer:
         """Release the output of a phase. It may hold a graph for a phase that does not run any more."""
         if Phase in _classes(self.root[6:]):
             self._line("output = None")
+
+
+def _is_around_data(item: Structure) -> bool:
+    """Return whether a state is the loop over the data, or a loop around it."""
+    return item[0] is Loop and (item[4] == "data" or any(map(_is_around_data, item[6:])))
 
 
 def _ends_with_event(item: Structure) -> bool:

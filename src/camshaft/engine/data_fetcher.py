@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -68,7 +68,11 @@ class DataFetcher:
         state: the state of the engine, with the data: an iterable of batches, or None for a run without data. Each
             batch is None then.
         counter: the attribute of the state that counts the batches; empty for a loop without data.
-        skipped: how many batches of the first epoch are done already, for a run that resumes in the middle of it.
+        around: the attributes that count the loops around the data, outermost first.
+        skipped: how many batches of the first epoch are done already, for a run that resumes in the middle of it; None
+            if it does not.
+        passes: for a run that resumes inside loops around the data: how many passes each of them has begun, by name.
+        after_pass: True if the run was saved after a pass of the outermost loop.
         fetched: how many batches a previous process had taken from the iterator that this run continues with; by
             default ``skipped``. The two differ if the data is shorter or longer than an epoch.
         open_data: the function that opens the data.
@@ -78,12 +82,17 @@ class DataFetcher:
     Attributes:
         batches: the iterable for the ``for`` loop, set by :meth:`prepare_batches`.
         end_count: the value of the counter after the last batch of this epoch, as far as the limits tell.
+        after_pass: True until a run that was saved after a pass of a loop has begun with that loop.
         must_refetch: True if ``batches`` is out of date, because the data or the limits have changed.
         cannot_restart: True if the run ended because the data ran out and could not be restarted.
         skipped: see above; 0 after the first epoch has begun.
+        resumes_in_data: True until a run that resumes in the middle of an epoch has reached it.
+        resumed_passes: ``passes``, without the loops that the run has entered already.
     """
 
     __slots__ = (
+        "_around",
+        "_begun",
         "_counter",
         "_data",
         "_fetched",
@@ -94,10 +103,13 @@ class DataFetcher:
         "_produced_any",
         "_restarted",
         "_state",
+        "after_pass",
         "batches",
         "cannot_restart",
         "end_count",
         "must_refetch",
+        "resumed_passes",
+        "resumes_in_data",
         "skipped",
     )
 
@@ -105,7 +117,10 @@ class DataFetcher:
         self,
         state: State,
         counter: str,
-        skipped: int = 0,
+        around: Sequence[str] = (),
+        skipped: int | None = None,
+        passes: Mapping[str, int] | None = None,
+        after_pass: bool = False,
         fetched: int | None = None,
         open_data: OpenData = open_data,
         produced_any: bool = False,
@@ -119,7 +134,13 @@ class DataFetcher:
         self._opened_at = 0  # the counter when the present iterator was opened
         self._produced_any = produced_any
         self._restarted = False  # the present iterator follows an exhausted one
-        self.skipped = skipped
+        self._around = [*around]
+        # the count of a loop, and of the one around it, when it began
+        self._begun: dict[str, tuple[int, int | None]] = {}
+        self.skipped = skipped or 0
+        self.resumes_in_data = skipped is not None
+        self.resumed_passes = dict(passes or {})
+        self.after_pass = after_pass
         self._fetched = fetched
         self._open_data = open_data
         self.batches: Iterable[Any] = ()
@@ -134,8 +155,56 @@ class DataFetcher:
     @property
     def position(self) -> int:
         """The number of batches that the present epoch has had."""
-        # until a resumed epoch has begun, _first is not set for it
-        return self.skipped if self._state.resumed else self._count() - self._first
+        # until a resumed epoch has begun, it is not counted
+        return self.skipped if self._state.resumed else self.passes_begun(self._counter)
+
+    def passes(self, name: str, elements: Iterable[Any]) -> Iterator[Any]:
+        """Begin a loop around the data, and return the elements of its passes.
+
+        A resumed run leaves out the passes that are over. If it resumes inside a pass, that pass comes again, but is
+        not counted again.
+
+        Args:
+            name: the loop.
+            elements: the elements of all its passes.
+        """
+        state, counter = self._state, name.lower()
+        begun, is_inside, self.after_pass = 0, False, False
+        if state.resumed:
+            begun = self.resumed_passes.pop(name, 0)
+            is_inside = self.resumes_in_data or bool(self.resumed_passes)
+            state.resumed, self.after_pass = is_inside, begun > 0 and not is_inside
+        self._begun[counter] = getattr(state, counter) - begun, self._count_around(counter)
+        return islice(elements, begun - is_inside, None)
+
+    def resumes_in(self, name: str) -> bool:
+        """Return whether a resumed run goes on in this loop, so that the states before it are over.
+
+        If the loop has had no pass yet, the run goes on from here, with these states.
+        """
+        if not self._state.resumed:
+            return False
+        if self.skipped if name.lower() == self._counter else self.resumed_passes.get(name, 0):
+            return True
+        self._state.resumed = self.resumes_in_data = False
+        self.resumed_passes.clear()
+        return False
+
+    def resumes_after_pass(self) -> bool:
+        """Return whether a resumed run was saved after a pass of this loop. True only once."""
+        resumes, self.after_pass = self.after_pass, False
+        return resumes
+
+    def passes_begun(self, name: str) -> int:
+        """Return how many passes a loop around the data has begun in the present pass of the loop around it."""
+        begun, count_around = self._begun.get(name.lower(), (0, None))
+        return getattr(self._state, name.lower()) - begun if self._count_around(name.lower()) == count_around else 0
+
+    def _count_around(self, counter: str) -> int | None:
+        """Return the count of the loop around a loop, or None for the outermost one."""
+        names = [*self._around, self._counter]
+        index = names.index(counter)
+        return getattr(self._state, names[index - 1]) if index else None
 
     @property
     def fetched(self) -> int:
@@ -149,7 +218,8 @@ class DataFetcher:
     def begin_epoch(self) -> None:
         """Begin an epoch: count its batches from here. Called after EPOCH_STARTED."""
         self._first = self._count() - self.skipped
-        self.skipped = 0
+        self._begun[self._counter] = self._first, self._count_around(self._counter)
+        self.skipped, self.resumes_in_data = 0, False
         self._state.resumed = False
         self._update_end_count()
 
@@ -222,7 +292,8 @@ class DataFetcher:
 
     def restart(self) -> None:
         """End the epoch early: the next one reads the data from the beginning."""
-        self.skipped, self._state.resumed = 0, False
+        self.skipped, self.resumes_in_data, self._state.resumed = 0, False, False
+        self.resumed_passes.clear()
         count = self._count()
         self._produced_any = self._produced_any or (self._iterator is not None and count > self._opened_at)
         self._restarted = False

@@ -207,9 +207,15 @@ def machine_position(
     context = Context(state.max_epochs, state.max_iters, state.known_length, fetcher.has_data)
     context.counts = {item.name: getattr(state, item.name.lower()) for item in loops}
     if line is None:
-        if state.resumed and data_loop is not None:
-            context.resumed = {loop.name}
-            context.position = {data_loop.name: fetcher.skipped}
+        if state.resumed:
+            begun, in_data = fetcher.resumed_passes, fetcher.resumes_in_data
+            inside = loop.data_path[:-1] if in_data else loop.data_path[: len(begun)]
+            context.resumed = {*inside}
+            # a pass that comes again is not counted yet when its loop is entered
+            context.position = {name: count - (name in context.resumed) for name, count in begun.items()}
+            context.position |= {loop.data_path[-1]: fetcher.skipped} if in_data else {}
+        elif fetcher.after_pass and loop.until is not None:
+            context.position = {loop.name: 1}  # the condition is asked before the first pass
         return READY, context
     # Only the counts of the state are known. How many passes an inner loop has had, and which custom states are
     # entered, cannot be read from a frame: None and False tell the checker not to judge these.

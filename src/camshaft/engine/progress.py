@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import attrs
@@ -16,9 +15,9 @@ from camshaft._checks import is_integer
 from camshaft.engine.limits import LIMITS, Limits
 from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
-from camshaft.loop.states import EventPoint, Path
+from camshaft.loop.states import Path
 
-__all__ = ["RunPosition", "resume_points", "load_progress", "dump_progress"]
+__all__ = ["RunPosition", "resume_event", "resume_points", "load_progress", "dump_progress"]
 
 
 _is_count = partial(is_integer, least=0)
@@ -33,12 +32,23 @@ class RunPosition:
         fetched: the number of batches that the open iterator has given; None if it is the same as ``in_epoch``.
         counts: how often events have fired in this run, by key, for events whose filters count firings.
         where: the states that the run is in, the outermost first.
+        passes: how many passes each loop around the data has begun within the present pass of the loop around it, by
+            name, without the outermost loop. Loops that the run has not reached are left out. If ``in_epoch`` is None,
+            the run stands between two passes of the last of these loops; without any, of the outermost one.
+        is_after_pass: True if the run has ended a pass of the outermost loop, and has not begun another.
     """
 
     in_epoch: int | None = None
     fetched: int | None = None
     counts: dict[str, int] = attrs.field(factory=dict)
     where: Path = ()
+    passes: dict[str, int] = attrs.field(factory=dict)
+    is_after_pass: bool = False
+
+    @property
+    def is_inside(self) -> bool:
+        """True if the run stands inside a pass of the outermost loop, or in the data that it takes itself."""
+        return self.in_epoch is not None or bool(self.passes)
 
 
 def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: list[str]) -> dict[str, Any]:
@@ -63,6 +73,7 @@ def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: li
         "position": position.in_epoch,
         "fetched": position.fetched,
         "event_counts": dict(position.counts),
+        "passes": dict(position.passes),
     }
 
 
@@ -90,7 +101,7 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
         raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
     limits = Limits(*(saved.get(name) for name in LIMITS))
     position, fetched, counts = saved.get("position"), saved.get("fetched"), saved.get("event_counts", {})
-    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts"}
+    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts", "passes"}
     if unknown:
         raise ValueError(
             f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
@@ -104,13 +115,17 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
         raise ValueError(f"the state dict has fetched={fetched!r}, which must be an integer of 0 or more")
     if not isinstance(counts, Mapping) or not all(map(_is_count, counts.values())):
         raise ValueError(f"the state dict has event_counts={counts!r}, which must be integers of 0 or more, by event")
+    passes = saved.get("passes", {})
+    _check_passes(passes, position, loop)
     _check_counts(saved, loop, position, limits)
     for name in (*counters, *user_keys):
         setattr(state, name, saved[name])
     for name in LIMITS:
         setattr(state, name, getattr(limits, name))
-    state.resumed = position is not None
-    return RunPosition(position, fetched, dict(counts), tuple(saved.get("where", ())))
+    is_after_pass = position is None and not passes and saved[counters[0]] > 0
+    loaded = RunPosition(position, fetched, dict(counts), tuple(saved.get("where", ())), dict(passes), is_after_pass)
+    state.resumed = loaded.is_inside
+    return loaded
 
 
 def _check_where(where: Any, loop: Loop) -> None:
@@ -150,15 +165,11 @@ def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limi
     outer, inner = loop.name.lower(), data_loop.name.lower() if data_loop is not None else ""
     epochs, iters = saved[outer], saved[inner] if inner else 0
     contradicts = "the state dict contradicts itself"
-    if position is not None and (epochs == 0 or iters < position):
+    if position is not None and ((epochs == 0 and loop is not data_loop) or iters < position):
         raise ValueError(f"{contradicts}: position={position}, but {outer}={epochs} and {inner}={iters}")
     if inner and epochs == 0 and iters:
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}=0")
-    if position is not None and not _can_resume_inside(loop):
-        raise ValueError(
-            f"the loop {loop.name} cannot be resumed in the middle of a pass: save at {loop.completed.upper()}"
-        )
-    if "position" in saved:
+    if "where" in saved:
         return
     if limits.max_epochs is not None and epochs > limits.max_epochs:
         raise ValueError(f"{contradicts}: {outer}={epochs}, but max_epochs={limits.max_epochs}")
@@ -169,23 +180,42 @@ def _check_counts(saved: dict[str, Any], loop: Loop, position: Any, limits: Limi
         raise ValueError(f"{contradicts}: {inner}={iters}, but {outer}={epochs} and epoch_length={length}")
 
 
-def _can_resume_inside(loop: Loop) -> bool:
-    """Return whether a run can resume inside a pass of the outermost loop.
+def _check_passes(passes: Any, position: Any, loop: Loop) -> None:
+    """Refuse passes of other loops than those around the data."""
+    inner = loop.data_path[1:-1]
+    is_known = isinstance(passes, Mapping) and tuple(passes) == inner[: len(passes)]
+    if not is_known or not all(map(_is_count, passes.values())):
+        expected = ", ".join(inner) or "none"
+        raise ValueError(f"the state dict has passes={passes!r}: give numbers of 0 or more for these loops: {expected}")
+    if position is not None and (loop.data_loop is None or len(passes) < len(inner)):
+        raise ValueError(
+            f"the state dict has position={position!r}, but not the passes of all loops around the data: "
+            f"save at {loop.completed.upper()}"
+        )
 
-    It can if no phase or loop before the loop that takes the data would be executed a second time.
+
+def resume_event(loop: Loop, saved: Mapping[str, Any]) -> str:
+    """Return the last event that a resumed run fires again, before it goes on where it was saved.
+
+    Args:
+        loop: the loop of the engine.
+        saved: a result of :func:`dump_progress`.
     """
-    before = list(takewhile(lambda item: item is not loop.data_loop, loop.body))
-    return len(before) < len(loop.body) and all(isinstance(item, EventPoint) for item in before)
+    around = loop.data_path[:-1]
+    depth = len(around) if saved["position"] is not None else len(saved.get("passes", ()))
+    last = loop.find(around[depth - 1]) if depth else None
+    return last.started if isinstance(last, Loop) else "started"
 
 
 def resume_points(loop: Loop) -> tuple[str, ...]:
     """Return the events after whose handlers a run can be stopped and later resumed exactly.
 
-    In the middle of an iteration it cannot: the batch and the results of its phases are not saved.
+    These are the ends of iterations, and the starts and ends of passes of the loops around the data. In the middle of
+    an iteration the batch and the results of its phases would be lacking. In a loop without data, nobody knows what a
+    pass has done, so only the ends of passes of the outermost loop remain.
     """
-    inner = loop.data_loop
-    if inner is loop:
-        return ("started", loop.completed, "iteration_skipped", "completed")
-    if inner is not None and _can_resume_inside(loop):
-        return ("started", loop.started, inner.completed, "iteration_skipped", loop.completed, "completed")
-    return ("started", loop.completed, "completed")
+    around = [item for name in loop.data_path[:-1] if isinstance(item := loop.find(name), Loop)]
+    starts, ends = [item.started for item in around], [item.completed for item in reversed(around)]
+    if loop.data_loop is None:
+        return ("started", loop.completed, "completed")
+    return ("started", *starts, loop.data_loop.completed, "iteration_skipped", *ends, "completed")

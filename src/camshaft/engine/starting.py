@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
+from camshaft.compiler.program import Line
 from camshaft.engine.data import has_certain_length
 from camshaft.engine.data_fetcher import DataFetcher
 from camshaft.engine.limits import HOW_TO_RESTART, Limits
 from camshaft.engine.progress import RunPosition
 from camshaft.engine.run import Run, RunHost
-from camshaft.events import OF_FETCHING
+from camshaft.events import OF_FETCHING, Events
+from camshaft.loop.loop import Loop
 
 __all__ = ["RunStarter"]
 
@@ -23,14 +27,14 @@ class RunStarter:
         has_started: True if a run has started since the engine was made or closed.
         finished: True if the last run reached its limits.
         saved: the position where the next run resumes; None if it starts anew.
-        resumed_in_epoch: how many batches the epoch had when the present run was resumed; None between epochs.
+        resumed: the position at which the present run was resumed or begun.
     """
 
     def __init__(self) -> None:
         self.has_started = False
         self.finished = False
         self.saved: RunPosition | None = None
-        self.resumed_in_epoch: int | None = None
+        self.resumed = RunPosition()
 
     def start_or_resume(self, engine: RunHost, data: Any, limits: Limits) -> Run:
         """Return the paused run, or a new one.
@@ -81,9 +85,19 @@ class RunStarter:
         engine._run_number += 1
         counter = loop.data_loop.name.lower() if loop.data_loop else ""
         position = RunPosition() if saved is None else saved
-        fetcher = DataFetcher(state, counter, position.in_epoch or 0, position.fetched, engine.open_data, produced_any)
-        self.resumed_in_epoch = position.in_epoch
-        state.resumed = position.in_epoch is not None
+        fetcher = DataFetcher(
+            state,
+            counter,
+            [name.lower() for name in loop.data_path[:-1]],
+            position.in_epoch,
+            position.passes,
+            position.is_after_pass,
+            position.fetched,
+            engine.open_data,
+            produced_any,
+        )
+        self.resumed = position
+        state.resumed = position.is_inside
         disabled = frozenset() if fetcher.has_data else frozenset(OF_FETCHING)
         engine._dispatcher.begin_run(None if saved is None else saved.counts, disabled)
         engine.current_run = Run(engine, engine._namespace[engine._program.entry](engine, state, fetcher), fetcher)
@@ -111,13 +125,34 @@ class RunStarter:
         counts = {event.key: event.count for event in engine._dispatcher.known() if event.count}
         if engine.current_run is None:
             return RunPosition(counts=counts)
-        line, fetcher = engine.current_run.line(), engine.current_run.fetcher
-        if line is None or line.last_event == "started":  # the first epoch has not begun: keep the resumed position
-            return RunPosition(self.resumed_in_epoch, fetcher.fetched, counts)
+        line, fetcher, loop = engine.current_run.line(), engine.current_run.fetcher, engine.loop
+        if engine.state.resumed:  # the loop has not reached the resumed position yet: keep it
+            return attrs.evolve(self.resumed, fetched=fetcher.fetched, counts=counts, where=engine.where)
+        if line is None or line.last_event == "started":  # the first epoch has not begun
+            return RunPosition(fetched=fetcher.fetched, counts=counts)
         if not line.path:  # the loop has ended
-            return RunPosition(counts=counts)
-        between = line.last_event in (engine.loop.completed, "terminate_single_epoch")
-        return RunPosition(None if between else fetcher.position, fetcher.fetched, counts, engine.where)
+            return RunPosition(fetcher.position if loop is loop.data_loop else None, counts=counts)
+        in_epoch, passes = _passes_of(line, fetcher, loop)
+        return RunPosition(in_epoch, fetcher.fetched, counts, engine.where, passes)
+
+
+def _passes_of(line: Line, fetcher: DataFetcher, loop: Loop) -> tuple[int | None, dict[str, int]]:
+    """Return where a run stands: the batches of the present epoch or None, and the passes of loops around the data."""
+    around, data = loop.data_path[:-1], loop.data_path[-1:]
+    between = (loop.completed, Events.TERMINATE_SINGLE_EPOCH.value)
+    if not data or (around and line.last_event in between):
+        return None, {}  # between two passes of the outermost loop, or in a loop that is not resumed in a pass
+    entered = [name for name in around if name in line.path]
+    passes = {name: fetcher.passes_begun(name) for name in entered[1:]}
+    if {*data, "GET_BATCH"} & {*line.path}:
+        return fetcher.position, passes
+    last = loop.find(entered[-1])
+    if len(entered) > 1 and isinstance(last, Loop) and line.last_event == last.completed:
+        return None, passes
+    if len(entered) == len(around):
+        return fetcher.position, passes
+    following = around[len(entered)]
+    return None, passes | {following: fetcher.passes_begun(following)}
 
 
 def refuse_if_executing(engine: RunHost, advice: str) -> None:

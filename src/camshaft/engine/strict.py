@@ -35,7 +35,7 @@ class StrictObserver:
                 # checker.advance() written out, because a call for each event would be slow. The limits are set
                 # again, because a continued run may have new ones.
                 last = checker.last_transition
-                transition = last.next_by_event.get(event) or compiled.find(last.place, event)
+                transition = last.next_by_event.get(event) or compiled.find(last, event)
                 if transition is None or transition.try_take is not None:
                     context.max_epochs, context.max_iters = state.max_epochs, state.max_iters
                     if transition is None or (transition.try_take is not None and not transition.try_take(context)):

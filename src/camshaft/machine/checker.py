@@ -35,7 +35,7 @@ class OrderChecker:
         self.name = name
         self.context = Context() if context is None else context
         self.compiled = machine.compiled(self.context)
-        self.last_transition = self.compiled.start(place)
+        self.last_transition = self.compiled.start(place, self.context)
         self.seen = 0
 
     @property
@@ -58,7 +58,7 @@ class OrderChecker:
             EventOrderError: there is no such transition at this place, or a guard denies it.
         """
         self.seen += 1
-        transition = self.last_transition.next_by_event.get(event) or self.compiled.find(self.place, event)
+        transition = self.last_transition.next_by_event.get(event) or self.compiled.find(self.last_transition, event)
         if transition is None or (transition.try_take is not None and not transition.try_take(self.context)):
             raise self.error(event)
         self.last_transition = transition

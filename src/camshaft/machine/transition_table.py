@@ -53,7 +53,10 @@ class TransitionTable:
             if custom.order and custom.is_pair:
                 index = custom.order.index(str(custom.completed))
                 self._ended_by_order.setdefault(custom.order, []).append((index, custom.name))
-        self._leave_inner = tuple(leave(custom.name for custom in loop.custom_states if custom.within != RUN))
+        # a pass that was to be resumed is given up: its inner loops begin anew in the next one
+        give_up = ("context.resumed.clear()", "context.position.clear()")
+        leave_inner = leave(custom.name for custom in loop.custom_states if custom.within != RUN)
+        self._end_pass = (*leave_inner, *give_up)
         self._leave_all = tuple(leave(custom.name for custom in loop.custom_states))
         self._compiled: dict[bool | None, CompiledTable] = {}
 
@@ -136,7 +139,7 @@ class TransitionTable:
         """Return the compiled table for checks with this context."""
         has_data = context.has_data if context.ask is unknown_answer else None
         if has_data not in self._compiled:
-            self._compiled[has_data] = CompiledTable(self.loop, self.find, has_data)
+            self._compiled[has_data] = CompiledTable(self.loop, self.find, self.row, has_data)
         return self._compiled[has_data]
 
     # -- custom states -----------------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ class TransitionTable:
         elif event == "terminate_single_epoch" and terminated_pass is not None:
             is_terminated = place == terminated_pass or place.startswith(f"{terminated_pass}/")
             if place.partition("/")[0] == self.loop.name and not is_terminated:
-                dest, effects = terminated_pass, self._leave_inner
+                dest, effects = terminated_pass, self._end_pass
         return None if dest is None else Transition(place, event, dest, (), effects, is_control=True)
 
 

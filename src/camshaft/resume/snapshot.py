@@ -14,8 +14,8 @@ from camshaft._checks import check_integer
 from camshaft.control import CONTROLS, Interrupt
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
-from camshaft.engine.progress import resume_points
-from camshaft.events import Events, event
+from camshaft.engine.progress import resume_event, resume_points
+from camshaft.events import Events, event, event_name
 from camshaft.exceptions import StorageError
 from camshaft.priorities import MARK_RESUMED, RESTORE, SNAPSHOT
 from camshaft.resume import storage
@@ -36,10 +36,10 @@ class Snapshot:
     """A writer of snapshots: files from which another process resumes a training exactly.
 
     Attach it to any event, such as ``trainer.add_event_handler(Events.ITERATION_COMPLETED(every=100), snapshot)``, or
-    call it. The file is always written at the end of the iteration, after every handler of its last event has run. So
-    no handler runs twice or not at all, wherever the snapshot was requested. (If a loop has loops or phases before the
-    one that takes the data, the file is written at the end of a pass of the outermost loop, because such a loop cannot
-    be resumed in the middle of a pass.)
+    call it. The file is always written at the end of the iteration, or where a pass of a loop around the data starts or
+    ends, after every handler of that event has run. So no handler runs twice or not at all, wherever the snapshot was
+    requested. A loop without data cannot be resumed in the middle of a pass: its files are written at the end of a pass
+    of the outermost loop, and a line in the log says so when the snapshot is made.
 
     To resume in another process, build the same objects with the same program. Then call ``trainer.resume("latest")``
     and ``trainer.run(...)``.
@@ -106,7 +106,15 @@ class Snapshot:
         self._data_position = DataPosition()
         trainer.snapshot = self
         trainer.open_data = self._data_position.open
-        for key in resume_points(trainer.loop):
+        loop = trainer.loop
+        if loop.data_loop is None and len(loop.counters) > 1:
+            trainer.logger.info(
+                "the loop %s takes no data, so its runs are not resumed in the middle of a pass: snapshots are written "
+                "at %s",
+                loop.name,
+                event_name(loop.completed),
+            )
+        for key in resume_points(loop):
             trainer.add_event_handler(event(key, priority=SNAPSHOT), self._write_if_wanted)
 
     def __call__(self, engine: Engine | None = None) -> None:
@@ -259,7 +267,7 @@ class Snapshot:
         epoch, so the state is loaded after STARTED then.
         """
         trainer = self.trainer
-        in_epoch = state["progress"]["position"] is not None
+        is_inside = trainer.state.resumed
 
         def mark_resumed() -> None:
             trainer.state.resumed = True
@@ -267,14 +275,14 @@ class Snapshot:
         def restore() -> None:
             self._forget_handlers()
             self._own |= self._to_continue
-            if not in_epoch:  # in an epoch, the data fetcher needs it, and resets it when the epoch begins
+            if not is_inside:  # inside a loop, the data fetcher needs it, and resets it when it has reached the place
                 trainer.state.resumed = False
             self._load(path, state)
             for name in state["asked"]:
                 getattr(trainer, name)()
 
         self._forget_handlers()  # of an earlier resume() without a run
-        last = trainer.loop.started if in_epoch else Events.STARTED
+        last = resume_event(trainer.loop, state["progress"])
         self._resuming = [
             trainer.add_event_handler(event(Events.STARTED, priority=MARK_RESUMED), mark_resumed),
             trainer.add_event_handler(event(last, priority=RESTORE), restore),

@@ -99,7 +99,7 @@ class _RunJudge(OrderChecker):
         number = first
         for event, count in self.trace.keys_and_counts(first, past):
             number += 1
-            following = transition.next_by_event.get(event) or compiled.find(transition.place, event)
+            following = transition.next_by_event.get(event) or compiled.find(transition, event)
             if following is None or (following.try_take is not None and not following.try_take(context)):
                 # Attributes are written only before methods read them: local variables are faster.
                 self.last_transition, self.seen = transition, number
@@ -136,7 +136,7 @@ class _RunJudge(OrderChecker):
             context.entered -= {
                 custom.name for custom in self.machine.loop.custom_states if self._must_be_left(custom, transition)
             }
-            self.last_transition = self.compiled.find(transition.source, transition.event) or self.last_transition
+            self.last_transition = self.compiled.at(transition.source, transition.event) or self.last_transition
         self._mark_counts_unverified()
         # The illegal event itself shows the count of its own loop.
         loop = counter_loop_by_event(self.machine.loop).get(event)
