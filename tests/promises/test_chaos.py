@@ -34,7 +34,7 @@ def begins_anew(library):
         begins_anew("python"),
         begins_anew("torch"),
         lambda state: state["random"].pop("numpy", None),
-        lambda state: state["generators"].pop("data: loader", None),
+        lambda state: state["in data"]["inside"]["generators"].clear(),
         lambda state: state["gradients"]["model"].clear(),
         lambda state: state["handlers"].pop("trainer: EMA", None),
     ],

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from camshaft._checks import is_integer
+from camshaft.engine.data import length_of
 from camshaft.engine.limits import LIMITS, Limits
 from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
@@ -36,6 +37,7 @@ class RunPosition:
             name, without the outermost loop. Loops that the run has not reached are left out. If ``in_epoch`` is None,
             the run stands between two passes of the last of these loops; without any, of the outermost one.
         is_after_pass: True if the run has ended a pass of the outermost loop, and has not begun another.
+        batches: the number of batches in the data, as far as it is known.
     """
 
     in_epoch: int | None = None
@@ -44,6 +46,7 @@ class RunPosition:
     where: Path = ()
     passes: dict[str, int] = attrs.field(factory=dict)
     is_after_pass: bool = False
+    batches: int | None = None
 
     @property
     def is_inside(self) -> bool:
@@ -74,6 +77,7 @@ def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: li
         "fetched": position.fetched,
         "event_counts": dict(position.counts),
         "passes": dict(position.passes),
+        "batches": length_of(state.dataloader),
     }
 
 
@@ -101,7 +105,8 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
         raise ValueError(f"the state dict lacks {', '.join(missing)}; it has {', '.join(map(str, saved)) or 'nothing'}")
     limits = Limits(*(saved.get(name) for name in LIMITS))
     position, fetched, counts = saved.get("position"), saved.get("fetched"), saved.get("event_counts", {})
-    unknown = set(saved) - {*counters, *LIMITS, *user_keys, "where", "position", "fetched", "event_counts", "passes"}
+    about_position = {"where", "position", "fetched", "event_counts", "passes", "batches"}
+    unknown = set(saved) - {*counters, *LIMITS, *user_keys, *about_position}
     if unknown:
         raise ValueError(
             f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
@@ -123,7 +128,8 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
     for name in LIMITS:
         setattr(state, name, getattr(limits, name))
     is_after_pass = position is None and not passes and saved[counters[0]] > 0
-    loaded = RunPosition(position, fetched, dict(counts), tuple(saved.get("where", ())), dict(passes), is_after_pass)
+    where, batches = tuple(saved.get("where", ())), saved.get("batches")
+    loaded = RunPosition(position, fetched, dict(counts), where, dict(passes), is_after_pass, batches)
     state.resumed = loaded.is_inside
     return loaded
 

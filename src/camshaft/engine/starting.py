@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import attrs
 
 from camshaft.compiler.program import Line
-from camshaft.engine.data import has_certain_length
+from camshaft.engine.data import has_certain_length, length_of
 from camshaft.engine.data_fetcher import DataFetcher
 from camshaft.engine.limits import HOW_TO_RESTART, Limits
 from camshaft.engine.progress import RunPosition
@@ -66,6 +67,9 @@ class RunStarter:
             limits.check_length(state)
             limits.check(loop, data, knows_length=self.saved is None)
             limits.extend(state, loop)
+            if limits.epoch_length is None and data is not None:
+                before = self.saved.batches if self.saved is not None else length_of(state.dataloader)
+                _warn_of_length(engine, data, before)
             if state.known_length is None and data is not None and not has_certain_length(data):
                 state.expect_length_of(data)  # it is not saved, and the data may be another
         else:
@@ -134,6 +138,17 @@ class RunStarter:
             return RunPosition(fetcher.position if loop is loop.data_loop else None, counts=counts)
         in_epoch, passes = _passes_of(line, fetcher, loop)
         return RunPosition(in_epoch, fetcher.fetched, counts, engine.where, passes)
+
+
+def _warn_of_length(engine: RunHost, data: Any, before: int | None) -> None:
+    """Warn if a continued run gets data with another number of batches, and epochs had as many as the data."""
+    length, now = engine.state.known_length, length_of(data)
+    if before is not None and now is not None and now != before == length:
+        warnings.warn(
+            f"{engine.name} continues with data of {now} batches, and had {before}: its epochs keep {length} "
+            f"iterations; set state.epoch_length = {now} before run() to change that",
+            stacklevel=5,
+        )
 
 
 def _passes_of(line: Line, fetcher: DataFetcher, loop: Loop) -> tuple[int | None, dict[str, int]]:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 
+from camshaft.engine.data import length_of
 from camshaft.engine.data_fetcher import open_data
-from camshaft.resume.rng import generators_of, load_rng_states, rng_states
+from camshaft.resume.data_states import DataStates, has_state
+from camshaft.resume.rng import load_rng_states, rng_states
 
 __all__ = ["DataPosition"]
 
@@ -28,27 +30,29 @@ class DataPosition:
     def __init__(self) -> None:
         self._opened_with: dict[str, Any] | None = None  # random states when the present iterator was opened
         self._saved: dict[str, Any] | None = None  # a loaded state that is not applied yet
-        self._warned_of: Any = None
+        self._known: Any = None  # the data whose inside was looked at
+        self._configured: dict[str, dict[str, Any]] = {}
 
     def open(self, data: Any, number: int) -> tuple[Iterator[Any], int]:
         """Open data and skip its first ``number`` batches: a :data:`camshaft.engine.data_fetcher.OpenData`."""
-        self._warn(data)
+        self.look_at(data)
         saved, self._saved = self._saved, None
         if saved is None or not number:
-            self._opened_with = _states(data)
+            self._opened_with = self._states(data)
             return open_data(data, number)
         self._opened_with = saved["began"]
         # The states of the process are those of the moment of saving, restored by the snapshot. Opening the data needs
         # the older ones, and must leave no trace in the present ones.
-        now = _states(data)
+        now = self._states(data)
         try:
-            if _is_stateful(data) and "loader" in saved:
+            if has_state(data) and "loader" in saved:
                 data.load_state_dict(saved["loader"])
                 return iter(data), number
-            _load_states(data, self._opened_with)
+            self._load_states(data, self._opened_with)
             return _open_after(data, number)
         finally:
-            _load_states(data, now)
+            # samplers with a state_dict() have come to the present position by themselves
+            self._load_states(data, now, with_samplers=False)
 
     def state_dict(self, data: Any, fetched: int) -> dict[str, Any] | None:
         """Return the position as plain values; None if no batch was read since the data was opened.
@@ -62,34 +66,79 @@ class DataPosition:
         if self._opened_with is None or not fetched:
             return None
         state = {"began": self._opened_with}
-        return state | {"loader": data.state_dict()} if _is_stateful(data) else state
+        return state | {"loader": data.state_dict()} if has_state(data) else state
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Open the data at this position the next time."""
         self._saved = state
 
-    def _warn(self, data: Any) -> None:
-        why = _why_inexact(data)
-        if why is not None and self._warned_of is not data:
-            self._warned_of = data
-            warnings.warn(f"a run resumed in the middle of its data may get other batches: {why}", stacklevel=2)
+    def look_at(self, data: Any) -> None:
+        """Look at new data: note the attributes that it has before it is read, and warn if it cannot be exact."""
+        if data is self._known:
+            return
+        self._known = data
+        states = DataStates(data)
+        self._configured = states.attributes()
+        reasons = [why for why in (_why_inexact(data), *states.unsaved) if why is not None]
+        if reasons:
+            warnings.warn(
+                f"a run resumed in the middle of its data may get other batches: {'; '.join(reasons)}", stacklevel=2
+            )
+
+    def present_states(self, data: Any) -> dict[str, Any]:
+        """Return the present states inside of the data, and a description of it."""
+        self.look_at(data)
+        return {"inside": DataStates(data).state_dict(self._configured), "described": _described(data)}
+
+    def load_present_states(self, data: Any, state: Mapping[str, Any]) -> list[str]:
+        """Set the states inside of the data.
+
+        Args:
+            data: the data of the run.
+            state: a result of :meth:`present_states`.
+
+        Returns:
+            What differs between the data and that of the file, in words.
+        """
+        self.look_at(data)
+        states, described = DataStates(data), _described(data)
+        states.load_state_dict(state["inside"], self._configured)
+        saved = state["described"]
+        if described.get("batches") != saved.get("batches"):
+            return states.differences(state["inside"])  # the engine warns of the number of batches
+        changed = [
+            f"the {name} is {described[name]}, and was {saved[name]}"
+            for name in described.keys() & saved.keys()
+            if described[name] != saved[name]
+        ]
+        return sorted(changed) + states.differences(state["inside"])
+
+    def _states(self, data: Any) -> dict[str, Any]:
+        states = rng_states()
+        states.pop("cuda", None)  # loaders do not draw on GPUs, and these states are large
+        return {"process": states, "data": DataStates(data).state_dict(self._configured)}
+
+    def _load_states(self, data: Any, states: Mapping[str, Any], with_samplers: bool = True) -> None:
+        load_rng_states(states["process"])
+        DataStates(data).load_state_dict(states["data"], self._configured, with_samplers)
 
 
-def _states(data: Any) -> dict[str, Any]:
-    states = rng_states()
-    states.pop("cuda", None)  # loaders do not draw on GPUs, and these states are large
-    return {"process": states, "data": {name: one.get_state() for name, one in generators_of(data).items()}}
-
-
-def _load_states(data: Any, states: Mapping[str, Any]) -> None:
-    load_rng_states(states["process"])
-    for name, generator in generators_of(data).items():
-        if name in states["data"]:
-            generator.set_state(states["data"][name])
-
-
-def _is_stateful(data: Any) -> bool:
-    return hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
+def _described(data: Any) -> dict[str, Any]:
+    """Return what distinguishes the data from others, as far as it is known: numbers and names of classes."""
+    found = {"batches": length_of(data), "class of the data": type(data).__qualname__}
+    if isinstance(data, DataLoader):
+        batch_sampler: Any = data.batch_sampler
+        found |= {
+            "batch size": data.batch_size
+            if data.batch_size is not None
+            else getattr(batch_sampler, "batch_size", None),
+            "number of samples": length_of(data.dataset),
+            "class of the data set": type(data.dataset).__qualname__,
+            "class of the sampler": type(getattr(batch_sampler, "sampler", data.sampler)).__qualname__,
+        }
+        if not _loads_without_randomness(data):
+            found["number of workers"] = data.num_workers
+    return found
 
 
 def _is_used_up(data: Any, number: int) -> bool:
@@ -178,7 +227,7 @@ def _why_inexact(data: Any) -> str | None:
     """Return why other batches might come when ``data`` is read again; None if the same ones come."""
     if isinstance(data, Iterator):
         return f"{data!r} can be read only once; give data that can be iterated again"
-    if not isinstance(data, DataLoader) or not data.num_workers or _is_stateful(data):
+    if not isinstance(data, DataLoader) or not data.num_workers or has_state(data):
         return None
     if not getattr(data, "in_order", True):
         return (

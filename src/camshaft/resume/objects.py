@@ -15,10 +15,10 @@ from torch import nn
 from camshaft.engine.engine import Engine
 from camshaft.resume import storage
 from camshaft.resume.contents import check_states
+from camshaft.resume.data_states import NOTHING, DataStates
 from camshaft.resume.module_states import load_module, module_state
 from camshaft.resume.parameter_groups import ParameterGroups
 from camshaft.resume.plain import plain_values
-from camshaft.resume.rng import generators_of
 from camshaft.resume.statefuls import Stateful, called_functions, numbered, stateful_owner
 
 __all__ = ["SavedObjects"]
@@ -82,14 +82,14 @@ class SavedObjects:
                     found.setdefault(id(owner), (f"{name}: {label}", owner))
         return {label: Stateful.of(label, owner, is_new=False) for label, owner in numbered(found.values()).items()}
 
-    def generators(self) -> dict[str, torch.Generator]:
-        """Return the random generators of the data of the trainer and of nested engines, by a label."""
-        found = {f"data: {place}": one for place, one in generators_of(self.engines[0].state.dataloader).items()}
-        for name, engine in self.known_engines().items():
-            for number, nested in enumerate(engine.loop.nested):
-                for place, one in generators_of(nested.data).items():
-                    found[f"{name}: nested {number}: {place}"] = one
-        return found
+    def nested_data(self) -> dict[str, DataStates]:
+        """Return the states inside of the data of nested engines, by a label."""
+        return {
+            f"{name}: nested {number}": DataStates(nested.data)
+            for name, engine in self.known_engines().items()
+            for number, nested in enumerate(engine.loop.nested)
+            if nested.data is not None
+        }
 
     # -- saving and loading ------------------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class SavedObjects:
             "modules": {name: module_state(module) for name, module in self._modules.items()},
             "groups": {name: groups.names() for name, groups in self._groups.items()},
             "handlers": {name: obj.state_dict() for name, obj in self.handlers().items()},
-            "generators": {name: one.get_state() for name, one in self.generators().items()},
+            "nested data": {name: states.state_dict() for name, states in self.nested_data().items()},
         }
 
     def differences(self, state: Mapping[str, Any]) -> list[str]:
@@ -116,6 +116,8 @@ class SavedObjects:
             saved = state["modules"].get(name, {}).get("gradients", {})
             parameters = dict(storage.unwrapped(module).named_parameters())
             found += [f"the gradient of {name}.{each} fits no parameter" for each in saved if each not in parameters]
+        for name, states in self.nested_data().items():
+            found += [f"{name}: {words}" for words in states.differences(state["nested data"].get(name, NOTHING))]
         return found
 
     def load_objects(self, path: Path, state: Mapping[str, Any], in_run: bool) -> Callable[[], None]:
@@ -153,14 +155,14 @@ class SavedObjects:
         return partial(_undo, undo)
 
     def load_rest(self, state: Mapping[str, Any]) -> None:
-        """Load what only a run needs: values of metrics, gradients, modes, and random generators."""
+        """Load what only a run needs: values of metrics, gradients, modes, and the data of nested engines."""
         for name, engine in self.known_engines().items():
             engine.state.metrics.update(state["metrics"].get(name, {}))
         for name, module in self._modules.items():
             load_module(module, state["modules"][name])
-        generators = self.generators()
-        for name in generators.keys() & state["generators"].keys():
-            generators[name].set_state(state["generators"][name])
+        nested = self.nested_data()
+        for name in nested.keys() & state["nested data"].keys():
+            nested[name].load_state_dict(state["nested data"][name])
 
 
 def _undo(states: list[tuple[Any, Any]]) -> None:

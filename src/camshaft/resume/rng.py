@@ -1,16 +1,16 @@
-"""States of random generators: the global ones of a process, and those of data loaders."""
+"""States of the global random generators of a process."""
 
 from __future__ import annotations
 
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-__all__ = ["generators_of", "load_rng_states", "rng_states"]
+__all__ = ["load_rng_states", "rng_states"]
 
 
 def rng_states() -> dict[str, Any]:
@@ -48,27 +48,3 @@ def load_rng_states(states: Mapping[str, Any]) -> None:
             )
         for device, state in enumerate(states["cuda"][:here]):
             torch.cuda.set_rng_state(state, device)
-
-
-def generators_of(data: Any) -> dict[str, torch.Generator]:
-    """Return the generators that a data loader, its samplers and its dataset hold, each once.
-
-    Returns:
-        The generators by their place: ``"loader"``, ``"sampler"``, ``"batch_sampler"``, ``"batch_sampler.sampler"`` or
-        ``"dataset"``.
-    """
-    found: dict[str, torch.Generator] = {}
-    for place, owner in _owners(data):
-        generator = getattr(owner, "generator", None)
-        if isinstance(generator, torch.Generator) and all(generator is not other for other in found.values()):
-            found[place] = generator
-    return found
-
-
-def _owners(data: Any) -> Iterator[tuple[str, Any]]:
-    batch_sampler = getattr(data, "batch_sampler", None)
-    yield "loader", data
-    yield "sampler", getattr(data, "sampler", None)
-    yield "batch_sampler", batch_sampler
-    yield "batch_sampler.sampler", getattr(batch_sampler, "sampler", None)
-    yield "dataset", getattr(data, "dataset", None)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from camshaft._checks import check_integer
 from camshaft.control import CONTROLS, Interrupt
 from camshaft.engine.dispatch import RemovableEventHandle
@@ -54,8 +56,12 @@ class Snapshot:
       all independent of wrappers for parallel training and of ``torch.compile``;
     - of named optimizers also the names of the parameters, so that groups that were added later are added again;
     - of metrics every state, and those of metrics inside of them;
-    - the states of random generators: those of Python, NumPy, torch and its GPUs, and those of data loaders and their
-      samplers.
+    - the states of random generators: those of Python, NumPy, torch and its GPUs, and those inside of the data;
+    - of the data also objects with ``state_dict()``, and plain attributes of samplers and data sets that have changed.
+      The data is searched: samplers and data sets in others, containers, functions and their closures. What cannot be
+      saved is named in a warning, and so is data that differs from that of the file.
+
+    It has the state of one process. With several processes, give each rank a folder of its own.
 
     Args:
         trainer: the engine whose runs are saved. Its ``snapshot`` attribute is set to this object.
@@ -102,6 +108,7 @@ class Snapshot:
         self._to_continue: set[str] = set()  # the same, of a resume() without a run so far
         self._objects = SavedObjects(trainer, objects, writer=self)
         self.is_wanted = False
+        self._has_warned = False
         self._resuming: list[RemovableEventHandle] = []
         self._data_position = DataPosition()
         trainer.snapshot = self
@@ -148,6 +155,7 @@ class Snapshot:
             self._write(engine)
 
     def _write(self, engine: Engine) -> None:
+        self._warn_of_other_processes()
         storage.make_folder(self.dirname)
         files = self._files()
         number = files[0][0] + 1 if files else 1
@@ -163,6 +171,19 @@ class Snapshot:
             warnings.warn(
                 f"{self.dirname} has snapshots of another run ({others[0].name}): they are kept, and resume() may find "
                 f"them; give each Snapshot a folder of its own",
+                stacklevel=2,
+            )
+
+    def _warn_of_other_processes(self) -> None:
+        distributed = torch.distributed
+        if self._has_warned or not distributed.is_available() or not distributed.is_initialized():
+            return
+        if distributed.get_world_size() > 1:
+            self._has_warned = True
+            warnings.warn(
+                f"a Snapshot has the batches and random states of one process, and there are "
+                f"{distributed.get_world_size()}: give each rank a folder of its own, such as "
+                f"{self.dirname / f'rank_{distributed.get_rank()}'}",
                 stacklevel=2,
             )
 
@@ -191,6 +212,7 @@ class Snapshot:
             "asked": _pending_ends(trainer),
             "output": trainer.state.output if is_plain(trainer.state.output) else None,
             "random": rng_states(),
+            "in data": self._data_position.present_states(trainer.state.dataloader),
             "data": self._data_position.state_dict(trainer.state.dataloader, progress["fetched"] or 0),
         } | self._objects.state_dict()
 
@@ -221,6 +243,7 @@ class Snapshot:
         if found is None:
             self.trainer.logger.info("no snapshot in %s: the run starts from the beginning", self.dirname)
             return None
+        self._warn_of_other_processes()
         path, state = found
         _check_kind(path, state)
         # The states are loaded twice: now, so that errors are raised here and users see the loaded objects, and again
@@ -306,6 +329,9 @@ class Snapshot:
         for key in self.trainer.state_dict_user_keys:
             setattr(self.trainer.state, key, state["progress"][key])
         self._objects.load_rest(state)
+        differences = self._data_position.load_present_states(self.trainer.state.dataloader, state["in data"])
+        if differences:
+            warnings.warn(f"{path} was written with other data: {'; '.join(differences)}", stacklevel=2)
         load_rng_states(state["random"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -54,7 +55,12 @@ class Stateful:
             return cls(obj, obj.get_state, obj.set_state)
         if isinstance(obj, random.Random):
             return cls(obj, obj.getstate, obj.setstate)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(obj, numpy.random.RandomState):
+            return cls(obj, lambda: _listed(obj.get_state(legacy=False)), obj.set_state)
         bits = getattr(obj, "bit_generator", None)
+        if numpy is not None and isinstance(obj, numpy.random.BitGenerator):
+            bits = obj
         if bits is not None:
             return cls(obj, lambda: _listed(bits.state), lambda state: setattr(bits, "state", state))
         raise TypeError(
