@@ -221,6 +221,12 @@ def test_a_loop_that_is_not_resumed_in_a_pass_says_so_at_once(tmp_path, caplog, 
     assert not told or "snapshots are written at EPISODE_COMPLETED" in told[0]
 
 
+def test_a_loop_without_data_has_no_position_in_data():
+    positions = []
+    Engine(Loop("EPISODE", Phase("ACT", lambda engine, _: positions.append(engine.position)), times=2)).run()
+    assert positions == [0, 0]
+
+
 def test_a_state_of_a_loop_without_data_goes_on_with_the_next_pass():
     def make(log):
         return Engine(

@@ -154,7 +154,9 @@ class DataFetcher:
 
     @property
     def position(self) -> int:
-        """The number of batches that the present epoch has had."""
+        """The number of batches that the present epoch has had; 0 in a loop that takes no data."""
+        if not self._counter:
+            return 0
         # until a resumed epoch has begun, it is not counted
         return self.skipped if self._state.resumed else self.passes_begun(self._counter)
 
