@@ -107,4 +107,5 @@ def test_where_it_cannot_be_exact_a_warning_says_why_once(tmp_path, data, why):
         UserWarning, match=f"a run resumed in the middle of its data may get other batches: .*{why}"
     ) as told:
         engine.run(data(), max_epochs=1)
+    told = [each for each in told if each.category is not DeprecationWarning]  # of forks, from Python 3.12 on
     assert len(told) == 1

@@ -5,7 +5,7 @@ It is read from the frames of the generated loop when somebody asks. To store it
 
 from __future__ import annotations
 
-from types import FrameType, GeneratorType
+from types import CodeType, FrameType, GeneratorType
 from typing import Any, Protocol
 
 from camshaft.compiler.program import Line, Program
@@ -50,36 +50,55 @@ class LoopLocation:
 
     def line_of(self, error: BaseException) -> Line | None:
         """Return the line at which an error left the loop; None if the error does not come from the loop."""
-        number = None
+        found = None
         # Python turns a StopIteration that leaves a generator into a RuntimeError. Only its cause has the exact line.
         for raised in (error.__cause__, error):
             trace = raised.__traceback__ if raised is not None else None
             while trace is not None:
                 if trace.tb_frame.f_globals is self._namespace:
-                    number = trace.tb_lineno
+                    number = line_number(trace.tb_frame.f_code, trace.tb_lineno, trace.tb_lasti)
+                    found = self._program.lines.get(number, found)
                 trace = trace.tb_next
-        return self._program.lines[number] if number is not None else None
+        return found
 
     def source_line(self) -> str:
         """Return the number and the function of the present line, in words."""
         frame = self._frame()
-        return f"line {frame.f_lineno} of the generated {frame.f_code.co_name}" if frame is not None else "the engine"
+        if frame is None:
+            return "the engine"
+        number = line_number(frame.f_code, frame.f_lineno, frame.f_lasti)
+        return f"line {number} of the generated {frame.f_code.co_name}"
 
     def _frame(self) -> FrameType | None:
         """Return the frame of the loop; the innermost one if the loop is written as several functions."""
         found, frame = None, self._generator.gi_frame
         while frame is not None:
             found = frame
-            inner = frame.f_locals.get("inner") if self._line_in(frame).delegates else None
+            line = self._line_in(frame)
+            inner = frame.f_locals.get("inner") if line is not None and line.delegates else None
             frame = inner.gi_frame if inner is not None else None
         return found
 
-    def _line_in(self, frame: FrameType) -> Line:
-        """Return the line that a frame of the loop executes."""
-        number = None
-        while number is None:  # for a moment, if the loop runs in another thread
-            number = frame.f_lineno
-        return self._program.lines[number]
+    def _line_in(self, frame: FrameType) -> Line | None:
+        """Return the line that a frame of the loop executes; None if it has not reached one."""
+        return self._program.lines.get(line_number(frame.f_code, frame.f_lineno, frame.f_lasti))
+
+
+def line_number(code: CodeType, number: int | None, instruction: int) -> int:
+    """Return the number of the line that runs, or of the nearest one before it; 0 if there is none.
+
+    Some instructions have no line, such as those that end a block. A signal can arrive there: Python then gives None or
+    -1 as the line of the frame and of the traceback.
+
+    Args:
+        code: the code that runs.
+        number: the number of the line, as the frame or the traceback has it.
+        instruction: the index of the last instruction.
+    """
+    if number is not None and number > 0:
+        return number
+    before = [line for start, _, line in code.co_lines() if line is not None and start <= instruction]
+    return before[-1] if before else 0
 
 
 class _HasLine(Protocol):

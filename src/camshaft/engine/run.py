@@ -198,6 +198,9 @@ class Run:
             return self._generator.throw(control)
         except StopIteration:
             return None
+        finally:
+            # Its frames lead back to this one, which has the control: only the garbage collector would free the engine.
+            control.__traceback__ = None
 
     def _interrupt(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
         """Fire INTERRUPT and pause, unless a handler of INTERRUPT ends the run or the epoch."""
