@@ -15,7 +15,7 @@ import builtins
 import hashlib
 import keyword
 import linecache
-import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -81,8 +81,9 @@ _RESERVED_NAMES = {
 
 
 def _unused_identifier(name: str, used: set[str]) -> str:
-    name = re.sub(r"\W", "_", name)
-    name = f"_{name}" if name[:1].isdigit() else name
+    # Python reads identifiers in their normal form: the name ª is a. Some letters and digits may be in no identifier.
+    name = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in unicodedata.normalize("NFKC", name))
+    name = unicodedata.normalize("NFKC", name if name.isidentifier() else f"_{name}")
     while name in used or keyword.iskeyword(name):
         name += "_"
     return name

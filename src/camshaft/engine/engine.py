@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from camshaft._checks import check_text, is_integer
 from camshaft._views import Picture, view
 from camshaft.compiler.program import Program
 from camshaft.compiler.writer import generate
@@ -84,6 +85,7 @@ class Engine:
         loop = as_loop(process)
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}: traces and errors show it")
+        check_text("the name", name)
         self.name = name
         self.strict = strict
         self.state = State()
@@ -249,8 +251,9 @@ class Engine:
 
         Raises:
             TypeError: one of ``events`` is not an event.
-            ValueError: an event has the value of a built-in event, ``order`` is unknown, or ``event_to_attr`` names an
-                event that is not registered in this call.
+            ValueError: an event has the value of a built-in event or a name that cannot be used, ``order`` is
+                unknown, or ``event_to_attr`` names an event that is not registered in this call, or an attribute that
+                is no count.
             LoopError: the loop has no state of the name given as ``after``, ``before`` or ``within``.
         """
         attributes = {event_key(event): attribute for event, attribute in (event_to_attr or {}).items()}
@@ -260,6 +263,10 @@ class Engine:
                 f"event_to_attr names {event_name(unregistered[0])}, which is not among the events of this call: "
                 f"register it in the same call"
             )
+        for attribute in attributes.values():
+            count = getattr(self.state, attribute, 0)
+            if not is_integer(count):
+                raise ValueError(f"event_to_attr: state.{attribute} is no count, but {count!r}; name another attribute")
         loop = register(self._loop, events, after=after, before=before, within=within, order=order)
         if loop is not self._loop:
             self._install_loop(loop)

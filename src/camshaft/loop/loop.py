@@ -92,7 +92,14 @@ class Loop(LoopTree):
     @property
     def events(self) -> type[EventEnum]:
         """An enum of all events of this loop: ``loop.events.CLIP_COMPLETED``."""
-        members = {event_name(key).replace(".", "_"): key for key in self.event_keys}
+        members: dict[str, str] = {}
+        for key in self.event_keys:
+            name = event_name(key).replace(".", "_")
+            if name.startswith("_") and name.endswith("_"):  # Python keeps such names of an enum for itself
+                name = f"EVENT{name}"
+            while name in members:  # A.B and a_b
+                name += "_"
+            members[name] = key
         make: Any = EventEnum  # EventEnum.__call__ hides the functional interface of enums from type checkers
         return make("LoopEvents", members)  # type: ignore[no-any-return]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterable
 
-from camshaft._checks import check_integer
-from camshaft.events import event_name
+from camshaft._checks import check_integer, check_text
+from camshaft.events import event_name, state_of
 from camshaft.exceptions import LoopError
 from camshaft.loop.states import (
     DATA,
@@ -26,6 +26,9 @@ __all__ = ["check_loop"]
 MAX_DEPTH = 40
 """The maximal depth of nested states. Each level needs several frames of the interpreter's recursion limit."""
 
+RESERVED_KEY = "state"
+"""The attribute with the place of a machine. The library does not accept an event of this name."""
+
 _STATE_FIELDS = {
     "EPOCH_LENGTH",
     "MAX_EPOCHS",
@@ -36,6 +39,13 @@ _STATE_FIELDS = {
     "TIMES",
     "DATALOADER",
     "RESUMED",
+    "CONNECT",
+    "COUNT_BY",
+    "HAS_NEW_DATA",
+    "KEEP_DATA",
+    "LEARN_LENGTH",
+    "TAKE_DATA",
+    "WITHIN_LIMITS",
 }
 """Names that a loop must not have: its counter would overwrite an attribute of ``engine.state``."""
 
@@ -54,6 +64,8 @@ def check_loop(loop: LoopTree) -> None:
         raise LoopError(f"{owner}: its counter would be state.{counter}, a Python keyword; choose another name")
     if loop.name in _STATE_FIELDS:
         raise LoopError(f"{owner}: its counter would be state.{counter}, which has another use; choose another name")
+    if counter.startswith("_"):
+        raise LoopError(f"{owner}: its counter would be the private state.{counter}; choose a name without _ before it")
     check_events(owner, *loop.own_events)
     _check_passes(loop, owner)
     for item in loop.body:
@@ -108,6 +120,14 @@ def _check_names(loop: LoopTree, owner: str) -> None:
             f"{owner}: {' and '.join(data_loops)} both have over=DATA; only one loop can take the data of the run, "
             f"give the others another over="
         )
+    loops = [item for _, item in loop.walk() if isinstance(item, LoopTree)]
+    for item in loops:
+        if item.passes == "over" and any(other.name == f"{item.name}_ITEM" for other in loops):
+            raise LoopError(
+                f"{owner}: state.{item.name.lower()}_item would be both the element of {item.name} and the counter of "
+                f"{item.name}_ITEM; give one of them another name"
+            )
+    _check_keys(loop, owner)
     scopes = {RUN} | {item.name for _, item in loop.walk() if isinstance(item, (LoopTree, Phase))}
     for custom in loop.custom_states:
         if custom.name in RESERVED:
@@ -121,6 +141,16 @@ def _check_names(loop: LoopTree, owner: str) -> None:
             raise LoopError(
                 f"{owner}: within={custom.within!r} is not a loop or phase in it; it has {', '.join(sorted(scopes))}"
             )
+
+
+def _check_keys(loop: LoopTree, owner: str) -> None:
+    """Refuse events whose names cannot be used everywhere."""
+    for key in loop.event_keys:
+        check_text(f"{owner}: the event", key, LoopError)
+        if not state_of(key)[0]:
+            raise LoopError(f"{owner}: the event {key!r} has no name after its last dot, so no state; rename it")
+        if key == RESERVED_KEY:
+            raise LoopError(f"{owner}: the event {key!r} would be the state of its transitions.Machine; rename it")
 
 
 def _check_unambiguous(loop: LoopTree, owner: str) -> None:

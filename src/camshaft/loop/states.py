@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,9 @@ def check_name(kind: str, name: Any) -> None:
     """Refuse a name that is not an identifier in capitals, or is the name of a built-in state."""
     if not isinstance(name, str) or not name.isidentifier() or name != name.upper():
         raise LoopError(f"{kind} {name!r}: the name must be a Python identifier in capitals, such as OPTIM_STEP")
+    if name != unicodedata.normalize("NFKC", name):
+        normal = unicodedata.normalize("NFKC", name).upper()
+        raise LoopError(f"{kind} {name}: Python reads this name as another one; give its normal form, such as {normal}")
     if name in RESERVED:
         raise LoopError(f"{kind} {name}: this is the name of a built-in state; choose another")
 
