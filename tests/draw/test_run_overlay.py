@@ -43,7 +43,7 @@ def test_a_trace_gives_counts_and_shares():
     assert counts["iteration_completed"] == 10
     assert counts["epoch_completed"] == 2
     backs = {edge.guards[0]: edge.count for edge in chart.edges if edge.kind == "back"}
-    assert backs == {"iteration < epoch_length": 8, "epoch < max_epochs": 1}
+    assert backs == {"iteration in epoch < epoch_length": 8, "epoch < max_epochs": 1}
     leaves = [element.share for element in chart.nodes if element.share is not None]
     assert 0 < sum(leaves) <= 1.0001
     assert next(box.share for box in chart.boxes if box.label == "EPOCH") <= 1

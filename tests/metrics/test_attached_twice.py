@@ -125,3 +125,19 @@ def test_a_refused_metric_may_be_attached_later():
     assert second.run([WRONG]).metrics == {"accuracy": 0.0}
     with pytest.raises(ValueError, match="attached to second already"):
         attach(metric, first, "accuracy")
+
+
+def test_evaluators_made_with_the_same_metrics_have_their_own():
+    model = torch.nn.Linear(1, 2)
+    metrics = {"accuracy": Accuracy(), "same": Accuracy()}
+    metrics["twice"] = metrics["same"]
+    evaluators = [create_supervised_evaluator(model, metrics) for _ in range(2)]
+    right = [(torch.ones(2, 1), model(torch.ones(2, 1)).argmax(1))] * 2
+    wrong = [(x, 1 - y) for x, y in right]
+
+    @evaluators[0].on(Events.ITERATION_COMPLETED(once=1))
+    def evaluate_other():
+        evaluators[1].run(wrong)
+
+    assert evaluators[0].run(right).metrics == dict.fromkeys(metrics, 1.0)
+    assert evaluators[1].state.metrics == dict.fromkeys(metrics, 0.0)

@@ -138,6 +138,8 @@ FIRST_PLACES = {
         "backward_completed": "EPOCH 1 / ITERATION 1 / BACKWARD",
         "optim_step_started": "EPOCH 1 / ITERATION 2 / OPTIM_STEP",
         "optim_step_completed": "EPOCH 1 / ITERATION 2 / OPTIM_STEP",
+        "rescale_started": "EPOCH 1 / RESCALE",
+        "rescale_completed": "EPOCH 1 / RESCALE",
         "dataloader_stop_iteration": "EPOCH 1 / GET_BATCH",
         "iteration_skipped": "EPOCH 1 / ITERATION 4",
         "interrupt": "EPOCH 2 / ITERATION 5 / BACKWARD",

@@ -216,8 +216,7 @@ class _Compute:
             ValueError: the metric is attached already.
         """
         for part in self._parts:
-            other = _ATTACHED.get(id(part))
-            host = attached_to(other, other) if other is not None else None
+            other, host = _attachment_of(part)
             if other is not None and host is not None:
                 inside = "" if part is self.metric else f" in {self.name!r}"
                 raise ValueError(
@@ -274,6 +273,20 @@ class _Compute:
 
 _ATTACHED: weakref.WeakValueDictionary[int, _Compute] = weakref.WeakValueDictionary()
 """By the id of a metric: the handler that computes it, or a metric that contains it, and keeps both in memory."""
+
+
+def _attachment_of(part: torchmetrics.Metric) -> tuple[_Compute | None, Any]:
+    """Return the handler that computes a metric, and the engine that it is attached to; None without one."""
+    other = _ATTACHED.get(id(part))
+    return other, attached_to(other, other) if other is not None else None
+
+
+def unattached(
+    metric: torchmetrics.Metric | torchmetrics.MetricCollection,
+) -> torchmetrics.Metric | torchmetrics.MetricCollection:
+    """Return the metric, or a copy of it if it is attached already, by itself or inside of another metric."""
+    parts = (part for part in metric.modules() if isinstance(part, torchmetrics.Metric))
+    return metric.clone() if any(_attachment_of(part)[1] is not None for part in parts) else metric
 
 
 def _describe_type(value: Any) -> str:

@@ -339,7 +339,8 @@ def create_supervised_evaluator(
         model: the model. It is put into evaluation mode at EPOCH_STARTED, before the handlers of users run, and stays
             in it. So a handler of EPOCH_STARTED can put parts of it into training mode, such as dropout for Monte Carlo
             estimates.
-        metrics: torchmetrics metrics by name, attached with :func:`camshaft.metrics.attach`.
+        metrics: torchmetrics metrics by name, attached with :func:`camshaft.metrics.attach`. Of a metric that is
+            attached already, the evaluator gets a copy, so several evaluators may be made with the same metrics.
         output_transform: ``output_transform(x, y, y_pred)`` returns the output to keep in ``state.output``. The default
             is ``(y_pred, y)``.
         device, non_blocking, prepare_batch, model_transform, model_fn, autocast: as for :func:`supervised_loop`.
@@ -364,8 +365,8 @@ def create_supervised_evaluator(
     engine = Engine([Phase("FORWARD", evaluation.forward)], name, strict=strict)
     mode.attach(engine)
     if metrics:
-        from camshaft.metrics.attachment import attach  # torchmetrics is imported only if metrics are used
+        from camshaft.metrics.attachment import attach, unattached  # torchmetrics is imported only if metrics are used
 
         for metric_name, metric in metrics.items():
-            attach(metric, engine, metric_name)
+            attach(unattached(metric), engine, metric_name)
     return engine

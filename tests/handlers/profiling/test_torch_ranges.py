@@ -173,7 +173,7 @@ def test_states_that_share_events_are_told_apart():
     tree, trace = shape(trainer, lambda: trainer.run(Stream(batches), max_epochs=1), "trainer")
     fill, step = ("ITERATION", ["FORWARD", "BACKWARD"]), ("ITERATION", ["FORWARD", "BACKWARD", "OPTIM_STEP"])
     batch = ["GET_BATCH", fill, "GET_BATCH", step, "GET_BATCH", fill, "GET_BATCH"]
-    assert names(tree) == [("EPOCH", [*batch, "LAST_OPTIM_STEP"])]
+    assert names(tree) == [("EPOCH", [*batch, "RESCALE", "LAST_OPTIM_STEP"])]
     assert trace.count("optim_step_started") == 2
 
 
