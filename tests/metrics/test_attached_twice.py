@@ -70,14 +70,6 @@ def test_two_usages_of_one_metric_are_refused(usages):
         metric.attach(trainer, "second", usage=usages[1])
 
 
-def test_evaluators_with_one_dictionary_of_metrics_are_refused():
-    metrics = {"accuracy": Accuracy()}
-    kept = create_supervised_evaluator(torch.nn.Identity(), metrics)
-    with pytest.raises(ValueError, match="the Accuracy is attached to evaluator already"):
-        create_supervised_evaluator(torch.nn.Identity(), metrics)
-    create_supervised_evaluator(torch.nn.Identity(), {name: metric.clone() for name, metric in metrics.items()})
-    assert kept.state.metrics == {}
-
 
 @pytest.mark.parametrize("make", [Accuracy, BinaryAccuracy, lambda: RunningAverage(BinaryPrecision())])
 @pytest.mark.parametrize("at", [Events.ITERATION_COMPLETED(once=2), Events.EPOCH_COMPLETED])
