@@ -17,9 +17,11 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+import torchmetrics
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
+from torchmetrics.wrappers import MinMaxMetric
 
 from camshaft import (
     BackpropEvents,
@@ -32,7 +34,7 @@ from camshaft import (
     record,
 )
 from camshaft.handlers import EMA, CustomPeriodicEvent, EarlyStopping, LRScheduler
-from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage
+from camshaft.metrics import RUNNING_EPOCH, Accuracy, Loss, RunningAverage, attach
 from camshaft.resume import storage
 from camshaft.resume.rng import rng_states
 
@@ -128,16 +130,18 @@ class Augmented(Dataset[Any]):
 
 
 class Shuffled(RandomSampler):
-    """A sampler in the training process. It reports the place ``fetch`` before each index."""
+    """A sampler in the training process, with a second generator, of NumPy. Before each index it is at ``fetch``."""
 
-    def __init__(self, data: Dataset[Any], generator: torch.Generator, reached: Reached) -> None:
+    def __init__(
+        self, data: Dataset[Any], generator: torch.Generator, rng: np.random.Generator, reached: Reached
+    ) -> None:
         super().__init__(data, generator=generator)  # type: ignore[arg-type]
-        self.reached = reached
+        self.rng, self.reached = rng, reached
 
     def __iter__(self) -> Iterator[int]:
-        for index in super().__iter__():
+        for index in self.rng.permutation([*super().__iter__()]):
             self.reached("fetch")
-            yield index
+            yield int(index)
 
 
 def loaders(seed: int, reached: Reached) -> tuple[DataLoader[Any], DataLoader[Any]]:
@@ -150,7 +154,7 @@ def loaders(seed: int, reached: Reached) -> tuple[DataLoader[Any], DataLoader[An
     training = DataLoader(
         data,
         batch_size=32,
-        sampler=Shuffled(data, generator, reached),
+        sampler=Shuffled(data, generator, np.random.default_rng(seed), reached),
         generator=generator,
         num_workers=2,
         multiprocessing_context="fork",
@@ -260,6 +264,8 @@ class Training:
         trainer.add_event_handler(BackpropEvents.OPTIM_STEP_COMPLETED, self.schedule)
         RunningAverage().attach(trainer, "loss")
         Loss(lambda loss, _: loss).attach(trainer, "mean", lambda loss: (torch.tensor(loss), [0]), RUNNING_EPOCH)
+        extremes = MinMaxMetric(torchmetrics.MeanMetric())
+        attach(extremes, trainer, "extremes", lambda loss: torch.tensor(loss), RUNNING_EPOCH)
         trainer.nest(self.evaluator, on=Events.EPOCH_COMPLETED, data=validation)
         self.evaluator.add_event_handler(Events.COMPLETED, self.stopping)
         CustomPeriodicEvent(n_iterations=7).attach(trainer)

@@ -70,7 +70,6 @@ def test_two_usages_of_one_metric_are_refused(usages):
         metric.attach(trainer, "second", usage=usages[1])
 
 
-
 @pytest.mark.parametrize("make", [Accuracy, BinaryAccuracy, lambda: RunningAverage(BinaryPrecision())])
 @pytest.mark.parametrize("at", [Events.ITERATION_COMPLETED(once=2), Events.EPOCH_COMPLETED])
 def test_a_clone_has_values_of_its_own(make, at):

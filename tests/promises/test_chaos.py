@@ -35,10 +35,21 @@ def begins_anew(library):
         begins_anew("torch"),
         lambda state: state["random"].pop("numpy", None),
         lambda state: state["in data"]["inside"]["generators"].clear(),
-        lambda state: state["gradients"]["model"].clear(),
+        lambda state: state["in data"]["inside"]["generators"].pop("sampler.rng", None),
+        lambda state: state["modules"]["model"]["gradients"].clear(),
         lambda state: state["handlers"].pop("trainer: EMA", None),
+        lambda state: state["handlers"]["trainer: extremes"][""]["attributes"].clear(),
     ],
-    ids=["python's generator", "torch's generator", "numpy's generator", "the loader's generator", "gradients", "ema"],
+    ids=[
+        "python's generator",
+        "torch's generator",
+        "numpy's generator",
+        "generators of the data",
+        "a sampler's own generator",
+        "gradients",
+        "ema",
+        "a wrapped metric",
+    ],
 )
 def test_a_state_left_out_of_snapshots_is_noticed(tmp_path, spoil):
     found = chaos(2, 0, tmp_path, spoil)
