@@ -437,6 +437,22 @@ def folds() -> Iterator[Case]:
     saved = {"fold": 0, "epoch": 0, "iteration": 0, "max_epochs": None, "max_iters": None, "epoch_length": 2}
     between = saved | {"fold": 1, "epoch": 2, "iteration": 4, "position": None}
     yield Case("a run resumed at the second fold", Scenario(FOLDS, Data(2)), None, between)
+    first = saved | {"fold": 1, "epoch": 1, "iteration": 1, "position": 1, "passes": {"EPOCH": 1}}
+    for name, changes in {
+        "in the first epoch of a fold": {},
+        "in the second epoch of a fold": {"epoch": 2, "iteration": 3, "passes": {"EPOCH": 2}},
+        "at the end of an epoch": {"iteration": 2, "position": 2},
+        "between two epochs": {"iteration": 2, "position": None},
+        "after the last epoch of a fold": {"epoch": 2, "iteration": 4, "position": None, "passes": {"EPOCH": 2}},
+        "at the start of the second fold": {
+            "fold": 2,
+            "epoch": 2,
+            "iteration": 4,
+            "position": None,
+            "passes": {"EPOCH": 0},
+        },
+    }.items():
+        yield Case(f"a run resumed {name}", Scenario(FOLDS, Data(2)), None, first | changes)
     for call in ("terminate()", "terminate(skip_completed=True)", "interrupt()"):
         for n in (1, 2, 3):
             yield Case(f"{call} before element {n}", Scenario(_folds(CallingElements(call, n, 2)), Data(2)))
@@ -469,6 +485,14 @@ def episodes() -> Iterator[Case]:
         for n in (1, 2, 3):
             condition = CallingCondition(call, n, False, False, True)
             yield Case(f"{call} at call {n} of the condition", Scenario(_episodes(EveryNthTime(2), condition)))
+    saved = {"rollout": 2, "episode": 4, "timestep": 8, "max_epochs": None, "max_iters": None, "position": None}
+    for n in (1, 2):  # the condition is asked before the first pass of a resumed run
+        yield Case(
+            f"a run resumed with {n} answers", Scenario(_episodes(EveryNthTime(2), EveryNthTime(n))), None, saved
+        )
+    for call in ("terminate()", "terminate(skip_completed=True)", "interrupt()"):
+        asked = CallingCondition(call, 1, False, True)
+        yield Case(f"{call} as a run is resumed", Scenario(_episodes(EveryNthTime(2), asked)), None, saved)
     for call in ("terminate_epoch()", "terminate()", "interrupt()"):
         for n in (1, 2):
             inner = CallingCondition(call, n, False, True, True, True)

@@ -17,7 +17,7 @@ from contextvars import copy_context
 from typing import Any
 
 from camshaft import DATA, Engine, Loop, Phase, Trace
-from camshaft.engine.observing import ObservedRun, observers
+from camshaft.engine.observing import ObservedRun, observing
 from camshaft.loop.counting import counter_loop_by_event
 from camshaft.loop.states import RUN, Every, OpaqueStep
 from camshaft.testing import PlantedError, no_op
@@ -126,7 +126,10 @@ class _Follower:
         if context.position:
             saved: dict[str, Any] = {name.lower(): count for name, count in context.counts.items()}
             saved |= {name: getattr(context, name) for name in ("max_epochs", "max_iters", "epoch_length")}
-            engine.load_state_dict(saved | {"position": sum(context.position.values())})
+            position, path = context.position, record.loop.data_path
+            passes = {name: position[name] + (name in context.resumed) for name in path[1:-1] if name in position}
+            in_data = position.get(path[-1]) if path else None
+            engine.load_state_dict(saved | {"position": in_data, "passes": passes})
         return engine
 
     def set_counts(self, engine: Engine, counts: dict[str, int]) -> None:
@@ -139,7 +142,7 @@ class _Follower:
         """Return data that yields a batch whenever the trace has GET_BATCH_COMPLETED next."""
         if record.loop.data_loop is None or not record.context.has_data:
             return None
-        had, length = sum(record.context.position.values()), record.context.epoch_length
+        had, length = record.context.position.get(record.loop.data_loop.name, 0), record.context.epoch_length
         return _Batches(lambda: self.expects(run, "get_batch_completed"), had if had != length else 0)
 
     def scripted(self, run: int, item: Any) -> Any:
@@ -256,11 +259,8 @@ class _Follower:
 @contextmanager
 def calling(function: Callable[[], Any]) -> Iterator[None]:
     """Call a function as soon as a run starts or resumes, as another thread or a signal could."""
-    token = observers.set((*observers.get(), _OnStart(function)))
-    try:
+    with observing(_OnStart(function)):
         yield
-    finally:
-        observers.reset(token)
 
 
 class _OnStart:

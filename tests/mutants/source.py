@@ -67,7 +67,7 @@ HARMLESS = {
     **dict.fromkeys(
         _of("opaque declared folds episodes parts", "`if PENDING_CALL: yield PENDING_CALL` twice")
         + _of("folds", "`if PENDING_CALL: yield PENDING_CALL` twice (2)")
-        + _of("episodes", *(f"`if PENDING_CALL: yield PENDING_CALL` twice ({number})" for number in (2, 3, 4)))
+        + _of("episodes", *(f"`if PENDING_CALL: yield PENDING_CALL` twice ({number})" for number in (2, 3, 4, 5)))
         + _of("opaque declared folds", f"`{AT_DATA}` twice"),
         "the first of the two lines already applies the pending call",
     ),
@@ -104,12 +104,6 @@ HARMLESS = {
         + _of("folds", "`if output is not None: state.output = output` with `True` (2)")
         + _of("episodes", "`if output is not None: state.output = output` with `True`"),
         "no phase ran before it in this pass, so the output is already None",
-    ),
-    **dict.fromkeys(
-        _of("folds", "`fetcher.begin_epoch()` twice", "EPOCH_STARTED after `fetcher.begin_epoch()`")
-        + _of("folds", "`if not state.resumed: state.fold += 1` with `True`")
-        + _of("folds", "`if not state.resumed: state.epoch += 1` with `True`"),
-        "a loop with states next to the epoch is never resumed in the middle of a pass",
     ),
     **dict.fromkeys(
         _of("folds", "`if not state.within_limits(): break` with continue"),

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from camshaft import Engine, EventOrderError, Loop, Trace, record
-from camshaft.engine.observing import ObservedRun, observers
+from camshaft.engine.observing import ObservedRun, observing
 from camshaft.events import event
 from camshaft.testing import PatternError, PlantedError, Play, assert_same_run
 from camshaft.testing.golden import Golden
@@ -34,7 +34,7 @@ class EndlessError(BaseException):
     """Raised to stop an endless run."""
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Meter:
     """An observer that stops endless runs, and records the state of the engine at each event."""
 
@@ -92,12 +92,8 @@ def ended() -> Iterator[_Meter]:
 @contextmanager
 def metered() -> Iterator[_Meter]:
     """Stop also runs in the block that fire too many events, and record the state at each event."""
-    with ended() as meter:
-        token = observers.set((*observers.get(), meter))
-        try:
-            yield meter
-        finally:
-            observers.reset(token)
+    with ended() as meter, observing(meter):
+        yield meter
 
 
 # -- plays ------------------------------------------------------------------------------------------------------------

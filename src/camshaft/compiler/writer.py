@@ -319,8 +319,10 @@ class _Writer:
     def _ask_again(self, until: str) -> None:
         """Ask a condition that a resumed run was to ask next, because it was saved after a pass."""
         if until:
-            self._line(f"if fetcher.resumes_after_pass() and {until}(engine): break")
+            self._open("if fetcher.resumes_after_pass():", blocks=0)
+            self._line(f"if {until}(engine): break")
             self._line(APPLY_CONTROL)
+            self._close(blocks=0)
 
     def _data_loop(self, structure: Structure) -> None:
         """Write the loop over the data.
