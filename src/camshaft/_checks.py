@@ -4,24 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["check_integer", "check_text", "is_integer"]
-
-
-def check_text(name: str, value: str, error: type[ValueError] = ValueError) -> None:
-    """Refuse text that cannot be written to a file: half of a surrogate pair.
-
-    Args:
-        name: the name of the argument in the message.
-        value: the text.
-        error: the class of the error.
-
-    Raises:
-        ValueError: see above.
-    """
-    try:
-        value.encode()
-    except UnicodeEncodeError as reason:
-        raise error(f"{name} {value!r} is no text that a file could contain: {reason.reason}; rename it") from None
+__all__ = ["check_integer", "is_integer"]
 
 
 def is_integer(value: Any, least: int | None = None) -> bool:

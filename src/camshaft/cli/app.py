@@ -171,7 +171,7 @@ def report(
         if output.suffix != ".html":
             raise ValueError(f"a report is an HTML page: {output} must end in .html")
         trace = Trace.load(file)
-        output.write_text(write(trace, file.stem), encoding="utf-8")
+        output.write_text(write(trace, file.stem), encoding="utf-8", errors="backslashreplace")
         if chrome_trace is not None:
             trace.export_chrome_trace(chrome_trace)
     typer.echo(f"{output}: {trace.summary()}")

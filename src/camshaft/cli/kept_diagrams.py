@@ -56,7 +56,7 @@ class KeptDiagram:
         diagram = draw(target, self.level, handlers=self.handlers, control=self.control)
         if self.trace is not None:
             draw_over(diagram, Trace.load(root / self.trace), target, self.trace)
-        return diagram.rendered(self.path.suffix).encode()
+        return diagram.rendered(self.path.suffix).encode(errors="backslashreplace")
 
 
 def find_project(start: Path) -> Path:

@@ -71,7 +71,7 @@ class Diagram:
             ValueError: no format has this suffix.
             OSError: the file cannot be written.
         """
-        Path(path).write_bytes(self.rendered(Path(path).suffix).encode())
+        Path(path).write_bytes(self.rendered(Path(path).suffix).encode(errors="backslashreplace"))
 
     def rendered(self, suffix: str) -> str:
         """Return the diagram in the format of a file suffix.

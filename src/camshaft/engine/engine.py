@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from camshaft._checks import check_text, is_integer
+from camshaft._checks import is_integer
 from camshaft._views import Picture, view
 from camshaft.compiler.program import Program
 from camshaft.compiler.writer import generate
@@ -85,7 +85,6 @@ class Engine:
         loop = as_loop(process)
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}: traces and errors show it")
-        check_text("the name", name)
         self.name = name
         self.strict = strict
         self.state = State()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from camshaft._checks import check_integer
@@ -10,6 +11,26 @@ from camshaft.events import EventEnum, EventHandle, Events
 from camshaft.exceptions import LoopError
 
 __all__ = ["CustomPeriodicEvent"]
+
+
+class _PeriodicEvents(EventEnum):
+    """Base class of the enums, whose members can be pickled although no module has the enum."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        counter, _, end = self.value.rpartition("_")
+        return _event_of, (counter, end)
+
+
+@cache  # one enum for each counter: its members are equal in all engines
+def _events_of(counter: str) -> Any:
+    # EventEnum("Name", members) creates an enum; type checkers see only the filters of EventEnum.__call__
+    make_enum: Any = _PeriodicEvents
+    names = [f"{counter}_{end}" for end in ("started", "completed")]
+    return make_enum("CustomEvents", {name.upper(): name for name in names})
+
+
+def _event_of(counter: str, end: str) -> EventHandle:
+    return _events_of(counter)(f"{counter}_{end}")
 
 
 class CustomPeriodicEvent:
@@ -39,10 +60,14 @@ class CustomPeriodicEvent:
         check_integer(f"CustomPeriodicEvent: n_{unit}s", n)
         self.unit, self.n = unit, n
         self.counter = f"{unit}s_{n}"
-        names = [f"{self.counter}_{end}" for end in ("started", "completed")]
-        # EventEnum("Name", members) creates an enum; type checkers see only the filters of EventEnum.__call__
-        make_enum: Any = EventEnum
-        self.Events: Any = make_enum("CustomEvents", {name.upper(): name for name in names})
+        self.Events: Any = _events_of(self.counter)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy copies: all but the enum, which is made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "Events"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, Events=_events_of(state["counter"]))
 
     def attach(self, engine: Engine) -> None:
         """Add the state to the loop of an engine.

@@ -83,6 +83,10 @@ def check_callable(function: object, name: str, caller: object) -> None:
     check_runs(f"{type(caller).__name__}: {name} {function_name(function)}", function)
 
 
+def _itself(output: Any) -> Any:
+    return output
+
+
 def _is_real(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
@@ -184,7 +188,7 @@ class TerminateOnNan:
         TypeError: ``output_transform`` is not a function.
     """
 
-    def __init__(self, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
+    def __init__(self, output_transform: Callable[[Any], Any] = _itself) -> None:
         check_callable(output_transform, "output_transform", self)
         self.output_transform = output_transform
 

@@ -207,16 +207,35 @@ class TensorBoardLogger:
         name: str,
     ) -> RemovableEventHandle:
         step = global_step_transform if global_step_transform is not None else global_step_from_engine(engine)
-
-        def log(engine: Engine, *_: BaseException) -> None:
-            global_step = step(engine, engine.last_event_name)
-            for chart, value in values(engine):
-                self.writer.add_scalar(chart, value, global_step)
-
-        log.__qualname__ = name  # the name in diagrams and reports
-        handle = engine.add_event_handler(event_name, log)
+        handle = engine.add_event_handler(event_name, _Log(self.writer, values, step, name))
         self._attached.append(handle)
         return handle
+
+
+class _Log:
+    """The handler that writes values at an event."""
+
+    def __init__(
+        self,
+        writer: SummaryWriter,
+        values: Callable[[Engine], Iterator[tuple[str, float]]],
+        step: GlobalStep,
+        name: str,
+    ) -> None:
+        self._writer, self._values, self._step = writer, values, step
+        self.__qualname__ = name  # the name in diagrams and reports
+
+    def __call__(self, engine: Engine, *_: BaseException) -> None:
+        """Write the values."""
+        global_step = self._step(engine, engine.last_event_name)
+        for chart, value in self._values(engine):
+            self._writer.add_scalar(chart, value, global_step)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "TensorBoardLogger: an engine with an open event file cannot be copied or pickled: close() the logger "
+            "first, and attach another one to the copy"
+        )
 
 
 def _resolve_metric_names(names: list[str], state: State) -> list[str]:

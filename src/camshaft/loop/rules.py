@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterable
 
-from camshaft._checks import check_integer, check_text
+from camshaft._checks import check_integer
 from camshaft.events import event_name, state_of
 from camshaft.exceptions import LoopError
 from camshaft.loop.states import (
@@ -43,7 +43,9 @@ _STATE_FIELDS = {
     "COUNT_BY",
     "HAS_NEW_DATA",
     "KEEP_DATA",
-    "LEARN_LENGTH",
+    "EXPECTED_LENGTH",
+    "EXPECT_LENGTH_OF",
+    "KNOWN_LENGTH",
     "TAKE_DATA",
     "WITHIN_LIMITS",
 }
@@ -146,7 +148,6 @@ def _check_names(loop: LoopTree, owner: str) -> None:
 def _check_keys(loop: LoopTree, owner: str) -> None:
     """Refuse events whose names cannot be used everywhere."""
     for key in loop.event_keys:
-        check_text(f"{owner}: the event", key, LoopError)
         if not state_of(key)[0]:
             raise LoopError(f"{owner}: the event {key!r} has no name after its last dot, so no state; rename it")
         if key == RESERVED_KEY:

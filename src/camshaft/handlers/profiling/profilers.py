@@ -61,6 +61,14 @@ class _Profiler:
         self._attached_at: set[str] = set()
         self._is_measured = False  # True once the engine times handlers for this profiler
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy copies. A weak reference would lead to the engine of the original."""
+        return self.__dict__ | {"_engine": self._engine() if self._engine is not None else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._engine = weakref.ref(state["_engine"]) if state["_engine"] is not None else None
+
     def attach(self, engine: Engine) -> None:
         """Measure the runs of an engine from now on. Calling it again does nothing.
 

@@ -59,6 +59,14 @@ class ProfilerRanges:
         self._states_left_at: dict[str, list[str]] = {}
         self._ranges: list[_Range] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy copies. A weak reference would lead to the engine of the original."""
+        return self.__dict__ | {"_engine": self._engine() if self._engine is not None else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._engine = weakref.ref(state["_engine"]) if state["_engine"] is not None else None
+
     def attach(self, engine: Engine) -> None:
         """Show the runs of an engine from now on. Calling it again does nothing.
 

@@ -60,6 +60,13 @@ class ProgressBar:
         self.persist = persist
         self._console = console
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy copies. It draws on rich's own console: the present one belongs to this process."""
+        return {"persist": self.persist, "_console": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ProgressBar:
+        return ProgressBar(self.persist, self._console)
+
     @property
     def console(self) -> Console:
         """The console to draw on. Without a terminal or a notebook, it is that of standard error."""
