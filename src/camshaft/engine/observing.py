@@ -41,7 +41,10 @@ class ObservedRun(Protocol):
 
 
 class Observer(Protocol):
-    """An object that is called at every event of an engine, while it is :func:`observing`. Any thread may call it."""
+    """An object that is called at every event of an engine, while it is :func:`observing`.
+
+    It must be hashable. Any thread may call it.
+    """
 
     def on_run_start(self, run: ObservedRun) -> Callable[[str], Callable[[Any], None]] | None:
         """Connect to a run that starts or continues.
