@@ -1,5 +1,8 @@
 """camshaft: a PyTorch training loop as a state machine that you can read, draw, extend and test."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from camshaft._views import provide
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
@@ -19,22 +22,24 @@ from camshaft.loop.states import (
     Step,
     every,
 )
-from camshaft.machine.machine import LoopMachine
-from camshaft.resume.exit_signals import graceful_exit
-from camshaft.resume.snapshot import Snapshot
-from camshaft.trace.log import HandlerTime, TraceEvent
-from camshaft.trace.recording import record
-from camshaft.trace.selection import Selection
-from camshaft.trace.trace import Trace
-from camshaft.trace.violations import Violation
-from camshaft.training import (
-    TbpttEvents,
-    create_supervised_evaluator,
-    create_supervised_tbptt_trainer,
-    create_supervised_trainer,
-    supervised_loop,
-    tbptt_loop,
-)
+
+if TYPE_CHECKING:
+    from camshaft.machine.machine import LoopMachine
+    from camshaft.resume.exit_signals import graceful_exit
+    from camshaft.resume.snapshot import Snapshot
+    from camshaft.trace.log import HandlerTime, TraceEvent
+    from camshaft.trace.recording import record
+    from camshaft.trace.selection import Selection
+    from camshaft.trace.trace import Trace
+    from camshaft.trace.violations import Violation
+    from camshaft.training import (
+        TbpttEvents,
+        create_supervised_evaluator,
+        create_supervised_tbptt_trainer,
+        create_supervised_trainer,
+        supervised_loop,
+        tbptt_loop,
+    )
 
 __version__ = "0.1.0"
 
@@ -86,3 +91,34 @@ __all__ = [
     "supervised_loop",
     "tbptt_loop",
 ]
+
+_IMPORTED_WHEN_USED = {
+    "camshaft.machine.machine": ["LoopMachine"],
+    "camshaft.resume.exit_signals": ["graceful_exit"],
+    "camshaft.resume.snapshot": ["Snapshot"],
+    "camshaft.trace.log": ["HandlerTime", "TraceEvent"],
+    "camshaft.trace.recording": ["record"],
+    "camshaft.trace.selection": ["Selection"],
+    "camshaft.trace.trace": ["Trace"],
+    "camshaft.trace.violations": ["Violation"],
+    "camshaft.training.supervised": [
+        "create_supervised_evaluator",
+        "create_supervised_trainer",
+        "supervised_loop",
+    ],
+    "camshaft.training.tbptt": ["TbpttEvents", "create_supervised_tbptt_trainer", "tbptt_loop"],
+}
+_MODULE_OF = {name: module for module, names in _IMPORTED_WHEN_USED.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what not every program uses, when it is used. So importing the package stays fast."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

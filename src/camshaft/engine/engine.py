@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from camshaft._checks import is_integer
 from camshaft._views import Picture, view
@@ -36,8 +36,10 @@ from camshaft.loop.counting import counter_attribute_by_event
 from camshaft.loop.loop import Loop, as_loop
 from camshaft.loop.registration import register
 from camshaft.loop.states import DATA, LoopItem, Nested, Path
-from camshaft.machine.machine import LoopMachine
 from camshaft.machine.transition_table import TransitionTable
+
+if TYPE_CHECKING:
+    from camshaft.machine.machine import LoopMachine
 
 __all__ = ["Engine"]
 
@@ -148,6 +150,8 @@ class Engine:
     def machine(self) -> LoopMachine:
         """The loop as a ``transitions.Machine``, to ask which event may follow which."""
         if self._machine is None:
+            from camshaft.machine.machine import LoopMachine  # the package ``transitions`` is imported only if used
+
             self._machine = LoopMachine(self._loop)
         return self._machine
 
