@@ -73,7 +73,7 @@ def test_a_finished_engine_is_freed_without_the_garbage_collector():
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=2), lambda engine: None)
         engine.add_event_handler("marked", lambda: None)
         engine.run([1, 2, 3], max_epochs=2)
-        list(engine.steps([1, 2], max_epochs=4))
+        list(engine.steps([1, 2, 3], max_epochs=4))
         return weakref.ref(engine)
 
     evaluate()
