@@ -27,7 +27,7 @@ def test_run_takes_over_from_whoever_steps():
 def test_steps_that_were_never_taken_leave_nothing_behind():
     engine = Engine(no_op)
     engine.steps([1, 2])
-    assert engine.run([3]).batch == 3
+    assert engine.run([3, 4]).batch == 4
 
 
 def test_a_stepped_run_can_be_closed():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -26,6 +27,7 @@ __all__ = [
     "Promise",
     "RecordingHandler",
     "Turn",
+    "any_length_of_data",
     "expect_refusal",
     "is_due",
     "promises_at",
@@ -130,3 +132,11 @@ class RecordingHandler:
     def called_at(self, index: int) -> str:
         """Return its call at an event of the trace, in words."""
         return f"#{index + 1} {self.on} (handler {self.turn[1]})"
+
+
+@contextmanager
+def any_length_of_data() -> Iterator[None]:
+    """Ignore the warning that a continued run has data of another length: the data are drawn at random."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* continues with data of", UserWarning)
+        yield

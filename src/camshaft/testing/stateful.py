@@ -25,6 +25,7 @@ from camshaft.testing.promises import (
     Promise,
     RecordingHandler,
     Turn,
+    any_length_of_data,
     expect_refusal,
     is_due,
     promises_at,
@@ -309,7 +310,8 @@ class EngineStateMachine(RuleBasedStateMachine):
         return "refused" if requested < done else "continue" if requested > done else "anew"
 
     def _begin_steps(self, *data: Any, **limits: Any) -> None:
-        self.steps = self.engine.steps(*data, **limits)
+        with any_length_of_data():
+            self.steps = self.engine.steps(*data, **limits)
         self.step()
 
     def _run(self, *data: Any, **limits: Any) -> None:
@@ -319,7 +321,8 @@ class EngineStateMachine(RuleBasedStateMachine):
         """Call a method that runs the engine, and check that it raises exactly the planted fault, if any."""
         self._fault, result = None, None
         try:
-            result = call()
+            with any_length_of_data():
+                result = call()
         except PlantedError as error:
             assert error is self._fault, f"the engine raised {error!r} instead of {self._fault!r}"
             assert self._note in error.__notes__, f"the notes of the error lack {self._note!r}: {error.__notes__}"
