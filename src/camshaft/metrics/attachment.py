@@ -285,6 +285,8 @@ def unattached(
     metric: torchmetrics.Metric | torchmetrics.MetricCollection,
 ) -> torchmetrics.Metric | torchmetrics.MetricCollection:
     """Return the metric, or a copy of it if it is attached already, by itself or inside of another metric."""
+    if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
+        return metric  # attach() refuses it
     parts = (part for part in metric.modules() if isinstance(part, torchmetrics.Metric))
     return metric.clone() if any(_attachment_of(part)[1] is not None for part in parts) else metric
 
