@@ -12,8 +12,9 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset,
 
 from camshaft.engine.data import length_of
 from camshaft.engine.data_fetcher import open_data
-from camshaft.resume.data_states import DataStates, has_state
+from camshaft.resume.data_states import DataStates
 from camshaft.resume.rng import load_rng_states, rng_states
+from camshaft.resume.search import has_state
 
 __all__ = ["DataPosition"]
 
