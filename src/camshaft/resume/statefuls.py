@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import random
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from camshaft.engine.engine import Engine
 from camshaft.resume import storage
+from camshaft.resume.generator_states import generator_state, load_generator
 from camshaft.resume.metric_states import MetricStates, contains_metrics
+from camshaft.resume.search import is_generator
 
 __all__ = []
 
@@ -51,18 +50,8 @@ class Stateful:
             return cls(obj, *_with_metrics(inner, is_new))
         if hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict"):
             return cls(obj, inner.state_dict, inner.load_state_dict)
-        if isinstance(obj, torch.Generator):
-            return cls(obj, obj.get_state, obj.set_state)
-        if isinstance(obj, random.Random):
-            return cls(obj, obj.getstate, obj.setstate)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and isinstance(obj, numpy.random.RandomState):
-            return cls(obj, lambda: _listed(obj.get_state(legacy=False)), obj.set_state)
-        bits = getattr(obj, "bit_generator", None)
-        if numpy is not None and isinstance(obj, numpy.random.BitGenerator):
-            bits = obj
-        if bits is not None:
-            return cls(obj, lambda: _listed(bits.state), lambda state: setattr(bits, "state", state))
+        if is_generator(obj):
+            return cls(obj, partial(generator_state, obj), partial(load_generator, obj))
         raise TypeError(
             f"Snapshot: {name}={obj!r} has no state_dict() and load_state_dict(), and is not a random generator: "
             f"leave it out, or give it both methods"
@@ -77,17 +66,11 @@ def _with_metrics(module: nn.Module, is_new: bool) -> tuple[Callable[[], Any], C
         return {"module": module.state_dict(), "metrics": metrics.state_dict()}
 
     def write(state: Mapping[str, Any]) -> None:
+        metrics.fit(state["metrics"])
         module.load_state_dict(state["module"])
         metrics.load_state_dict(state["metrics"])
 
     return read, write
-
-
-def _listed(state: Any) -> Any:
-    """Return the state of a NumPy generator, with arrays turned into lists."""
-    if isinstance(state, Mapping):
-        return {key: _listed(value) for key, value in state.items()}
-    return state.tolist() if hasattr(state, "tolist") else state
 
 
 def called_functions(engine: Engine) -> Iterator[Any]:
