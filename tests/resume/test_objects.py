@@ -227,10 +227,72 @@ def test_changes_of_one_time_handlers_resume_exactly(tmp_path, change, at, optim
 def test_groups_of_unknown_parameters_are_refused(tmp_path):
     trainer, _, snapshot = build_changed(tmp_path, "add a group", "an epoch", named=False)
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=9), lambda: (snapshot(), trainer.interrupt()))
-    trainer.run(batches(), max_epochs=3)
+    with pytest.warns(UserWarning, match="6 parameters of optimizer are in no named module, so snapshots have neither"):
+        trainer.run(batches(), max_epochs=3)
     trainer, _, _ = build_changed(tmp_path, "add a group", "an epoch", named=False)
     with pytest.raises(ValueError, match="optimizer does not fit: it has 1 groups of parameters, and 2 in"):
         trainer.resume()
+
+
+def test_a_head_that_was_replaced_is_told_by_name(tmp_path):
+    def build():
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+        engine, optimizer = Engine(lambda engine, batch: None), torch.optim.SGD(model.parameters())
+        return engine, model, Snapshot(engine, tmp_path, model=model, optimizer=optimizer)
+
+    _, model, snapshot = build()
+    model[1] = nn.Linear(2, 1)  # the optimizer still has the parameters of the old one
+    with pytest.warns(UserWarning, match="2 parameters of optimizer are in no named module"):
+        snapshot()
+    engine, _, _ = build()
+    with pytest.warns(
+        UserWarning, match=r"model\.1\.weight has the state of a parameter in no .*model\.1\.bias has the"
+    ):
+        engine.resume()
+
+
+CONFIGURED = {
+    "a number": lambda model: setattr(model[0], "p", 0.7),
+    "a number that changes type": lambda model: setattr(model[0], "p", None),
+    "a container": lambda model: model.history.append(3),
+    "a tensor": lambda model: model.scale.add_(1),
+    "another tensor": lambda model: setattr(model, "scale", torch.ones(3)),
+    "a buffer that is not persistent": lambda model: model.count.add_(1),
+    "a generator": lambda model: torch.rand(5, generator=model.generator),
+    "momentum": lambda model: setattr(model[1], "momentum", 0.5),
+}
+
+
+def configured(eps):
+    model = nn.Sequential(nn.Dropout(0.1), nn.BatchNorm1d(2, eps=eps), nn.LSTM(2, 2), nn.Linear(2, 1))
+    model.history, model.scale, model.generator = [1], torch.zeros(2), torch.Generator().manual_seed(1)
+    model.register_buffer("count", torch.zeros(2), persistent=False)
+    return model
+
+
+def seen(model):
+    attributes = (model[0].p, model[1].momentum, model.history, model.scale, model.count)
+    return str((*attributes, model.generator.get_state().sum()))
+
+
+@pytest.mark.parametrize("wrap", ["plain", "parallel"])
+@pytest.mark.parametrize("change", CONFIGURED)
+def test_attributes_of_a_model_resume_if_they_changed(tmp_path, change, wrap):
+    def build(eps=1e-5):
+        model, engine = configured(eps), Engine(lambda engine, batch: None, name="trainer")
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: CONFIGURED[change](model))
+        return engine, model, Snapshot(engine, tmp_path, model=WRAPPERS[wrap](model))
+
+    engine, whole, snapshot = build()
+    before = seen(whole)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=4), lambda: (snapshot(), engine.interrupt()))
+    engine.run(range(6))
+    engine, model, _ = build(eps=0.5)  # another configuration holds, because no handler had changed it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        engine.run(range(6), resume="latest")
+    assert seen(model) == seen(whole) != before
+    assert model[1].eps == 0.5
 
 
 def test_groups_of_other_parameters_are_refused(tmp_path):
@@ -290,6 +352,39 @@ def test_a_refused_resume_has_changed_nothing(tmp_path, refuses):
     after = snapshot._objects.state_dict(), engine.state_dict()
     assert str(after) == str(before)
     assert (engine.state.iteration, engine.state.note) == (0, 5)
+
+
+def test_a_warning_that_is_an_error_has_changed_nothing(tmp_path):
+    def build(value, *handlers):
+        engine, named = Engine(lambda engine, batch: None, name="trainer"), Counting(value)
+        for handler in handlers:
+            engine.add_event_handler(Events.COMPLETED, handler)
+        return engine, named, Snapshot(engine, tmp_path, named=named)
+
+    engine, _, snapshot = build(1, Counting(1))
+    engine.run([1, 2])
+    snapshot()
+    engine, named, _ = build(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="trainer: Counting is in the file, but not here"):
+            engine.resume()
+    assert (named.value, engine.state.iteration) == (5, 0)
+
+
+def test_all_states_that_do_not_fit_are_named(tmp_path):
+    def build(features):
+        engine = Engine(lambda engine, batch: None)
+        models = {f"model_{number}": nn.Linear(features, 1) for number in range(3)}
+        kept = torch.optim.SGD(models["model_0"].parameters(), lr=1 / features)
+        return engine, kept, Snapshot(engine, tmp_path, kept=kept, **models)
+
+    _, _, snapshot = build(2)
+    snapshot()
+    engine, kept, _ = build(4)
+    with pytest.raises(ValueError, match="(?s)state of model_0 does .* state of model_1 does .* state of model_2 does"):
+        engine.resume()
+    assert kept.param_groups[0]["lr"] == 0.25
 
 
 def test_all_differences_are_told_at_once(tmp_path):

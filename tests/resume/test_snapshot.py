@@ -315,13 +315,13 @@ def test_handlers_that_set_up_know_that_the_run_is_resumed(tmp_path):
 
 def test_a_closed_engine_starts_anew_although_it_was_to_be_resumed(tmp_path):
     trainer, _ = snapshots(tmp_path)
-    trained = [parameter.clone() for parameter in trainer.snapshot._objects._modules["model"].parameters()]
+    trained = [parameter.clone() for parameter in trainer.snapshot._objects._named["model"].obj.parameters()]
     trainer.resume()
     trainer.close()
     assert not trainer.state.resumed
     trainer.run(batches(), max_iters=1)
     assert (trainer.state.epoch, trainer.state.iteration) == (1, 1)
-    assert not any(map(torch.equal, trained, trainer.snapshot._objects._modules["model"].parameters()))
+    assert not any(map(torch.equal, trained, trainer.snapshot._objects._named["model"].obj.parameters()))
 
 
 def test_an_evaluator_that_is_named_begins_its_next_run_anew(tmp_path):

@@ -13,12 +13,11 @@ import torch
 from torch import nn
 
 from camshaft._tensors import convert_tensor
-from camshaft.resume import storage
 from camshaft.resume.generator_states import generator_state, load_generator
 from camshaft.resume.plain import decoded, encoded, is_equal
 from camshaft.resume.search import is_generator
 
-__all__ = ["AttributeStates", "base_attributes", "module_attributes"]
+__all__ = ["AttributeStates", "base_attributes"]
 
 CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
@@ -121,16 +120,6 @@ class AttributeStates:
                 if isinstance(value, CONTAINERS) and not _holds_parts(value):
                     others[name] = value
         return values, others
-
-
-def module_attributes(module: nn.Module) -> AttributeStates:
-    """Return the states that a module has in attributes and in buffers that are not in its state dict."""
-    inner = storage.unwrapped(module)
-    return AttributeStates(lambda: list(inner.named_modules()), _in_state_dict)
-
-
-def _in_state_dict(module: nn.Module) -> Set[str]:
-    return base_attributes() | (module._buffers.keys() - module._non_persistent_buffers_set)
 
 
 @lru_cache(maxsize=1)

@@ -24,12 +24,12 @@ from camshaft.resume.attribute_states import AttributeStates, base_attributes
 from camshaft.resume.plain import decoded, encoded
 from camshaft.resume.search import LEAVES, parts_of
 
-__all__ = ["MetricStates", "contains_metrics"]
+__all__ = ["MetricStates", "contains_metrics", "metrics_in"]
 
 
 def contains_metrics(obj: Any) -> bool:
     """Return whether an object is a metric of torchmetrics, or a module that contains one."""
-    return isinstance(obj, nn.Module) and any(True for _ in _metrics(obj))
+    return isinstance(obj, nn.Module) and any(True for _ in metrics_in(obj))
 
 
 class MetricStates:
@@ -48,7 +48,7 @@ class MetricStates:
     def state_dict(self) -> dict[str, Any]:
         """Return the states of all metrics, by the path to each metric."""
         _separate_groups(self.metric)
-        parts = dict(_metrics(self.metric))
+        parts = dict(metrics_in(self.metric))
         return {
             "metrics": {path: _state(part) for path, part in parts.items()},
             "attributes": self._attributes.state_dict(),
@@ -62,7 +62,7 @@ class MetricStates:
             ValueError: the saved metrics are not those that are here.
         """
         self.fit(state_dict)
-        parts, metrics = dict(_metrics(self.metric)), state_dict["metrics"]
+        parts, metrics = dict(metrics_in(self.metric)), state_dict["metrics"]
         differing = [f"{path or 'itself'} is not in the file" for path in parts if path not in metrics]
         differing += [f"{path or 'itself'} is in the file only" for path in metrics if path not in parts]
         if differing:
@@ -102,7 +102,7 @@ def _state(part: Any) -> dict[str, Any]:
     return {"updates": part._update_count, "computed": computed, "state": dict(part.metric_state)}
 
 
-def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:
+def metrics_in(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield every metric in a module with the path to it."""
     torchmetrics = sys.modules.get("torchmetrics")  # without it, nothing is a metric
     if torchmetrics is not None:
@@ -119,7 +119,7 @@ def _trackers(module: nn.Module) -> Iterator[tuple[str, Any]]:
 def _counting(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield the metrics in a module, and the modules inside of them except for collections."""
     torchmetrics: Any = sys.modules["torchmetrics"]
-    metrics = list(_metrics(module))
+    metrics = list(metrics_in(module))
     yield from metrics
     seen = {id(one) for _, one in metrics}
     for path, metric in metrics:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,10 @@ import torch
 from torch import nn
 
 from camshaft.engine.engine import Engine
-from camshaft.resume import storage
-from camshaft.resume.contents import check_states
+from camshaft.resume.contents import check_contents, check_states, without_numpy_scalars
 from camshaft.resume.data_states import NOTHING, DataStates
-from camshaft.resume.module_states import load_module, module_state
+from camshaft.resume.handler_parts import Part, parts_of_handler, saved_inside
+from camshaft.resume.module_states import ModuleStates
 from camshaft.resume.parameter_groups import ParameterGroups
 from camshaft.resume.plain import plain_values
 from camshaft.resume.statefuls import Stateful, called_functions, numbered, stateful_owner
@@ -45,13 +46,15 @@ class SavedObjects:
         # handlers and metrics are saved.
         self._named = {name: Stateful.of(name, obj) for name, obj in objects.items() if not isinstance(obj, Engine)}
         check_states(self._named, "Snapshot")
-        self._modules = {name: obj for name, obj in objects.items() if isinstance(obj, nn.Module)}
+        modules = {name: obj for name, obj in objects.items() if isinstance(obj, nn.Module)}
+        self._modules = {name: ModuleStates(module, with_attributes=True) for name, module in modules.items()}
         self._groups = {
-            name: ParameterGroups(obj, self._modules)
+            name: ParameterGroups(obj, modules)
             for name, obj in objects.items()
             if isinstance(obj, torch.optim.Optimizer)
         }
         self._writer = writer
+        self._warned: set[str] = set()
         self.engines = [trainer, *(obj for obj in objects.values() if isinstance(obj, Engine) and obj is not trainer)]
 
     # -- what there is -----------------------------------------------------------------------------------------------
@@ -67,20 +70,48 @@ class SavedObjects:
                 waiting += [nested.engine for nested in engine.loop.nested]
         return numbered((engine.name, engine) for engine in found.values())
 
-    def handlers(self) -> dict[str, Any]:
+    def handlers(self) -> dict[str, Stateful]:
         """Return handlers, metrics and phases with a state, by a label, in the order of the loop.
 
         The labels must be the same in the process that resumes, so they are made of names and numbers only.
         """
         named = [obj.obj for obj in self._named.values()]
         found: dict[int, tuple[str, Any]] = {}
-        for name, engine in self.known_engines().items():
-            for function in called_functions(engine):
-                owner = stateful_owner(function)
-                if owner is not None and not any(owner is other for other in (self._writer, *named)):
-                    label = getattr(owner, "__qualname__", type(owner).__name__).removesuffix(".compute")
-                    found.setdefault(id(owner), (f"{name}: {label}", owner))
+        for name, function in self._functions():
+            owner = stateful_owner(function)
+            if owner is not None and not any(owner is other for other in (self._writer, *named)):
+                found.setdefault(id(owner), (f"{name}: {_label(owner)}", owner))
         return {label: Stateful.of(label, owner, is_new=False) for label, owner in numbered(found.values()).items()}
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return objects with a state that handlers, phases and named objects refer to, by a label.
+
+        Those whose states are saved anyway are left out.
+        """
+        named = {name: obj.obj for name, obj in self._named.items()}
+        owners = [obj.obj for obj in self.handlers().values()]
+        covered, tensors = saved_inside([*named.values(), *owners, self._writer])
+        roots = [(f"{name}: {_label(function)}", function) for name, function in self._functions()] + [*named.items()]
+        found: dict[int, tuple[str, Part]] = {}
+        for label, root in roots:
+            for part in parts_of_handler(root, covered, tensors):
+                found.setdefault(id(part.obj), (f"{label}{part.path}", part))
+        return {
+            label: Stateful.of_metrics(part.obj) if part.metrics_only else Stateful.of(label, part.obj, is_new=False)
+            for label, part in numbered(found.values()).items()
+        }
+
+    def _functions(self) -> list[tuple[str, Any]]:
+        """Return the handlers and phases of all engines, with the names of the engines."""
+        return [(name, one) for name, engine in self.known_engines().items() for one in called_functions(engine)]
+
+    def _module_states(self, parts: Mapping[str, Stateful]) -> dict[str, ModuleStates]:
+        """Return what state dicts of modules leave out: of named ones, and of those that handlers have."""
+        return self._modules | {
+            label: ModuleStates(obj.obj, with_attributes=False)
+            for label, obj in parts.items()
+            if isinstance(obj.obj, nn.Module)
+        }
 
     def nested_data(self) -> dict[str, DataStates]:
         """Return the states inside of the data of nested engines, by a label."""
@@ -95,27 +126,62 @@ class SavedObjects:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of all objects."""
+        handlers, parts = self.handlers(), self.parts()
+        self._warn_of_unnamed_parameters([*handlers.values(), *parts.values()])
         return {
             "metrics": {name: plain_values(engine.state.metrics) for name, engine in self.known_engines().items()},
             "objects": {name: obj.state_dict() for name, obj in self._named.items()},
-            "modules": {name: module_state(module) for name, module in self._modules.items()},
+            "modules": {name: module.state_dict() for name, module in self._module_states(parts).items()},
             "groups": {name: groups.names() for name, groups in self._groups.items()},
-            "handlers": {name: obj.state_dict() for name, obj in self.handlers().items()},
+            "handlers": {name: obj.state_dict() for name, obj in handlers.items()} | self._states_of(parts),
             "nested data": {name: states.state_dict() for name, states in self.nested_data().items()},
         }
 
+    def _states_of(self, parts: Mapping[str, Stateful]) -> dict[str, Any]:
+        """Return the states of what handlers refer to. Nobody has asked for it, so it must not end the run."""
+        states = {}
+        for name, obj in parts.items():
+            try:
+                state = without_numpy_scalars(obj.state_dict())
+                check_contents(state, "Snapshot", name)
+            except Exception as error:
+                self._warn_once(name, f"the state of {name} is not in the snapshots: {error}")
+                continue
+            states[name] = state
+        return states
+
+    def _warn_of_unnamed_parameters(self, others: Iterable[Stateful]) -> None:
+        if not self._groups:
+            return
+        _, tensors = saved_inside(obj.obj for obj in (*self._named.values(), *others))
+        for name, groups in self._groups.items():
+            number = groups.unnamed(tensors)
+            if number:
+                self._warn_once(
+                    name,
+                    f"{number} parameters of {name} are in no named module, so snapshots have neither their values nor "
+                    f"their gradients: name their module too, such as Snapshot(trainer, model=model)",
+                )
+
+    def _warn_once(self, name: str, message: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(message, stacklevel=2)
+
     def differences(self, state: Mapping[str, Any]) -> list[str]:
         """Return what is only here, or only in a file, in words. Named objects that are not in it are refused later."""
-        here = {"handlers": self.handlers(), "objects": self._named}
+        parts = self.parts()
+        here = {"handlers": self.handlers() | parts, "objects": self._named}
         found = []
         for kind, objects in here.items():
             found += [f"{name} is in the file, but not here" for name in state[kind] if name not in objects]
             if kind != "objects":
                 found += [f"{name} is not in the file" for name in objects if name not in state[kind]]
-        for name, module in self._modules.items():
-            saved = state["modules"].get(name, {}).get("gradients", {})
-            parameters = dict(storage.unwrapped(module).named_parameters())
-            found += [f"the gradient of {name}.{each} fits no parameter" for each in saved if each not in parameters]
+        for name, module in self._module_states(parts).items():
+            if name in state["modules"]:
+                found += module.differences(name, state["modules"][name])
+        for name, groups in self._groups.items():
+            found += [f"{name}: {words}" for words in groups.differences(state["groups"].get(name, []))]
         for name, states in self.nested_data().items():
             found += [f"{name}: {words}" for words in states.differences(state["nested data"].get(name, NOTHING))]
         return found
@@ -139,30 +205,43 @@ class SavedObjects:
         if missing:
             known = ", ".join(state["objects"]) or "none"
             raise ValueError(f"{path} has no state of {', '.join(missing)}: it was written with {known}")
-        waiting = self._named | {name: obj for name, obj in self.handlers().items() if name in state["handlers"]}
+        others = self.handlers() | self.parts()
+        waiting = self._named | {name: obj for name, obj in others.items() if name in state["handlers"]}
         undo: list[tuple[Any, Any]] = []
+        errors: dict[str, Exception] = {}
         for name, obj in waiting.items():
             saved = state["objects"] if name in self._named else state["handlers"]
-            undo.append((obj, copy.deepcopy(obj.state_dict())))
             try:
                 if name in self._groups and not self._groups[name].fit(state["groups"][name], add=in_run):
-                    undo.pop()
                     continue
+                with suppress(Exception):  # some objects have a state only when a run has begun
+                    undo.append((obj, copy.deepcopy(obj.state_dict())))
                 obj.load_state_dict(saved[name])
             except Exception as error:
-                _undo(undo)
-                raise ValueError(f"{path}: the state of {name} does not fit: {error}") from error
+                errors[name] = error
+        if errors:
+            _undo(undo)
+            words = "; ".join(f"the state of {name} does not fit: {error}" for name, error in errors.items())
+            raise ValueError(f"{path}: {words}") from next(iter(errors.values()))
         return partial(_undo, undo)
 
     def load_rest(self, state: Mapping[str, Any]) -> None:
         """Load what only a run needs: values of metrics, gradients, modes, and the data of nested engines."""
         for name, engine in self.known_engines().items():
             engine.state.metrics.update(state["metrics"].get(name, {}))
-        for name, module in self._modules.items():
-            load_module(module, state["modules"][name])
+        modules = self._module_states(self.parts())
+        for name in modules.keys() & state["modules"].keys():
+            modules[name].load_state_dict(state["modules"][name])
         nested = self.nested_data()
         for name in nested.keys() & state["nested data"].keys():
             nested[name].load_state_dict(state["nested data"][name])
+
+
+def _label(function: Any) -> str:
+    """Return the name of a handler. It is the same in each process."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__name__).removesuffix(".compute")
 
 
 def _undo(states: list[tuple[Any, Any]]) -> None:

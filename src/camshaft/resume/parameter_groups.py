@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
@@ -65,6 +65,23 @@ class ParameterGroups:
         for group in missing:
             self._optimizer.add_param_group({"params": [parameters[str(name)] for name in group]})
         return True
+
+    def differences(self, saved: Names) -> list[str]:
+        """Return the parameters that are in a named module here and not in the file, or the other way round."""
+        pairs = [
+            (one, other)
+            for here, there in zip(self.names(), saved, strict=False)
+            for one, other in zip(here, there, strict=False)
+        ]
+        found = [f"{one} has the state of a parameter in no named module" for one, other in pairs if one and not other]
+        found += [
+            f"the state of {other} goes to a parameter in no named module" for one, other in pairs if other and not one
+        ]
+        return found
+
+    def unnamed(self, tensors: Set[int]) -> int:
+        """Return the number of parameters that are not among saved tensors, which are given by their ids."""
+        return sum(id(each) not in tensors for group in self._optimizer.param_groups for each in group["params"])
 
     def _parameters(self) -> dict[str, Any]:
         return {

@@ -6,7 +6,7 @@ import inspect
 import random
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -55,10 +55,15 @@ def attributes_of(value: Any) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(value, name)
 
 
-def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what an object refers to, with the end of the path to it."""
+def parts_of(value: Any, is_wanted: Callable[[Any], bool] = is_generator) -> Iterator[tuple[str, Any]]:
+    """Yield what an object refers to, with the end of the path to it.
+
+    Args:
+        value: the object.
+        is_wanted: a function that tells whether a global variable that a function names belongs to it.
+    """
     if isinstance(value, FunctionType):
-        yield from _of_function(value)
+        yield from _of_function(value, is_wanted)
     elif isinstance(value, MethodType):
         yield from (("", value.__self__), ("", value.__func__))
     elif isinstance(value, partial):
@@ -85,8 +90,8 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
             yield from _of_class(type(value))
 
 
-def _of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield what a function refers to: its closure, its defaults, and generators among its global variables."""
+def _of_function(function: FunctionType, is_wanted: Callable[[Any], bool] = is_generator) -> Iterator[tuple[str, Any]]:
+    """Yield what a function refers to: its closure, its defaults, and some of its global variables."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:
             yield f".{name}", cell.cell_contents
@@ -95,7 +100,7 @@ def _of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
     yield from (("", function.__defaults__), ("", function.__kwdefaults__))
     for name in function.__code__.co_names:
         value = function.__globals__.get(name)
-        if is_generator(value):
+        if is_wanted(value):
             yield f".{name}", value
 
 

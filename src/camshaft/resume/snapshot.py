@@ -52,8 +52,11 @@ class Snapshot:
     - ``state.metrics`` and ``state.output``, as far as they are plain values;
     - every handler, metric and phase with ``state_dict()`` and ``load_state_dict()``, of the trainer, of engines nested
       in it, and of named engines;
+    - objects with a state that these handlers and phases refer to: metrics, random generators, and objects with
+      ``state_dict()``, in attributes, containers and variables of functions; modules and optimizers in attributes only;
     - of named modules also the gradients, which parameters require gradients, and which parts are in training mode;
-      all independent of wrappers for parallel training and of ``torch.compile``;
+      attributes that have changed since this was made; and buffers that are not persistent; all independent of wrappers
+      for parallel training and of ``torch.compile``;
     - of named optimizers also the names of the parameters, so that groups that were added later are added again;
     - of metrics every state, and those of metrics inside of them;
     - the states of random generators: those of Python, NumPy, torch and its GPUs, and those inside of the data;
@@ -246,17 +249,17 @@ class Snapshot:
         self._warn_of_other_processes()
         path, state = found
         _check_kind(path, state)
+        differences = self._objects.differences(state)
         # The states are loaded twice: now, so that errors are raised here and users see the loaded objects, and again
         # in the run. Some objects keep the loaded tensors and change them, so the first time they get a copy.
         undo = self._objects.load_objects(path, copy.deepcopy(state), in_run=False)
         try:
+            if differences:
+                warnings.warn(f"{path} was written with other objects: {'; '.join(differences)}", stacklevel=3)
             self.trainer.load_state_dict(state["progress"])
         except Exception:
             undo()
             raise
-        differences = self._objects.differences(state)
-        if differences:
-            warnings.warn(f"{path} was written with other objects: {'; '.join(differences)}", stacklevel=3)
         self._data_position.load_state_dict(state["data"])
         self._load_again_in_run(path, state)
         if path.resolve().parent == self.dirname.resolve():

@@ -57,6 +57,12 @@ class Stateful:
             f"leave it out, or give it both methods"
         )
 
+    @classmethod
+    def of_metrics(cls, module: nn.Module) -> Stateful:
+        """Wrap the metrics inside of a module. Other states of the module do not count."""
+        metrics = MetricStates(storage.unwrapped(module), is_new=False)
+        return cls(module, metrics.state_dict, metrics.load_state_dict)
+
 
 def _with_metrics(module: nn.Module, is_new: bool) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     """Return functions that read and set the state of a module and the states of the metrics in it."""
