@@ -7,6 +7,7 @@ import random
 import warnings
 import weakref
 from collections import deque
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -16,6 +17,8 @@ from torch import nn
 from torchmetrics import wrappers
 
 from camshaft import Engine, Events, Phase, Snapshot
+from camshaft.handlers import EarlyStopping
+from camshaft.metrics import RUNNING, attach
 from camshaft.resume.handler_parts import parts_of_handler
 from support.steps import no_op
 
@@ -79,6 +82,21 @@ def with_a_global(engine):
     GLOBAL.update(engine.state.batch)
 
 
+class Running:
+    def __init__(self, evaluator):
+        self.evaluator = [evaluator]
+
+    def method(self, engine):
+        self.evaluator[0].run([engine.state.batch])
+
+
+EVALUATOR = None
+
+
+def run_the_global(engine):
+    EVALUATOR.run([engine.state.batch])
+
+
 METRICS = {
     "sum": torchmetrics.SumMetric,
     "extremes": lambda: wrappers.MinMaxMetric(torchmetrics.SumMetric()),
@@ -92,6 +110,7 @@ HANDLERS = {
     "dictionary": lambda metric: Holding(metric, lambda one: {"a": (one,)}),
     "queue": lambda metric: Holding(metric, lambda one: deque([one])),
     "own object": lambda metric: Holding(metric, Inner),
+    "namespace": lambda metric: Holding(metric, lambda one: SimpleNamespace(a=one)),
     "own object with slots": lambda metric: Holding(metric, Slotted),
     "method": lambda metric: Holding(metric, Inner).method,
     "own state": lambda metric: Saving(metric, Inner),
@@ -229,6 +248,28 @@ def test_an_object_with_a_state_that_a_handler_calls_resumes(tmp_path):
 
     resumed, whole = resumed_and_whole(build, tmp_path, lambda _, stopper: stopper.calls)
     assert resumed == whole == "12"
+
+
+@pytest.mark.parametrize("how", ["closure", "attribute", "global", "two steps"])
+def test_an_engine_that_a_handler_runs_resumes(tmp_path, how, monkeypatch):
+    def build():
+        trainer, evaluator = Engine(no_op, name="trainer"), Engine(lambda engine, batch: batch, name="evaluator")
+        stopping = EarlyStopping(4, lambda engine: -trainer.state.iteration, trainer)
+        evaluator.add_event_handler(Events.COMPLETED, stopping)
+        attach(torchmetrics.SumMetric(), evaluator, "sum", usage=RUNNING)
+        monkeypatch.setitem(globals(), "EVALUATOR", evaluator)
+        outer = Engine(lambda engine, batch: evaluator.run([batch]), name="outer")
+        handler = {
+            "closure": lambda engine: evaluator.run([engine.state.batch]),
+            "attribute": Running(evaluator).method,
+            "global": run_the_global,
+            "two steps": lambda engine: outer.run([engine.state.batch]),
+        }[how]
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, handler)
+        return trainer, evaluator
+
+    resumed, whole = resumed_and_whole(build, tmp_path, lambda trainer, _: trainer.state.iteration, stop=3)
+    assert resumed == whole == "5"
 
 
 def found_in(function, *covered):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Iterable, Iterator, Set
 from functools import partial
@@ -15,14 +16,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from camshaft.engine.engine import Engine
 from camshaft.resume import storage
 from camshaft.resume.metric_states import contains_metrics, metrics_in
-from camshaft.resume.search import LEAVES, attributes_of, has_state, is_generator, is_of_user, parts_of
+from camshaft.resume.search import LEAVES, attributes_of, is_generator, is_of_user, parts_of
 
-__all__ = ["Part", "parts_of_handler", "saved_inside", "tensors_of"]
+__all__ = ["Part", "engines_of_handler", "parts_of_handler", "saved_inside", "tensors_of"]
 
 MAX_OBJECTS = 2_000
 """The maximal number of objects that are searched for one handler."""
 
-NOT_SEARCHED = (*LEAVES, BuiltinFunctionType, Engine, DataLoader, Dataset, Sampler)
+NOT_SEARCHED = (*LEAVES, BuiltinFunctionType, DataLoader, Dataset, Sampler)
 
 
 class Part(NamedTuple):
@@ -59,24 +60,34 @@ def parts_of_handler(function: Any, covered: Set[int], tensors: Set[int]) -> Ite
             may leave out states of the metrics and generators that they have.
         tensors: the ids of parameters and buffers that are saved otherwise. A module that has no others is left out.
     """
+    for found, value in _search(function):
+        if isinstance(value, nn.Module):
+            if id(value) not in covered:
+                yield from _of_module(found, value, tensors)
+        elif id(value) not in covered and _is_part(found, value):
+            yield Part(found.path, value, metrics_only=False)
+
+
+def engines_of_handler(function: Any) -> Iterator[Engine]:
+    """Yield the engines that a handler or phase refers to."""
+    yield from (value for _, value in _search(function) if isinstance(value, Engine))
+
+
+def _search(function: Any) -> Iterator[tuple[_Found, Any]]:
+    """Yield what a handler or phase refers to. Engines, modules and data are not searched themselves."""
     seen: dict[int, Any] = {}  # keeps each object alive, so that its id is not used again
     waiting = deque([_Found("", function, is_attribute=True, is_saved=False)])
     while waiting and len(seen) < MAX_OBJECTS:
         found = waiting.popleft()
         value = storage.unwrapped(found.value)
-        if isinstance(value, NOT_SEARCHED) or id(value) in seen or _is_own(value):
+        if isinstance(value, NOT_SEARCHED) or id(value) in seen:
             continue
         seen[id(value)] = value
-        if isinstance(value, nn.Module):
-            if id(value) not in covered:
-                yield from _of_module(found, value, tensors)
+        if not isinstance(value, Engine) and _is_own(value):
             continue
-        if is_generator(value) or has_state(value):
-            is_new = id(value) not in covered and not found.is_saved and not _is_unasked(found)
-            if is_new or (is_generator(value) and id(value) not in covered):
-                yield Part(found.path, value, metrics_only=False)
-            found = found._replace(is_saved=True)
-        waiting.extend(_next(found))
+        yield found, value
+        if not isinstance(value, (Engine, nn.Module)):
+            waiting.extend(_next(found._replace(is_saved=found.is_saved or _has_state(value))))
 
 
 def saved_inside(objects: Iterable[Any]) -> tuple[set[int], set[int]]:
@@ -106,10 +117,20 @@ def _of_module(found: _Found, module: nn.Module, tensors: Set[int]) -> Iterator[
         yield Part(found.path, found.value, metrics_only=True)
 
 
-def _is_unasked(found: _Found) -> bool:
-    """Return whether an object is one that a function may just read: an optimizer, or data."""
-    is_data = hasattr(found.value, "__iter__")
-    return is_data or (isinstance(found.value, torch.optim.Optimizer) and not found.is_attribute)
+def _is_part(found: _Found, value: Any) -> bool:
+    """Return whether an object that is no module has a state that nothing else saves."""
+    if is_generator(value):
+        return True
+    if isinstance(value, Engine):
+        return False
+    if found.is_saved or not _has_state(value) or hasattr(type(value), "__iter__"):  # what is iterated over is data
+        return False
+    return found.is_attribute or not isinstance(value, torch.optim.Optimizer)
+
+
+def _has_state(value: Any) -> bool:
+    """Return whether the class of an object has the methods of a state. Objects of users are not asked themselves."""
+    return all(inspect.isroutine(getattr(type(value), name, None)) for name in ("state_dict", "load_state_dict"))
 
 
 def _is_own(value: Any) -> bool:
@@ -123,7 +144,7 @@ def _next(found: _Found) -> Iterator[_Found]:
     inside: Iterable[tuple[str, Any]] = ()
     if isinstance(value, (FunctionType, MethodType, partial, dict, list, tuple, set, frozenset, deque)):
         inside = parts_of(value, _is_searched_variable)
-    elif is_of_user(type(value)):
+    elif is_of_user(type(value)) or type(value).__module__ in ("types", "collections", "functools"):
         inside = ((f".{name}", inner) for name, inner in attributes_of(value))
     for name, inner in inside:
         is_variable = isinstance(value, FunctionType) or (isinstance(value, partial) and inner is not value.func)
@@ -132,4 +153,6 @@ def _next(found: _Found) -> Iterator[_Found]:
 
 def _is_searched_variable(value: Any) -> bool:
     """Return whether a global variable that a function names is searched."""
-    return is_generator(value) or contains_metrics(value) or (has_state(value) and not isinstance(value, nn.Module))
+    if isinstance(value, nn.Module):
+        return contains_metrics(value)
+    return is_generator(value) or _has_state(value)  # an engine has a state

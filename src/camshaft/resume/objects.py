@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -16,7 +17,7 @@ from torch import nn
 from camshaft.engine.engine import Engine
 from camshaft.resume.contents import check_contents, check_states, without_numpy_scalars
 from camshaft.resume.data_states import NOTHING, DataStates
-from camshaft.resume.handler_parts import Part, parts_of_handler, saved_inside
+from camshaft.resume.handler_parts import Part, engines_of_handler, parts_of_handler, saved_inside
 from camshaft.resume.module_states import ModuleStates
 from camshaft.resume.parameter_groups import ParameterGroups
 from camshaft.resume.plain import plain_values
@@ -60,14 +61,15 @@ class SavedObjects:
     # -- what there is -----------------------------------------------------------------------------------------------
 
     def known_engines(self) -> dict[str, Engine]:
-        """Return the trainer, named engines, and all engines nested in them, by name."""
+        """Return the trainer, named engines, all engines nested in them, and those that handlers refer to, by name."""
         found: dict[int, Engine] = {}
-        waiting = [*self.engines]
+        waiting = deque(self.engines)
         while waiting:
-            engine = waiting.pop(0)
+            engine = waiting.popleft()
             if id(engine) not in found:
                 found[id(engine)] = engine
                 waiting += [nested.engine for nested in engine.loop.nested]
+                waiting += [other for one in called_functions(engine) for other in engines_of_handler(one)]
         return numbered((engine.name, engine) for engine in found.values())
 
     def handlers(self) -> dict[str, Stateful]:

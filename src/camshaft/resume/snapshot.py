@@ -51,7 +51,7 @@ class Snapshot:
     - the progress of the run, the counts of filters, and the position in the data;
     - ``state.metrics`` and ``state.output``, as far as they are plain values;
     - every handler, metric and phase with ``state_dict()`` and ``load_state_dict()``, of the trainer, of engines nested
-      in it, and of named engines;
+      in it, of engines that handlers refer to, and of named engines;
     - objects with a state that these handlers and phases refer to: metrics, random generators, and objects with
       ``state_dict()``, in attributes, containers and variables of functions; modules and optimizers in attributes only;
     - of named modules also the gradients, which parameters require gradients, and which parts are in training mode;
