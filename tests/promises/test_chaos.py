@@ -38,7 +38,7 @@ def begins_anew(library):
         lambda state: state["in data"]["inside"]["generators"].pop("sampler.rng", None),
         lambda state: state["modules"]["model"]["gradients"].clear(),
         lambda state: state["handlers"].pop("trainer: EMA", None),
-        lambda state: state["handlers"]["trainer: extremes"][""]["attributes"].clear(),
+        lambda state: state["handlers"]["trainer: extremes"]["attributes"]["changed"].clear(),
     ],
     ids=[
         "python's generator",
