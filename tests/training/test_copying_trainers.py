@@ -120,3 +120,29 @@ def test_a_copied_metric_has_its_own_numbers(how):
     names = [[handler.name for handler in each.handlers(Events.ITERATION_COMPLETED)] for each in (evaluator, made)]
     assert names == [["accuracy.update"]] * 2
     assert isinstance(made, Engine)
+
+
+class CountsUpdates(Accuracy):
+    """A metric that also counts in an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def update(self, *args):
+        self.count += 1
+        super().update(*args)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, pickled])
+def test_a_copied_metric_saves_its_own_attributes(how):
+    def saved(engine):
+        handler = next(each for each in engine.handlers(Events.EPOCH_COMPLETED) if each.name == "accuracy.compute")
+        return handler.function.state_dict()["attributes"]["changed"]
+
+    evaluator = create_supervised_evaluator(nn.Linear(2, 2), {"accuracy": CountsUpdates()})
+    evaluator.run(DATA)
+    made, before = how(evaluator), saved(evaluator)
+    made.run(DATA)
+    assert saved(evaluator) == before
+    assert saved(made)[""]["count"] == 2 * before[""]["count"] == 2 * len(DATA)

@@ -10,7 +10,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Set
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import FunctionType
 from typing import Any
 
@@ -43,7 +43,7 @@ class MetricStates:
 
     def __init__(self, metric: nn.Module, is_new: bool = True) -> None:
         self.metric = metric
-        self._attributes = AttributeStates(lambda: _counting(metric), _not_attributes, is_new)
+        self._attributes = AttributeStates(partial(_counting, metric), _not_attributes, is_new)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of all metrics, by the path to each metric."""
