@@ -150,3 +150,56 @@ def test_a_run_that_is_continued_begins_its_epoch_at_0():
         engine.add_event_handler(event, lambda: seen.append(engine.position))
     engine.run([1, 2, 3], max_epochs=3)
     assert seen == [0, 0, 1, 2, 3]
+
+
+class Prefetcher:
+    """Data that is its own iterator, and begins anew at each iter()."""
+
+    def __init__(self, batches, begins_anew=True):
+        self.batches, self.begins_anew, self.begun, self.left = batches, begins_anew, 0, iter(batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        self.begun += 1
+        self.left = iter(self.batches) if self.begins_anew else self.left
+        return self
+
+    def __next__(self):
+        return next(self.left)
+
+
+@pytest.mark.parametrize("epoch_length", [None, 2, 5])
+def test_data_that_is_its_own_iterator_is_begun_once(epoch_length):
+    data, plain = Prefetcher([1, 2, 3]), [1, 2, 3]
+    seen = []
+    for one in (data, plain):
+        engine = Engine(lambda engine, batch: batch)
+        batches = []
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: batches.append(engine.state.output))
+        with record() as trace:
+            engine.run(one, max_epochs=3, epoch_length=epoch_length)
+        trace.assert_legal()
+        seen.append(batches)
+    assert seen[0] == seen[1]
+    assert data.begun == {None: 3, 2: 2, 5: 5}[epoch_length]
+
+
+def test_data_that_is_its_own_iterator_is_resumed_at_its_place():
+    engine = Engine(lambda engine, batch: batch)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=4), engine.interrupt)
+    engine.run(Prefetcher([1, 2, 3]), max_epochs=2)
+    state, engine, batches = engine.state_dict(), Engine(lambda engine, batch: batch), []
+    engine.load_state_dict(state)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: batches.append(engine.state.output))
+    engine.run(Prefetcher([1, 2, 3]))
+    assert batches == [2, 3]
+
+
+def test_an_iterator_that_cannot_begin_anew_is_read_once():
+    data = Prefetcher([1, 2, 3], begins_anew=False)
+    engine = Engine(lambda engine, batch: batch)
+    with pytest.warns(UserWarning, match="cannot be restarted and ended after 0 iterations"):
+        engine.run(data, max_epochs=2)
+    assert engine.state.iteration == 3

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from types import FunctionType
 from typing import Any
 
 from camshaft.control import Terminate
@@ -30,15 +31,34 @@ def open_data(data: Any, number: int) -> tuple[Iterator[Any], int]:
     Returns:
         The iterator after the dropped batches, and how many of them came from this iterator.
     """
-    iterator, passed = iter(data), 0
+    iterator, passed = _begin(data), 0
     while number:
         passed = sum(1 for _ in islice(iterator, number))
         number -= passed
         if not passed:  # the data is empty, or cannot be restarted: the fetcher reports that
             break
         if number:
-            iterator = iter(data)
+            iterator = _begin(data)
     return iterator, passed
+
+
+def _begin(data: Any) -> Iterator[Any]:
+    """Return an iterator over data, on which another ``iter()`` changes nothing.
+
+    Data that is its own iterator, such as a prefetcher, may begin anew at each ``iter()``, also at that of a ``for``.
+    """
+    iterator = iter(data)
+    begins_anew = iterator is data and isinstance(type(data).__iter__, FunctionType)
+    return _rest_of(iterator) if begins_anew else iterator
+
+
+def _rest_of(iterator: Iterator[Any]) -> Iterator[Any]:
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        yield batch
 
 
 def _close(iterator: Any) -> None:
