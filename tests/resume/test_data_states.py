@@ -3,6 +3,8 @@
 import itertools
 import random
 import warnings
+import zlib
+from collections import Counter, defaultdict, deque
 from functools import partial
 
 import numpy as np
@@ -138,6 +140,144 @@ class Counting(Own):
         self.epochs += 1
         self.seen.append(self.epochs)
         return iter([(index * self.epochs + len(self.seen)) % 8 for index in range(8)])
+
+
+class Changing(Sampler):
+    """Has a variable that changes each time it is asked, in place or by assignment."""
+
+    def __init__(self, value, change):
+        self.value, self.change, self.same = value, change, [value]
+
+    def __len__(self):
+        return 8
+
+    def __iter__(self):
+        new = self.change(self.value)
+        self.value = self.value if new is None else new
+        number = zlib.crc32(repr((self.value, self.same if new is None else None)).encode())
+        return iter([(number + index * (number % 5 + 1)) % 8 for index in range(8)])
+
+
+def with_item(value):
+    value[len(value)] = len(value)
+
+
+def with_key(value):
+    value["n"] += 1
+
+
+CHANGING = {
+    "an array": (lambda: np.arange(3), lambda value: value.__iadd__(1) is None),
+    "a new array": (lambda: np.arange(3), lambda value: value + 1),
+    "a NumPy number": (lambda: np.float32(0), lambda value: value + 1),
+    "a tensor": (lambda: torch.zeros(2), lambda value: value.add_(1) is None),
+    "a deque": (lambda: deque([0, 1], maxlen=5), lambda value: value.rotate() or value.append(len(value))),
+    "a set": (set, lambda value: value.add(len(value))),
+    "a Counter": (lambda: Counter(n=1), with_key),
+    "a defaultdict": (lambda: defaultdict(int), with_key),
+    "number keys": (dict, with_item),
+    "a long list": (lambda: list(range(3_000)), lambda value: value.append(value.pop(0))),
+    "a nest": (lambda: [{"a": (1, [2])}], lambda value: [{"a": (1, [*value[0]["a"][1], 3])}]),
+    "a string": (str, lambda value: value + "a"),
+    "None": (lambda: None, lambda value: (value or 0) + 1),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGING)
+def test_attributes_that_change_resume(tmp_path, kind):
+    make, change = CHANGING[kind]
+
+    def changed(value):
+        new = change(value)
+        return None if isinstance(new, bool) else new
+
+    check(lambda: loader(sampler=Changing(make(), changed)), tmp_path, (1, 6, 8))
+
+
+class OwnList(list):
+    """A list that draws from the generator in it when it is read."""
+
+    def __iter__(self):
+        raise AssertionError("the search reads it")
+
+
+class Reading(Own):
+    def __init__(self, rng):
+        self.parts = OwnList([rng])
+
+    def __iter__(self):
+        return iter(shuffled(list.__getitem__(self.parts, 0)))
+
+
+def drawing_function(rng):
+    def draw():
+        return number(draw.rng)
+
+    draw.rng = rng
+    return draw
+
+
+class Drawing(Sampler):
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __len__(self):
+        return 8
+
+    def __iter__(self):
+        return iter([self.draw() % 8 for _ in range(8)])
+
+
+IN_LAMBDA = random.Random(0)
+
+
+class UsesLambda(Own):
+    def __init__(self):
+        pass
+
+    def __iter__(self):
+        return iter(sorted(range(8), key=lambda _: IN_LAMBDA.random()))
+
+
+def with_lambda():
+    IN_LAMBDA.seed(0)
+    return UsesLambda()
+
+
+PLACES = {
+    "a list of its own class": lambda: Reading(random.Random(0)),
+    "a bound method": lambda: Drawing(partial(random.Random(0).randrange, 100)),
+    "a built-in bound method": lambda: Drawing(partial(random.Random(0).getrandbits, 16)),
+    "a bound method of NumPy": lambda: Drawing(partial(np.random.default_rng(0).integers, 100)),
+    "an attribute of a function": lambda: Drawing(drawing_function(random.Random(0))),
+    "a lambda in a method": with_lambda,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_generators_in_unusual_places_resume(tmp_path, place):
+    check(lambda: loader(sampler=PLACES[place]()), tmp_path, (1, 6))
+
+
+def test_what_two_objects_share_stays_shared(tmp_path):
+    class Shares(Counting):
+        def __init__(self, order):
+            self.order = order
+
+        def __iter__(self):
+            self.order.append(self.order.pop(0))
+            return iter([*self.order])
+
+    order = [*range(8)]
+    made = loader(sampler=Around(Shares(order)))
+    made.sampler.order = order
+    run(lambda: made, tmp_path, 5, epochs=2)
+    order = [*range(8)]
+    made = loader(sampler=Around(Shares(order)))
+    made.sampler.order = order
+    run(lambda: made, tmp_path, resume="latest", epochs=2)
+    assert made.sampler.order is made.sampler.inner.order
+    assert order == [2, 3, 4, 5, 6, 7, 0, 1]
 
 
 class OwnBatches(BatchSampler):
@@ -400,6 +540,16 @@ def test_another_number_of_batches_is_told_without_a_snapshot_too(how, batches):
         engine.load_state_dict(state)
     with pytest.warns(UserWarning, match=f"data of {batches} batches, and had 4: its epochs keep 4 iterations"):
         engine.run([1] * batches, max_epochs=2)
+
+
+def test_batches_that_are_skipped_in_other_data_are_told():
+    engine = Engine(lambda engine, batch: None)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.interrupt)
+    engine.run([1, 2, 3, 4], epoch_length=3)
+    state, engine = engine.state_dict(), Engine(lambda engine, batch: None)
+    engine.load_state_dict(state)
+    with pytest.warns(UserWarning, match="of 6 batches, and had 4: the 2 batches that it skips are not those"):
+        engine.run([1] * 6, epoch_length=3)
 
 
 @pytest.mark.parametrize("how", ["a given length", "the same length", "a length that is set"])

@@ -67,9 +67,10 @@ class RunStarter:
             limits.check_length(state)
             limits.check(loop, data, knows_length=self.saved is None)
             limits.extend(state, loop)
-            if limits.epoch_length is None and data is not None:
+            if data is not None:
                 before = self.saved.batches if self.saved is not None else length_of(state.dataloader)
-                _warn_of_length(engine, data, before)
+                read = 0 if self.saved is None else self.saved.fetched or self.saved.in_epoch or 0
+                _warn_of_length(engine, data, before, read, is_given=limits.epoch_length is not None)
             if state.known_length is None and data is not None and not has_certain_length(data):
                 state.expect_length_of(data)  # it is not saved, and the data may be another
         else:
@@ -140,15 +141,26 @@ class RunStarter:
         return RunPosition(in_epoch, fetcher.fetched, counts, engine.where, passes)
 
 
-def _warn_of_length(engine: RunHost, data: Any, before: int | None) -> None:
-    """Warn if a continued run gets data with another number of batches, and epochs had as many as the data."""
+def _warn_of_length(engine: RunHost, data: Any, before: int | None, read: int, is_given: bool) -> None:
+    """Warn if a continued run gets data with another number of batches, and its epochs or its place depend on it.
+
+    Args:
+        engine: the engine.
+        data: the data.
+        before: the number of batches that the data had; None if unknown.
+        read: how many batches the run has read already, and skips now.
+        is_given: whether the length of an epoch is given again.
+    """
     length, now = engine.state.known_length, length_of(data)
-    if before is not None and now is not None and now != before == length:
-        warnings.warn(
-            f"{engine.name} continues with data of {now} batches, and had {before}: its epochs keep {length} "
-            f"iterations; set state.epoch_length = {now} before run() to change that",
-            stacklevel=5,
-        )
+    if before is None or now is None or now == before:
+        return
+    if not is_given and before == length:
+        what = f"its epochs keep {length} iterations; set state.epoch_length = {now} before run() to change that"
+    elif read:
+        what = f"the {read} batches that it skips are not those that it has read"
+    else:
+        return
+    warnings.warn(f"{engine.name} continues with data of {now} batches, and had {before}: {what}", stacklevel=5)
 
 
 def _passes_of(line: Line, fetcher: DataFetcher, loop: Loop) -> tuple[int | None, dict[str, int]]:

@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset,
 
 from camshaft.engine.data import length_of
 from camshaft.engine.data_fetcher import open_data
-from camshaft.resume.data_states import DataStates
+from camshaft.resume.data_states import Configuration, DataStates
 from camshaft.resume.rng import load_rng_states, rng_states
 from camshaft.resume.search import has_state
 
@@ -32,7 +32,7 @@ class DataPosition:
         self._opened_with: dict[str, Any] | None = None  # random states when the present iterator was opened
         self._saved: dict[str, Any] | None = None  # a loaded state that is not applied yet
         self._known: Any = None  # the data whose inside was looked at
-        self._configured: dict[str, dict[str, Any]] = {}
+        self._configured: Configuration = {}
 
     def open(self, data: Any, number: int) -> tuple[Iterator[Any], int]:
         """Open data and skip its first ``number`` batches: a :data:`camshaft.engine.data_fetcher.OpenData`."""

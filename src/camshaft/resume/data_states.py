@@ -6,25 +6,43 @@ variables that functions of the user's classes name.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from types import GeneratorType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Sampler
 
-from camshaft.resume.search import LEAVES, MAX_ITEMS, attributes_of, has_state, is_generator, is_of_user, parts_of
+from camshaft.resume.plain import decoded, encoded, has_only_numbers, is_equal, put_into
+from camshaft.resume.search import (
+    CONTAINERS,
+    LEAVES,
+    MAX_ITEMS,
+    attributes_of,
+    has_state,
+    is_generator,
+    is_of_user,
+    parts_of,
+)
 from camshaft.resume.statefuls import Stateful
 
-__all__ = ["NOTHING", "DataStates"]
+__all__ = ["NOTHING", "Configuration", "DataStates"]
 
 NOTHING: dict[str, dict[str, Any]] = {"generators": {}, "objects": {}, "attributes": {}}
 """The states inside of data that has none."""
 
 MAX_OBJECTS = 10_000
 """The maximal number of objects that are searched."""
+
+
+MAX_NUMBERS = 1_000_000
+"""The maximal number of numbers in an attribute that is saved."""
+
+Configuration = dict[str, dict[str, tuple[Any, Any]]]
+"""By path and name: an attribute before the data was read, and its copy in the form of a file."""
 
 
 class DataStates:
@@ -47,35 +65,35 @@ class DataStates:
         self.unsaved: list[str] = []
         self._search(data)
 
-    def state_dict(self, configured: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    def state_dict(self, configured: Configuration | None = None) -> dict[str, Any]:
         """Return the states as plain values.
 
         Args:
             configured: an earlier :meth:`attributes`. Attributes that have changed since are states too.
         """
-        changed = {
-            path: {
-                name: value
-                for name, value in values.items()
-                if name not in configured[path] or value != configured[path][name]
-            }
-            for path, values in (self.attributes() if configured is not None else {}).items()
-            if configured is not None and path in configured
-        }
         return {
             "generators": {path: one.state_dict() for path, one in self.generators.items()},
             "objects": {path: one.state_dict() for path, one in self.objects.items()},
-            "attributes": {path: values for path, values in changed.items() if values},
+            "attributes": {} if configured is None else self._changed(configured),
         }
 
-    def attributes(self) -> dict[str, dict[str, Any]]:
-        """Return the plain attributes of objects of user's classes, and of samplers."""
+    def _changed(self, configured: Configuration) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for path, attributes in self.attributes().items():
+            for name, (value, copied) in attributes.items() if path in configured else ():
+                before, copied_before = configured[path].get(name, (None, None))
+                if not is_equal(copied, copied_before):
+                    found.setdefault(path, {})[name] = {"value": copied, "in place": value is before}
+        return found
+
+    def attributes(self) -> Configuration:
+        """Return the plain attributes of objects of user's classes, and of samplers, each with a copy for a file."""
         return {path: _plain_attributes(one) for path, one in self.owners.items()}
 
     def load_state_dict(
         self,
         state: Mapping[str, Any],
-        configured: Mapping[str, Mapping[str, Any]] | None = None,
+        configured: Configuration | None = None,
         with_objects: bool = True,
     ) -> None:
         """Set the states. Those of objects that are not here are left out: see :meth:`differences`.
@@ -91,11 +109,15 @@ class DataStates:
                 if path in here and (with_objects or kind == "generators" or not _is_sampling(path)):
                     here[path].load_state_dict(state[kind][path])
         for path, owner in self.owners.items():
+            before = (configured or {}).get(path, {})
+            wanted = {name: {"value": copied, "in place": True} for name, (_, copied) in before.items()}
             present = _plain_attributes(owner)
-            wanted = {**(configured or {}).get(path, {}), **state["attributes"].get(path, {})}
-            for name, value in wanted.items():
-                if name not in present or present[name] != value:
-                    object.__setattr__(owner, name, copy.deepcopy(value))
+            for name, saved in {**wanted, **state["attributes"].get(path, {})}.items():
+                if name in present and is_equal(present[name][1], saved["value"]):
+                    continue
+                value, original = decoded(saved["value"]), before.get(name, (None, None))[0]
+                is_in_place = saved["in place"] and put_into(original, value)
+                object.__setattr__(owner, name, original if is_in_place else value)
 
     def differences(self, state: Mapping[str, Any]) -> list[str]:
         """Return the paths that only a file has, or only the data here."""
@@ -138,19 +160,22 @@ def _is_sampling(path: str) -> bool:
     return path.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0] in ("sampler", "batch_sampler")
 
 
-def _plain_attributes(value: Any) -> dict[str, Any]:
-    """Return the attributes of an object that may count: numbers, strings, and short lists of them."""
+def _plain_attributes(value: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the attributes of an object that may count, each with a copy in the form of a file."""
     found = {}
     for name, inner in attributes_of(value):
-        is_short = not isinstance(inner, (list, tuple, dict)) or len(inner) <= MAX_ITEMS
-        if is_short and _is_number_or_text(inner):
-            found[name] = copy.deepcopy(inner)
+        if _is_short(inner):
+            with suppress(TypeError, RecursionError):  # something else, or a container that contains itself
+                found[name] = inner, encoded(decoded(encoded(inner)))
     return found
 
 
-def _is_number_or_text(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_number_or_text, value))
-    if isinstance(value, dict):
-        return all(isinstance(key, (str, int)) and _is_number_or_text(inner) for key, inner in value.items())
-    return value is None or type(value) in (bool, int, float, str)
+def _is_short(value: Any) -> bool:
+    """Return whether a value may be copied. Larger ones are taken for samples."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() <= MAX_NUMBERS
+    if isinstance(value, (list, tuple)) and MAX_ITEMS < len(value) <= MAX_NUMBERS:
+        return has_only_numbers(value)
+    size = getattr(value, "size", 0)
+    length = len(value) if isinstance(value, CONTAINERS) else size if isinstance(size, int) else 0
+    return length <= (MAX_NUMBERS if hasattr(value, "dtype") else MAX_ITEMS)

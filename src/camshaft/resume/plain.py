@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["decoded", "encoded", "is_equal", "is_plain", "plain_values"]
+__all__ = ["decoded", "encoded", "has_only_numbers", "is_equal", "is_plain", "plain_values", "put_into"]
 
 KEYS = (bool, int, float, str, type(None))
 LEAVES = (*KEYS, complex, bytes, torch.dtype, torch.Size)
@@ -46,6 +46,8 @@ def encoded(value: Any) -> Any:
         return value
     if kind is torch.Tensor and value.layout is torch.strided and not (value.is_meta or value.is_quantized):
         return value.detach()
+    if kind in (list, tuple) and has_only_numbers(value):  # fast, as it may be long
+        return [kind.__name__, list(value), None]
     if kind in SEQUENCES.values():
         return [kind.__name__, list(map(encoded, value)), value.maxlen if kind is deque else None]
     if kind in MAPPINGS.values():
@@ -72,10 +74,44 @@ def decoded(value: Any) -> Any:
         array = inner.numpy().copy()
         return array if name == "array" else array[()]
     if name in SEQUENCES:
-        parts = map(decoded, inner)
+        parts = inner if has_only_numbers(inner) else map(decoded, inner)
         return deque(parts, extra) if name == "deque" else SEQUENCES[name](parts)
     items: dict[Any, Any] = {decoded(key): decoded(part) for key, part in inner}
     return defaultdict(FACTORIES.get(extra), items) if name == "defaultdict" else MAPPINGS[name](items)
+
+
+def has_only_numbers(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Return whether a list or tuple has numbers only."""
+    return set(map(type, values)) <= {bool, int, float}
+
+
+def put_into(present: Any, value: Any) -> bool:
+    """Make a container, tensor or array equal to another one, so that all that refer to it see it.
+
+    Returns:
+        False if that is not possible. Nothing is changed then.
+    """
+    if type(present) is not type(value):
+        return False
+    if isinstance(present, list):
+        present[:] = [
+            present[index] if index < len(present) and put_into(present[index], new) else new
+            for index, new in enumerate(value)
+        ]
+    elif isinstance(present, dict):
+        before = dict(present)
+        present.clear()
+        for key, new in value.items():
+            present[key] = before[key] if key in before and put_into(before[key], new) else new
+    elif isinstance(present, (set, deque)):
+        present.clear()
+        (present.update if isinstance(present, set) else present.extend)(value)
+    elif hasattr(present, "__setitem__") and present.shape == value.shape and present.dtype == value.dtype:
+        with torch.no_grad():
+            present[...] = value  # a tensor or an array
+    else:
+        return False
+    return True
 
 
 def is_equal(first: Any, second: Any) -> bool:
@@ -89,5 +125,6 @@ def is_equal(first: Any, second: Any) -> bool:
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(is_equal(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(is_equal, first, second))
+        are_same = has_only_numbers(first) and has_only_numbers(second) and first == second  # fast for long ones
+        return are_same or (len(first) == len(second) and all(map(is_equal, first, second)))
     return bool(first == second or (first != first and second != second))  # noqa: PLR0124

@@ -6,22 +6,24 @@ import inspect
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator
 from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-__all__ = ["LEAVES", "MAX_ITEMS", "attributes_of", "has_state", "is_generator", "is_of_user", "parts_of"]
+__all__ = ["CONTAINERS", "LEAVES", "MAX_ITEMS", "attributes_of", "has_state", "is_generator", "is_of_user", "parts_of"]
 
 MAX_ITEMS = 1_000
 """The maximal length of a container that is searched. A longer one is taken for samples."""
 
 LOADER_PARTS = ("generator", "sampler", "batch_sampler", "dataset", "collate_fn", "worker_init_fn")
 """What a DataLoader holds for its user. Its other attributes are its own."""
+
+CONTAINERS = (dict, list, tuple, deque, set, frozenset)
 
 LEAVES = (str, bytes, int, float, complex, type(None), type, ModuleType, torch.Tensor, torch.dtype, torch.device)
 """What is not searched."""
@@ -64,30 +66,39 @@ def parts_of(value: Any, is_wanted: Callable[[Any], bool] = is_generator) -> Ite
     """
     if isinstance(value, FunctionType):
         yield from _of_function(value, is_wanted)
-    elif isinstance(value, MethodType):
-        yield from (("", value.__self__), ("", value.__func__))
+        yield from ((f".{name}", inner) for name, inner in attributes_of(value))
+    elif isinstance(value, (MethodType, BuiltinMethodType)):
+        yield from (("", getattr(value, name, None)) for name in ("__self__", "__func__"))
     elif isinstance(value, partial):
         yield from (("", value.func), ("", value.args), ("", value.keywords))
-    elif isinstance(value, Mapping):
-        if len(value) <= MAX_ITEMS:
-            yield from ((f"[{key!r}]", inner) for key, inner in value.items())
-    elif isinstance(value, (list, tuple, deque, Set)):
-        if len(value) <= MAX_ITEMS:
-            yield from ((f"[{index}]", inner) for index, inner in enumerate(value))
     elif type(value) is DataLoader:
         yield from ((f".{name}", getattr(value, name)) for name in LOADER_PARTS)
     else:
-        own = vars(nn.Module()) if isinstance(value, nn.Module) else {}
-        if isinstance(value, DataLoader):
-            yield from ((f".{name}", getattr(value, name, None)) for name in LOADER_PARTS)
-            own = dict.fromkeys(
-                ["_iterator", "_dataset_kind", "__multiprocessing_context", "_IterableDataset_len_called"]
-            )
-        yield from ((f".{name}", inner) for name, inner in attributes_of(value) if name not in own)
-        if isinstance(value, nn.Module):
-            yield from ((f".{name}", inner) for name, inner in value.named_children())
-        if is_of_user(type(value)):
-            yield from _of_class(type(value))
+        yield from _of_container(value)
+        yield from _of_object(value)
+
+
+def _of_container(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the items of a container, without running code of its own class."""
+    base: Any = next((base for base in CONTAINERS if isinstance(value, base)), None)
+    if base is None or base.__len__(value) > MAX_ITEMS:
+        return
+    if base is dict:
+        yield from ((f"[{key!r}]", inner) for key, inner in dict.items(value))
+    else:
+        yield from ((f"[{index}]", inner) for index, inner in enumerate(base.__iter__(value)))
+
+
+def _of_object(value: Any) -> Iterator[tuple[str, Any]]:
+    own = vars(nn.Module()) if isinstance(value, nn.Module) else {}
+    if isinstance(value, DataLoader):
+        yield from ((f".{name}", getattr(value, name, None)) for name in LOADER_PARTS)
+        own = dict.fromkeys(["_iterator", "_dataset_kind", "__multiprocessing_context", "_IterableDataset_len_called"])
+    yield from ((f".{name}", inner) for name, inner in attributes_of(value) if name not in own)
+    if isinstance(value, nn.Module):
+        yield from ((f".{name}", inner) for name, inner in value.named_children())
+    if is_of_user(type(value)):
+        yield from _of_class(type(value))
 
 
 def _of_function(function: FunctionType, is_wanted: Callable[[Any], bool] = is_generator) -> Iterator[tuple[str, Any]]:
@@ -98,10 +109,19 @@ def _of_function(function: FunctionType, is_wanted: Callable[[Any], bool] = is_g
         except ValueError:  # the variable has no value yet
             continue
     yield from (("", function.__defaults__), ("", function.__kwdefaults__))
-    for name in function.__code__.co_names:
+    for name in _names_in(function.__code__):
         value = function.__globals__.get(name)
         if is_wanted(value):
             yield f".{name}", value
+
+
+def _names_in(code: CodeType) -> dict[str, None]:
+    """Return the names that a function uses, also in lambdas and comprehensions inside of it."""
+    found = dict.fromkeys(code.co_names)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            found |= _names_in(inner)
+    return found
 
 
 def _of_class(kind: type) -> Iterator[tuple[str, Any]]:
