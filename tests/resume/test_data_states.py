@@ -1,5 +1,6 @@
 """States inside of data resume exactly, wherever they are, or a warning names them."""
 
+import functools
 import itertools
 import random
 import warnings
@@ -452,6 +453,51 @@ def test_a_global_generator_that_a_sampler_uses_resumes(tmp_path):
     check(make, tmp_path, (1, 6))
 
 
+class CountsAtItsEnd:
+    """Data, or a sampler, that counts and draws after its last batch."""
+
+    def __init__(self, rng=None, batches=True):
+        self.rng, self.batches, self.epoch = rng, batches, 0
+
+    def __len__(self):
+        return 4 if self.batches else 8
+
+    def __iter__(self):
+        start = self.epoch + (number(self.rng) if self.rng is not None else 0)
+        for index in range(len(self)):
+            yield torch.tensor(start + index) if self.batches else (start + index) % 8
+        self.epoch += 1
+        if self.rng is not None:
+            number(self.rng)
+
+
+class CountingLoader(DataLoader):
+    def __iter__(self):
+        self.epoch = getattr(self, "epoch", 0)
+        for batch in super().__iter__():
+            yield batch + self.epoch
+        self.epoch += 1
+
+
+ENDS = {
+    "own data": CountsAtItsEnd,
+    "own data with a generator": lambda: CountsAtItsEnd(np.random.default_rng(0)),
+    "a sampler": lambda: loader(sampler=CountsAtItsEnd(batches=False)),
+    "a sampler of workers": lambda: DataLoader(
+        BASE, batch_size=2, sampler=CountsAtItsEnd(batches=False), num_workers=2
+    ),
+    "a sampler with state_dict() of workers": lambda: DataLoader(
+        BASE, batch_size=2, sampler=Resumable(np.random.default_rng(0)), num_workers=2
+    ),
+    "an own loader": lambda: CountingLoader(BASE, batch_size=2),
+}
+
+
+@pytest.mark.parametrize("data", ENDS)
+def test_what_happens_after_the_last_batch_happens_in_a_resumed_run_too(tmp_path, data):
+    check(ENDS[data], tmp_path, (4, 5, 8))
+
+
 def test_two_runs_of_a_resumed_run_resume_too(tmp_path):
     def make():
         return loader(sampler=Counting(None))
@@ -463,7 +509,9 @@ def test_two_runs_of_a_resumed_run_resume_too(tmp_path):
     assert seen + run(make, tmp_path / "left", resume="latest", epochs=4) == whole
 
 
-def test_data_of_nested_engines_resumes(tmp_path):
+@pytest.mark.parametrize("sampler", [lambda: Own(np.random.default_rng(0)), lambda: Counting(None)])
+@pytest.mark.parametrize("is_nested_first", [True, False])
+def test_data_of_nested_engines_resumes(tmp_path, sampler, is_nested_first):
     model = torch.nn.Linear(1, 1)
 
     def build(folder):
@@ -472,8 +520,9 @@ def test_data_of_nested_engines_resumes(tmp_path):
             model, prepare_batch=lambda batch, **_: (batch.float().view(-1, 1), batch)
         )
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(evaluator.state.batch.tolist()))
-        engine.nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader(sampler=Around(Own(np.random.default_rng(0)))))
-        return engine, seen, Snapshot(engine, folder)
+        snapshot = None if is_nested_first else Snapshot(engine, folder)
+        engine.nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader(sampler=Around(sampler())))
+        return engine, seen, snapshot or Snapshot(engine, folder)
 
     engine, whole, _ = build(tmp_path / "whole")
     engine.run([1, 2], max_epochs=3)
@@ -516,6 +565,47 @@ OTHER_DATA = {
         lambda: loader(sampler=Own(np.random.default_rng(0))),
         lambda: loader(sampler=Counting(None)),
         "sampler.rng is in the file, but not here",
+    ),
+}
+
+
+class WithNumbers(Dataset):
+    def __init__(self, noise=0.1, samples=None):
+        self.noise, self.samples, self._reads = noise, torch.arange(8) if samples is None else samples, 0
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        self._reads += 1
+        return self.samples[index]
+
+
+def distributed(seed):
+    return loader(sampler=DistributedSampler(BASE, num_replicas=1, rank=0, seed=seed))
+
+
+def weighted(weight):
+    return loader(sampler=torch.utils.data.WeightedRandomSampler([weight, *[1.0] * 7], 8))
+
+
+OTHER_DATA |= {
+    "a seed": (lambda: distributed(0), lambda: distributed(1), "sampler.seed is 1, and was 0"),
+    "weights": (lambda: weighted(1.0), lambda: weighted(2.0), r"sampler.weights is an array \(.*, and was an array \("),
+    "a number of the data set": (
+        lambda: DataLoader(WithNumbers(0.1), 2),
+        lambda: DataLoader(WithNumbers(0.2), 2),
+        "dataset.noise is 0.2, and was 0.1",
+    ),
+    "samples of the data set": (
+        lambda: DataLoader(WithNumbers(), 2),
+        lambda: DataLoader(WithNumbers(samples=BASE + 1), 2),
+        "dataset.samples is an array",
+    ),
+    "replacement": (
+        lambda: loader(sampler=RandomSampler(BASE, replacement=True)),
+        lambda: loader(sampler=RandomSampler(BASE)),
+        "sampler.replacement is False, and was True",
     ),
 }
 
@@ -575,7 +665,8 @@ def test_configuration_is_not_taken_from_the_file(tmp_path):
 
     run(lambda: loader(sampler=Sized(1)), tmp_path, 5, epochs=2)
     made = loader(sampler=Sized(3))
-    run(lambda: made, tmp_path, resume="latest", epochs=2)
+    with pytest.warns(UserWarning, match="sampler.size is 3, and was 1"):
+        run(lambda: made, tmp_path, resume="latest", epochs=2)
     assert (made.sampler.size, made.sampler.epochs) == (3, 2)
 
 
@@ -605,6 +696,14 @@ def test_the_search_does_not_read_the_samples():
         DataLoader(Samples(range(100_000)), sampler=RandomSampler(range(8), generator=GENERATORS["torch"]()))
     )
     assert list(states.generators) == ["sampler.generator"]
+
+
+def test_samples_in_containers_are_not_copied():
+    data = WithNumbers(samples=[torch.zeros(1000)] * 999 + [torch.zeros(2000)])
+    data.more = {"a": ([torch.zeros(1000)] * 500, [torch.zeros(1000)] * 501)}
+    data.deep = functools.reduce(lambda inner, _: [inner], range(30), 1)
+    (attributes,) = DataStates(data).attributes().values()
+    assert attributes.keys() == {"noise", "_reads"}
 
 
 def test_a_search_that_goes_in_a_circle_ends():

@@ -12,7 +12,7 @@ from typing import Any
 from camshaft.control import Terminate
 from camshaft.engine.state import State
 
-__all__ = ["DataFetcher", "OpenData", "open_data"]
+__all__ = ["DataFetcher", "OpenData", "can_begin_anew", "open_data"]
 
 OpenData = Callable[[Any, int], tuple[Iterator[Any], int]]
 """A function ``open_data(data, number) -> (iterator, passed)``: opens data and skips its first ``number`` batches.
@@ -42,14 +42,16 @@ def open_data(data: Any, number: int) -> tuple[Iterator[Any], int]:
     return iterator, passed
 
 
-def _begin(data: Any) -> Iterator[Any]:
-    """Return an iterator over data, on which another ``iter()`` changes nothing.
+def can_begin_anew(data: Any) -> bool:
+    """Return whether data that is its own iterator, such as a prefetcher, may begin anew at each ``iter()``."""
+    begin = getattr(type(data), "__iter__", None)
+    return isinstance(begin, FunctionType) and begin is not Iterator.__iter__
 
-    Data that is its own iterator, such as a prefetcher, may begin anew at each ``iter()``, also at that of a ``for``.
-    """
+
+def _begin(data: Any) -> Iterator[Any]:
+    """Return an iterator over data, on which another ``iter()``, also that of a ``for``, changes nothing."""
     iterator = iter(data)
-    begins_anew = iterator is data and isinstance(type(data).__iter__, FunctionType)
-    return _rest_of(iterator) if begins_anew else iterator
+    return _rest_of(iterator) if iterator is data and can_begin_anew(data) else iterator
 
 
 def _rest_of(iterator: Iterator[Any]) -> Iterator[Any]:

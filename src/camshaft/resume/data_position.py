@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 
 from camshaft.engine.data import length_of
-from camshaft.engine.data_fetcher import open_data
-from camshaft.resume.data_states import Configuration, DataStates
+from camshaft.engine.data_fetcher import can_begin_anew, open_data
+from camshaft.resume.data_states import Configuration, DataStates, settings
 from camshaft.resume.rng import load_rng_states, rng_states
 from camshaft.resume.search import has_state
 
@@ -33,6 +33,7 @@ class DataPosition:
         self._saved: dict[str, Any] | None = None  # a loaded state that is not applied yet
         self._known: Any = None  # the data whose inside was looked at
         self._configured: Configuration = {}
+        self._settings: dict[str, dict[str, Any]] = {}
 
     def open(self, data: Any, number: int) -> tuple[Iterator[Any], int]:
         """Open data and skip its first ``number`` batches: a :data:`camshaft.engine.data_fetcher.OpenData`."""
@@ -42,6 +43,8 @@ class DataPosition:
             self._opened_with = self._states(data)
             return open_data(data, number)
         self._opened_with = saved["began"]
+        if "loader" not in saved and _is_used_up(data, number):
+            return iter(()), number
         # The states of the process are those of the moment of saving, restored by the snapshot. Opening the data needs
         # the older ones, and must leave no trace in the present ones.
         now = self._states(data)
@@ -80,6 +83,7 @@ class DataPosition:
         self._known = data
         states = DataStates(data)
         self._configured = states.attributes()
+        self._settings = settings(self._configured)
         reasons = [why for why in (_why_inexact(data), *states.unsaved) if why is not None]
         if reasons:
             warnings.warn(
@@ -89,7 +93,11 @@ class DataPosition:
     def present_states(self, data: Any) -> dict[str, Any]:
         """Return the present states inside of the data, and a description of it."""
         self.look_at(data)
-        return {"inside": DataStates(data).state_dict(self._configured), "described": _described(data)}
+        return {
+            "inside": DataStates(data).state_dict(self._configured),
+            "described": _described(data),
+            "settings": self._settings,
+        }
 
     def load_present_states(self, data: Any, state: Mapping[str, Any]) -> list[str]:
         """Set the states inside of the data.
@@ -112,7 +120,20 @@ class DataPosition:
             for name in described.keys() & saved.keys()
             if described[name] != saved[name]
         ]
-        return sorted(changed) + states.differences(state["inside"])
+        return sorted(changed) + self._changed_settings(state) + states.differences(state["inside"])
+
+    def _changed_settings(self, state: Mapping[str, Any]) -> list[str]:
+        """Return which attributes differ from those of the file, though no batch has changed them there."""
+        found = []
+        for path in sorted(self._settings.keys() & state["settings"].keys()):
+            here, saved = self._settings[path], state["settings"][path]
+            states = state["inside"]["attributes"].get(path, {})
+            found += [
+                f"{path}.{name}".lstrip(".") + f" is {here[name]}, and was {saved[name]}"
+                for name in here
+                if name in saved and name not in states and here[name] != saved[name]
+            ]
+        return found
 
     def _states(self, data: Any) -> dict[str, Any]:
         states = rng_states()
@@ -143,20 +164,21 @@ def _described(data: Any) -> dict[str, Any]:
 
 
 def _is_used_up(data: Any, number: int) -> bool:
-    try:
-        return isinstance(data, Sized) and number >= len(data)
-    except TypeError:  # an IterableDataset's loader has __len__ and raises
+    """Return whether data has no batch after the first ``number``, and asking for one would change no state.
+
+    A sampler and data of a user's class may draw or count after their last batch. Where workers load, a sampler has
+    already done so when the last batch is there.
+    """
+    is_passive = type(data) in (list, tuple, range) or (isinstance(data, DataLoader) and data.num_workers > 0)
+    if not is_passive or isinstance(getattr(data, "dataset", None), IterableDataset):  # its length is an estimate
         return False
+    return number >= len(data)
 
 
 def _open_after(data: Any, number: int) -> tuple[Iterator[Any], int]:
     """Open data after its first batches. They are not loaded, unless loading them changes the following batches."""
-    is_loader = type(data) is DataLoader  # a subclass may do anything in __iter__
-    # Nothing is left to read after the last batch. But a loader without workers must still be asked for the next one:
-    # its sampler may then draw from the random states of this process, as in an uninterrupted run.
-    if _is_used_up(data, number) and not (is_loader and data.num_workers == 0):
-        return iter(()), number
-    if is_loader and _can_skip_unloaded(data):
+    # a subclass may do anything in __iter__
+    if type(data) is DataLoader and _can_skip_unloaded(data):
         return iter(_rest_of(data, number)), number
     return open_data(data, number)
 
@@ -226,7 +248,7 @@ class _Rest(torch.utils.data.Sampler[Any]):
 
 def _why_inexact(data: Any) -> str | None:
     """Return why other batches might come when ``data`` is read again; None if the same ones come."""
-    if isinstance(data, Iterator):
+    if isinstance(data, Iterator) and not can_begin_anew(data):
         return f"{data!r} can be read only once; give data that can be iterated again"
     if not isinstance(data, DataLoader) or not data.num_workers or has_state(data):
         return None

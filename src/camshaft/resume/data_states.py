@@ -6,6 +6,8 @@ variables that functions of the user's classes name.
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,7 +31,7 @@ from camshaft.resume.search import (
 )
 from camshaft.resume.statefuls import Stateful
 
-__all__ = ["NOTHING", "Configuration", "DataStates"]
+__all__ = ["NOTHING", "Configuration", "DataStates", "settings"]
 
 NOTHING: dict[str, dict[str, Any]] = {"generators": {}, "objects": {}, "attributes": {}}
 """The states inside of data that has none."""
@@ -37,6 +39,8 @@ NOTHING: dict[str, dict[str, Any]] = {"generators": {}, "objects": {}, "attribut
 MAX_OBJECTS = 10_000
 """The maximal number of objects that are searched."""
 
+MAX_DEPTH = 20
+"""The maximal depth of containers in an attribute that is saved."""
 
 MAX_NUMBERS = 1_000_000
 """The maximal number of numbers in an attribute that is saved."""
@@ -156,6 +160,27 @@ class DataStates:
         return False
 
 
+def settings(configured: Configuration) -> dict[str, dict[str, Any]]:
+    """Return the public attributes that are numbers, and checksums of those that are many numbers, by path and name."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, attributes in configured.items():
+        for name, (value, _) in attributes.items():
+            setting = None if name.startswith("_") else _setting(value)
+            if setting is not None:
+                found.setdefault(path, {})[name] = setting
+    return found
+
+
+def _setting(value: Any) -> Any:
+    if type(value) in (bool, int, float):
+        return value
+    if isinstance(value, (list, tuple)) and has_only_numbers(value):
+        return f"{len(value)} numbers ({zlib.crc32(repr(list(value)).encode()):08x})"
+    if isinstance(value, torch.Tensor) and not value.dtype.is_complex:
+        value = value.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy()
+    return f"an array ({zlib.crc32(value.tobytes()):08x})" if hasattr(value, "tobytes") else None
+
+
 def _is_sampling(path: str) -> bool:
     return path.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0] in ("sampler", "batch_sampler")
 
@@ -172,10 +197,19 @@ def _plain_attributes(value: Any) -> dict[str, tuple[Any, Any]]:
 
 def _is_short(value: Any) -> bool:
     """Return whether a value may be copied. Larger ones are taken for samples."""
+    return _size(value) <= MAX_NUMBERS
+
+
+def _size(value: Any, depth: int = 0) -> float:
+    """Return how many numbers and strings a value has inside of it; infinity if they are too many to count."""
     if isinstance(value, torch.Tensor):
-        return value.numel() <= MAX_NUMBERS
-    if isinstance(value, (list, tuple)) and MAX_ITEMS < len(value) <= MAX_NUMBERS:
-        return has_only_numbers(value)
-    size = getattr(value, "size", 0)
-    length = len(value) if isinstance(value, CONTAINERS) else size if isinstance(size, int) else 0
-    return length <= (MAX_NUMBERS if hasattr(value, "dtype") else MAX_ITEMS)
+        return value.numel()
+    if hasattr(value, "dtype"):
+        return int(getattr(value, "size", 1))  # an array
+    if not isinstance(value, CONTAINERS) or is_of_user(type(value)):
+        return 1
+    if isinstance(value, (list, tuple)) and len(value) > MAX_ITEMS and has_only_numbers(value):
+        return len(value)
+    if len(value) > MAX_ITEMS or depth > MAX_DEPTH:
+        return math.inf
+    return sum(_size(inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value))

@@ -16,7 +16,7 @@ from torch import nn
 
 from camshaft.engine.engine import Engine
 from camshaft.resume.contents import check_contents, check_states, without_numpy_scalars
-from camshaft.resume.data_states import NOTHING, DataStates
+from camshaft.resume.data_states import NOTHING, Configuration, DataStates
 from camshaft.resume.handler_parts import Part, engines_of_handler, parts_of_handler, saved_inside
 from camshaft.resume.module_states import ModuleStates
 from camshaft.resume.parameter_groups import ParameterGroups
@@ -56,7 +56,9 @@ class SavedObjects:
         }
         self._writer = writer
         self._warned: set[str] = set()
+        self._configured: dict[int, tuple[Any, Configuration]] = {}  # by the id of data, which it keeps alive
         self.engines = [trainer, *(obj for obj in objects.values() if isinstance(obj, Engine) and obj is not trainer)]
+        self.look_at_nested_data()
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
@@ -115,14 +117,25 @@ class SavedObjects:
             if isinstance(obj.obj, nn.Module)
         }
 
-    def nested_data(self) -> dict[str, DataStates]:
-        """Return the states inside of the data of nested engines, by a label."""
+    def _nested_data(self) -> dict[str, Any]:
+        """Return the data of nested engines, by a label."""
         return {
-            f"{name}: nested {number}": DataStates(nested.data)
+            f"{name}: nested {number}": nested.data
             for name, engine in self.known_engines().items()
             for number, nested in enumerate(engine.loop.nested)
             if nested.data is not None
         }
+
+    def look_at_nested_data(self) -> None:
+        """Note the attributes that new data of nested engines has before it is read."""
+        for data in self._nested_data().values():
+            if id(data) not in self._configured:
+                self._configured[id(data)] = (data, DataStates(data).attributes())
+
+    def _nested_states(self) -> dict[str, tuple[DataStates, Configuration]]:
+        """Return the states inside of the data of nested engines, and the attributes before it was read, by a label."""
+        self.look_at_nested_data()
+        return {name: (DataStates(data), self._configured[id(data)][1]) for name, data in self._nested_data().items()}
 
     # -- saving and loading ------------------------------------------------------------------------------------------
 
@@ -136,7 +149,9 @@ class SavedObjects:
             "modules": {name: module.state_dict() for name, module in self._module_states(parts).items()},
             "groups": {name: groups.names() for name, groups in self._groups.items()},
             "handlers": {name: obj.state_dict() for name, obj in handlers.items()} | self._states_of(parts),
-            "nested data": {name: states.state_dict() for name, states in self.nested_data().items()},
+            "nested data": {
+                name: states.state_dict(configured) for name, (states, configured) in self._nested_states().items()
+            },
         }
 
     def _states_of(self, parts: Mapping[str, Stateful]) -> dict[str, Any]:
@@ -184,7 +199,7 @@ class SavedObjects:
                 found += module.differences(name, state["modules"][name])
         for name, groups in self._groups.items():
             found += [f"{name}: {words}" for words in groups.differences(state["groups"].get(name, []))]
-        for name, states in self.nested_data().items():
+        for name, (states, _) in self._nested_states().items():
             found += [f"{name}: {words}" for words in states.differences(state["nested data"].get(name, NOTHING))]
         return found
 
@@ -234,9 +249,9 @@ class SavedObjects:
         modules = self._module_states(self.parts())
         for name in modules.keys() & state["modules"].keys():
             modules[name].load_state_dict(state["modules"][name])
-        nested = self.nested_data()
-        for name in nested.keys() & state["nested data"].keys():
-            nested[name].load_state_dict(state["nested data"][name])
+        for name, (states, configured) in self._nested_states().items():
+            if name in state["nested data"]:
+                states.load_state_dict(state["nested data"][name], configured)
 
 
 def _label(function: Any) -> str:

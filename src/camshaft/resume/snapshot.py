@@ -6,7 +6,7 @@ import copy
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ class Snapshot:
         self._resuming: list[RemovableEventHandle] = []
         self._data_position = DataPosition()
         trainer.snapshot = self
-        trainer.open_data = self._data_position.open
+        trainer.open_data = self._open_data
         loop = trainer.loop
         if loop.data_loop is None and len(loop.counters) > 1:
             trainer.logger.info(
@@ -313,6 +313,10 @@ class Snapshot:
             trainer.add_event_handler(event(Events.STARTED, priority=MARK_RESUMED), mark_resumed),
             trainer.add_event_handler(event(last, priority=RESTORE), restore),
         ]
+
+    def _open_data(self, data: Any, number: int) -> tuple[Iterator[Any], int]:
+        self._objects.look_at_nested_data()
+        return self._data_position.open(data, number)
 
     def forget(self) -> None:
         """Cancel a pending :meth:`resume`: the next run starts from the beginning."""
