@@ -278,17 +278,25 @@ class _OnStart:
 
 
 class _Batches:
-    """Data whose iterators yield a batch as long as ``has_next()`` is True."""
+    """Data whose iterators yield a batch as long as ``has_next()`` is True, even after one has said that it is over."""
 
     def __init__(self, has_next: Callable[[], bool], skipped: int) -> None:
         self.has_next = has_next
         self.skipped = skipped
 
     def __iter__(self) -> Iterator[None]:
+        return _Iterator(self)
+
+
+class _Iterator:
+    def __init__(self, batches: _Batches) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[None]:
         return self
 
     def __next__(self) -> None:
-        if self.skipped:
-            self.skipped -= 1
-        elif not self.has_next():
+        if self.batches.skipped:
+            self.batches.skipped -= 1
+        elif not self.batches.has_next():
             raise StopIteration
