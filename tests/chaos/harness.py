@@ -52,6 +52,7 @@ class Report:
         unfinished: the temporary names of snapshots that kills left unfinished.
         damaged: the number of snapshots with their final names that could not be loaded after a kill.
         differences: the differences from the uninterrupted training, in words.
+        warnings: what each resumed process printed of other data, one a process.
     """
 
     planned: Counter[str]
@@ -61,6 +62,7 @@ class Report:
     unfinished: set[str] = attrs.field(factory=set)
     damaged: int = 0
     differences: list[str] = attrs.field(factory=list)
+    warnings: list[str] = attrs.field(factory=list)
 
     @property
     def is_good(self) -> bool:
@@ -68,7 +70,7 @@ class Report:
         return self.kills == self.planned and not self.damaged and not self.differences
 
 
-def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None) -> Report:
+def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None, batch_size: int = 32) -> Report:
     """Kill trainings at all places in turn. A killed training is resumed, and killed again, until it ends.
 
     Args:
@@ -76,6 +78,7 @@ def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None) -> Re
         seed: the seed of the order of places, and of the number of iterations before a kill.
         folder: an empty folder for the files of all trainings.
         spoil: a function that changes the contents of each snapshot before a process resumes from it.
+        batch_size: the number of samples of a batch in processes that resume. At first it is 32.
 
     Returns:
         The results.
@@ -93,10 +96,12 @@ def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None) -> Re
         before, training = len(places), folder / f"training_{report.trainings}"
         training.mkdir()
         try:
-            _kill_again_and_again(training, places, generator, report, spoil)
+            _kill_again_and_again(training, places, generator, report, spoil, batch_size)
             found = [*_wrong_lines(read_logs(training), read_logs(whole)[0]), *_wrong_states(training, whole)]
         except _Failed as failed:
             found = [str(failed)]
+        printed = [path.read_text() for path in sorted(training.glob("printed_*.txt"))]
+        report.warnings += [text for text in printed if "was written with other data" in text]
         report.differences += [f"training {report.trainings}: {difference}" for difference in found]
         if len(places) == before:  # a whole training did not reach the place
             places.pop()
@@ -104,7 +109,7 @@ def chaos(kills: int, seed: int, folder: Path, spoil: Spoil | None = None) -> Re
 
 
 def _kill_again_and_again(
-    folder: Path, places: list[str], generator: random.Random, report: Report, spoil: Spoil | None
+    folder: Path, places: list[str], generator: random.Random, report: Report, spoil: Spoil | None, batch_size: int
 ) -> None:
     """Kill and resume a training until it ends. Each kill takes the next place from the end of the list.
 
@@ -114,13 +119,13 @@ def _kill_again_and_again(
     for number in count():
         report.resumes += any(folder.glob("snapshot_*.pt"))
         if not places:
-            with _Process(train, folder, number, None) as process:
+            with _Process(train, folder, number, None, batch_size) as process:
                 process.end()
             return
         ours, theirs = processes.Pipe(duplex=False)
         times = generator.randint(1, TIMES.get(places[-1], 1))
         stop = Stop(places[-1], generator.randint(0, ITERATIONS), times, theirs)
-        with ours, _Process(train, folder, number, stop) as process:
+        with ours, _Process(train, folder, number, stop, batch_size) as process:
             theirs.close()
             if not process.reaches_its_place(ours):
                 process.end()

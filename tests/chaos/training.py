@@ -144,7 +144,7 @@ class Shuffled(RandomSampler):
             yield int(index)
 
 
-def loaders(seed: int, reached: Reached) -> tuple[DataLoader[Any], DataLoader[Any]]:
+def loaders(seed: int, reached: Reached, batch_size: int) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Return loaders of 500 digits for training, in 16 batches with a smaller last one, and 128 for validation."""
     digits = load_digits()
     images = torch.tensor(digits.images[:628], dtype=torch.float32).unsqueeze(1) / 16
@@ -153,7 +153,7 @@ def loaders(seed: int, reached: Reached) -> tuple[DataLoader[Any], DataLoader[An
     data = Augmented(images[:500], labels[:500], reached)
     training = DataLoader(
         data,
-        batch_size=32,
+        batch_size=batch_size,
         sampler=Shuffled(data, generator, np.random.default_rng(seed), reached),
         generator=generator,
         num_workers=2,
@@ -232,15 +232,18 @@ class Training:
         number: the number of the process within the training, from 0.
         seed: the seed of all random generators.
         reached: a function that is called with each place that the process reaches.
+        batch_size: the number of samples of a batch of the training data.
     """
 
-    def __init__(self, folder: Path, number: int, seed: int = 0, reached: Reached = no_op) -> None:
+    def __init__(
+        self, folder: Path, number: int, seed: int = 0, reached: Reached = no_op, batch_size: int = 32
+    ) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
         self.folder = folder
-        self.data, validation = loaders(seed, reached)
+        self.data, validation = loaders(seed, reached, batch_size)
         self.model = nn.Sequential(
             nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(288, 10)
         )
@@ -303,10 +306,11 @@ def uninterrupted(folder: Path, number: int) -> None:
     Training(folder, number).run()
 
 
-def train(folder: Path, number: int, stop: Stop | None) -> None:
-    """Train, or resume from the latest snapshot with new objects and another seed."""
+def train(folder: Path, number: int, stop: Stop | None, batch_size: int = 32) -> None:
+    """Train, or resume from the latest snapshot with new objects, another seed, and batches of the given size."""
     reached = stop or no_op
-    training = Training(folder, number, number if any(folder.glob("snapshot_*")) else 0, reached)
+    resumes = any(folder.glob("snapshot_*"))
+    training = Training(folder, number, number if resumes else 0, reached, batch_size if resumes else 32)
     trainer = training.trainer
     if stop is not None:
         trainer.add_event_handler(event(Events.ITERATION_COMPLETED, priority=AFTER_ALL), stop.iteration)

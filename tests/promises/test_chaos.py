@@ -15,7 +15,7 @@ def test_a_training_killed_at_each_place_ends_the_same(tmp_path):
     found = chaos(10, 0, tmp_path)
     assert found.differences == []
     assert found.is_good and found.kills == dict.fromkeys(PLACES, 1)
-    assert found.resumes >= 5 and found.damaged == 0
+    assert found.resumes >= 5 and found.damaged == 0 and not found.warnings
     assert len(found.unfinished) == found.kills["write"] + found.kills["rename"]
 
     console = Console(record=True, width=120)
@@ -55,6 +55,13 @@ def test_a_state_left_out_of_snapshots_is_noticed(tmp_path, spoil):
     found = chaos(2, 0, tmp_path, spoil)
     assert found.kills == found.planned and not found.is_good
     assert found.differences and not any("ended with" in one for one in found.differences)
+
+
+def test_another_batch_size_in_resumed_processes_is_noticed_and_told(tmp_path):
+    found = chaos(2, 0, tmp_path, batch_size=33)  # as many batches as with 32
+    assert found.kills == found.planned and found.differences
+    assert len(found.warnings) == found.resumes > 0
+    assert all("the batch size is 33, and was 32" in text for text in found.warnings)
 
 
 def test_a_failed_training_is_reported_with_its_output(tmp_path):
