@@ -353,7 +353,7 @@ class DataFetcher:
     def _learn_length(self, length: int) -> None:
         """Set the length of an epoch to the number of batches that the first one had."""
         expected, self._state.expected_length = self._state.expected_length, None
-        self._state.known_length = length
+        self._state.known_length = self._state.learned_length = length
         if expected is not None and length != expected:
             warnings.warn(
                 f"the data gave only {length} batches, and its length is {expected}; epochs have {length} from now on. "

@@ -138,7 +138,7 @@ class Limits:
         open_ended = self.max_iters is not None or loop.until is not None or loop.over is not None
         default = loop.times or (None if open_ended else 1)
         state.max_epochs = default if self.max_epochs is None else min(self.max_epochs, loop.times or self.max_epochs)
-        state.epoch_length = self.epoch_length
+        state.epoch_length, state.learned_length = self.epoch_length, None
         if self.epoch_length is None and data is not None:
             state.expect_length_of(data)
 

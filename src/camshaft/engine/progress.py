@@ -49,6 +49,12 @@ class RunPosition:
     batches: int | None = None
 
     @property
+    def is_after_data(self) -> bool:
+        """True if the run stands between epochs, and the open iterator has given all batches of the data."""
+        is_at_end = self.batches is not None and self.fetched is not None and self.fetched >= self.batches
+        return self.in_epoch is None and is_at_end
+
+    @property
     def is_inside(self) -> bool:
         """True if the run stands inside a pass of the outermost loop, or in the data that it takes itself."""
         return self.in_epoch is not None or bool(self.passes)
@@ -77,7 +83,7 @@ def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: li
         "fetched": position.fetched,
         "event_counts": dict(position.counts),
         "passes": dict(position.passes),
-        "batches": length_of(state.dataloader),
+        "batches": state.learned_length if (length := length_of(state.dataloader)) is None else length,
     }
 
 
@@ -129,6 +135,7 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
         setattr(state, name, getattr(limits, name))
     is_after_pass = position is None and not passes and saved[counters[0]] > 0
     where, batches = tuple(saved.get("where", ())), saved.get("batches")
+    state.learned_length = batches
     loaded = RunPosition(position, fetched, dict(counts), where, dict(passes), is_after_pass, batches)
     state.resumed = loaded.is_inside
     return loaded

@@ -15,6 +15,10 @@ class Resumable(Protocol):
     def is_wanted(self) -> bool:
         """True if a file was requested and is not written yet."""
 
+    @property
+    def opens_data(self) -> bool:
+        """True if the next data is opened at the position of a file, and in its random states."""
+
     def resume(self, path: str | os.PathLike[str]) -> os.PathLike[str] | None:
         """Make the next run resume from a file. Returns the file, or None if there is none."""
 

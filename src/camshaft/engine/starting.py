@@ -90,6 +90,8 @@ class RunStarter:
         engine._run_number += 1
         counter = loop.data_loop.name.lower() if loop.data_loop else ""
         position = RunPosition() if saved is None else saved
+        if position.is_after_data and not (engine.snapshot is not None and engine.snapshot.opens_data):
+            position = attrs.evolve(position, fetched=0)
         fetcher = DataFetcher(
             state,
             counter,

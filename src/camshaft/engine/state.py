@@ -36,6 +36,7 @@ class State:
             limits too. The change acts before the next batch is fetched, or the next epoch begins.
         known_length: the same, but None until the first epoch has ended, if the ``len()`` of the data may be wrong.
         expected_length: the ``len()`` of such data until then, or None.
+        learned_length: the number of batches that data without ``len()`` gave in the first epoch, or None.
         max_epochs: the limit of the outermost loop, or None.
         max_iters: the limit of the loop that takes data, or None.
         batch: the present batch. A handler of GET_BATCH_COMPLETED or ITERATION_STARTED may replace it.
@@ -62,6 +63,7 @@ class State:
         "has_new_data",
         "iteration",
         "known_length",
+        "learned_length",
         "max_epochs",
         "metrics",
         "output",
@@ -85,6 +87,7 @@ class State:
         self.epoch: int = 0
         self.known_length: int | None = None
         self.expected_length: int | None = None
+        self.learned_length: int | None = None
         self.max_epochs: int | None = None
         self._max_iters: int | None = None
         self.batch: Any = None
@@ -152,6 +155,8 @@ class State:
 
     def keep_data(self, data: Any) -> None:
         """Keep checked data, until a run takes it. Any thread may call this."""
+        if data is not self._dataloader and self._dataloader is not None:
+            self.learned_length = None
         self._dataloader = data
         self.has_new_data = data is not None  # last: another thread may take the data from here on
 

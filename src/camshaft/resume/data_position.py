@@ -35,6 +35,11 @@ class DataPosition:
         self._configured: Configuration = {}
         self._settings: dict[str, dict[str, Any]] = {}
 
+    @property
+    def is_loaded(self) -> bool:
+        """True if a saved position was loaded, at which no data has been opened yet."""
+        return self._saved is not None
+
     def open(self, data: Any, number: int) -> tuple[Iterator[Any], int]:
         """Open data and skip its first ``number`` batches: a :data:`camshaft.engine.data_fetcher.OpenData`."""
         self.look_at(data)

@@ -318,6 +318,11 @@ class Snapshot:
         self._objects.look_at_nested_data()
         return self._data_position.open(data, number)
 
+    @property
+    def opens_data(self) -> bool:
+        """True if the next data is opened at the position of a file, and in its random states."""
+        return self._data_position.is_loaded
+
     def forget(self) -> None:
         """Cancel a pending :meth:`resume`: the next run starts from the beginning."""
         self._forget_handlers()
