@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial, partialmethod
 from inspect import Parameter
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, MappingProxyType, MethodType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MappingProxyType, MethodType
 from typing import Any
 
 __all__ = [
@@ -29,6 +29,9 @@ _NOT_RUN = {
     inspect.isgeneratorfunction: "a generator function (it has a yield)",
 }
 """The kinds of functions whose call only makes an object, by the test for each."""
+
+
+_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class _Argument:
@@ -63,6 +66,8 @@ def check_runs(what: str, function: Any, *, may_yield: bool = False) -> None:
     Raises:
         TypeError: a call would only make a coroutine or a generator.
     """
+    if _is_plain(function):
+        return
     called = function
     for _ in range(MAX_LAYERS):
         for is_kind, kind in _NOT_RUN.items():
@@ -72,6 +77,11 @@ def check_runs(what: str, function: Any, *, may_yield: bool = False) -> None:
         if inner is None:
             return
         called = inner
+
+
+def _is_plain(function: Any) -> bool:
+    """Return whether a function is neither a generator or coroutine function nor marked or wrapped. This is fast."""
+    return type(function) is FunctionType and not function.__dict__ and not function.__code__.co_flags & _SUSPENDS
 
 
 def _called_by(function: Any) -> Any:
@@ -153,6 +163,8 @@ def check_accepts(what: str, function: Any, *names: str) -> None:
     Raises:
         TypeError: its signature does not fit.
     """
+    if _is_plain(function) and function.__code__.co_argcount == len(names) and not function.__code__.co_kwonlyargcount:
+        return
     signature = refusing_signature(function, (ARGUMENT,) * len(names))
     if signature is not None:
         raise TypeError(f"{what}{signature} does not fit: it will be called with ({', '.join(names)})")

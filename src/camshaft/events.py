@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -384,6 +385,7 @@ def event_name(key: str) -> str:
     return key if "." in key else key.upper()
 
 
+@lru_cache(maxsize=4096)  # every loop asks for the states of all its events
 def state_of(key: str) -> tuple[str, str | None]:
     """Return the state of an event and the event's role in it: ``"started"``, ``"completed"`` or None.
 

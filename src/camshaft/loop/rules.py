@@ -46,6 +46,7 @@ _STATE_FIELDS = {
     "EXPECTED_LENGTH",
     "EXPECT_LENGTH_OF",
     "KNOWN_LENGTH",
+    "LEARNED_LENGTH",
     "TAKE_DATA",
     "WITHIN_LIMITS",
 }
@@ -146,8 +147,11 @@ def _check_names(loop: LoopTree, owner: str) -> None:
 
 
 def _check_keys(loop: LoopTree, owner: str) -> None:
-    """Refuse events whose names cannot be used everywhere."""
-    for key in loop.event_keys:
+    """Refuse events whose names cannot be used everywhere. Those of the loops inside of it were checked before."""
+    keys = [*loop.own_events]
+    keys += [key for item in loop.body if not isinstance(item, LoopTree) for key in item.own_events]
+    keys += [key for custom in loop.custom_states for key in custom.events]
+    for key in keys:
         if not state_of(key)[0]:
             raise LoopError(f"{owner}: the event {key!r} has no name after its last dot, so no state; rename it")
         if key == RESERVED_KEY:
