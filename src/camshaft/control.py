@@ -22,22 +22,20 @@ class Control(Exception):
         event: the event that fires when the call takes effect, or None.
         rank: the precedence. Of several calls, only the one with the highest rank takes effect. New data is taken with
             any of them.
-        option: the keyword argument of the method that suppresses the event after this one, or None.
-        pending: the property of the engine that is True while the call is pending, or None.
+        option: the argument of the method that suppresses the event after this one, or None.
     """
 
     call: ClassVar[str]
     event: ClassVar[Events | None] = None
     rank: ClassVar[int] = 0
     option: ClassVar[str | None] = None
-    pending: ClassVar[str | None] = None
 
 
 class Terminate(Control):
     """The request to end the run: TERMINATE fires, then COMPLETED unless ``skip_completed`` is set."""
 
     call, event, rank = "terminate", Events.TERMINATE, 5
-    option, pending = "skip_completed", "should_terminate"
+    option = "skip_completed"
 
     def __init__(self, skip_completed: bool = False) -> None:
         super().__init__(skip_completed)
@@ -48,7 +46,7 @@ class TerminateEpoch(Control):
     """The request to end the current pass of the outermost loop. The next pass restarts the data."""
 
     call, event, rank = "terminate_epoch", Events.TERMINATE_SINGLE_EPOCH, 4
-    option, pending = "skip_epoch_completed", "should_terminate_single_epoch"
+    option = "skip_epoch_completed"
 
     def __init__(self, skip_epoch_completed: bool = False) -> None:
         super().__init__(skip_epoch_completed)
@@ -65,7 +63,6 @@ class Interrupt(Control):
     """The request to pause the run. The next ``run()`` resumes at exactly this point."""
 
     call, event, rank = "interrupt", Events.INTERRUPT, 2
-    pending = "should_interrupt"
 
 
 class NewData(Control):

@@ -54,12 +54,14 @@ def epoch_loop(engine, state, fetcher):
                 if ended.skip_epoch_completed: continue
             state.times["EPOCH_COMPLETED"] = perf_counter() - began_pass
             if EPOCH_COMPLETED: yield EPOCH_COMPLETED
+            state.times["EPOCH_COMPLETED"] = perf_counter() - began_pass
     except Terminate as ended:
         output = None
         if TERMINATE: yield TERMINATE
         if ended.skip_completed: return
     state.times["COMPLETED"] = perf_counter() - began
     if COMPLETED: yield COMPLETED
+    state.times["COMPLETED"] = perf_counter() - began
 '''
 
 

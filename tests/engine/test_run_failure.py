@@ -96,7 +96,8 @@ def test_control_calls_in_failed_do_nothing(call):
 
     trace = legal(engine, [1, 0])
     assert names(trace)[-2:] == ["iteration_started", "exception_raised"]
-    assert not (engine.should_terminate or engine.should_interrupt or engine.should_terminate_single_epoch)
+    assert engine.should_terminate == (call == "terminate")
+    assert not (engine.should_interrupt or engine.should_terminate_single_epoch)
     assert names(legal(engine, [1, 1]))[-1] == "completed"
 
 

@@ -317,7 +317,7 @@ def test_a_run_ends_at_the_first_event_after_its_time_is_over(caplog):
         trainer.run(itertools.repeat(0), max_epochs=1)
     assert 1 <= trainer.state.iteration <= 10
     assert limit.elapsed >= 0.02
-    assert "TimeLimit: the run has reached its limit of 0.02 s and ends" in caplog.text
+    assert "TimeLimit: the run has reached its limit of 0.02 s, in EPOCH 1 / ITERATION" in caplog.text
     trace.assert_legal()
 
 

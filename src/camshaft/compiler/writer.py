@@ -211,6 +211,13 @@ class _Writer:
         self.pending_events.append((self._event(key), Line(self.path, key, key)))
         self.last_event = key
 
+    def _fire_timed(self, key: str, began: str) -> None:
+        """Let an event fire with the time since ``began``, which then grows by the time of its handlers."""
+        taken = f'state.times["{event_name(key)}"] = perf_counter() - {began}'
+        self._line(taken)
+        self._fire(key)
+        self._line(taken)
+
     # -- states ------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -225,8 +232,7 @@ class _Writer:
         self._fire("terminate")
         self._line("if ended.skip_completed: return")
         self._close()
-        self._line('state.times["COMPLETED"] = perf_counter() - began')
-        self._fire("completed")
+        self._fire_timed("completed", "began")
 
     def _loop(self, structure: Structure) -> None:
         """Write a loop, or a call of its own function if the blocks around it are too many."""
@@ -281,8 +287,7 @@ class _Writer:
             self._line(f"if ended.skip_epoch_completed and {until}(engine): break")
         self._line("if ended.skip_epoch_completed: continue")
         self._close()
-        self._line(f'state.times["{event_name(completed)}"] = perf_counter() - began_pass')
-        self._fire(completed)
+        self._fire_timed(completed, "began_pass")
         if kind == "until":
             self._line(f"if {until}(engine): break")
             self._line(APPLY_CONTROL)

@@ -157,9 +157,9 @@ class EngineEvent:
         self._attached.remove(handler)
         self._arrange()
 
-    def observe(self, observers: Iterable[Callable[[Any], None]]) -> None:
-        """Replace the observers. They are called before all handlers."""
-        self._observers = tuple(map(self._internal, observers))
+    def observe(self, observers: Iterable[Callable[[Any], None] | None]) -> None:
+        """Replace the observers. They are called before all handlers. None is left out."""
+        self._observers = tuple(self._internal(one) for one in observers if one is not None)
         self._arrange()
 
     def measure(self, stopwatches: tuple[Stopwatch, ...]) -> None:
@@ -310,12 +310,12 @@ class EventDispatcher:
                 self._disabled = disabled
                 self.bind()
 
-    def observe(self, keys: Iterable[str], makers: Iterable[Callable[[str], Callable[[Any], None]]]) -> None:
+    def observe(self, keys: Iterable[str], makers: Iterable[Callable[[str], Callable[[Any], None] | None]]) -> None:
         """Replace the observers of events.
 
         Args:
             keys: the keys of the events.
-            makers: each returns, for a key, a function of the engine to call at that event.
+            makers: each returns, for a key, a function of the engine to call at that event, or None.
         """
         makers = list(makers)
         with self._lock:

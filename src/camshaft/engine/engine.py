@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from camshaft.engine.nesting import NestedRun, check_nested
 from camshaft.engine.progress import dump_progress, load_progress
 from camshaft.engine.resumable import Resumable
 from camshaft.engine.run import Run
+from camshaft.engine.run_log import caller_outside
 from camshaft.engine.starting import RunStarter, refuse_if_executing
 from camshaft.engine.state import State
 from camshaft.events import LAST_EVENTS, EventHandle, attachments, event_key, event_name
@@ -61,6 +63,8 @@ class Engine:
         state_dict_user_keys: names of further attributes of the state to save in :meth:`state_dict`.
         snapshot: the :class:`~camshaft.Snapshot` of this engine, or None.
         open_data: the function that opens the data: see :data:`~camshaft.engine.data_fetcher.OpenData`.
+        end_reason: why the last run ended before its limits: the reason given to :meth:`terminate`, and the place;
+            None otherwise.
         current_run: the run that is executing or paused, or None. Read :attr:`where` or :attr:`place` instead.
 
     Raises:
@@ -94,7 +98,10 @@ class Engine:
         self.state_dict_user_keys: list[str] = []
         self.open_data: OpenData = open_data
         self.snapshot: Resumable | None = None
+        self.end_reason: str | None = None
         # private to camshaft: the modules that run, record and draw engines use these
+        self._asked_to_terminate: bool | str = False
+        self._asked_to_end_epoch: bool | str = False
         self._dispatcher = EventDispatcher()
         self.current_run: Run | None = None
         self._run_number = 0
@@ -472,18 +479,26 @@ class Engine:
 
     # -- control -----------------------------------------------------------------------------------------------------
 
-    def terminate(self, *, skip_completed: bool = False) -> None:
+    def terminate(self, skip_completed: bool = False, *, reason: str = "") -> None:
         """End the run: TERMINATE fires, then COMPLETED.
 
         Like every control call, it takes effect when the handlers of the present event, or the present phase, have
-        finished. It does nothing if the engine is not running, or if the run is ending already.
+        finished. If the engine is not running, or the run is ending already, only :attr:`should_terminate` changes.
 
         Args:
             skip_completed: leave out COMPLETED.
+            reason: why the run ends, for the log, progress bars and :attr:`end_reason`. By default, the line of code
+                that calls this method.
         """
-        self._request(Terminate(skip_completed))
+        skips = not isinstance(skip_completed, Engine) and bool(skip_completed)  # it may be attached as a handler
+        self._asked_to_terminate = "skip_completed" if skips else True
+        called = f"terminate() was called {caller_outside(sys._getframe(1))}".strip()
+        self.end_reason = f"{reason or called}, in {self.place}"
+        self._request(Terminate(skips))
+        if self.current_run is not None:
+            self.logger.info("the run is to end: %s", self.end_reason)
 
-    def terminate_epoch(self, *, skip_epoch_completed: bool = False) -> None:
+    def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
         """End the present pass of the outermost loop: TERMINATE_SINGLE_EPOCH fires, then EPOCH_COMPLETED.
 
         The next epoch reads its data from the beginning.
@@ -502,7 +517,9 @@ class Engine:
         if line is None or line.last_event == "started":
             raise RuntimeError(f"{self.name} cannot terminate an epoch: none has begun; call it from EPOCH_STARTED on")
         if line.last_event not in (self._loop.completed, "terminate_single_epoch"):
-            self._request(TerminateEpoch(skip_epoch_completed))
+            skips = not isinstance(skip_epoch_completed, Engine) and bool(skip_epoch_completed)
+            self._asked_to_end_epoch = "skip_epoch_completed" if skips else True
+            self._request(TerminateEpoch(skips))
 
     def skip_iteration(self) -> None:
         """Skip the phases of this iteration: ITERATION_SKIPPED fires instead of ITERATION_COMPLETED.
@@ -551,19 +568,57 @@ class Engine:
             self.current_run.request(control)
 
     @property
-    def should_terminate(self) -> bool:
-        """True if ``terminate()`` was called and has not taken effect yet."""
-        return self.current_run is not None and isinstance(self.current_run.control, Terminate)
+    def should_terminate(self) -> bool | str:
+        """Whether :meth:`terminate` was called since a run began: False, True, or ``"skip_completed"``.
+
+        Assigning True calls it. Assigning False takes the call back, if it has not taken effect yet.
+        """
+        return self._asked_to_terminate
+
+    @should_terminate.setter
+    def should_terminate(self, value: bool | str) -> None:
+        if value:
+            called = f"should_terminate was set {caller_outside(sys._getframe(1))}".strip()
+            self.terminate(value == "skip_completed", reason=called)
+        else:
+            self._withdraw(Terminate)
+            self._asked_to_terminate, self.end_reason = False, None
 
     @property
-    def should_terminate_single_epoch(self) -> bool:
-        """True if ``terminate_epoch()`` was called and has not taken effect yet."""
-        return self.current_run is not None and isinstance(self.current_run.control, TerminateEpoch)
+    def should_terminate_single_epoch(self) -> bool | str:
+        """Whether :meth:`terminate_epoch` was called in this epoch: False, True, or ``"skip_epoch_completed"``.
+
+        Assigning True calls it. Assigning False takes the call back, if it has not taken effect yet.
+        """
+        is_pending = self.current_run is not None and isinstance(self.current_run.control, TerminateEpoch)
+        is_ending = self.current_run is not None and self._location.last_event_key(self) == "terminate_single_epoch"
+        return self._asked_to_end_epoch if is_pending or is_ending else False
+
+    @should_terminate_single_epoch.setter
+    def should_terminate_single_epoch(self, value: bool | str) -> None:
+        if value:
+            self.terminate_epoch(value == "skip_epoch_completed")
+        else:
+            self._withdraw(TerminateEpoch)
 
     @property
     def should_interrupt(self) -> bool:
-        """True if ``interrupt()`` was called and has not taken effect yet."""
+        """True if :meth:`interrupt` was called and has not taken effect yet.
+
+        Assigning True calls it. Assigning False takes the call back.
+        """
         return self.current_run is not None and isinstance(self.current_run.control, Interrupt)
+
+    @should_interrupt.setter
+    def should_interrupt(self, value: bool) -> None:
+        if value:
+            self.interrupt()
+        else:
+            self._withdraw(Interrupt)
+
+    def _withdraw(self, kind: type[Control]) -> None:
+        if self.current_run is not None:
+            self.current_run.withdraw(kind)
 
     # -- running -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ handlers. So the call takes effect at the very next event. Otherwise an event wi
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
@@ -27,6 +28,7 @@ from camshaft.engine.handler import Stopwatch
 from camshaft.engine.location import LAST_LINE, EngineLocation, LoopLocation, machine_position
 from camshaft.engine.observing import Observer, active_observers, code_site
 from camshaft.engine.resumable import Resumable
+from camshaft.engine.run_log import RunLog, is_logged
 from camshaft.engine.state import State
 from camshaft.engine.strict import StrictObserver
 from camshaft.events import ENDS_A_RUN, Events
@@ -93,7 +95,8 @@ class Run:
         self._failed_at: Line | None = None
         self._stepping = False
         self._strict: StrictObserver | None = None
-        self._watching: tuple[Observer, ...] = ()
+        self._log: RunLog | None = None
+        self._watching: tuple[Observer | RunLog, ...] = ()
         self._stopwatches: tuple[Stopwatch, ...] = ()
 
     # -- location ----------------------------------------------------------------------------------------------------
@@ -131,6 +134,13 @@ class Run:
                 self.control = control
             self.engine._namespace["PENDING_CALL"] = PENDING_CALL
             self.engine._dispatcher.yield_all_events(True)
+
+    def withdraw(self, kind: type[Control]) -> None:
+        """Take a pending control call back, if it is of this kind."""
+        with self._request_lock:
+            if isinstance(self.control, kind):
+                self.control = None
+                self.engine._namespace["PENDING_CALL"] = False
 
     def set_data(self, data: Any) -> None:
         """Fetch the next batch from other data: see :meth:`camshaft.Engine.set_data`."""
@@ -242,6 +252,7 @@ class Run:
         outcome, handed_out = "paused", False
         try:
             self._stepping, self.status = stepping, RUNNING
+            self.engine._asked_to_terminate, self.engine.end_reason = False, None
             self._enter()
             if self._state.has_new_data:  # set during a pause
                 self.fetcher.take_new_data()
@@ -328,7 +339,9 @@ class Run:
         engine = self.engine
         self._failed_at = self._location.line_of(error) or self.line() or LAST_LINE
         self.status, self.control = FAILED, None
-        error.add_note(f"in {engine.name}: {engine._location.place_of_error(engine, error)}")
+        place = engine._location.place_of_error(engine, error)
+        error.add_note(f"in {engine.name}: {place}")
+        engine.logger.info("run failed in %s: %r", place, error)
         engine._program.write_out()  # so that the traceback shows the lines of the generated loop
         answers = []
         try:
@@ -410,7 +423,10 @@ class Run:
 
     def _watch(self) -> None:
         """Connect the observers that are active now."""
-        watching = active_observers()
+        watching: tuple[Observer | RunLog, ...] = active_observers()
+        if is_logged(self.engine):
+            self._log = self._log or RunLog()
+            watching += (self._log,)
         if not watching and not self.engine.strict:
             return
         if self.engine.strict:
@@ -418,7 +434,7 @@ class Run:
                 place, context = self.machine_position()
                 self._strict = StrictObserver(OrderChecker(self.engine._transitions, self.engine.name, context, place))
             watching += (self._strict,)
-        makers = []
+        makers: list[Callable[[str], Callable[[Any], None] | None]] = []
         for observer in watching:
             maker = observer.on_run_start(self)
             if maker is not None:
@@ -459,10 +475,13 @@ class RunHost(Protocol):
     name: str
     state: State
     strict: bool
+    logger: logging.Logger
+    end_reason: str | None
     snapshot: Resumable | None
     _dispatcher: EventDispatcher
     _location: EngineLocation
     current_run: Run | None
+    _asked_to_terminate: bool | str
     _run_number: int
     open_data: OpenData
 

@@ -147,10 +147,9 @@ class EarlyStopping(StatefulHandler):
         if self.best_score is not None and score > self.best_score and not self.cumulative:
             self.best_score = score
         if self.counter >= self.patience:
-            self.trainer.logger.info(
-                "EarlyStopping: %d scores without improvement over %s, training ends", self.counter, self.best_score
+            self.trainer.terminate(
+                reason=f"EarlyStopping: {self.counter} scores without improvement over {self.best_score}"
             )
-            self.trainer.terminate()
 
     def _improves(self, score: float) -> bool:
         if self.best_score is None:
@@ -197,7 +196,7 @@ class TerminateOnNan:
         found = next(_not_finite(self.output_transform(engine.state.output), "output"), None)
         if found is not None:
             engine.logger.warning("TerminateOnNan: %s, in %s; the run ends", found, engine.place)
-            engine.terminate()
+            engine.terminate(reason=f"TerminateOnNan: {found}")
 
 
 def _not_finite(value: Any, place: str) -> Iterator[str]:
@@ -264,8 +263,7 @@ class TimeLimit:
         """Terminate the run if it has reached its time limit."""
         self._resume_clock()
         if self.elapsed >= self.limit_sec:
-            engine.logger.info("TimeLimit: the run has reached its limit of %s s and ends", self.limit_sec)
-            engine.terminate()
+            engine.terminate(reason=f"TimeLimit: the run has reached its limit of {self.limit_sec} s")
 
     def _start_clock(self) -> None:
         if not self._loaded:

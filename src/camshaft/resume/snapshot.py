@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from camshaft._checks import check_integer
-from camshaft.control import CONTROLS, Interrupt
+from camshaft.control import Terminate, TerminateEpoch
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
 from camshaft.engine.progress import resume_event, resume_points
@@ -360,8 +360,5 @@ def _check_kind(path: Path, state: Any) -> None:
 
 def _pending_ends(trainer: Engine) -> list[str]:
     """Return the names of pending control calls that end the run or the epoch. A resumed run must make them again."""
-    return [
-        control.call
-        for control in CONTROLS.values()
-        if control is not Interrupt and control.pending is not None and getattr(trainer, control.pending)
-    ]
+    pending = trainer.current_run.control if trainer.current_run is not None else None
+    return [pending.call] if isinstance(pending, (Terminate, TerminateEpoch)) else []

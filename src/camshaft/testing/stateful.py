@@ -10,7 +10,6 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from camshaft.control import CONTROLS
 from camshaft.engine.engine import Engine
 from camshaft.events import ENDS_A_RUN, event, event_key
 from camshaft.loop.loop import Loop
@@ -346,10 +345,8 @@ class EngineStateMachine(RuleBasedStateMachine):
             return
         if promise == "done":
             # handlers of the engine's own may have made calls too; of all of them, the highest rank takes effect
-            own = (
-                made for made in CONTROLS.values() if made.pending is not None and getattr(self.engine, made.pending)
-            )
-            self._requested += [(index, made.call) for made in own]
+            own = self.engine.current_run.control if self.engine.current_run is not None else None
+            self._requested += [(index, own.call)] if own is not None else []
             self._requested.append((index, call))
             self._equals_twin = self._equals_twin and call == "interrupt"
         if call == "fault":

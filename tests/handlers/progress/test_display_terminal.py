@@ -7,7 +7,7 @@ import pytest
 from support.terminal import Seen, in_terminal, raw_output
 
 NESTED = """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
     def slowly(engine, batch):
         time.sleep(0.03)
@@ -22,13 +22,13 @@ NESTED = """
     @trainer.on(Events.ITERATION_COMPLETED(every=5))
     def talk(engine):
         print("printed in", engine.state.iteration, "[bold]as it is[/nothing]")
-        logging.info("logged in %d", engine.state.iteration)
+        logging.warning("logged in %d", engine.state.iteration)
         print("begun, ", end="", flush=True)
         print("and ended")
         print("long" * 40, file=sys.stderr)
 
     trainer.run(range(10), max_epochs=2)
-    logging.info("logged after")
+    logging.warning("logged after")
     print("streams restored:", sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__)
 """
 
@@ -181,6 +181,11 @@ def test_however_a_run_ends_the_terminal_is_left_as_it_was(endings, how):
     left = {"Ctrl+C": "KeyboardInterrupt", "swallowed": None}
     error = left.get(how, "ArithmeticError" if how in ("exception", "fails twice", "evaluator fails") else None)
     expected = [f"left run(): {error}"] if error else []
+    if how in ("terminate", "terminate, no COMPLETED", "whole run"):
+        told = seen.lines.pop(0)
+        assert re.fullmatch(
+            r"trainer ends: terminate\(\) was called at <string>:\d+ in act, in EPOCH 1 / ITERATION 7", told
+        )
     assert seen.lines == ([] if how == "steps left" else [*expected, "streams restored: True"])
     assert (seen.cursor_hidden, seen.column) == (False, 0)
 

@@ -34,7 +34,8 @@ class ProgressBar:
 
     The bars of nested engines are drawn below each other. Text that is printed or logged meanwhile appears above the
     bars. Without a terminal, as in a log file, a bar writes one line of text to standard error when it closes. A
-    notebook without ipywidgets gets such lines too. Characters that the encoding of a terminal lacks are replaced.
+    notebook without ipywidgets gets such lines too. If ``terminate()`` ends a run, a line says why. Characters that the
+    encoding of a terminal lacks are replaced.
 
     Args:
         persist: whether a closed bar leaves a line: True always, False never, None only if there is no terminal to show
@@ -132,6 +133,8 @@ class ProgressBar:
         engine.add_event_handler(event(span.completed, priority=CLOSE_BARS), bar.finish)
         for ending in (Events.COMPLETED, Events.TERMINATE, Events.INTERRUPT):
             engine.add_event_handler(event(ending, priority=CLOSE_BARS), bar.close)
+        if not any(handler.name == "ProgressBar.tell" for handler in engine.handlers(Events.TERMINATE)):
+            engine.add_event_handler(event(Events.TERMINATE, priority=CLOSE_BARS - 1), bar.tell)
         engine.add_event_handler(event(Events.EXCEPTION_RAISED, priority=OPEN_BARS), bar.close)
 
     def log_message(self, message: str) -> None:
@@ -262,7 +265,12 @@ class _Bar:
             self._read(engine)
         self._hide(engine)
 
-    for _handler in (open, count, advance, fill, finish, close):  # the names in diagrams and reports
+    def tell(self, engine: Engine) -> None:
+        """Print why the run ends before its limits."""
+        if engine.end_reason is not None:
+            self._options.log_message(f"{engine.name} ends: {engine.end_reason}")
+
+    for _handler in (open, count, advance, fill, finish, close, tell):  # the names in diagrams and reports
         _handler.__qualname__ = f"ProgressBar.{_handler.__name__}"
     del _handler
 
