@@ -17,6 +17,7 @@ import attrs
 
 from camshaft._checks import check_integer, is_integer
 from camshaft._functions import check_runs, function_name
+from camshaft._members import EnumOfEvents
 
 __all__ = [
     "BackpropEvents",
@@ -36,7 +37,7 @@ EventHandle = Any
 """An event as a caller gives it: an enum member, a string, or another library's event object with a ``value``."""
 
 
-class EventEnum(enum.Enum):
+class EventEnum(enum.Enum, metaclass=EnumOfEvents):
     """Base class of event enums. Call a member to filter it, and join members with ``|``.
 
     >>> class ClipEvents(EventEnum):

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from camshaft._checks import is_integer
@@ -743,7 +744,7 @@ class Engine:
         self._starter.saved = load_progress(self.state, self._loop, state_dict, self.state_dict_user_keys)
         self._starter.has_started, self._starter.finished = True, False
 
-    def resume(self, path: str | os.PathLike[str] = "latest") -> os.PathLike[str] | None:
+    def resume(self, path: str | os.PathLike[str] = "latest") -> FilePath | None:
         """Make the next :meth:`run` continue from a file of the engine's :class:`~camshaft.Snapshot`.
 
         The saved states are loaded now, and again before the first batch is fetched. So they also replace the changes

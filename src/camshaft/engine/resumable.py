@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Protocol
 
 __all__ = ["Resumable"]
@@ -19,7 +20,7 @@ class Resumable(Protocol):
     def opens_data(self) -> bool:
         """True if the next data is opened at the position of a file, and in its random states."""
 
-    def resume(self, path: str | os.PathLike[str]) -> os.PathLike[str] | None:
+    def resume(self, path: str | os.PathLike[str]) -> Path | None:
         """Make the next run resume from a file. Returns the file, or None if there is none."""
 
     def check_folder(self) -> None:

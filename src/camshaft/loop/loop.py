@@ -8,10 +8,11 @@ are derived from the tree. Methods that change a loop return a new one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from camshaft._members import EnumOfEvents
 from camshaft._views import Picture, view
 from camshaft.events import EventEnum, EventHandle, event_key, event_name, state_of
 from camshaft.exceptions import LoopError
@@ -32,6 +33,18 @@ __all__ = ["Loop"]
 
 BodyItem: TypeAlias = "Phase | OpaqueStep | EventPoint | Loop"
 """A state that may be in the body of a loop."""
+
+
+class _MembersOfALoop(EnumOfEvents):
+    """Class of the enums of loops. Type checkers cannot know their members, and accept every name."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(cls, name: str) -> EventEnum: ...  # noqa: N805
+
+
+class LoopEvents(EventEnum, metaclass=_MembersOfALoop):
+    """Base of the enums of all events of a loop, see :attr:`Loop.events`."""
 
 
 @attrs.frozen(init=False, repr=False, slots=False)
@@ -90,7 +103,7 @@ class Loop(LoopTree):
     # -- views ------------------------------------------------------------------------------------------------------
 
     @property
-    def events(self) -> type[EventEnum]:
+    def events(self) -> type[LoopEvents]:
         """An enum of all events of this loop: ``loop.events.CLIP_COMPLETED``."""
         members: dict[str, str] = {}
         for key in self.event_keys:
@@ -100,7 +113,7 @@ class Loop(LoopTree):
             while name in members:  # A.B and a_b
                 name += "_"
             members[name] = key
-        make: Any = EventEnum  # EventEnum.__call__ hides the functional interface of enums from type checkers
+        make: Any = LoopEvents  # EventEnum.__call__ hides the functional interface of enums from type checkers
         return make("LoopEvents", members)  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
