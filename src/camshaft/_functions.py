@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial, partialmethod
 from inspect import Parameter
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MappingProxyType, MethodType
@@ -17,7 +17,9 @@ __all__ = [
     "check_runs",
     "checked_once",
     "function_name",
+    "has_own_default",
     "refusing_signature",
+    "taking_parameters",
 ]
 
 MAX_LAYERS = 100
@@ -153,7 +155,7 @@ def checked_once(
 
 
 def check_accepts(what: str, function: Any, *names: str) -> None:
-    """Refuse a function that cannot be called with these positional arguments.
+    """Refuse a function that cannot be called with these positional arguments, or would lose a default by the call.
 
     Args:
         what: the role and the name of the function, for the message.
@@ -161,13 +163,22 @@ def check_accepts(what: str, function: Any, *names: str) -> None:
         names: the names of the arguments, for the message.
 
     Raises:
-        TypeError: its signature does not fit.
+        TypeError: its signature does not fit, or one of the arguments would replace a default, as in ``lambda i=i: i``.
     """
-    if _is_plain(function) and function.__code__.co_argcount == len(names) and not function.__code__.co_kwonlyargcount:
+    code = function.__code__ if _is_plain(function) else None
+    if code is not None and not function.__defaults__ and (code.co_argcount, code.co_kwonlyargcount) == (len(names), 0):
         return
-    signature = refusing_signature(function, (ARGUMENT,) * len(names))
+    arguments = (ARGUMENT,) * len(names)
+    call = f"it will be called with ({', '.join(names)})"
+    signature = refusing_signature(function, arguments)
     if signature is not None:
-        raise TypeError(f"{what}{signature} does not fit: it will be called with ({', '.join(names)})")
+        raise TypeError(f"{what}{signature} does not fit: {call}")
+    for name, parameter in zip(names, taking_parameters(function, arguments) or (), strict=False):
+        if has_own_default(parameter):
+            raise TypeError(
+                f"{what} has the parameter {parameter}: {call}, and {name} would replace that default; "
+                f"put the parameters {', '.join(names)} before it"
+            )
 
 
 def refusing_signature(
@@ -184,7 +195,50 @@ def refusing_signature(
         layers: how many wrappers to look through that take all arguments as ``*args``. What such a wrapper wraps must
             then accept them too.
     """
-    bound: tuple[Any, ...] = ()  # the arguments that methods and partials add, before the others
+    for own, bound, call in _calls(function, args, kwargs, layers):
+        if call is None:
+            return own.replace(parameters=list(own.parameters.values())[bound:])
+    return None
+
+
+def taking_parameters(
+    function: Any, args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({}), layers: int = 0
+) -> tuple[Parameter | None, ...] | None:
+    """Return the parameter that takes each of the positional arguments; None instead of one that is not known.
+
+    Args:
+        function, args, kwargs, layers: as for :func:`refusing_signature`.
+
+    Returns:
+        The parameters of the innermost function; None if the arguments do not fit.
+    """
+    markers = tuple(_Argument() for _ in args)
+    found: dict[int, Parameter] = {}
+    for own, _, call in _calls(function, markers, kwargs, layers):
+        if call is None:
+            return None
+        found = {id(value): own.parameters[name] for name, value in call.arguments.items()}
+    return tuple(found.get(id(marker)) for marker in markers)
+
+
+def has_own_default(parameter: Parameter | None) -> bool:
+    """Return whether a parameter has a default other than None, which an argument would replace."""
+    return parameter is not None and parameter.default is not parameter.empty and parameter.default is not None
+
+
+def _calls(
+    function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], layers: int
+) -> Iterator[tuple[inspect.Signature, int, inspect.BoundArguments | None]]:
+    """Yield the calls that a call of a function makes, as far as they are known: its own, then that of what it wraps.
+
+    Args:
+        function, args, kwargs, layers: as for :func:`refusing_signature`.
+
+    Yields:
+        The signature of each function, the number of arguments that methods and partials add before the others, and
+        its parameters with their arguments, or None if they do not fit.
+    """
+    bound: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
     for _ in range(layers + 1):
         while isinstance(function, (partial, MethodType)):
@@ -194,18 +248,25 @@ def refusing_signature(
                 function, bound, named = function.func, (*function.args, *bound), function.keywords | named
         own = _own_signature(function)
         if own is not None:
-            try:
-                own.bind(*bound, *args, **{**named, **kwargs})
-            except TypeError:
-                return own.replace(parameters=list(own.parameters.values())[len(bound) :])
-            if not _passes_on(own, len(bound)):
-                return None
+            call = _call(own, (*bound, *args), {**named, **kwargs})
+            yield own, len(bound), call
+            if call is None or not _passes_on(own, len(bound)):
+                return
             named = {name: value for name, value in named.items() if name not in own.parameters}
             kwargs = {name: value for name, value in kwargs.items() if name not in own.parameters}
         function, bound = _wrapped_by(function, bound)
         if function is None:
-            return None
-    return None
+            return
+
+
+def _call(
+    signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> inspect.BoundArguments | None:
+    """Return the parameters of a function with their arguments; None if they do not fit."""
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError:
+        return None
 
 
 def _own_signature(function: Any) -> inspect.Signature | None:

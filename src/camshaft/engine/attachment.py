@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from camshaft.engine.handler import Handler
 from camshaft.events import EventHandle, FilteredEvent
 
-__all__ = ["AttachmentHost", "StatefulHandler", "attached_to", "note_host", "refuse_other_host"]
+__all__ = ["AttachmentHost", "EventHandler", "StatefulHandler", "attached_to", "note_host", "refuse_other_host"]
 
 
 class AttachmentHost(Protocol):
@@ -24,7 +24,19 @@ class AttachmentHost(Protocol):
         """Return whether a handler is attached."""
 
 
-class StatefulHandler:
+class EventHandler:
+    """Base of handlers that are attached with ``add_event_handler``, to an event that the user chooses."""
+
+    if not TYPE_CHECKING:  # otherwise type checkers would accept every name
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "attach":
+                return object.__getattribute__(self, name)  # the usual error
+            kind = type(self).__name__
+            raise AttributeError(f"{kind} has no attach(): call engine.add_event_handler(event, ...) with this {kind}")
+
+
+class StatefulHandler(EventHandler):
     """Base of handlers whose state belongs to one engine. A mistake is found when the handler is attached.
 
     Such a handler may be attached to several events of its engine, but only once to each. It may be attached to another

@@ -336,7 +336,10 @@ class Engine:
             event: an event such as ``Events.EPOCH_COMPLETED``, a filtered one such as
                 ``Events.ITERATION_COMPLETED(every=100)``, or several joined by ``|``.
             handler: called with the engine, then ``args`` and ``kwargs``. The engine is left out if the signature does
-                not accept it. A handler of EXCEPTION_RAISED gets the exception after the engine.
+                not accept it, and where it would replace a default: ``lambda i=i: print(i)`` prints ``i``. Only a
+                default None is replaced, of a parameter that is named ``engine`` or annotated with an Engine; another
+                parameter with the default None is an error, because it may be meant either way. A handler of
+                EXCEPTION_RAISED gets the exception after the engine.
             args: further positional arguments of the handler.
             kwargs: keyword arguments of the handler.
 
@@ -346,8 +349,9 @@ class Engine:
         Raises:
             ValueError: the event is not registered, can never fire in this loop, or the filter cannot work on it; or
                 the handler has a state and is attached already, such as an EarlyStopping of another engine.
-            TypeError: the handler is not callable, its signature does not fit, or a call would not run it, as with
-                ``async def`` and generator functions.
+            TypeError: the handler is not callable, as a ProgressBar, which has an ``attach()`` of its own; its
+                signature does not fit, or does not tell whether it takes the engine; or a call would not run it, as
+                with ``async def`` and generator functions.
         """
         attached, singles = [], attachments(event)
         # everything is checked first, so that an error leaves no handler attached

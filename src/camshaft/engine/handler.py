@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from inspect import Parameter
 from time import perf_counter
 from typing import Any
 
@@ -12,10 +13,13 @@ import attrs
 from camshaft._functions import (
     ARGUMENT,
     MAX_LAYERS,
+    check_accepts,
     check_runs,
     checked_once,
     function_name,
+    has_own_default,
     refusing_signature,
+    taking_parameters,
 )
 from camshaft.events import ONCE_A_RUN, Filter, FilteredEvent, event_name
 
@@ -23,7 +27,10 @@ __all__ = ["Handler", "Stopwatch", "check_filter", "takes_engine"]
 
 
 def takes_engine(function: Callable[..., Any], event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Return whether a handler gets the engine: only if its signature accepts it.
+    """Return whether a handler gets the engine: only if its signature accepts it, and no default is lost.
+
+    A default other than None is never replaced, neither by the engine nor by an exception. A parameter with the default
+    None gets the engine if its name is ``engine``, or its annotation names an Engine.
 
     Args:
         function: the handler.
@@ -31,24 +38,86 @@ def takes_engine(function: Callable[..., Any], event: str, args: tuple[Any, ...]
         args, kwargs: further arguments for the handler.
 
     Raises:
-        TypeError: ``function`` is not callable, a call would not run it, or its signature fits neither with nor without
-            the engine.
+        TypeError: ``function`` is not callable, a call would not run it, its signature fits neither with nor without
+            the engine, or it does not tell whether a parameter with the default None gets the engine.
     """
-    if not callable(function):
-        raise TypeError(f"handler for {event_name(event)} must be callable, got {function!r}")
-    check_runs(f"handler {function_name(function)} of {event_name(event)}", function)
+    check_handler(function, event)
     raised = event == "exception_raised"
     without = (*(ARGUMENT,) * raised, *args)
     # A wrapper with *args accepts both, so what it wraps decides. If that fits neither, the wrapper adds arguments.
     for layers in (MAX_LAYERS, 0):
-        if refusing_signature(function, (ARGUMENT, *without), kwargs, layers) is None:
+        taking = taking_parameters(function, (ARGUMENT, *without), kwargs, layers)
+        if taking is not None and _leaves_defaults(taking[: 1 + raised]):
+            _check_decided(function, event, taking[0])
             return True
-        if refusing_signature(function, without, kwargs, layers) is None:
+        taking = taking_parameters(function, without, kwargs, layers)
+        if taking is not None and not any(map(has_own_default, taking[:raised])):
             return False
     name, signature = function_name(function), refusing_signature(function, (ARGUMENT, *without), kwargs)
     shown = ["exception"] * raised + [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
     calls = f"{name}({', '.join(['engine', *shown])}) or {name}({', '.join(shown)})"
-    raise TypeError(f"handler {name}{signature} does not fit {event_name(event)}: it will be called as {calls}")
+    if refusing_signature(function, without, kwargs) is None:
+        calls += ", and would lose a default"
+    raise TypeError(f"handler {name}{signature or ''} does not fit {event_name(event)}: it will be called as {calls}")
+
+
+def check_handler(function: Any, event: str) -> None:
+    """Refuse an object that is no handler.
+
+    Raises:
+        TypeError: it is not callable, is a class of handlers or a metric, or a call would not run it.
+    """
+    what, kind = f"handler for {event_name(event)}", type(function)
+    if isinstance(function, type) and (_attaching(function) or _class_has(function, "__call__")):
+        raise TypeError(f"{what} is the class {function.__name__}: give an instance, {function.__name__}(...)")
+    if all(_class_has(kind, name) for name in ("reset", "update", "compute")):
+        raise TypeError(
+            f"{what} is the metric {kind.__name__}: call camshaft.metrics.attach(metric, engine, name) instead"
+        )
+    if not callable(function) and _attaching(kind):
+        methods = " or ".join(f".{name}(engine, ...)" for name in _attaching(kind))
+        raise TypeError(f"{what} must be callable, and {kind.__name__} is not: call its method {methods} instead")
+    if not callable(function):
+        raise TypeError(f"{what} must be callable, got {function!r}")
+    check_runs(f"handler {function_name(function)} of {event_name(event)}", function)
+
+
+def _attaching(kind: type) -> list[str]:
+    """Return the methods of a class that attach its objects to an engine."""
+    return [name for name in dir(kind) if name.startswith("attach")]
+
+
+def _class_has(kind: type, name: str) -> bool:
+    """Return whether the objects of a class have a method. An object itself may answer every name."""
+    return any(name in vars(base) for base in kind.__mro__)
+
+
+def _leaves_defaults(taking: tuple[Parameter | None, ...]) -> bool:
+    """Return whether the parameters for the engine and for an exception have no defaults of their own."""
+    return not any(map(has_own_default, taking)) or (
+        # def log(engine, error="unknown"), in contrast to lambda error, i=i
+        taking[0] is not None and taking[0].default is Parameter.empty and _names_engine(taking[0])
+    )
+
+
+def _names_engine(parameter: Parameter) -> bool:
+    """Return whether the name or the annotation of a parameter says that it is for the engine."""
+    return parameter.name == "engine" or "Engine" in str(parameter.annotation)
+
+
+def _check_decided(function: Any, event: str, parameter: Parameter | None) -> None:
+    """Refuse a handler that does not tell whether its parameter with the default None is for the engine.
+
+    Raises:
+        TypeError: see above.
+    """
+    if parameter is None or parameter.default is not None or _names_engine(parameter):
+        return
+    name = function_name(function)
+    raise TypeError(
+        f"handler {name} of {event_name(event)} does not tell whether {parameter} is for the engine: "
+        f"name it engine, or, to keep its default, attach a lambda without parameters that calls {name}"
+    )
 
 
 def check_filter(filter: Filter, event: str) -> None:
@@ -67,9 +136,7 @@ def check_filter(filter: Filter, event: str) -> None:
             f"{event_name(event)}{filter} can never be due: the event fires once in a run; leave the filter out"
         )
     if filter.event_filter is not None:
-        signature = refusing_signature(filter.event_filter, (ARGUMENT, 1))
-        if signature is not None:
-            raise TypeError(f"{event_name(event)}{filter}: event_filter{signature} will be called with (engine, count)")
+        check_accepts(f"{event_name(event)}{filter}: event_filter", filter.event_filter, "engine", "count")
 
 
 def _removed(*_: Any) -> None:

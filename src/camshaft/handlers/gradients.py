@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from camshaft.engine.attachment import EventHandler
 from camshaft.engine.engine import Engine
 
 __all__ = ["ClipGradNorm", "ClipGradValue", "GradNorm"]
@@ -37,7 +38,7 @@ def _check_positive(handler: str, name: str, value: float) -> None:
         raise ValueError(f"{handler}: {name} must be a number above 0, got {value!r}")
 
 
-class ClipGradNorm:
+class ClipGradNorm(EventHandler):
     """Handler that limits the total norm of all gradients, with ``torch.nn.utils.clip_grad_norm_``.
 
     Attach it to BACKWARD_COMPLETED. With a GradScaler use ``"unscale_completed"``: the gradients are unscaled then.
@@ -70,7 +71,7 @@ class ClipGradNorm:
         nn.utils.clip_grad_norm_(self.parameters, self.max_norm, self.norm_type, self.error_if_nonfinite)
 
 
-class ClipGradValue:
+class ClipGradValue(EventHandler):
     """Handler that limits the absolute value of each element of the gradients: ``torch.nn.utils.clip_grad_value_``.
 
     Attach it to BACKWARD_COMPLETED. With a GradScaler use ``"unscale_completed"``: the gradients are unscaled then.
@@ -94,7 +95,7 @@ class ClipGradValue:
         nn.utils.clip_grad_value_(self.parameters, self.clip_value)
 
 
-class GradNorm:
+class GradNorm(EventHandler):
     """Handler that writes the total norm of all gradients to ``state.metrics``.
 
     To measure gradients before they are clipped, attach it to the same event as the clipping handler, and before it:

@@ -13,7 +13,7 @@ import torch
 
 from camshaft._checks import check_integer
 from camshaft._functions import check_runs, function_name
-from camshaft.engine.attachment import StatefulHandler, attached_to, note_host, refuse_other_host
+from camshaft.engine.attachment import EventHandler, StatefulHandler, attached_to, note_host, refuse_other_host
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import lacks_value
 from camshaft.events import EventHandle, Events
@@ -174,7 +174,7 @@ class EarlyStopping(StatefulHandler):
         self.counter, self.best_score = state_dict["counter"], state_dict["best_score"]
 
 
-class TerminateOnNan:
+class TerminateOnNan(EventHandler):
     """Handler that terminates the run if the output contains NaN or infinity, and logs the place.
 
     Attach it with ``trainer.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan())``.

@@ -14,6 +14,7 @@ import torch
 
 from camshaft._checks import check_integer
 from camshaft.control import Terminate, TerminateEpoch
+from camshaft.engine.attachment import EventHandler
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
 from camshaft.engine.progress import resume_event, resume_points
@@ -34,7 +35,7 @@ FILE = re.compile(r"snapshot_(\d+)_.*\.pt")
 """The name of a file, with its running number. The highest number is the newest file."""
 
 
-class Snapshot:
+class Snapshot(EventHandler):
     """A writer of snapshots: files from which another process resumes a training exactly.
 
     Attach it to any event, such as ``trainer.add_event_handler(Events.ITERATION_COMPLETED(every=100), snapshot)``, or

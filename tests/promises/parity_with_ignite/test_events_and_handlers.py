@@ -165,6 +165,19 @@ def test_a_handler_whose_signature_does_not_fit():
         Engine(no_op).add_event_handler(camshaft.Events.STARTED, lambda one, two, three: None)
 
 
+def test_a_handler_whose_parameter_has_a_default():
+    engines = {ignite: ignite.engine.Engine(no_op), camshaft: Engine(no_op)}
+    got = []
+    for library, events in ((ignite, ignite.engine.Events), (camshaft, camshaft.Events)):
+        engines[library].add_event_handler(events.STARTED, lambda i=5: got.append(i))
+        engines[library].add_event_handler(events.STARTED, lambda engine=None: got.append(engine))
+        engines[library].run([1], max_epochs=1)
+    assert got == [engines[ignite], engines[ignite], 5, engines[camshaft]]
+    ignite.engine.Engine(no_op).add_event_handler(ignite.engine.Events.STARTED, lambda i=None: None)
+    with pytest.raises(TypeError, match="does not tell whether i=None is for the engine"):
+        Engine(no_op).add_event_handler(camshaft.Events.STARTED, lambda i=None: None)
+
+
 def test_what_ignite_does_not_have():
     assert not hasattr(ignite.engine.Engine(no_op), "skip_iteration")
     assert not hasattr(ignite.engine.Engine(no_op), "parent")
