@@ -11,6 +11,7 @@ from support.steps import echo
 STANDARD_SOURCE = '''\
 def epoch_loop(engine, state, fetcher):
     """The loop EPOCH. A name in capitals is an event: False while it has no handlers."""
+    __tracebackhide__ = True  # pytest and IPython leave this frame out
     began = perf_counter()
     try:
         if STARTED: yield STARTED

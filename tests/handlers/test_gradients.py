@@ -87,7 +87,9 @@ def test_a_norm_that_is_not_finite_can_be_an_error():
     trainer.add_event_handler(BackpropEvents.BACKWARD_COMPLETED, clip)
     with pytest.raises(RuntimeError, match="non-finite") as caught:
         trainer.run(batches())
-    assert caught.value.__notes__ == ["in trainer: EPOCH 1 / ITERATION 1 / BACKWARD"]
+    assert caught.value.__notes__ == [
+        "in trainer: EPOCH 1 / ITERATION 1 / BACKWARD, at BACKWARD_COMPLETED, in handler ClipGradNorm"
+    ]
 
 
 @pytest.mark.parametrize("handler", [lambda p: ClipGradNorm(p, 1.0), lambda p: ClipGradValue(p, 1.0), GradNorm])

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from camshaft import Engine, Events, create_supervised_evaluator, create_supervised_trainer, event, record
+from camshaft.events import event_name
 from camshaft.exceptions import StorageError
 from camshaft.handlers import Checkpoint, TerminateOnNan
 from camshaft.metrics import Accuracy
@@ -267,7 +268,10 @@ def ends_as_it_should(training, case):
     for name, place in case.passes:
         at_failure = first is not None and name == case.engine
         passed.append((name, first if at_failure else error))
-        notes.append(f"in {name}: {place}{', at EXCEPTION_RAISED' * at_failure}")
+        # in the engine around it, a failure of the evaluator is one of the handler that runs it
+        at = event_name(case.event) if name == case.engine else "EPOCH_COMPLETED"
+        handler = "Planted._fire" if name == case.engine else "run evaluator"
+        notes.append(f"in {name}: {place}{f', at {at}' * (at != place)}, in handler {handler}")
         swallowed = suppresses and isinstance(error, Exception) and not at_failure
         if swallowed:
             break
@@ -422,7 +426,12 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_fails_the_run_and_leaves_whole_checkpoints(small_disk):
     trainer, checkpoint = growing_trainer(small_disk)
-    fails(lambda: trainer.run([1], max_epochs=3), StorageError, "in trainer: EPOCH 3", "No space left on device; free")
+    fails(
+        lambda: trainer.run([1], max_epochs=3),
+        StorageError,
+        "in trainer: EPOCH 3, at EPOCH_COMPLETED, in handler Checkpoint",
+        "No space left on device; free",
+    )
     assert whole(small_disk) == [1, 2]
     checkpoint.last_checkpoint.unlink()
     checkpoint.best_checkpoint.with_name("state_1.pt").unlink()
@@ -437,7 +446,12 @@ def test_a_disk_that_turns_read_only_leaves_whole_checkpoints(small_disk):
         subprocess.run(["mount", "-o", f"remount,{how}", str(small_disk)], check=True, timeout=60)
 
     trainer.add_event_handler(Events.EPOCH_STARTED(once=2), remount, "ro")
-    fails(lambda: trainer.run([1], max_epochs=3), StorageError, "in trainer: EPOCH 2", "Read-only file system; make ")
+    fails(
+        lambda: trainer.run([1], max_epochs=3),
+        StorageError,
+        "in trainer: EPOCH 2, at EPOCH_COMPLETED, in handler Checkpoint",
+        "Read-only file system; make ",
+    )
     assert whole(small_disk) == [1]
     remount("rw")
     trainer.run()
@@ -449,7 +463,12 @@ def test_a_file_that_cannot_grow_leaves_whole_checkpoints(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
-        fails(lambda: trainer.run([1], max_epochs=3), StorageError, "in trainer: EPOCH 3", "File too large")
+        fails(
+            lambda: trainer.run([1], max_epochs=3),
+            StorageError,
+            "in trainer: EPOCH 3, at EPOCH_COMPLETED, in handler Checkpoint",
+            "File too large",
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert whole(tmp_path) == [1, 2]
@@ -464,7 +483,12 @@ def test_a_folder_that_becomes_a_file_fails_the_run(tmp_path):
         folder.rmdir()
         folder.touch()
 
-    fails(lambda: trainer.run([1]), StorageError, "in trainer: EPOCH 1", "Not a directory; make ")
+    fails(
+        lambda: trainer.run([1]),
+        StorageError,
+        "in trainer: EPOCH 1, at EPOCH_COMPLETED, in handler Checkpoint",
+        "Not a directory; make ",
+    )
 
 
 def test_a_loss_of_nan_terminates_the_run_in_legal_order(tmp_path, caplog):
@@ -526,7 +550,7 @@ def test_data_that_fails_to_close_replaces_no_earlier_error():
 def test_data_that_fails_to_close_fails_nested_and_outer_run():
     trainer, evaluator = Engine(no_op, "trainer"), Engine(no_op, "evaluator")
     trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=Stream(closing=True), epoch_length=2)
-    notes = ["in evaluator: COMPLETED", "in trainer: EPOCH 1"]
+    notes = ["in evaluator: COMPLETED", "in trainer: EPOCH 1, at EPOCH_COMPLETED, in handler run evaluator"]
     fails(lambda: trainer.run([1]), OSError, notes, "cannot close")
 
 
@@ -548,7 +572,9 @@ def test_data_that_fails_to_tell_its_length_is_refused():
     assert (len(trace.runs), called, engine.current_run) == (0, [], None)
     assert engine.run([1]).iteration == 1
     engine.add_event_handler(Events.ITERATION_STARTED, lambda engine: engine.set_data(BadLength()))
-    fails(lambda: engine.run(max_epochs=2), ValueError, "in trainer: EPOCH 2 / ITERATION 2", "broken")
+    handler = "test_data_that_fails_to_tell_its_length_is_refused.<lambda>"
+    note = f"in trainer: EPOCH 2 / ITERATION 2, at ITERATION_STARTED, in handler {handler}"
+    fails(lambda: engine.run(max_epochs=2), ValueError, note, "broken")
 
 
 def test_a_batch_that_cannot_be_prepared_fails_in_forward():
@@ -585,6 +611,9 @@ def test_a_metric_that_fails_to_compute_fails_both_runs():
     transform = lambda x, y, y_pred: (y_pred > 0, y > 0)
     evaluator = create_supervised_evaluator(model, {"accuracy": Uncomputable()}, output_transform=transform)
     trainer.nest(evaluator, on=Events.ITERATION_COMPLETED(every=2), data=[BATCH])
-    notes = ["in evaluator: EPOCH 1", "in trainer: EPOCH 1 / ITERATION 2"]
+    notes = [
+        "in evaluator: EPOCH 1, at EPOCH_COMPLETED, in handler accuracy.compute",
+        "in trainer: EPOCH 1 / ITERATION 2, at ITERATION_COMPLETED, in handler run evaluator",
+    ]
     fails(lambda: trainer.run([BATCH] * 3), ValueError, notes, "broken")
     assert evaluator.state.metrics == {}

@@ -293,7 +293,7 @@ def an_error_does_not_leave(patch: pytest.MonkeyPatch) -> None:
 
 @broken("lack 'in trainer")
 def an_error_does_not_say_where(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(EngineLocation, "place_of_error", lambda self, engine, error: "somewhere")
+    patch.setattr(EngineLocation, "take_place", lambda self, engine, error: ("somewhere", ""))
 
 
 @broken("is illegal in FAILED")

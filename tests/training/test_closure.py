@@ -110,7 +110,9 @@ def test_an_error_inside_of_a_step_says_where_it_was():
 
     with pytest.raises(ArithmeticError) as caught:
         trainer.run(batches())
-    assert caught.value.__notes__ == ["in trainer: EPOCH 1 / ITERATION 1 / OPTIM_STEP / FORWARD"]
+    place = "EPOCH 1 / ITERATION 1 / OPTIM_STEP / FORWARD"
+    handler = "test_an_error_inside_of_a_step_says_where_it_was.fail"
+    assert caught.value.__notes__ == [f"in trainer: {place}, at FORWARD_COMPLETED, in handler {handler}"]
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,7 @@ class _Writer:
         self._line(f"def {name}(engine, state, fetcher):")
         self.indent = 1
         self._line(f'"""{doc}"""')
+        self._line("__tracebackhide__ = True  # pytest and IPython leave this frame out")
 
     def _new_name(self, name: str) -> str:
         """Return an unused identifier like ``name`` and mark it as used."""

@@ -31,6 +31,7 @@ def open_data(data: Any, number: int) -> tuple[Iterator[Any], int]:
     Returns:
         The iterator after the dropped batches, and how many of them came from this iterator.
     """
+    __tracebackhide__ = True
     iterator, passed = _begin(data), 0
     while number:
         passed = sum(1 for _ in islice(iterator, number))
@@ -50,11 +51,13 @@ def can_begin_anew(data: Any) -> bool:
 
 def _begin(data: Any) -> Iterator[Any]:
     """Return an iterator over data, on which another ``iter()``, also that of a ``for``, changes nothing."""
+    __tracebackhide__ = True
     iterator = iter(data)
     return _rest_of(iterator) if iterator is data and can_begin_anew(data) else iterator
 
 
 def _rest_of(iterator: Iterator[Any]) -> Iterator[Any]:
+    __tracebackhide__ = True
     while True:
         try:
             batch = next(iterator)
@@ -256,6 +259,7 @@ class DataFetcher:
         Raises:
             Terminate: ``max_iters`` is reached in the middle of the epoch.
         """
+        __tracebackhide__ = True
         self._update_end_count()
         state = self._state
         count = getattr(state, self._counter)
@@ -287,6 +291,7 @@ class DataFetcher:
             ValueError: the data is empty.
             Terminate: the data cannot be restarted. A warning reports it.
         """
+        __tracebackhide__ = True
         count = self._count()
         if self.must_refetch or count >= self.end_count:  # the batches ended for another reason
             return False
@@ -304,6 +309,7 @@ class DataFetcher:
 
     def take_new_data(self) -> None:
         """Fetch the next batch from the new data of the state."""
+        __tracebackhide__ = True
         self._close_iterator()
         self._data = self._state.take_data()
         self._produced_any = self._restarted = False
@@ -340,6 +346,7 @@ class DataFetcher:
 
     def _unexpected(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Give the batches beyond the expected length of the data, with a warning if there are any."""
+        __tracebackhide__ = True
         for batch in batches:
             expected, self._state.expected_length = self._state.expected_length, None
             if expected is not None:
@@ -381,6 +388,7 @@ class DataFetcher:
 
     def _open(self, count: int) -> Iterator[Any]:
         """Open the data. A resumed run skips the batches that were read before it was saved."""
+        __tracebackhide__ = True
         number, self._fetched = count - self._first if self._fetched is None else self._fetched, 0
         passed = 0
         if self._data is None:

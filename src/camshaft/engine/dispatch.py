@@ -53,30 +53,40 @@ class _FilteredHandlers:
         """Call the handlers that are due, by a counter of the state."""
         count = getattr(engine.state, self.counter)
         if count >= self.due:
+            __tracebackhide__ = True
             self.open(engine, count)
 
     def by_firings(self, engine: Any) -> None:
         """Call the handlers that are due, by the number of firings."""
         if self.firing_count.value >= self.due:
+            __tracebackhide__ = True
             self.open(engine, self.firing_count.value)
 
     def raised(self, engine: Any, error: BaseException) -> bool:
         """Call the handlers of EXCEPTION_RAISED that are due. Returns whether one of them returned True."""
+        __tracebackhide__ = True
         return self.open(engine, self.firing_count.value, error)
 
     def open(self, engine: Any, count: int, *error: BaseException) -> bool:
         """Call the handlers that are due at ``count``. Returns whether one of them returned True."""
-        results = [
-            handler.call(engine, *error)
-            for handler in self.handlers
-            if count >= handler.due and self._is_due(handler, engine, count)
-        ]
+        __tracebackhide__ = True
+        results, role = [], ""
+        try:
+            for handler in self.handlers:
+                role = "event_filter of handler"
+                if count >= handler.due and self._is_due(handler, engine, count):
+                    role = "handler"
+                    results.append(handler.call(engine, *error))
+        except BaseException as raised:
+            engine._location.keep_place(engine, raised, handler, role)
+            raise
         self.due = min(handler.due for handler in self.handlers)
         return any(result is True for result in results)
 
     @staticmethod
     def _is_due(handler: Handler, engine: Any, count: int) -> bool:
         """Return whether a handler is due at ``count``, and set the next count at which it must be looked at."""
+        __tracebackhide__ = True
         filter, own = handler.filter, count - handler.since  # a filter counts from the attachment of its handler
         if filter is None:
             return True

@@ -304,6 +304,7 @@ class Engine:
             EventOrderError: the event is out of its declared order, or the engine is strict and it is illegal here.
             BaseException: an exception of a handler.
         """
+        __tracebackhide__ = True
         try:
             engine_event = self._by_hand[event]
         except (KeyError, TypeError):
@@ -662,6 +663,7 @@ class Engine:
                 files of an earlier run.
             BaseException: an exception of the step or of a handler, with a note that says where the loop was.
         """
+        __tracebackhide__ = True
         if resume is not None:
             self.resume(resume)
         for _ in self._starter.start_or_resume(self, data, Limits(max_epochs, max_iters, epoch_length)).go(

@@ -71,9 +71,10 @@ def check_handler(function: Any, event: str) -> None:
     if isinstance(function, type) and (_attaching(function) or _class_has(function, "__call__")):
         raise TypeError(f"{what} is the class {function.__name__}: give an instance, {function.__name__}(...)")
     if all(_class_has(kind, name) for name in ("reset", "update", "compute")):
-        raise TypeError(
-            f"{what} is the metric {kind.__name__}: call camshaft.metrics.attach(metric, engine, name) instead"
+        call = (
+            "its method .attach(engine, name)" if _attaching(kind) else "camshaft.metrics.attach(metric, engine, name)"
         )
+        raise TypeError(f"{what} is the metric {kind.__name__}: call {call} instead")
     if not callable(function) and _attaching(kind):
         methods = " or ".join(f".{name}(engine, ...)" for name in _attaching(kind))
         raise TypeError(f"{what} must be callable, and {kind.__name__} is not: call its method {methods} instead")
@@ -211,11 +212,14 @@ class Handler:
         """Return the function to call: the user's own if possible."""
         function, args, kwargs = self.function, self.args, self.kwargs
         has_more = bool(args or kwargs)
+        if self.takes_engine and not has_more:
+            return function
+        # __tracebackhide__ is a parameter, because a default costs nothing in a call
         if self.takes_engine:
-            return (lambda engine, *error: function(engine, *error, *args, **kwargs)) if has_more else function
+            return lambda engine, *error, __tracebackhide__=True: function(engine, *error, *args, **kwargs)
         if has_more or self.event == "exception_raised":
-            return lambda engine, *error: function(*error, *args, **kwargs)
-        return lambda engine: function()
+            return lambda engine, *error, __tracebackhide__=True: function(*error, *args, **kwargs)
+        return lambda engine, __tracebackhide__=True: function()
 
     def _use(self, call: Callable[..., Any]) -> None:
         """Replace the function to call, unless the handler was removed. Stopwatches go on timing it."""
@@ -264,6 +268,7 @@ def _measured(handler: Handler, event: str, stopwatches: tuple[Stopwatch, ...]) 
     """Return a function that calls the function of a handler, timed by stopwatches."""
 
     def measured(engine: Any, *error: BaseException) -> Any:
+        __tracebackhide__ = True
         stops = [start(event, handler) for start in stopwatches]
         begun = perf_counter()
         try:

@@ -126,6 +126,16 @@ class _Located(Protocol):
         """The transitions of the loop, to check the order of events."""
 
 
+class _Named(Protocol):
+    """The part of a handler that this module reads."""
+
+    event: str
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+
+
 class EngineLocation:
     """The location of an engine: its states, its last event, and both in words.
 
@@ -170,10 +180,32 @@ class EngineLocation:
         states = format_path(engine.state, engine.loop, self.states(engine))
         return states or event_name(self.last_event_key(engine) or "before STARTED")
 
-    def place_of_error(self, engine: _Located, error: BaseException) -> str:
-        """Return where the engine stood, in words, when ``error`` was raised."""
-        places: dict[int, str] = getattr(error, "camshaft_places", {})
-        return places.get(id(engine), self.place(engine))
+    def take_place(self, engine: _Located, error: BaseException) -> tuple[str, str]:
+        """Return where the engine stood when ``error`` was raised, and the event and the handler that raised it.
+
+        Both are in words, for a note. The second one is empty if no handler of the engine raised the error. What was
+        kept on the error is dropped: the same error may be raised again in another place.
+        """
+        kept = _kept_places(error).pop(id(engine), None)
+        return kept if kept is not None else (self.place(engine), "")
+
+    def keep_place(self, engine: _Located, error: BaseException, handler: _Named, role: str = "handler") -> None:
+        """Keep on an error where the engine stands, and which handler raised it.
+
+        The error passes through the generated loop before it is reported, and the stack is unwound by then. The
+        innermost place of each engine wins.
+
+        Args:
+            engine: the engine.
+            error: the error.
+            handler: the handler; without an event if it is a function of the engine itself.
+            role: what raised it: ``"handler"``, or another function that belongs to the handler.
+        """
+        places = _kept_places(error)
+        if id(engine) not in places:
+            place = self.place(engine)
+            at = f", at {event_name(handler.event)}" if event_name(handler.event) != place else ""
+            places[id(engine)] = place, f"{at}, in {role} {handler.name}" if handler.event else ""
 
     def dispatch(self, engine: _Located, event: EngineEvent, *error: BaseException) -> list[Any]:
         """Call the handlers of an event outside the generated loop, and return their results.
@@ -183,19 +215,26 @@ class EngineLocation:
             event: the event.
             error: the exception, for EXCEPTION_RAISED.
         """
+        __tracebackhide__ = True
         self._dispatched.append(event.key)
+        answers = []
         try:
-            return [handler.call(engine, *error) for handler in event.handlers]
+            for handler in event.handlers:
+                answers.append(handler.call(engine, *error))
         except EventOrderError:
             raise  # the event was refused, so its state was not entered
         except BaseException as raised:
-            # The error passes through the generated loop before it is reported, and the stack is unwound by then. So
-            # the place is kept on the error. The innermost place of each engine wins.
-            places = raised.__dict__.setdefault("camshaft_places", {})
-            places.setdefault(id(engine), self.place(engine))
+            self.keep_place(engine, raised, handler)
             raise
         finally:
             self._dispatched.pop()
+        return answers
+
+
+def _kept_places(error: BaseException) -> dict[int, tuple[str, str]]:
+    """Return the places that are kept on an error, with the handlers that raised it, by the id of the engine."""
+    places: dict[int, tuple[str, str]] = error.__dict__.setdefault("camshaft_places", {})
+    return places
 
 
 def format_path(state: State, loop: Loop, path: Path) -> str:

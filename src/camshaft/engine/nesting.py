@@ -51,6 +51,7 @@ class NestedRun:
 
     def __call__(self, *_: object) -> None:
         """Run the inner engine: continue its paused run, or start a new one."""
+        __tracebackhide__ = True
         nested, inner = self.nested, self.nested.engine
         if inner.current_run is not None:
             inner.run()  # it is paused: continue with its own data and limits

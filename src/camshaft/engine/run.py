@@ -24,7 +24,7 @@ from camshaft.control import Control, Interrupt, NewData, SkipIteration, Termina
 from camshaft.engine.data import check_data
 from camshaft.engine.data_fetcher import DataFetcher, OpenData
 from camshaft.engine.dispatch import EngineEvent, EventDispatcher
-from camshaft.engine.handler import Stopwatch
+from camshaft.engine.handler import Handler, Stopwatch
 from camshaft.engine.location import LAST_LINE, EngineLocation, LoopLocation, machine_position
 from camshaft.engine.observing import Observer, active_observers, code_site
 from camshaft.engine.resumable import Resumable
@@ -169,6 +169,7 @@ class Run:
             an exception was thrown into the loop. None if the loop must be resumed for it, or if the run has paused or
             ended.
         """
+        __tracebackhide__ = True
         control, key = self.control, event.key
         next_event = None if fired else event
         data_loop = self.engine.loop.data_loop
@@ -200,6 +201,7 @@ class Run:
 
     def _throw(self, control: Control) -> EngineEvent | None:
         """Throw a control call into the loop. Returns the next event; None if the loop has ended."""
+        __tracebackhide__ = True
         self._let_graph_go()
         if isinstance(control, Terminate):
             self.finished = False
@@ -214,6 +216,7 @@ class Run:
 
     def _interrupt(self, event: EngineEvent, fired: bool) -> EngineEvent | None:
         """Fire INTERRUPT and pause, unless a handler of INTERRUPT ends the run or the epoch."""
+        __tracebackhide__ = True
         self.engine._location.dispatch(self.engine, self.engine._dispatcher.event("interrupt"))
         with self._request_lock:
             if not isinstance(self.control, (Terminate, TerminateEpoch)):
@@ -249,6 +252,7 @@ class Run:
         return driver
 
     def _drive(self, stepping: bool) -> Generator[str, None, None]:
+        __tracebackhide__ = True
         outcome, handed_out = "paused", False
         try:
             self._stepping, self.status = stepping, RUNNING
@@ -290,13 +294,15 @@ class Run:
             self._leave()
             self._release(outcome)
 
-    def _events(self) -> Iterator[str]:
+    def _events(self) -> Iterator[str]:  # noqa: PLR0912  a function of its own for any of this would cost each event
         """Call the handlers of each event that the loop yields. Yields the keys of events only while stepping.
 
         The inner ``for`` is the hot path. It is left only when a control call is applied: ``next_event`` is then the
         event that the loop has yielded already, and the ``for`` starts again with it.
         """
+        __tracebackhide__ = True
         engine, stepping, dispatcher = self.engine, self._stepping, self.engine._dispatcher
+        handler: Handler | None = None
         next_event, self._deferred_event = self._deferred_event, None
         # a call made between two steps takes effect right after the event that was handed out
         if next_event is None and self.control is not None and self._last_dispatched is not None:
@@ -307,9 +313,14 @@ class Run:
                     next_event = self._apply_control(event, fired=False)
                     if next_event is not event:
                         break
-                for handler in event.handlers:
-                    call = handler.call  # handler.call(engine) would be looked up as a method, which is slower
-                    call(engine)
+                try:
+                    for handler in event.handlers:
+                        call = handler.call  # handler.call(engine) would be looked up as a method, which is slower
+                        call(engine)
+                except BaseException as error:
+                    if handler in event.handlers:  # not an earlier one: a KeyboardInterrupt arrives anywhere
+                        engine._location.keep_place(engine, error, handler)
+                    raise
                 if stepping and event is not PENDING_CALL:
                     self._last_dispatched = event
                     yield event.key
@@ -336,18 +347,20 @@ class Run:
             True if a handler of EXCEPTION_RAISED returned True, so that the error is swallowed. Exceptions that are not
             an ``Exception``, such as KeyboardInterrupt, are never swallowed.
         """
+        __tracebackhide__ = True
         engine = self.engine
         self._failed_at = self._location.line_of(error) or self.line() or LAST_LINE
         self.status, self.control = FAILED, None
-        place = engine._location.place_of_error(engine, error)
-        error.add_note(f"in {engine.name}: {place}")
-        engine.logger.info("run failed in %s: %r", place, error)
+        place, raised_in = engine._location.take_place(engine, error)
+        error.add_note(f"in {engine.name}: {place}{raised_in}")
+        engine.logger.info("run failed in %s%s: %r", place, raised_in, error)
         engine._program.write_out()  # so that the traceback shows the lines of the generated loop
         answers = []
         try:
             answers = engine._location.dispatch(engine, engine._dispatcher.event("exception_raised"), error)
         except BaseException as second:
-            second.add_note(f"in {engine.name}: {engine._location.place_of_error(engine, error)}, at EXCEPTION_RAISED")
+            _, raised_in = engine._location.take_place(engine, second)
+            second.add_note(f"in {engine.name}: {place}{raised_in or ', at EXCEPTION_RAISED'}")
             raise
         finally:
             self._let_graph_go()

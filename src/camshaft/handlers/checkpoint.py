@@ -150,6 +150,7 @@ class _Saver(StatefulHandler):
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def _save(self, engine: Engine, to_save: Mapping[str, Any]) -> None:
+        __tracebackhide__ = True
         score = self._score(engine)
         if score is None:
             return
@@ -178,6 +179,7 @@ class _Saver(StatefulHandler):
         self._remove_superseded()
 
     def _score(self, engine: Engine) -> int | float | None:
+        __tracebackhide__ = True
         if self.score_function is not None:
             return score_of(self.score_function, engine, self)
         return max((item.score for item in self._saved), default=0) + 1
@@ -204,6 +206,7 @@ class _Saver(StatefulHandler):
 
     def _step(self, engine: Engine) -> int | None:
         """Return the step for the name of the file, or None if the score alone identifies it."""
+        __tracebackhide__ = True
         if self.global_step_transform is not None:
             step = self.global_step_transform(engine, engine.last_event_name)
             if not isinstance(step, int):
@@ -409,6 +412,7 @@ class Checkpoint(_Saver):
             StorageError: the file cannot be written. Earlier files are unchanged.
             TypeError: the score is not a number, or the step is not an integer.
         """
+        __tracebackhide__ = True
         self._save(engine, self.to_save)
 
 
@@ -423,6 +427,7 @@ class ModelCheckpoint(_Saver):
 
     def __call__(self, engine: Engine, to_save: Mapping[str, Any]) -> None:
         """Save these objects if the score is good enough: see :class:`Checkpoint`."""
+        __tracebackhide__ = True
         if not isinstance(engine, Engine):
             raise TypeError("ModelCheckpoint cannot be called at EXCEPTION_RAISED: use Checkpoint(to_save, ...) there")
         self._check_objects(to_save)

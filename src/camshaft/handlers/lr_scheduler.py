@@ -44,6 +44,7 @@ class LRScheduler(StatefulHandler):
 
     def __call__(self, engine: Engine) -> None:
         """Step the scheduler, with the score if it takes one. A metric without samples gives no score, and no step."""
+        __tracebackhide__ = True
         if self.score_function is None:
             self.lr_scheduler.step()
             return

@@ -111,6 +111,7 @@ class _Period:
 
     def on_run_start(self, engine: Engine) -> None:
         """Restore the count, and enter the state again if the run continues in the middle of it."""
+        __tracebackhide__ = True
         done = getattr(engine.state, self.unit)
         setattr(engine.state, self.counter, -(-done // self.n))
         self.is_entered = bool(done % self.n)
@@ -119,6 +120,7 @@ class _Period:
 
     def on_pass_start(self, engine: Engine) -> None:
         """Enter the state if a new period begins with this iteration or epoch."""
+        __tracebackhide__ = True
         before = getattr(engine.state, self.unit) - 1
         if engine.state.resumed or before % self.n:
             return
@@ -130,6 +132,7 @@ class _Period:
 
     def on_pass_end(self, engine: Engine) -> None:
         """Leave the state if this iteration or epoch is the last one of the period."""
+        __tracebackhide__ = True
         if self.is_entered and getattr(engine.state, self.unit) % self.n == 0:
             self.is_entered = False
             engine.fire_event(self.completed)

@@ -38,6 +38,7 @@ def score_of(score_function: ScoreFunction, engine: Engine, caller: object) -> i
     Raises:
         TypeError: the score is neither a real number nor a tensor of one element.
     """
+    __tracebackhide__ = True
     try:
         score: Any = score_function(engine)
     except KeyError as error:
@@ -137,6 +138,7 @@ class EarlyStopping(StatefulHandler):
 
     def __call__(self, engine: Engine) -> None:
         """Compare the current score with the best one, and terminate the trainer if patience is exhausted."""
+        __tracebackhide__ = True
         score = score_of(self.score_function, engine, self)
         if score is None:
             return
@@ -193,6 +195,7 @@ class TerminateOnNan(EventHandler):
 
     def __call__(self, engine: Engine) -> None:
         """Check the current output, and terminate the run if a value is not finite."""
+        __tracebackhide__ = True
         found = next(_not_finite(self.output_transform(engine.state.output), "output"), None)
         if found is not None:
             engine.logger.warning("TerminateOnNan: %s, in %s; the run ends", found, engine.place)

@@ -122,6 +122,7 @@ class TensorBoardLogger:
         reported: set[str] = set()
 
         def values(engine: Engine) -> Iterator[tuple[str, float]]:
+            __tracebackhide__ = True
             if wants_output:
                 output = engine.state.output
                 output = output_transform(output) if output_transform is not None else output
@@ -227,6 +228,7 @@ class _Log:
 
     def __call__(self, engine: Engine, *_: BaseException) -> None:
         """Write the values."""
+        __tracebackhide__ = True
         global_step = self._step(engine, engine.last_event_name)
         for chart, value in self._values(engine):
             self._writer.add_scalar(chart, value, global_step)

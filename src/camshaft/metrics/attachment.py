@@ -161,6 +161,7 @@ class _Accumulation:
     @torch.no_grad()
     def update(self, engine: Engine) -> None:
         """Update the metric with the output of the engine."""
+        __tracebackhide__ = True
         metric, output = self.compute.metric, engine.state.output
         self.compute.was_updated = True
         arguments = self.output_transform(output)
@@ -194,6 +195,7 @@ class _Named:
         self.function, self.__qualname__ = function, name
 
     def __call__(self, engine: Engine) -> None:
+        __tracebackhide__ = True
         self.function(engine)
 
 
@@ -236,6 +238,7 @@ class _Compute:
         self.was_updated, self._updates_before = False, self._updates()
 
     def __call__(self, engine: Engine) -> None:
+        __tracebackhide__ = True
         try:
             # the counts are those of updates by hand, and of a resumed run
             has_value = self.was_updated or self._updates() != self._updates_before

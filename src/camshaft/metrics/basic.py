@@ -111,6 +111,7 @@ class Loss(_Attachable):
         Raises:
             ValueError: the loss is not a scalar.
         """
+        __tracebackhide__ = True
         mean = self.loss_fn(y_pred, y, **(kwargs or {})).detach()
         if mean.ndim:
             raise ValueError(

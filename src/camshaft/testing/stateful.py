@@ -324,7 +324,9 @@ class EngineStateMachine(RuleBasedStateMachine):
                 result = call()
         except PlantedError as error:
             assert error is self._fault, f"the engine raised {error!r} instead of {self._fault!r}"
-            assert self._note in error.__notes__, f"the notes of the error lack {self._note!r}: {error.__notes__}"
+            place, *raised_in = error.__notes__[0].partition(", ")
+            assert place == self._note, f"the notes of the error lack {self._note!r}: {error.__notes__}"
+            assert "in handler" in raised_in[-1], f"the notes of the error name no handler: {error.__notes__}"
             return None
         assert self._fault is None, f"the engine did not raise {self._fault!r}"
         return result

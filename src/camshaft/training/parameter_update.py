@@ -60,6 +60,7 @@ class ParameterUpdate:
 
     def begin(self, engine: Engine) -> None:
         """Zero the gradients, unless the current batch continues a window."""
+        __tracebackhide__ = True
         if self.window is not None and not self.window.starts_window(engine):
             return
         self.optimizer.zero_grad()
@@ -73,6 +74,7 @@ class ParameterUpdate:
             engine: the engine.
             loss: the loss of the current batch, a scalar.
         """
+        __tracebackhide__ = True
         if self.window is not None:
             loss = self.window.add(loss)
         if self.scaler is not None:
@@ -109,6 +111,7 @@ class ParameterUpdate:
 
     def step(self, engine: Engine, batch: Any) -> None:
         """Make the step of the optimizer."""
+        __tracebackhide__ = True
         if self.scaler is None:
             self.optimizer.step()
         else:

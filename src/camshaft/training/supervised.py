@@ -39,6 +39,7 @@ def _itself(value: Any) -> Any:
 
 
 def _call(model: Callable[..., Any], x: Any) -> Any:
+    __tracebackhide__ = True
     return model(x)
 
 
@@ -68,6 +69,7 @@ class _Objective:
 
     def forward(self, batch: Batch) -> ForwardResult:
         """Return the predictions and the loss of a batch."""
+        __tracebackhide__ = True
         self.mode.end_evaluation()
         x, y = self.prepare_batch(batch, device=self.device, non_blocking=self.non_blocking)
         with self.autocast:
@@ -76,6 +78,7 @@ class _Objective:
 
     def output(self, result: ForwardResult) -> Any:
         """Return the output to keep, without graphs."""
+        __tracebackhide__ = True
         return detached(self.output_transform(*result))
 
 
@@ -178,11 +181,13 @@ class _Step:
 
     def forward(self, engine: Engine, batch: Batch) -> ForwardResult:
         """Return the predictions and the loss of a batch."""
+        __tracebackhide__ = True
         self.update.begin(engine)
         return self.objective.forward(batch)
 
     def backward(self, engine: Engine, batch: Batch) -> Any:
         """Compute the gradients, and return the output to keep."""
+        __tracebackhide__ = True
         result: ForwardResult = engine.state.output
         self.update.backward(engine, result.loss)
         return self.objective.output(result)
@@ -197,9 +202,11 @@ class _ClosureStep:
 
     def optim_step(self, engine: Engine, batch: Batch) -> Any:
         """Make the step, and return the output of its first evaluation."""
+        __tracebackhide__ = True
         objective, outputs = self.objective, []
 
         def closure() -> Any:
+            __tracebackhide__ = True
             self.optimizer.zero_grad()
             engine.fire_event(BackpropEvents.FORWARD_STARTED)
             engine.state.output = result = objective.forward(batch)
@@ -313,6 +320,7 @@ class _Evaluation:
     @torch.no_grad()
     def forward(self, engine: Engine, batch: Batch) -> Any:
         """Return the output to keep of a batch."""
+        __tracebackhide__ = True
         self.mode.end_training()
         x, y = self.prepare_batch(batch, device=self.device, non_blocking=self.non_blocking)
         with self.autocast:

@@ -94,6 +94,7 @@ class _Step:
 
     def chunks(self, engine: Engine) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the chunks of a batch."""
+        __tracebackhide__ = True
         losses = []
         try:
             for chunk in _split(engine.state.batch, self.tbtt_step, self.dim):
@@ -106,6 +107,7 @@ class _Step:
 
     def forward(self, engine: Engine, batch: Any) -> torch.Tensor:
         """Return the loss of a chunk."""
+        __tracebackhide__ = True
         self.mode.end_evaluation()
         self.optimizer.zero_grad()
         model, hidden = self.mode.model, self.hidden
@@ -115,6 +117,7 @@ class _Step:
 
     def backward(self, engine: Engine, batch: Any) -> float:
         """Compute the gradients of a chunk, and return its loss as a number."""
+        __tracebackhide__ = True
         loss: torch.Tensor = engine.state.output
         loss.backward()  # type: ignore[no-untyped-call]
         self.hidden = detached(self.hidden)
@@ -122,6 +125,7 @@ class _Step:
 
     def optim_step(self, engine: Engine, batch: Any) -> None:
         """Make a step of the optimizer."""
+        __tracebackhide__ = True
         self.optimizer.step()
 
 
