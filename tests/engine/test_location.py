@@ -126,7 +126,7 @@ def test_one_error_in_two_runs_gets_the_note_of_each():
         with raise_at(engine, event, error=error), pytest.raises(ValueError, match="the same"):
             engine.run([1])
         engine.close()
-    assert error.__notes__ == ["in t: STARTED, in handler Planted._fire", "in t: COMPLETED, in handler Planted._fire"]
+    assert error.__notes__ == ["in t: STARTED, in handler planted fault", "in t: COMPLETED, in handler planted fault"]
 
 
 def raise_another(error):

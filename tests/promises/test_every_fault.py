@@ -232,6 +232,9 @@ CASES = {
 }
 
 
+AT_CHECKPOINT = "at EPOCH_COMPLETED, in handler Checkpoint"
+
+
 def error_of(run):
     try:
         run()
@@ -270,7 +273,7 @@ def ends_as_it_should(training, case):
         passed.append((name, first if at_failure else error))
         # in the engine around it, a failure of the evaluator is one of the handler that runs it
         at = event_name(case.event) if name == case.engine else "EPOCH_COMPLETED"
-        handler = "Planted._fire" if name == case.engine else "run evaluator"
+        handler = "planted fault" if name == case.engine else "run evaluator"
         notes.append(f"in {name}: {place}{f', at {at}' * (at != place)}, in handler {handler}")
         swallowed = suppresses and isinstance(error, Exception) and not at_failure
         if swallowed:

@@ -56,7 +56,7 @@ def test_it_is_removed_at_the_end_of_the_block_and_by_hand(library):
     planted.remove()
     trainer.run([1], max_epochs=3)
     assert heard == ["in the block"]
-    assert not trainer.has_event_handler(planted._fire)
+    assert not trainer.has_event_handler(planted)
     assert not planted.reached
 
 
@@ -74,7 +74,7 @@ def test_a_moment_that_never_came_is_an_error(library, n, batches, message):
         trainer.run(range(batches))
     assert str(caught.value) == message
     assert not fault.reached
-    assert not trainer.has_event_handler(fault._fire), "it was removed all the same"
+    assert not trainer.has_event_handler(fault), "it was removed all the same"
 
 
 def test_a_call_at_an_event_that_never_fired_is_an_error():

@@ -39,7 +39,8 @@ class Planted:
         self._what = what
         self._act = act
         self._fired = 0
-        self._handle = engine.add_event_handler(event, self._fire)
+        self.__qualname__ = f"planted {what}"  # the name in notes, diagrams and reports
+        self._handle = engine.add_event_handler(event, self)
 
     def __repr__(self) -> str:
         return f"<{self._what} planted at the {_ordinal(self._n)} {self._event}{', reached' * self.reached}>"
@@ -50,7 +51,7 @@ class Planted:
             self._handle.remove()
             self._handle = None
 
-    def _fire(self, *_: Any) -> None:
+    def __call__(self, *_: Any) -> None:
         """Count a firing of the event, and act at the n-th one."""
         __tracebackhide__ = True
         self._fired += 1
