@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["convert_tensor", "detached", "without_graph"]
+__all__ = ["convert_tensor", "detached", "devices_of", "without_graph"]
 
 LEAVES = (str, bytes, bytearray, memoryview, range, int, float, complex, type(None), type, nn.Module)
 
@@ -207,6 +207,18 @@ def convert_tensor(value: Any, device: str | torch.device | None = None, non_blo
         return obj if moved is None else moved
 
     return _Rebuilding(lambda tensor: convert_tensor(tensor, device, non_blocking), move_object).of(value)
+
+
+def devices_of(value: Any) -> set[torch.device]:
+    """Return the devices of all tensors in a value. The same values are looked into as by :func:`convert_tensor`."""
+    found = set()
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        found.add(tensor.device)
+        return tensor
+
+    _Rebuilding(note, None).of(value)
+    return found
 
 
 def detached(value: Any) -> Any:

@@ -160,7 +160,7 @@ def test_filters_and_lists_of_ignite():
     with call_at(trainer, events.EPOCH_STARTED | events.COMPLETED, trainer.terminate, n=2) as call:
         trainer.run(range(5), max_epochs=1)
     assert call.reached
-    assert not trainer.has_event_handler(call._fire)
+    assert not trainer.has_event_handler(call)
 
 
 def test_custom_events_phases_and_strings():

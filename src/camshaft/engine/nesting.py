@@ -30,7 +30,10 @@ def check_nested(engine: RunHost, nested: Nested) -> None:
         )
     if any(engine is other for other in _with_nested(inner)):
         raise ValueError(f"{inner.name} cannot be nested in {engine.name}: {engine.name} would run inside itself")
-    Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check(inner.loop, data)
+    try:
+        Limits(nested.max_epochs, nested.max_iters, nested.epoch_length).check(inner.loop, data)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{engine.name}.nest({inner.name}): {error}") from None
     if isinstance(data, Iterator):
         raise ValueError(
             f"{inner.name} would find no data in its second run, because {data!r} can be read only once: "

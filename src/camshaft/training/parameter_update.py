@@ -11,6 +11,7 @@ import torch
 from camshaft.engine.engine import Engine
 from camshaft.loop.states import Phase
 from camshaft.training.accumulation import AccumulationWindow
+from camshaft.training.arguments import check_loss
 
 __all__ = ["ParameterUpdate"]
 
@@ -75,11 +76,16 @@ class ParameterUpdate:
             loss: the loss of the current batch, a scalar.
         """
         __tracebackhide__ = True
-        if self.window is not None:
-            loss = self.window.add(loss)
-        if self.scaler is not None:
-            loss = self.scaler.scale(loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        given = loss
+        try:
+            if self.window is not None:
+                loss = self.window.add(loss)
+            if self.scaler is not None:
+                loss = self.scaler.scale(loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            check_loss(given, error)
+            raise
         if self.window is not None and self.window.ends_early(engine):
             self.window.rescale(self._parameters())
 

@@ -17,6 +17,12 @@ from camshaft.events import BackpropEvents
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, CustomState, Phase
 from camshaft.training.accumulation import AccumulationWindow
+from camshaft.training.arguments import (
+    check_arguments,
+    check_loss,
+    check_same_device,
+    check_training_arguments,
+)
 from camshaft.training.batches import PrepareBatch, prepare_pair
 from camshaft.training.modes import EvaluationMode, TrainingMode
 from camshaft.training.parameter_update import ParameterUpdate
@@ -72,9 +78,13 @@ class _Objective:
         __tracebackhide__ = True
         self.mode.end_evaluation()
         x, y = self.prepare_batch(batch, device=self.device, non_blocking=self.non_blocking)
-        with self.autocast:
-            y_pred = self.model_transform(self.model_fn(self.model, x))
-            return ForwardResult(x, y, y_pred, self.loss_fn(y_pred, y))
+        try:
+            with self.autocast:
+                y_pred = self.model_transform(self.model_fn(self.model, x))
+                return ForwardResult(x, y, y_pred, self.loss_fn(y_pred, y))
+        except RuntimeError as error:
+            check_same_device(self.model, self.device, (x, y), error)
+            raise
 
     def output(self, result: ForwardResult) -> Any:
         """Return the output to keep, without graphs."""
@@ -141,8 +151,17 @@ def supervised_loop(
         The loop, for an :class:`~camshaft.Engine`.
 
     Raises:
-        TypeError, ValueError: an argument is invalid, or two arguments exclude each other.
+        TypeError, ValueError: an argument is invalid, or two arguments exclude each other. While the loop runs:
+            ``loss_fn`` returns no tensor, no scalar, or a tensor without a gradient.
+        RuntimeError: while the loop runs: a batch is on another device than the model.
     """
+    check_training_arguments(model, optimizer, loss_fn)
+    functions = {
+        "model_fn": (model_fn, ("model", "x")),
+        "model_transform": (model_transform, ("output",)),
+        "output_transform": (output_transform, ("x", "y", "y_pred", "loss")),
+    }
+    check_arguments(model, device, prepare_batch, functions)
     window = AccumulationWindow.of(gradient_accumulation_steps)
     _check_precision(autocast, scaler)
     objective = _Objective(
@@ -212,7 +231,11 @@ class _ClosureStep:
             engine.state.output = result = objective.forward(batch)
             engine.fire_event(BackpropEvents.FORWARD_COMPLETED)
             engine.fire_event(BackpropEvents.BACKWARD_STARTED)
-            result.loss.backward()  # type: ignore[no-untyped-call]
+            try:
+                result.loss.backward()  # type: ignore[no-untyped-call]
+            except Exception as error:
+                check_loss(result.loss, error)
+                raise
             engine.state.output = objective.output(result)
             outputs.append(engine.state.output)
             engine.fire_event(BackpropEvents.BACKWARD_COMPLETED)
@@ -323,8 +346,12 @@ class _Evaluation:
         __tracebackhide__ = True
         self.mode.end_training()
         x, y = self.prepare_batch(batch, device=self.device, non_blocking=self.non_blocking)
-        with self.autocast:
-            return self.output_transform(x, y, self.model_transform(self.model_fn(self.mode.model, x)))
+        try:
+            with self.autocast:
+                return self.output_transform(x, y, self.model_transform(self.model_fn(self.mode.model, x)))
+        except RuntimeError as error:
+            check_same_device(self.mode.model, self.device, (x, y), error)
+            raise
 
 
 def create_supervised_evaluator(
@@ -357,6 +384,16 @@ def create_supervised_evaluator(
     Raises:
         TypeError, ValueError: an argument is invalid.
     """
+    functions = {
+        "model_fn": (model_fn, ("model", "x")),
+        "model_transform": (model_transform, ("output",)),
+        "output_transform": (output_transform, ("x", "y", "y_pred")),
+    }
+    check_arguments(model, device, prepare_batch, functions)
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"metrics must be a mapping of names to metrics, got {metrics!r}: give {{'accuracy': Accuracy()}}"
+        )
     _check_precision(autocast, None)
     precision = nullcontext() if autocast is None else autocast
     mode = EvaluationMode(model)

@@ -15,6 +15,7 @@ from camshaft.engine.engine import Engine
 from camshaft.events import EventEnum
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA, Phase
+from camshaft.training.arguments import check_arguments, check_loss, check_same_device, check_training_arguments
 from camshaft.training.batches import PrepareBatch, prepare_pair
 from camshaft.training.modes import TrainingMode
 
@@ -60,9 +61,12 @@ def tbptt_loop(
         The loop, for an :class:`~camshaft.Engine`.
 
     Raises:
+        TypeError: an argument is of another type, such as a class in place of an instance.
         ValueError: ``tbtt_step`` is not an integer of 1 or more. While the loop runs: a batch is not a pair of tensors
             with the same number of time steps.
     """
+    check_training_arguments(model, optimizer, loss_fn)
+    check_arguments(model, device, prepare_batch, {})
     check_integer("tbtt_step", tbtt_step, hint="give the time steps of a chunk")
     step = _Step(TrainingMode(model), optimizer, loss_fn, tbtt_step, dim, device, non_blocking, prepare_batch)
     time = Loop(
@@ -112,14 +116,22 @@ class _Step:
         self.optimizer.zero_grad()
         model, hidden = self.mode.model, self.hidden
         x, y = self.prepare_batch(engine.state.time_item, device=self.device, non_blocking=self.non_blocking)
-        y_pred, self.hidden = model(x) if hidden is None else model(x, hidden)
-        return self.loss_fn(y_pred, y)
+        try:
+            y_pred, self.hidden = model(x) if hidden is None else model(x, hidden)
+            return self.loss_fn(y_pred, y)
+        except RuntimeError as error:
+            check_same_device(model, self.device, (x, y), error)
+            raise
 
     def backward(self, engine: Engine, batch: Any) -> float:
         """Compute the gradients of a chunk, and return its loss as a number."""
         __tracebackhide__ = True
         loss: torch.Tensor = engine.state.output
-        loss.backward()  # type: ignore[no-untyped-call]
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            check_loss(loss, error)
+            raise
         self.hidden = detached(self.hidden)
         return loss.item()
 
