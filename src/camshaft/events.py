@@ -252,7 +252,10 @@ class Filter:
         if self.once == ():
             raise ValueError("once=() is never due: name at least one count")
         if self.event_filter is not None and not callable(self.event_filter):
-            raise TypeError(f"event_filter must be a function (engine, count) -> bool, got {self.event_filter!r}")
+            hint = (
+                f": give every={self.event_filter} or once={self.event_filter}" if is_integer(self.event_filter) else ""
+            )
+            raise TypeError(f"event_filter must be a function (engine, count) -> bool, got {self.event_filter!r}{hint}")
         if self.event_filter is not None:
             check_runs(f"event_filter {function_name(self.event_filter)}", self.event_filter)
         has_range = self.every is not None or self.before is not None or self.after is not None
@@ -378,7 +381,16 @@ def event_key(handle: EventHandle) -> str:
     value = getattr(handle, "value", None)  # another library's event object
     if isinstance(value, str):
         return value
-    raise TypeError(f"{handle!r} is not an event: give a member of an EventEnum or Enum, or a string")
+    raise TypeError(f"{handle!r} is not an event: {_advice(handle)}")
+
+
+def _advice(handle: Any) -> str:
+    """Return what to give in place of an object that is no event."""
+    if isinstance(handle, Iterable):
+        return "give the events in it one by one, as in register_events(*events)"
+    if callable(handle):
+        return "the event comes first, as in @engine.on(event) and add_event_handler(event, handler)"
+    return "give a member of an EventEnum or Enum, or a string"
 
 
 def event_name(key: str) -> str:

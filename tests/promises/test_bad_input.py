@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
+import torch
+from torch import nn
 
 from camshaft import (
     DATA,
@@ -14,12 +16,15 @@ from camshaft import (
     Loop,
     LoopError,
     Phase,
+    Snapshot,
     Trace,
     TraceError,
     event,
     every,
     record,
 )
+from camshaft.handlers import ClipGradNorm
+from camshaft.metrics import Accuracy, Loss, attach
 from support.engines import ClipEvents, E
 from support.steps import echo, no_op
 
@@ -501,3 +506,73 @@ def test_a_file_that_is_no_trace_is_an_error(text, tmp_path):
     path.write_text(text)
     with pytest.raises(TraceError, match="other"):
         Trace.load(path)
+
+
+# -- the first hour ---------------------------------------------------------------------------------------------------
+
+MODEL = nn.Linear(4, 2)
+OPTIMIZER = torch.optim.SGD(MODEL.parameters(), lr=0.1)
+
+
+def handle(engine):
+    pass
+
+
+FIRST_HOUR = {
+    "a model as a process": (lambda _: Engine(MODEL), r"process Linear\.forward\(input.*called with \(engine, batch\)"),
+    "a class as a process": (
+        lambda _: Engine(nn.Linear),
+        "process is the class Linear: give an instance, or a function",
+    ),
+    "a name as data": (lambda engine: engine.run("train.csv"), "data must be the batches themselves, got 'train.csv'"),
+    "on without an event": (lambda engine: engine.on(handle), r"handle .*is not an event: .*@engine\.on\(event\)"),
+    "handler and event swapped": (
+        lambda engine: engine.add_event_handler(handle, E.STARTED),
+        r"handle .*is not an event: the event comes first.*add_event_handler\(event, handler\)",
+    ),
+    "two events": (lambda engine: engine.on(E.STARTED, E.COMPLETED), r"on\(\) takes one event, .*join events with \|"),
+    "a number as a filter": (
+        lambda _: E.ITERATION_COMPLETED(100),
+        "event_filter .*got 100: give every=100 or once=100",
+    ),
+    "an enum of events": (
+        lambda engine: engine.register_events(ClipEvents),
+        r"ClipEvents.*register_events\(\*events\)",
+    ),
+    "a list of events": (lambda engine: engine.register_events(["a_b"]), r"\['a_b'\].*register_events\(\*events\)"),
+    "data and event swapped": (
+        lambda engine: engine.nest(Engine(echo), [torch.tensor(1.0)], E.EPOCH_COMPLETED),
+        "on must be an event, got a list: nest.*on=Events.EPOCH_COMPLETED, data=loader",
+    ),
+    "a loop without a name": (lambda _: Loop(Phase("ACT")), r"loop Phase\(\"ACT\"\): the name must be .* in capitals"),
+    "a list as a body": (lambda _: Loop("EPOCH", [Phase("ACT")]), r"is not a state.*one by one, with a \* before it"),
+    "a lambda as a state": (lambda _: Loop("EPOCH", lambda engine, batch: 1), r"wrap it: Phase\(name, function\)"),
+    "a model by position": (
+        lambda engine: Snapshot(engine, "x", MODEL),
+        "n_saved .*give objects by name, .*model=model",
+    ),
+    "True as a file": (lambda engine: engine.resume(True), "resume must be a file or 'latest', got True"),
+    "a number as a name": (lambda engine: attach(Accuracy(), engine, 3), "name must be a string, got 3: it is the key"),
+    "an event as a transform": (
+        lambda engine: attach(Accuracy(), engine, "accuracy", E.EPOCH_COMPLETED),
+        r"output_transform must be a function, got .*give events by usage=Usage\(reset, update, compute\)",
+    ),
+    "None as a transform": (lambda engine: attach(Accuracy(), engine, "accuracy", None), "output_transform .*got None"),
+    "a class of losses": (lambda _: Loss(nn.MSELoss), r"Loss: loss_fn must be a function .*such as nn\.MSELoss\(\)"),
+    "a scheduler as a handler": (
+        lambda engine: engine.add_event_handler(E.STARTED, torch.optim.lr_scheduler.StepLR(OPTIMIZER, 1)),
+        r"StepLR is not: attach handlers\.LRScheduler\(scheduler\)",
+    ),
+    "a norm and parameters swapped": (
+        lambda _: ClipGradNorm(1.0, MODEL.parameters()),
+        r"ClipGradNorm: parameters must be tensors, got 1\.0: give model\.parameters\(\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", FIRST_HOUR)
+def test_a_mistake_of_the_first_hour_is_an_error_with_the_fix(mistake):
+    make, message = FIRST_HOUR[mistake]
+    engine = trainer()
+    with refused(engine, (TypeError, ValueError), message):
+        make(engine)

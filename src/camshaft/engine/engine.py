@@ -34,7 +34,15 @@ from camshaft.engine.run import Run
 from camshaft.engine.run_log import caller_outside
 from camshaft.engine.starting import RunStarter, refuse_if_executing
 from camshaft.engine.state import State
-from camshaft.events import LAST_EVENTS, EventHandle, attachments, event_key, event_name
+from camshaft.events import (
+    LAST_EVENTS,
+    EventEnum,
+    EventHandle,
+    FilteredEvent,
+    attachments,
+    event_key,
+    event_name,
+)
 from camshaft.loop.counting import counter_attribute_by_event
 from camshaft.loop.loop import Loop, as_loop
 from camshaft.loop.registration import register
@@ -321,6 +329,8 @@ class Engine:
         """
         for single in attachments(event):
             check_known(self, single.key)
+        if args and isinstance(args[0], (EventEnum, FilteredEvent)):
+            raise TypeError(f"on() takes one event, got {event!r} and {args[0]!r}: join events with |")
 
         def attach(handler: Callable[..., Any]) -> Callable[..., Any]:
             self.add_event_handler(event, handler, *args, **kwargs)
@@ -423,7 +433,7 @@ class Engine:
             data, max_epochs, max_iters, epoch_length: the arguments of :meth:`run` for the inner engine.
 
         Raises:
-            TypeError: ``engine`` is not an Engine.
+            TypeError: ``engine`` is not an Engine, or ``on`` is not an event.
             ValueError: the event is not registered, the engine would run inside itself, ``data`` can be read only once,
                 or the limits do not fit the inner loop.
         """
@@ -431,7 +441,14 @@ class Engine:
             raise TypeError(
                 f"engine must be an Engine, got {engine!r}: nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader)"
             )
-        added = [Nested(engine, single, data, max_epochs, max_iters, epoch_length) for single in attachments(on)]
+        try:
+            events = attachments(on)
+        except TypeError:
+            raise TypeError(
+                f"on must be an event, got a {type(on).__name__}: "
+                f"nest(evaluator, on=Events.EPOCH_COMPLETED, data=loader)"
+            ) from None
+        added = [Nested(engine, single, data, max_epochs, max_iters, epoch_length) for single in events]
         for nested in added:
             self._check_nested(nested)
         for nested in added:
@@ -765,10 +782,13 @@ class Engine:
             The file, or None if there is none yet. The next run then starts from the beginning, and the log says so.
 
         Raises:
+            TypeError: ``path`` is not a file name.
             RuntimeError: the engine has no Snapshot, or a run is executing or paused.
             StorageError: the file is missing, is damaged, or could run code.
             ValueError: the file is not a snapshot, or belongs to another version or to other objects.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"resume must be a file or 'latest', got {path!r}")
         if self.snapshot is None:
             raise RuntimeError(f"{self.name} has nothing to resume with: make a Snapshot({self.name}, model=...) first")
         return self.snapshot.resume(path)

@@ -78,6 +78,8 @@ def check_handler(function: Any, event: str) -> None:
     if not callable(function) and _attaching(kind):
         methods = " or ".join(f".{name}(engine, ...)" for name in _attaching(kind))
         raise TypeError(f"{what} must be callable, and {kind.__name__} is not: call its method {methods} instead")
+    if not callable(function) and _class_has(kind, "get_last_lr"):
+        raise TypeError(f"{what} must be callable, and {kind.__name__} is not: attach handlers.LRScheduler(scheduler)")
     if not callable(function):
         raise TypeError(f"{what} must be callable, got {function!r}")
     check_runs(f"handler {function_name(function)} of {event_name(event)}", function)

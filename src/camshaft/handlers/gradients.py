@@ -27,6 +27,8 @@ def _parameter_list(handler: str, parameters: Iterable[torch.Tensor]) -> list[to
         raise TypeError(
             f"{handler}: parameters must be tensors, got a {type(parameters).__name__}: give model.parameters()"
         )
+    if not isinstance(parameters, Iterable):
+        raise TypeError(f"{handler}: parameters must be tensors, got {parameters!r}: give model.parameters()")
     tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
     if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         raise TypeError(f"{handler}: parameters must be tensors, got {tensors!r}: give model.parameters()")

@@ -7,11 +7,13 @@ are derived from the tree. Methods that change a loop return a new one.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from camshaft._functions import check_accepts
 from camshaft._members import EnumOfEvents
 from camshaft._views import Picture, view
 from camshaft.events import EventEnum, EventHandle, event_key, event_name, state_of
@@ -24,6 +26,7 @@ from camshaft.loop.states import (
     Nested,
     OpaqueStep,
     Phase,
+    check_name,
     given_events,
 )
 from camshaft.loop.text import loop_text
@@ -96,6 +99,7 @@ class Loop(LoopTree):
             else item
             for item in states
         )
+        check_name("loop", name)
         events = given_events(started, completed)
         self.__attrs_init__(name, states, over, times, until, **events, custom_states=custom_states, nested=nested)
         check_loop(self)
@@ -259,8 +263,13 @@ def as_loop(process: Any) -> Loop:
         return Loop("EPOCH", Loop("ITERATION", *process, over=DATA))
     if isinstance(process, Phase):
         raise TypeError(f"a phase must be given in a list: Engine([{process.name}])")
+    if isinstance(process, type):
+        raise TypeError(f"process is the class {process.__name__}: give an instance, or a function (engine, batch)")
     if not callable(process):
         raise TypeError(
             f"process must be a function (engine, batch) -> output, a list of phases, or a Loop, got {process!r}"
         )
+    forward = getattr(process, "forward", None)
+    if inspect.ismethod(forward):  # a model: its call takes any arguments, and passes them on
+        check_accepts(f"process {type(process).__name__}.forward", forward, "engine", "batch")
     return Loop("EPOCH", Loop("ITERATION", OpaqueStep(process), over=DATA))

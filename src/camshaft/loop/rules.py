@@ -73,7 +73,11 @@ def check_loop(loop: LoopTree) -> None:
     _check_passes(loop, owner)
     for item in loop.body:
         if not isinstance(item, (Phase, OpaqueStep, EventPoint, LoopTree)):
-            hint = f"; wrap it: Phase({item.__name__.upper()!r}, {item.__name__})" if hasattr(item, "__name__") else ""
+            hint = "; give its states one by one, with a * before it" if isinstance(item, (list, tuple)) else ""
+            if getattr(item, "__name__", "").isidentifier():
+                hint = f"; wrap it: Phase({item.__name__.upper()!r}, {item.__name__})"
+            elif callable(item):
+                hint = "; wrap it: Phase(name, function)"
             raise LoopError(
                 f"{owner}: {item!r} is not a state; a body may contain Phase, Loop, OpaqueStep and EventPoint{hint}"
             )

@@ -16,7 +16,7 @@ from camshaft.engine.attachment import attached_to, note_host
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import note_value
-from camshaft.events import EventHandle, Events, attachments
+from camshaft.events import EventEnum, EventHandle, Events, EventUnion, attachments
 from camshaft.exceptions import NoValueError
 from camshaft.loop.loop import Loop
 from camshaft.priorities import METRICS
@@ -97,8 +97,8 @@ def attach(
         A handle; call its ``remove()`` to detach the metric. The last value stays in ``state.metrics``.
 
     Raises:
-        TypeError: ``metric`` is not a torchmetrics metric, ``usage`` is not a :class:`Usage`, or a call would not run
-            ``output_transform``. While the engine runs:
+        TypeError: ``metric`` is not a torchmetrics metric, ``name`` is not a string, ``usage`` is not a
+            :class:`Usage`, or ``output_transform`` is not a function, or a call would not run it. While the engine runs:
             ``metric.update`` does not accept its arguments.
         ValueError: the engine already has a metric of this name, or never fires one of the events. Or the metric is
             attached already, by itself or inside of another metric: attach ``metric.clone()``.
@@ -113,6 +113,13 @@ def attach(
     if not isinstance(usage, Usage):
         raise TypeError(
             f"usage must be a Usage, got {usage!r}: give EPOCH_WISE, BATCH_WISE, or Usage(reset, update, compute)"
+        )
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, got {name!r}: it is the key in state.metrics")
+    if not callable(output_transform) or isinstance(output_transform, (EventEnum, EventUnion)):
+        raise TypeError(
+            f"output_transform must be a function, got {output_transform!r}: give events by "
+            f"usage=Usage(reset, update, compute)"
         )
     check_runs(f"output_transform {function_name(output_transform)}", output_transform)
     for handle in (usage.reset, usage.update, usage.compute):

@@ -89,6 +89,9 @@ class Loss(_Attachable):
     Args:
         loss_fn: ``loss_fn(y_pred, y, **kwargs)`` returns the mean over a batch, a scalar tensor.
         batch_size: ``batch_size(y) -> int``; by default the size of the first dimension of y.
+
+    Raises:
+        TypeError: ``loss_fn`` is not a function, or is a class.
     """
 
     total: torch.Tensor
@@ -100,6 +103,10 @@ class Loss(_Attachable):
         self, loss_fn: Callable[..., torch.Tensor], batch_size: Callable[[Any], int] = len, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        if isinstance(loss_fn, type) or not callable(loss_fn):
+            raise TypeError(
+                f"Loss: loss_fn must be a function (y_pred, y) -> loss, got {loss_fn!r}: give one, such as nn.MSELoss()"
+            )
         self.loss_fn = loss_fn
         self.batch_size = batch_size
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")

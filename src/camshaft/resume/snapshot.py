@@ -103,7 +103,7 @@ class Snapshot(EventHandler):
             )
         if trainer.snapshot is not None:
             raise ValueError(f"Snapshot: {trainer.name} already has a snapshot: name all objects in that one")
-        check_integer("Snapshot: n_saved", n_saved)
+        check_integer("Snapshot: n_saved", n_saved, hint="give objects by name, such as model=model")
         self.trainer = trainer
         self.dirname = Path(dirname).expanduser()
         self.n_saved = n_saved
