@@ -252,10 +252,9 @@ class Filter:
         if self.once == ():
             raise ValueError("once=() is never due: name at least one count")
         if self.event_filter is not None and not callable(self.event_filter):
-            hint = (
-                f": give every={self.event_filter} or once={self.event_filter}" if is_integer(self.event_filter) else ""
-            )
-            raise TypeError(f"event_filter must be a function (engine, count) -> bool, got {self.event_filter!r}{hint}")
+            given = self.event_filter
+            hint = f": give every={given} or once={given}" if is_integer(given) else ""
+            raise TypeError(f"event_filter must be a function (engine, count) -> bool, got {given!r}{hint}")
         if self.event_filter is not None:
             check_runs(f"event_filter {function_name(self.event_filter)}", self.event_filter)
         has_range = self.every is not None or self.before is not None or self.after is not None

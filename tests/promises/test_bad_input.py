@@ -524,7 +524,6 @@ FIRST_HOUR = {
         lambda _: Engine(nn.Linear),
         "process is the class Linear: give an instance, or a function",
     ),
-    "a name as data": (lambda engine: engine.run("train.csv"), "data must be the batches themselves, got 'train.csv'"),
     "on without an event": (lambda engine: engine.on(handle), r"handle .*is not an event: .*@engine\.on\(event\)"),
     "handler and event swapped": (
         lambda engine: engine.add_event_handler(handle, E.STARTED),

@@ -98,8 +98,8 @@ def attach(
 
     Raises:
         TypeError: ``metric`` is not a torchmetrics metric, ``name`` is not a string, ``usage`` is not a
-            :class:`Usage`, or ``output_transform`` is not a function, or a call would not run it. While the engine runs:
-            ``metric.update`` does not accept its arguments.
+            :class:`Usage`, or ``output_transform`` is not a function, or a call would not run it. While the engine
+            runs: ``metric.update`` does not accept its arguments.
         ValueError: the engine already has a metric of this name, or never fires one of the events. Or the metric is
             attached already, by itself or inside of another metric: attach ``metric.clone()``.
     """
