@@ -434,7 +434,7 @@ def _silent(line: Line) -> Line:
 
 def _is_simple(text: str) -> bool:
     """Return whether a line is a complete statement."""
-    return bool(text.strip()) and not text.endswith(":") and '"""' not in text
+    return bool(text.strip()) and not text.endswith(":") and '"""' not in text and "__tracebackhide__" not in text
 
 
 def _name(text: str) -> str:
