@@ -117,7 +117,7 @@ class Augmented(Dataset[Any]):
     """Images that are shifted, brightened and made noisy with the random numbers of three libraries."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, reached: Reached) -> None:
-        self.images, self.labels, self.reached = images, labels, reached
+        self.images, self.labels, self._reached = images, labels, reached
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -125,7 +125,7 @@ class Augmented(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image = self.images[index].roll(random.randint(-1, 1), -1) * float(np.random.uniform(0.8, 1.2))
         image = image + 0.1 * torch.randn_like(image)
-        self.reached("worker")
+        self._reached("worker")
         return image, self.labels[index]
 
 
@@ -136,11 +136,11 @@ class Shuffled(RandomSampler):
         self, data: Dataset[Any], generator: torch.Generator, rng: np.random.Generator, reached: Reached
     ) -> None:
         super().__init__(data, generator=generator)  # type: ignore[arg-type]
-        self.rng, self.reached = rng, reached
+        self.rng, self._reached = rng, reached
 
     def __iter__(self) -> Iterator[int]:
         for index in self.rng.permutation([*super().__iter__()]):
-            self.reached("fetch")
+            self._reached("fetch")
             yield int(index)
 
 

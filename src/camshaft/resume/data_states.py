@@ -165,7 +165,8 @@ def settings(configured: Configuration) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path, attributes in configured.items():
         for name, (value, _) in attributes.items():
-            setting = None if name.startswith("_") else _setting(value)
+            is_private = any(part.startswith("_") for part in f"{path}.{name}".split("."))
+            setting = None if is_private else _setting(value)
             if setting is not None:
                 found.setdefault(path, {})[name] = setting
     return found
