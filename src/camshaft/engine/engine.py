@@ -658,7 +658,8 @@ class Engine:
 
         A paused run continues with its own data and limits, unless higher limits are given. After a run that reached
         its limits, higher limits continue it, and the same or no limits start a new run. After a failure or
-        :meth:`terminate`, the run continues with the next epoch. Call :meth:`close` first to start over.
+        :meth:`terminate`, the run continues with the next epoch. To start over, call :meth:`close` first, or set the
+        limit of the state to None, as in ``state.max_epochs = None``.
 
         Args:
             data: an iterable of batches. None for a loop that takes no data, to continue with the same data, or to get
@@ -729,6 +730,7 @@ class Engine:
     def _on_run_ended(self, outcome: str, finished: bool) -> None:
         """Record that the run has ended, how it ended, and whether it reached its limits."""
         self.current_run, self._starter.finished = None, finished
+        self.state.note_metrics_of_run()
         self._location.last_event = LAST_EVENTS[outcome]
 
     # -- saving ------------------------------------------------------------------------------------------------------

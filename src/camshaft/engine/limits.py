@@ -12,7 +12,7 @@ from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import DATA
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "lacks_limits"]
 
 HOW_TO_RESTART = "call close() first to start over"
 
@@ -130,7 +130,7 @@ class Limits:
         """Set the state to the start of a new run over ``data``, with these limits."""
         for counter in loop.counters:
             setattr(state, counter, 0)
-        state.metrics.clear()
+        state.forget_metrics_of_last_run()
         state.times.clear()
         state.batch = state.output = None
         state.resumed = False
@@ -141,6 +141,12 @@ class Limits:
         state.epoch_length, state.learned_length = self.epoch_length, None
         if self.epoch_length is None and data is not None:
             state.expect_length_of(data)
+
+
+def lacks_limits(state: State, loop: Loop) -> bool:
+    """Return whether the limit with which the last run was started has been set to None since."""
+    is_open_ended = loop.until is not None or loop.over is not None
+    return state.max_epochs is None and state.max_iters is None and not is_open_ended
 
 
 LIMITS = ("max_epochs", "max_iters", "epoch_length")

@@ -76,6 +76,9 @@ def dump_progress(state: State, loop: Loop, position: RunPosition, user_keys: li
     if missing:
         raise KeyError(f"state_dict_user_keys names {', '.join(missing)}, which the state does not have")
     saved = {name: getattr(state, name) for name in (*loop.counters, *LIMITS, *user_keys)}
+    for name in ("max_epochs", "max_iters"):
+        if saved[name] is None:
+            del saved[name]
     return saved | {
         "epoch_length": state.known_length,
         "where": list(position.where),

@@ -521,6 +521,9 @@ class RunHost(Protocol):
     def _on_run_ended(self, outcome: str, finished: bool) -> None:
         """Record that the run has ended."""
 
+    def close(self) -> None:
+        """Discard a paused or unfinished run, so that the next one starts from the beginning."""
+
 
 executing: ContextVar[RunHost | None] = ContextVar("camshaft_executing", default=None)
 """The engine whose transition is executing right now in this thread; the innermost one if engines are nested."""

@@ -10,7 +10,7 @@ import attrs
 from camshaft.compiler.program import Line
 from camshaft.engine.data import has_certain_length, length_of
 from camshaft.engine.data_fetcher import DataFetcher
-from camshaft.engine.limits import HOW_TO_RESTART, Limits
+from camshaft.engine.limits import HOW_TO_RESTART, Limits, lacks_limits
 from camshaft.engine.progress import RunPosition
 from camshaft.engine.run import Run, RunHost
 from camshaft.events import OF_FETCHING, Events
@@ -53,6 +53,9 @@ class RunStarter:
         """
         if engine.current_run is not None:
             refuse_if_executing(engine, "it cannot be started again from inside itself; make a second Engine for that")
+        if self.has_started and self.saved is None and lacks_limits(engine.state, engine.loop):
+            engine.close()
+        if engine.current_run is not None:
             if engine.current_run.suspend():
                 return self._continue_paused(engine, engine.current_run, data, limits)
             if engine.current_run is not None:  # suspend() ends a run whose last event was handed out

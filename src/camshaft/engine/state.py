@@ -54,7 +54,9 @@ class State:
         "__weakref__",
         "_data_counter",
         "_dataloader",
+        "_given_metrics",
         "_max_iters",
+        "_metrics_of_last_run",
         "_outer_counter",
         "_run",
         "batch",
@@ -82,6 +84,8 @@ class State:
         self._data_counter: str | None = "iteration"
         self._dataloader: Any = None
         self._run: ConnectedRun | None = None
+        self._given_metrics: dict[str, Any] = {}
+        self._metrics_of_last_run: dict[str, Any] = {}
         self.has_new_data: bool = False
         self.iteration: int = 0
         self.epoch: int = 0
@@ -159,6 +163,20 @@ class State:
             self.learned_length = None
         self._dataloader = data
         self.has_new_data = data is not None  # last: another thread may take the data from here on
+
+    def note_metrics_of_run(self) -> None:
+        """Note which metrics were written by the run that ends now. Others were there before it."""
+        given = self._given_metrics
+        self._metrics_of_last_run = {
+            name: value for name, value in self.metrics.items() if name not in given or given[name] is not value
+        }
+
+    def forget_metrics_of_last_run(self) -> None:
+        """Remove the metrics that the last run has written. Those that the user has set since, or before it, stay."""
+        for name, value in self._metrics_of_last_run.items():
+            if name in self.metrics and self.metrics[name] is value:
+                del self.metrics[name]
+        self._given_metrics, self._metrics_of_last_run = dict(self.metrics), {}
 
     def take_data(self) -> Any:
         """Return the data for a run that reads it from now on."""

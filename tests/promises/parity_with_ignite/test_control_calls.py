@@ -153,30 +153,3 @@ def test_terminate_as_a_handler():
 
     assert completes(ignite.engine) == [], "the engine is passed, and taken for skip_completed"
     assert completes(camshaft) == [True]
-
-
-@pytest.mark.parametrize("library", [ignite.engine, camshaft])
-@pytest.mark.parametrize("skips", [True, False])
-def test_should_terminate_is_told_until_the_next_run(library, skips):
-    trainer, told = library.Engine(lambda engine, batch: None), []
-    expected = "skip_completed" if skips else True
-    assert trainer.should_terminate is False
-    trainer.terminate(skips)
-    assert trainer.should_terminate == expected
-    trainer.add_event_handler(library.Events.STARTED, lambda engine: told.append(engine.should_terminate))
-    trainer.add_event_handler(library.Events.ITERATION_COMPLETED(once=2), lambda engine: engine.terminate(skips))
-    trainer.add_event_handler(library.Events.TERMINATE, lambda engine: told.append(engine.should_terminate))
-    trainer.run([1, 2, 3])
-    assert told == [False, expected]
-    assert trainer.should_terminate == expected
-
-
-@pytest.mark.parametrize("library", [ignite.engine, camshaft])
-def test_should_terminate_may_be_set(library):
-    trainer = library.Engine(lambda engine, batch: None)
-
-    @trainer.on(library.Events.ITERATION_COMPLETED)
-    def solved(engine):
-        trainer.should_terminate = engine.state.iteration == 2
-
-    assert trainer.run([1, 2, 3, 4]).iteration == 2

@@ -1,0 +1,80 @@
+"""What programs written for pytorch-ignite rely on, run on both engines: the same results."""
+
+from __future__ import annotations
+
+import ignite.engine
+import pytest
+
+import camshaft
+from camshaft import Engine, Events
+from support.steps import no_op
+
+
+@pytest.mark.parametrize("library", [ignite.engine, camshaft])
+@pytest.mark.parametrize("skips", [True, False])
+def test_should_terminate_is_told_until_the_next_run(library, skips):
+    trainer, told = library.Engine(lambda engine, batch: None), []
+    expected = "skip_completed" if skips else True
+    assert trainer.should_terminate is False
+    trainer.terminate(skips)
+    assert trainer.should_terminate == expected
+    trainer.add_event_handler(library.Events.STARTED, lambda engine: told.append(engine.should_terminate))
+    trainer.add_event_handler(library.Events.ITERATION_COMPLETED(once=2), lambda engine: engine.terminate(skips))
+    trainer.add_event_handler(library.Events.TERMINATE, lambda engine: told.append(engine.should_terminate))
+    trainer.run([1, 2, 3])
+    assert told == [False, expected]
+    assert trainer.should_terminate == expected
+
+
+@pytest.mark.parametrize("library", [ignite.engine, camshaft])
+def test_should_terminate_may_be_set(library):
+    trainer = library.Engine(lambda engine, batch: None)
+
+    @trainer.on(library.Events.ITERATION_COMPLETED)
+    def solved(engine):
+        trainer.should_terminate = engine.state.iteration == 2
+
+    assert trainer.run([1, 2, 3, 4]).iteration == 2
+
+
+@pytest.mark.parametrize("library", [ignite.engine, camshaft])
+def test_metrics_that_are_set_between_runs_stay(library):
+    trainer = library.Engine(no_op)
+    trainer.state.metrics["before"] = 1.0
+    trainer.run([1]).metrics["between"] = 2.0
+    assert trainer.run([1]).metrics == {"before": 1.0, "between": 2.0}
+    trainer.state.metrics["before"] = 3.0
+    assert trainer.run([1]).metrics == {"before": 3.0, "between": 2.0}
+
+
+@pytest.mark.parametrize("library", [ignite.engine, camshaft])
+@pytest.mark.parametrize(
+    ("first", "name", "second"),
+    [
+        ({"max_epochs": 2}, "max_epochs", {"max_epochs": 1}),
+        ({"max_iters": 3}, "max_iters", {"max_iters": 2}),
+        ({"max_iters": 3}, "max_iters", {"max_epochs": 1}),
+        ({"max_epochs": 2}, "max_epochs", {"max_iters": 1}),
+    ],
+)
+def test_a_limit_that_is_set_to_none_starts_over(library, first, name, second):
+    trainer = library.Engine(no_op)
+    trainer.run([1, 2], **first)
+    setattr(trainer.state, name, None)
+    state = trainer.run([1, 2], **second)
+    assert (state.epoch, state.iteration) == (1, second.get("max_iters", 2))
+
+
+@pytest.mark.parametrize("left", ["paused", "failed", "terminated"])
+def test_a_run_that_is_not_over_starts_over_too(left):
+    def end(engine):
+        {"paused": engine.interrupt, "failed": lambda: 1 / 0, "terminated": engine.terminate}[left]()
+
+    trainer, started = Engine(no_op), []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), end)
+    trainer.add_event_handler(Events.EXCEPTION_RAISED, lambda error: True)
+    trainer.run([1, 2], max_epochs=4)
+    trainer.add_event_handler(Events.STARTED, lambda: started.append(trainer.state.iteration))
+    trainer.state.max_epochs = None
+    assert trainer.run([1], max_epochs=2).iteration == 2
+    assert started == [0]
