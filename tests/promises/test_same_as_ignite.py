@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import ignite.engine
+import numpy as np
 import pytest
+import torch
+from ignite.engine.deterministic import DeterministicEngine
+from torch.utils.data import DataLoader
 
 import camshaft
 from camshaft import Engine, Events
@@ -78,3 +84,52 @@ def test_a_run_that_is_not_over_starts_over_too(left):
     trainer.state.max_epochs = None
     assert trainer.run([1], max_epochs=2).iteration == 2
     assert started == [0]
+
+
+# -- states that pytorch-ignite has saved ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [ignite.engine.Engine, DeterministicEngine])
+@pytest.mark.parametrize("limits", [{"max_epochs": 3}, {"max_iters": 9}])
+@pytest.mark.parametrize("when", ["iteration_completed", "epoch_completed", "completed"])
+def test_a_state_of_pytorch_ignite_is_loaded(make, limits, when):
+    def run(engine, library, state=None):
+        seen = []
+        engine.add_event_handler(library.Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.state.iteration))
+        if state is not None:
+            engine.load_state_dict(state)
+        engine.run(DataLoader(range(3)), **({} if state is not None and "max_iters" in limits else limits))
+        return seen, engine.state.epoch
+
+    saved, before = {}, make(no_op)
+    once = {"iteration_completed": 4, "epoch_completed": 2, "completed": 3}[when]
+    event = ignite.engine.Events[when.upper()]
+    before.add_event_handler(event(once=once), lambda engine: saved.update(engine.state_dict()))
+    run(before, ignite.engine)
+    left = {"iteration_completed": 5, "epoch_completed": 7, "completed": 10}[when]
+    if when == "completed":
+        limits = {name: value + 3 for name, value in limits.items()}
+        saved |= limits
+        assert run(Engine(no_op), camshaft, saved)[0][:1] == [left]
+    else:
+        assert run(Engine(no_op), camshaft, saved) == ([*range(left, 10)], 3)
+
+
+def test_the_random_states_of_a_deterministic_engine_are_set():
+    def draws(engine):
+        return random.random(), torch.rand(()).item(), np.random.rand()
+
+    torch.manual_seed(0)
+    before = DeterministicEngine(no_op)
+    saved = before.run([1, 2], max_epochs=1) and before.state_dict()
+    assert len(saved["rng_states"]) == 3
+    engine, found = Engine(no_op), []
+    engine.add_event_handler(Events.STARTED, lambda: found.append(draws(engine)))
+    engine.load_state_dict(saved | {"max_epochs": 2})
+    torch.rand(5)
+    random.random()
+    engine.run([1, 2])
+    random.setstate(saved["rng_states"][0])
+    torch.set_rng_state(saved["rng_states"][1])
+    np.random.set_state(saved["rng_states"][2])
+    assert found == [draws(engine)]

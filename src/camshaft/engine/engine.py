@@ -754,8 +754,8 @@ class Engine:
         ``state.resumed`` is True meanwhile. The batches of this epoch that were used before are read again and skipped.
 
         Args:
-            state_dict: a result of :meth:`state_dict`. A dictionary with ``epoch`` or ``iteration``, ``epoch_length``
-                and a limit is accepted too.
+            state_dict: a result of :meth:`state_dict`. One of an engine of pytorch-ignite is accepted too: ``epoch`` or
+                ``iteration``, ``epoch_length``, a limit, and the random states of a ``DeterministicEngine``.
 
         Raises:
             RuntimeError: a run is executing or paused.

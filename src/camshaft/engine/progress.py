@@ -5,11 +5,13 @@ A saved state is checked completely before any of it is applied. A state that do
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import attrs
+import torch
 
 from camshaft._checks import is_integer
 from camshaft.engine.data import length_of
@@ -18,7 +20,14 @@ from camshaft.engine.state import State
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import Path
 
-__all__ = ["RunPosition", "resume_event", "resume_points", "load_progress", "dump_progress"]
+__all__ = [
+    "RunPosition",
+    "dump_progress",
+    "load_progress",
+    "resume_event",
+    "resume_points",
+    "set_random_states",
+]
 
 
 _is_count = partial(is_integer, least=0)
@@ -38,6 +47,8 @@ class RunPosition:
             the run stands between two passes of the last of these loops; without any, of the outermost one.
         is_after_pass: True if the run has ended a pass of the outermost loop, and has not begun another.
         batches: the number of batches in the data, as far as it is known.
+        random_states: the states of the generators of Python, torch and NumPy that pytorch-ignite's
+            ``DeterministicEngine`` has saved; None otherwise.
     """
 
     in_epoch: int | None = None
@@ -47,6 +58,7 @@ class RunPosition:
     passes: dict[str, int] = attrs.field(factory=dict)
     is_after_pass: bool = False
     batches: int | None = None
+    random_states: Sequence[Any] | None = None
 
     @property
     def is_after_data(self) -> bool:
@@ -107,6 +119,7 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
         ValueError: keys are missing or unknown, or values contradict each other. Nothing is changed then.
     """
     counters, saved = loop.counters, dict(saved)
+    random_states = None if "rng_states" in user_keys else saved.pop("rng_states", None)
     if loop.data_loop is not None and len(counters) == 2 and (counters[0] in saved) != (counters[1] in saved):
         _complete(saved, *counters)
     missing = [key for key in (*counters, *user_keys) if key not in saved]
@@ -139,9 +152,20 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
     is_after_pass = position is None and not passes and saved[counters[0]] > 0
     where, batches = tuple(saved.get("where", ())), saved.get("batches")
     state.learned_length = batches
-    loaded = RunPosition(position, fetched, dict(counts), where, dict(passes), is_after_pass, batches)
+    loaded = RunPosition(position, fetched, dict(counts), where, dict(passes), is_after_pass, batches, random_states)
     state.resumed = loaded.is_inside
     return loaded
+
+
+def set_random_states(states: Sequence[Any]) -> None:
+    """Set the generators of Python, torch and NumPy to the states that a ``DeterministicEngine`` has saved."""
+    python, of_torch, *of_numpy = states
+    random.setstate(python)
+    torch.set_rng_state(of_torch)
+    if of_numpy:
+        import numpy
+
+        numpy.random.set_state(of_numpy[0])
 
 
 def _check_where(where: Any, loop: Loop) -> None:

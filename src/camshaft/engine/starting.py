@@ -11,7 +11,7 @@ from camshaft.compiler.program import Line
 from camshaft.engine.data import has_certain_length, length_of
 from camshaft.engine.data_fetcher import DataFetcher
 from camshaft.engine.limits import HOW_TO_RESTART, Limits, lacks_limits
-from camshaft.engine.progress import RunPosition
+from camshaft.engine.progress import RunPosition, set_random_states
 from camshaft.engine.run import Run, RunHost
 from camshaft.events import OF_FETCHING, Events
 from camshaft.loop.loop import Loop
@@ -93,6 +93,8 @@ class RunStarter:
         engine._run_number += 1
         counter = loop.data_loop.name.lower() if loop.data_loop else ""
         position = RunPosition() if saved is None else saved
+        if position.random_states is not None:
+            set_random_states(position.random_states)
         if position.is_after_data and not (engine.snapshot is not None and engine.snapshot.opens_data):
             position = attrs.evolve(position, fetched=0)
         fetcher = DataFetcher(
