@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 
 import ignite.engine
+import ignite.metrics
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 from ignite.engine.deterministic import DeterministicEngine
+from torch import nn
 from torch.utils.data import DataLoader
 
-import camshaft
+import camshaft.metrics
 from camshaft import Engine, Events
+from camshaft.metrics import Accuracy, Loss, RunningAverage
 from support.steps import no_op
 
 
@@ -133,3 +137,57 @@ def test_the_random_states_of_a_deterministic_engine_are_set():
     torch.set_rng_state(saved["rng_states"][1])
     np.random.set_state(saved["rng_states"][2])
     assert found == [draws(engine)]
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+BATCHES = [(torch.randn(4, 3, generator=torch.Generator().manual_seed(seed)), torch.arange(4) % 3) for seed in range(3)]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"accuracy": ignite.metrics.Accuracy, "loss": lambda: ignite.metrics.Loss(nn.CrossEntropyLoss())},
+        {"hits": lambda: ignite.metrics.TopKCategoricalAccuracy(2), "running": lambda: ignite.metrics.RunningAverage(
+            ignite.metrics.Accuracy())},
+        {"sum": lambda: ignite.metrics.Precision(average=False) + ignite.metrics.Recall(average=False)},
+        {"mixed": torchmetrics.classification.MulticlassAccuracy(3, average="micro").clone, "own": Accuracy},
+    ],
+)  # fmt: skip
+def test_metrics_of_any_library_are_given_to_an_evaluator(metrics):
+    def values(make, classes=metrics):
+        evaluator = make(nn.Identity(), metrics={name: metric() for name, metric in classes.items()})
+        return evaluator.run(BATCHES).metrics
+
+    found = values(camshaft.create_supervised_evaluator)
+    if "mixed" in metrics:
+        assert found["mixed"] == pytest.approx(found["own"])
+        return
+    expected = values(ignite.engine.create_supervised_evaluator)
+    assert found.keys() >= metrics.keys()
+    for name in metrics:
+        assert torch.equal(torch.as_tensor(found[name]), torch.as_tensor(expected[name]))
+
+
+@pytest.mark.parametrize("library", ["ignite", "camshaft"])
+@pytest.mark.parametrize("src", ["", "accuracy", "transformed"])
+def test_an_output_transform_is_given_to_the_metric(library, src):
+    of, of_engine = (ignite.metrics, ignite.engine) if library == "ignite" else (camshaft.metrics, camshaft)
+    if not src:
+        metric, expected = of.RunningAverage(output_transform=lambda output: output[1].sum().item()), 3
+    elif src == "accuracy":
+        metric, expected = of.RunningAverage(of.Accuracy(output_transform=lambda output: output[:2])), 1
+    else:
+        metric, expected = of.Loss(lambda x, y: x.mean() - y.mean(), lambda output: (output[2], output[2]), len), 0
+    engine = of_engine.Engine(lambda engine, batch: (nn.functional.one_hot(batch[1], 3).float(), batch[1], batch[0]))
+    metric.attach(engine, "found")
+    assert engine.run(BATCHES).metrics["found"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [Accuracy, lambda **options: Loss(nn.MSELoss(), **options), RunningAverage])
+def test_a_device_is_given_to_the_metric(kind):
+    metric = kind(device="meta")
+    assert {state.device.type for state in metric.metric_state.values()} == {"meta"}
+    with pytest.raises(TypeError, match="output_transform must be a function of state.output, got 3"):
+        kind(output_transform=3)

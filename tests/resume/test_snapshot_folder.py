@@ -221,12 +221,16 @@ def test_resuming_without_a_file_is_told_in_one_line(tmp_path, caplog, how, exis
             engine.run(range(3), resume="latest")
         else:
             assert engine.resume() is None
-    (line,) = caplog.records
+    line, *of_the_run = caplog.records
+    assert [one.getMessage().partition(" ")[0] for one in of_the_run] == (
+        ["run", "EPOCH", "run"] if how == "run" else []
+    )
     assert (line.name, line.levelname) == ("camshaft.trainer", "INFO")
     assert line.getMessage() == f"no snapshot in {folder}: the run starts from the beginning"
 
 
-def test_resuming_from_a_file_says_nothing(folder, caplog):
+def test_resuming_from_a_file_says_that_the_run_continues(folder, caplog):
     with caplog.at_level(logging.INFO, logger="camshaft"):
         engine_with(folder).run(range(3), max_epochs=2, resume="latest")
-    assert not caplog.records
+    assert "snapshot" not in caplog.text
+    assert "run continues after epoch" in caplog.records[0].getMessage()

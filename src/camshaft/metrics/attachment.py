@@ -291,9 +291,12 @@ def _attachment_of(part: torchmetrics.Metric) -> tuple[_Compute | None, Any]:
     return other, attached_to(other, other) if other is not None else None
 
 
-def unattached(
-    metric: torchmetrics.Metric | torchmetrics.MetricCollection,
-) -> torchmetrics.Metric | torchmetrics.MetricCollection:
+def is_attachable(metric: Any) -> bool:
+    """Return whether a metric attaches itself, as those of camshaft and of pytorch-ignite do."""
+    return not isinstance(metric, type) and callable(getattr(metric, "attach", None))
+
+
+def unattached(metric: Any) -> Any:
     """Return the metric, or a copy of it if it is attached already, by itself or inside of another metric."""
     if not isinstance(metric, (torchmetrics.Metric, torchmetrics.MetricCollection)):
         return metric  # attach() refuses it

@@ -17,19 +17,47 @@ __all__ = ["Accuracy", "Loss", "RunningAverage"]
 
 
 class _Attachable(torchmetrics.Metric):
-    """Base of metrics with ``attach`` as a method."""
+    """Base of metrics with ``attach`` as a method.
+
+    Args:
+        output_transform: ``output_transform(state.output)`` returns the arguments of ``update`` when it is attached.
+        device: where the states are, the CPU by default.
+    """
 
     usage = EPOCH_WISE
+
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = itself,
+        device: torch.device | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not callable(output_transform):
+            raise TypeError(
+                f"{type(self).__name__}: output_transform must be a function of state.output, got {output_transform!r}"
+            )
+        self.output_transform = output_transform
+        if device is not None:
+            self.to(device)
 
     def attach(
         self,
         engine: Engine,
         name: str,
-        output_transform: Callable[[Any], Any] = itself,
+        output_transform: Callable[[Any], Any] | None = None,
         usage: Usage | None = None,
     ) -> RemovableEventHandle:
-        """Attach the metric to an engine: see :func:`attach`. Without ``usage``, the metric's own default applies."""
-        return attach(self, engine, name, output_transform, self.usage if usage is None else usage)
+        """Attach the metric to an engine: see :func:`attach`.
+
+        Without ``output_transform`` and ``usage``, those of the metric apply.
+        """
+        transform = self.output_transform if output_transform is None else output_transform
+        return attach(self, engine, name, transform, self.usage if usage is None else usage)
+
+    def add_state(self, name: str, default: Any, *args: Any, **kwargs: Any) -> None:
+        """Add a state on the device of the metric."""
+        super().add_state(name, default.to(self.device), *args, **kwargs)
 
 
 class Accuracy(_Attachable):
@@ -37,6 +65,14 @@ class Accuracy(_Attachable):
 
     It is updated with ``(y_pred, y)``: scores of shape (N, C) or (N, C, ...) with labels of shape (N,) or (N, ...), or
     binary predictions of 0 and 1. Binary predictions have the shape of the labels, (N, 1) or (N, 1, ...).
+
+    Args:
+        output_transform: ``output_transform(state.output)`` returns ``(y_pred, y)`` when the metric is attached.
+        device: where the counts are, the CPU by default.
+        kwargs: further arguments of ``torchmetrics.Metric``.
+
+    Raises:
+        TypeError: ``output_transform`` is not a function.
     """
 
     correct: torch.Tensor
@@ -45,8 +81,13 @@ class Accuracy(_Attachable):
     is_differentiable = False
     full_state_update = False
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = itself,
+        device: torch.device | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(output_transform, device, **kwargs)
         self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
@@ -88,10 +129,14 @@ class Loss(_Attachable):
 
     Args:
         loss_fn: ``loss_fn(y_pred, y, **kwargs)`` returns the mean over a batch, a scalar tensor.
+        output_transform: ``output_transform(state.output)`` returns the arguments of :meth:`update` when the metric is
+            attached.
         batch_size: ``batch_size(y) -> int``; by default the size of the first dimension of y.
+        device: where the sum is, the CPU by default.
+        kwargs: further arguments of ``torchmetrics.Metric``.
 
     Raises:
-        TypeError: ``loss_fn`` is not a function, or is a class.
+        TypeError: ``loss_fn`` is not a function, or is a class, or ``output_transform`` is not a function.
     """
 
     total: torch.Tensor
@@ -100,9 +145,14 @@ class Loss(_Attachable):
     full_state_update = False
 
     def __init__(
-        self, loss_fn: Callable[..., torch.Tensor], batch_size: Callable[[Any], int] = len, **kwargs: Any
+        self,
+        loss_fn: Callable[..., torch.Tensor],
+        output_transform: Callable[[Any], Any] = itself,
+        batch_size: Callable[[Any], int] = len,
+        device: torch.device | str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(output_transform, device, **kwargs)
         if isinstance(loss_fn, type) or not callable(loss_fn):
             raise TypeError(
                 f"Loss: loss_fn must be a function (y_pred, y) -> loss, got {loss_fn!r}: give one, such as nn.MSELoss()"
@@ -149,9 +199,13 @@ class RunningAverage(_Attachable):
         src: a metric that is computed on each batch. Without it, ``output_transform`` must return the value: a number,
             or a tensor of any shape.
         alpha: the weight of the previous average, above 0 and at most 1.
+        output_transform: ``output_transform(state.output)`` returns the value, or the arguments of ``src.update``, when
+            the metric is attached. By default, that of ``src``.
+        device: where the average is, the CPU by default.
+        kwargs: further arguments of ``torchmetrics.Metric``.
 
     Raises:
-        TypeError: ``src`` is not a torchmetrics metric.
+        TypeError: ``src`` is not a torchmetrics metric, or ``output_transform`` is not a function.
         ValueError: ``alpha`` is out of range.
     """
 
@@ -160,8 +214,17 @@ class RunningAverage(_Attachable):
     usage = RUNNING
     full_state_update = True
 
-    def __init__(self, src: torchmetrics.Metric | None = None, alpha: float = 0.98, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        src: torchmetrics.Metric | None = None,
+        alpha: float = 0.98,
+        output_transform: Callable[[Any], Any] | None = None,
+        device: torch.device | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if output_transform is None:
+            output_transform = src.output_transform if isinstance(src, _Attachable) else itself
+        super().__init__(output_transform, device, **kwargs)
         if src is not None and not isinstance(src, torchmetrics.Metric):
             raise TypeError(f"src must be a torchmetrics metric, got {src!r}: leave it out to average the outputs")
         if not 0 < alpha <= 1:

@@ -374,8 +374,9 @@ def create_supervised_evaluator(
         model: the model. It is put into evaluation mode at EPOCH_STARTED, before the handlers of users run, and stays
             in it. So a handler of EPOCH_STARTED can put parts of it into training mode, such as dropout for Monte Carlo
             estimates.
-        metrics: torchmetrics metrics by name, attached with :func:`camshaft.metrics.attach`. Of a metric that is
-            attached already, the evaluator gets a copy, so several evaluators may be made with the same metrics.
+        metrics: metrics by name. Each is attached with its method ``attach``, which those of pytorch-ignite have too.
+            Others of torchmetrics are attached with :func:`camshaft.metrics.attach`. Of one that is attached already,
+            the evaluator gets a copy, so several evaluators may be made with the same metrics.
         output_transform: ``output_transform(x, y, y_pred)`` returns the output to keep in ``state.output``. The default
             is ``(y_pred, y)``.
         device, non_blocking, prepare_batch, model_transform, model_fn, autocast: as for :func:`supervised_loop`.
@@ -410,8 +411,15 @@ def create_supervised_evaluator(
     engine = Engine([Phase("FORWARD", evaluation.forward)], name, strict=strict)
     mode.attach(engine)
     if metrics:
-        from camshaft.metrics.attachment import attach, unattached  # torchmetrics is imported only if metrics are used
+        from camshaft.metrics.attachment import (
+            attach,
+            is_attachable,
+            unattached,
+        )  # torchmetrics is imported only if metrics are used
 
         for metric_name, metric in metrics.items():
-            attach(unattached(metric), engine, metric_name)
+            if is_attachable(metric):  # with its own output_transform and usage
+                unattached(metric).attach(engine, metric_name)
+            else:
+                attach(unattached(metric), engine, metric_name)
     return engine
