@@ -26,6 +26,7 @@ __all__ = [
     "Events",
     "Filter",
     "FilteredEvent",
+    "HandlerEvents",
     "attachments",
     "event",
     "event_key",
@@ -98,6 +99,13 @@ class BackpropEvents(EventEnum):
     BACKWARD_COMPLETED = "backward_completed"
     OPTIM_STEP_STARTED = "optim_step_started"
     OPTIM_STEP_COMPLETED = "optim_step_completed"
+
+
+class HandlerEvents(EventEnum):
+    """Base class of enums of events that a handler fires, at any place of a run.
+
+    They need not be registered: attaching a function to one of them does it.
+    """
 
 
 class Scope(enum.Enum):

@@ -39,6 +39,7 @@ from camshaft.events import (
     EventEnum,
     EventHandle,
     FilteredEvent,
+    HandlerEvents,
     attachments,
     event_key,
     event_name,
@@ -328,6 +329,7 @@ class Engine:
         Args and errors are those of :meth:`add_event_handler`.
         """
         for single in attachments(event):
+            self._register_if_of_handler(single)
             check_known(self, single.key)
         if args and isinstance(args[0], (EventEnum, FilteredEvent)):
             raise TypeError(f"on() takes one event, got {event!r} and {args[0]!r}: join events with |")
@@ -368,6 +370,7 @@ class Engine:
         # everything is checked first, so that an error leaves no handler attached
         for single in singles:
             key = single.key
+            self._register_if_of_handler(single)
             check_known(self, key)
             if single.filter is not None:
                 check_filter(single.filter, key)
@@ -377,6 +380,10 @@ class Engine:
         for key, made in attached:
             self._dispatcher.attach(key, made)
         return RemovableEventHandle(self._dispatcher, attached)
+
+    def _register_if_of_handler(self, single: FilteredEvent) -> None:
+        if isinstance(single.event, HandlerEvents) and not self.has_registered_events(single.event):
+            self.register_events(single.event, within="RUN")
 
     def handlers(self, event: EventHandle) -> tuple[Handler, ...]:
         """Return the handlers of an event, in the order of their calls.

@@ -18,18 +18,24 @@ from camshaft._checks import check_integer
 from camshaft.engine.attachment import AttachmentHost, StatefulHandler, attached_to
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import lacks_value
-from camshaft.events import EventHandle, FilteredEvent
+from camshaft.events import EventHandle, FilteredEvent, HandlerEvents
 from camshaft.exceptions import StorageError
 from camshaft.handlers.stopping import ScoreFunction, check_callable, score_of
 from camshaft.resume import storage
 from camshaft.resume.contents import check_states
 
-__all__ = ["Checkpoint", "ModelCheckpoint"]
+__all__ = ["Checkpoint", "CheckpointEvents", "ModelCheckpoint"]
 
 EXTENSION = ".pt"
 
 StepTransform = Callable[[Engine, EventHandle | None], int]
 """``global_step_transform(engine, event) -> step``, the number in the name of a file."""
+
+
+class CheckpointEvents(HandlerEvents):
+    """The event that :class:`Checkpoint` and :class:`ModelCheckpoint` fire when they have written a file."""
+
+    SAVED_CHECKPOINT = "saved_checkpoint"
 
 
 class _Saved(NamedTuple):
@@ -73,6 +79,8 @@ _OWNERS = _Owners()
 
 class _Saver(StatefulHandler):
     """Base of both handlers: writes state dicts, and keeps the best or the latest files. See :class:`Checkpoint`."""
+
+    SAVED_CHECKPOINT = CheckpointEvents.SAVED_CHECKPOINT
 
     to_save: Mapping[str, Any] = {}  # unknown until the handler is attached, except for a Checkpoint
 
@@ -177,6 +185,8 @@ class _Saver(StatefulHandler):
                 _OWNERS.drop(self.dirname / filename)
             raise
         self._remove_superseded()
+        if engine.has_registered_events(self.SAVED_CHECKPOINT):  # somebody has attached a handler to it
+            engine.fire_event(self.SAVED_CHECKPOINT)
 
     def _score(self, engine: Engine) -> int | float | None:
         __tracebackhide__ = True
@@ -343,6 +353,9 @@ class Checkpoint(_Saver):
     Several handlers may save to one folder: none removes or overwrites a file that another one ranks. A name that is
     taken gets a number, as in ``model_3_2.pt``. Give each handler a ``filename_prefix``, so that people can tell the
     files apart. After a restart in the same process, files belong to the handler that loaded the ranking.
+
+    When a file is written, the handler fires the event ``Checkpoint.SAVED_CHECKPOINT``, to which functions can be
+    attached as to any other.
 
     With an evaluator, give ``global_step_transform=global_step_from_engine(trainer)``, because the evaluator's own
     counts restart with each evaluation. At EXCEPTION_RAISED, the counts of a trainer include the batch that failed: a
