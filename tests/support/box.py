@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+import camshaft
 from support import ROOT
 
 MODULES = ["camshaft.training", "camshaft.metrics", "camshaft.handlers", "camshaft.compat"]
@@ -31,7 +32,10 @@ def where(module, name):
 def table():
     rows = ["| from | name | |", "| --- | --- | --- |"]
     for module in map(importlib.import_module, MODULES):
+        known = camshaft.__all__ if module.__name__ == "camshaft.compat" else ()  # it has names of camshaft too
         for name in module.__all__:
+            if name in known:
+                continue
             path, words = where(module, name)
             words = re.sub(r":\w+:`~?([^`]+)`", r"``\1``", words).replace("``", "`")
             link = path.relative_to(ROOT).as_posix()

@@ -264,7 +264,7 @@ class Engine:
             before: a state. The engine fires the events before it, in the order given. Without ``after`` and
                 ``before``, your own code fires the events with :meth:`fire_event`.
             within: the loop in which the events fire, by default ITERATION; or a phase, if its function fires them; or
-                ``"RUN"`` for events outside of all loops.
+                ``"RUN"`` for events outside of all loops, which is the default of events that handlers fire.
             order: ``"free"``; or ``"declared"`` to allow the events in the order given only, each at most once a pass.
             event_to_attr: for an event, the attribute of the state that its filters count. By default they count how
                 often the event has fired.
@@ -278,6 +278,8 @@ class Engine:
         """
         attributes = {event_key(event): attribute for event, attribute in (event_to_attr or {}).items()}
         keys = [event_key(event) for event in events]
+        if after is before is within is None and all(isinstance(event, HandlerEvents) for event in events):
+            within = "RUN"
         if unregistered := sorted(set(attributes) - set(keys)):
             raise ValueError(
                 f"event_to_attr names {event_name(unregistered[0])}, which is not among the events of this call: "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ignite.engine
+import ignite.handlers
 import pytest
+from torch import nn
 
-import camshaft
+import camshaft.handlers
 from camshaft import Engine, event
 from camshaft.testing import Call, Data
 from support.ignite_differences import (
@@ -216,3 +218,22 @@ def test_last_event_name_after_an_event_fired_by_hand():
 
     assert last(ignite.engine) == ["by_hand"]
     assert last(camshaft) == [camshaft.Events.ITERATION_STARTED]
+
+
+def test_the_last_checkpoint_of_a_ranking(tmp_path):
+    def names(library, handlers):
+        engine, scores = library.Engine(no_op), [0.3, 0.9, 0.5]
+        handler = handlers.ModelCheckpoint(
+            tmp_path / library.__name__,
+            n_saved=2,
+            score_function=lambda engine: scores[engine.state.epoch - 1],
+            require_empty=False,
+        )
+        engine.add_event_handler(library.Events.EPOCH_COMPLETED, handler, {"model": nn.Linear(1, 1)})
+        engine.run([1], max_epochs=3)
+        return handler
+
+    assert names(ignite.engine, ignite.handlers).last_checkpoint.name == "model_0.9000.pt"
+    handler = names(camshaft, camshaft.handlers)
+    assert handler.last_checkpoint.name == "model_0.5000.pt"
+    assert handler.best_checkpoint.name == "model_0.9000.pt"
