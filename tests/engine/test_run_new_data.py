@@ -388,3 +388,31 @@ def test_the_state_of_an_engine_that_has_ended_is_no_longer_connected():
         engine.run(OLD)
         engine.state.dataloader = None
         assert engine.state.dataloader is None
+
+
+@pytest.mark.parametrize("call", [None, "interrupt", "terminate_epoch"])
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_data_assigned_in_an_epoch_of_unknown_length_waits_for_its_end(at, call):
+    engine, seen = Engine(lambda engine, batch: seen.append(batch)), []
+    engine.add_event_handler(E.ITERATION_COMPLETED(once=at), lambda: setattr(engine.state, "dataloader", [7, 8, 9]))
+    if call is not None:
+        engine.add_event_handler(E.ITERATION_COMPLETED(once=3), getattr(engine, call))
+    with record() as trace:
+        engine.run((number for number in range(4)), max_epochs=3)
+        if call == "interrupt":
+            engine.run()
+    assert seen[:3] == [0, 1, 2]
+    if call != "terminate_epoch":
+        assert (engine.state.epoch_length, seen) == (4, [0, 1, 2, 3, 7, 8, 9, 7, 8, 9, 7, 8])
+    trace.assert_legal()
+
+
+def test_data_assigned_again_and_again_in_epochs_of_unknown_length_ends():
+    engine = Engine(lambda engine, batch: None)
+
+    @engine.on(E.ITERATION_COMPLETED(every=5))
+    def restart():
+        engine.state.dataloader = (number for number in range(5))
+
+    state = engine.run((number for number in range(5)), max_epochs=4)
+    assert (state.epoch, state.iteration, state.epoch_length) == (4, 20, 5)

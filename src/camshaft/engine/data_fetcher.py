@@ -389,6 +389,9 @@ class DataFetcher:
     def _open(self, count: int) -> Iterator[Any]:
         """Open the data. A resumed run skips the batches that were read before it was saved."""
         __tracebackhide__ = True
+        if self._state.has_new_data:  # assigned in an epoch of unknown length, which had to read the other to its end
+            self._data = self._state.take_data()
+            self._produced_any = self._restarted = False
         number, self._fetched = count - self._first if self._fetched is None else self._fetched, 0
         passed = 0
         if self._data is None:

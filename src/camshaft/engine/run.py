@@ -92,6 +92,7 @@ class Run:
         self._request_lock = RLock()
         self._deferred_event: EngineEvent | None = None  # yielded before a pause, to be dispatched after it
         self._last_dispatched: EngineEvent | None = None  # only while stepping
+        self._reads_to_end = False  # whether new data waits for the end of the present data
         self._failed_at: Line | None = None
         self._stepping = False
         self._strict: StrictObserver | None = None
@@ -147,8 +148,18 @@ class Run:
         check_data(data)
         if not self.fetcher.has_data:
             raise RuntimeError(f"{self.engine.name} has no run that takes data: give the data to run()")
+        self._reads_to_end = False
         self._state.keep_data(data)
         self.request(NewData())  # a paused run takes the data when it continues
+
+    def assign_data(self, data: Any) -> None:
+        """Fetch the next batch from other data. In an epoch of unknown length, the present data is read to its end."""
+        if self._state.epoch_length is None and self.fetcher.has_data:
+            check_data(data)
+            self._state.keep_data(data)
+            self._reads_to_end = True
+        else:
+            self.set_data(data)
 
     def limits_changed(self) -> None:
         """Apply changed limits before the next batch is fetched."""
@@ -181,7 +192,7 @@ class Run:
         with self._request_lock:
             control, self.control = self.control, None
             self.engine._namespace["PENDING_CALL"] = False
-        if self._state.has_new_data:
+        if self._state.has_new_data and not self._reads_to_end:
             self.fetcher.take_new_data()  # all events are still yielded, so that the next fetch notices it
         if isinstance(control, Interrupt):
             return self._interrupt(event, fired)
@@ -258,7 +269,7 @@ class Run:
             self._stepping, self.status = stepping, RUNNING
             self.engine._asked_to_terminate, self.engine.end_reason = False, None
             self._enter()
-            if self._state.has_new_data:  # set during a pause
+            if self._state.has_new_data and not self._reads_to_end:  # set during a pause
                 self.fetcher.take_new_data()
             self._watch()
             self._update_yields_all()

@@ -13,8 +13,8 @@ __all__ = ["State"]
 class ConnectedRun(Protocol):
     """The part of a run that a state uses."""
 
-    def set_data(self, data: Any) -> None:
-        """Fetch the next batch from other data."""
+    def assign_data(self, data: Any) -> None:
+        """Take other data, that was assigned to the state."""
 
     def limits_changed(self) -> None:
         """Apply changed limits before the next batch is fetched."""
@@ -44,7 +44,8 @@ class State:
         metrics: results of metrics, by name.
         times: durations in seconds: ``"EPOCH_COMPLETED"`` of the last epoch, ``"COMPLETED"`` of the run.
         has_new_data: True from the moment that data is set until a run takes it.
-        dataloader: the data of the run. Assigning to it is the same as :meth:`camshaft.Engine.set_data`. Without a
+        dataloader: the data of the run. Assigning to it is the same as :meth:`camshaft.Engine.set_data`; but in
+            an epoch of unknown length, the present data is read to its end before, which sets the length. Without a
             run, the assigned data is for the next ``run()`` that is given none.
         resumed: True while a resumed run fires STARTED and EPOCH_STARTED again.
     """
@@ -139,7 +140,7 @@ class State:
     @dataloader.setter
     def dataloader(self, data: Any) -> None:
         if self._run is not None:
-            self._run.set_data(data)
+            self._run.assign_data(data)
             return
         if data is not None:
             check_data(data)

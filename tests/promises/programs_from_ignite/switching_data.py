@@ -24,3 +24,20 @@ def show(engine):
 
 trainer.run(easy, max_epochs=4)
 print(len(seen), [line for line in repr(trainer.state).splitlines() if "times" not in line])
+
+
+def numbers(size):
+    yield from range(size)
+
+
+# data without a length, which is restarted by hand
+restarted = Engine(lambda engine, batch: seen.append(batch))
+
+
+@restarted.on(Events.ITERATION_COMPLETED(every=4))
+def restart(engine):
+    engine.state.dataloader = numbers(4)
+
+
+state = restarted.run(numbers(4), max_epochs=3)
+print(state.epoch, state.iteration, state.epoch_length, seen[-12:])
