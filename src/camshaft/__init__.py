@@ -7,7 +7,7 @@ from camshaft._views import provide
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.engine import Engine
 from camshaft.engine.state import State
-from camshaft.events import BackpropEvents, EventEnum, Events, EventUnion, FilteredEvent, event
+from camshaft.events import BackpropEvents, CallableEvent, EventEnum, Events, EventUnion, FilteredEvent, event
 from camshaft.exceptions import CamshaftError, EventOrderError, LoopError, TraceError
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import (
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+CallableEventWithFilter, EventsList = CallableEvent, EventUnion
+"""Aliases, kept so that import lines for pytorch-ignite need no other names."""
+
 provide(
     loop_diagram="camshaft.draw.diagram:loop_diagram",
     engine_diagram="camshaft.draw.diagram:engine_diagram",
@@ -52,6 +55,8 @@ provide(
 
 __all__ = [
     "BackpropEvents",
+    "CallableEvent",
+    "CallableEventWithFilter",
     "CamshaftError",
     "CustomState",
     "DATA",
@@ -61,6 +66,7 @@ __all__ = [
     "EventPoint",
     "EventUnion",
     "Events",
+    "EventsList",
     "FilteredEvent",
     "Free",
     "HandlerTime",

@@ -14,13 +14,17 @@ from camshaft.adapters.as_ignite import as_ignite
 from camshaft.engine import engine as plain
 from camshaft.engine.dispatch import RemovableEventHandle
 from camshaft.engine.state import State
+from camshaft.events import CallableEvent as CallableEventWithFilter
 from camshaft.events import EventEnum, Events
+from camshaft.events import EventUnion as EventsList
 from camshaft.training import supervised, tbptt
 
 __all__ = [
+    "CallableEventWithFilter",
     "Engine",
     "EventEnum",
     "Events",
+    "EventsList",
     "RemovableEventHandle",
     "State",
     "as_ignite",

@@ -21,6 +21,7 @@ from camshaft._members import EnumOfEvents
 
 __all__ = [
     "BackpropEvents",
+    "CallableEvent",
     "EventEnum",
     "EventUnion",
     "Events",
@@ -38,8 +39,41 @@ EventHandle = Any
 """An event as a caller gives it: an enum member, a string, or another library's event object with a ``value``."""
 
 
-class EventEnum(enum.Enum, metaclass=EnumOfEvents):
+class CallableEvent:
+    """An event that can be filtered by a call, and joined with others by ``|``.
+
+    Attributes:
+        filter: the filter; None if every firing is due.
+    """
+
+    __slots__ = ()
+
+    filter: Filter | None = None
+
+    def __call__(
+        self,
+        event_filter: Callable[[Any, int], bool] | None = None,
+        every: int | None = None,
+        once: int | Iterable[int] | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        priority: int = 0,
+    ) -> CallableEvent:
+        """Return this event with a filter and a priority. See :func:`event`. Without arguments, return it as it is."""
+        called = event(self, event_filter, every, once, before, after, priority)
+        return self if called.parts == attachments(self)[0].parts else called
+
+    def __or__(self, other: EventHandle) -> EventUnion:
+        return _joined(self, other)
+
+    def __ror__(self, other: EventHandle) -> EventUnion:
+        return _joined(other, self)
+
+
+class EventEnum(CallableEvent, enum.Enum, metaclass=EnumOfEvents):
     """Base class of event enums. Call a member to filter it, and join members with ``|``.
+
+    A member is equal to itself, to itself with a filter, and to an event of another library with the same value.
 
     >>> class ClipEvents(EventEnum):
     ...     GRADS_CLIPPED = "grads_clipped"
@@ -50,22 +84,12 @@ class EventEnum(enum.Enum, metaclass=EnumOfEvents):
     # Enum.__hash__ is slow Python code that hashes the name. Members are singletons, so hashing by identity is enough.
     __hash__ = object.__hash__
 
-    def __call__(
-        self,
-        event_filter: Callable[[Any, int], bool] | None = None,
-        every: int | None = None,
-        once: int | Iterable[int] | None = None,
-        before: int | None = None,
-        after: int | None = None,
-        priority: int = 0,
-    ) -> FilteredEvent:
-        """Return this event with a filter and a priority. See :func:`event`."""
-        return event(self, event_filter, every, once, before, after, priority)
-
-    def __or__(self, other: EventHandle) -> EventUnion:
-        return EventUnion(tuple(attachments(self)) + tuple(attachments(other)))
-
-    __ror__ = __or__
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        # Events of other libraries have a filter, even if it is None, but members of plain enums do not.
+        is_foreign = hasattr(other, "filter") and not isinstance(other, CallableEvent)
+        return (is_foreign and getattr(other, "value", None) == self.value) or NotImplemented
 
 
 class Events(EventEnum):
@@ -129,7 +153,8 @@ class EventFacts:
         outcome: the outcome of a run with this last event, such as ``"completed"``. None if it cannot be the last one.
         anywhere: True if a control call or a failure can cause the event at any place.
         once_a_run: True if the event fires at most once in a run.
-        counts_passes: True if filters on the event count the passes of its loop. Otherwise they count its firings.
+        counts_passes: True if filters on the event count the passes of its loop, which is the outermost one for events
+            of the run. Otherwise they count its firings.
     """
 
     event: Events
@@ -150,7 +175,7 @@ class EventFacts:
 FACTS: dict[str, EventFacts] = {
     facts.key: facts
     for facts in (
-        EventFacts(Events.STARTED, Scope.RUN, once_a_run=True),
+        EventFacts(Events.STARTED, Scope.RUN, once_a_run=True, counts_passes=True),
         EventFacts(Events.EPOCH_STARTED, Scope.LOOP, counts_passes=True),
         EventFacts(Events.GET_BATCH_STARTED, Scope.DATA, counts_passes=True),
         EventFacts(Events.GET_BATCH_COMPLETED, Scope.DATA, counts_passes=True),
@@ -160,7 +185,9 @@ FACTS: dict[str, EventFacts] = {
         EventFacts(Events.ITERATION_SKIPPED, Scope.DATA, ends=Scope.DATA, is_inside=True, counts_passes=True),
         EventFacts(Events.EPOCH_COMPLETED, Scope.LOOP, counts_passes=True),
         EventFacts(Events.TERMINATE_SINGLE_EPOCH, Scope.OUTERMOST, ends=Scope.OUTERMOST, anywhere=True),
-        EventFacts(Events.COMPLETED, Scope.RUN, ends=Scope.RUN, outcome="completed", once_a_run=True),
+        EventFacts(
+            Events.COMPLETED, Scope.RUN, ends=Scope.RUN, outcome="completed", once_a_run=True, counts_passes=True
+        ),
         EventFacts(Events.TERMINATE, Scope.RUN, ends=Scope.RUN, outcome="terminated", anywhere=True, once_a_run=True),
         EventFacts(Events.INTERRUPT, Scope.RUN, outcome="interrupted", anywhere=True),
         EventFacts(
@@ -228,12 +255,13 @@ def _counts(value: int | Iterable[int] | None) -> Any:
 
 @attrs.frozen
 class Filter:
-    """A rule that selects some firings of an event by their count. The count starts at 1.
+    """A rule that selects some firings of an event by their count.
 
     Args:
         event_filter: a function ``event_filter(engine, count) -> bool``, called at each firing.
-        every: every n-th count. Without ``after`` these are the multiples of n. With ``after`` the first count above
-            it is selected, and every n-th count from there.
+        every: every n-th count. Without ``after`` these are the multiples of n. If ``before`` is not given either, 0 is
+            one of them: it is the count of events that fire before anything is counted. With ``after`` the first count
+            above it is selected, and every n-th count from there.
         once: one count, or several counts.
         before: only counts below this number.
         after: only counts above this number.
@@ -279,8 +307,10 @@ class Filter:
             return count
         if self.once is not None:
             return next((due for due in self.once if due >= count), None)
-        first = self.after + 1 if self.after is not None else self.every or 1
         step = self.every or 1
+        first = step if self.after is None else self.after + 1
+        if self.every is not None and self.after is None and self.before is None:
+            first = 0
         due = first if count <= first else first + -(-(count - first) // step) * step
         return due if self.before is None or due < self.before else None
 
@@ -299,9 +329,13 @@ def _plain(value: Any) -> str:
     return getattr(value, "__qualname__", repr(value))
 
 
-@attrs.frozen(repr=False)
-class FilteredEvent:
-    """An event with a filter and a priority for the handlers attached to it."""
+@attrs.frozen(repr=False, eq=False)
+class FilteredEvent(CallableEvent):
+    """An event with a filter and a priority for the handlers attached to it.
+
+    It is equal to its event, and has the same hash, whatever its filter and its priority. Compare :attr:`parts` to
+    tell two filters apart.
+    """
 
     event: EventHandle
     filter: Filter | None = None
@@ -317,30 +351,67 @@ class FilteredEvent:
         """The key of the event."""
         return event_key(self.event)
 
-    def __or__(self, other: EventHandle) -> EventUnion:
-        return EventUnion((self, *attachments(other)))
+    @property
+    def name(self) -> str:
+        """The name of the event: that of the member, or the display name of a string."""
+        return self.event.name if isinstance(self.event, enum.Enum) else event_name(self.key)
 
-    __ror__ = __or__
+    @property
+    def value(self) -> Any:
+        """The value of the event: that of the member, or the string itself."""
+        return self.event.value if isinstance(self.event, enum.Enum) else self.key
+
+    @property
+    def parts(self) -> tuple[EventHandle, Filter | None, int]:
+        """The event, the filter and the priority."""
+        return self.event, self.filter, self.priority
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.event == (other.event if isinstance(other, FilteredEvent) else other))
+
+    def __hash__(self) -> int:
+        return hash(self.event)
 
     def __repr__(self) -> str:
         priority = f" priority={self.priority}" if self.priority else ""
         return f"{event_name(self.key)}{self.filter or ''}{priority}"
 
 
+def parts_of(events: Iterable[EventHandle]) -> tuple[Any, ...]:
+    """Return what tells events apart that differ in their filters and priorities only."""
+    return tuple(single.parts for single in attachments(tuple(events))) if events else ()
+
+
 @attrs.frozen(repr=False)
 class EventUnion:
-    """Several events to which one handler is attached."""
+    """Several events to which one handler is attached.
 
-    events: tuple[FilteredEvent, ...]
+    Attributes:
+        events: the events, as they were joined.
+    """
+
+    events: tuple[EventHandle, ...] = attrs.field(default=(), eq=parts_of)
 
     def __or__(self, other: EventHandle) -> EventUnion:
-        return EventUnion(self.events + tuple(attachments(other)))
+        return _joined(*self.events, other)
 
-    def __iter__(self) -> Iterator[FilteredEvent]:
+    def __iter__(self) -> Iterator[EventHandle]:
         return iter(self.events)
 
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __getitem__(self, index: int) -> EventHandle:
+        return self.events[index]
+
     def __repr__(self) -> str:
-        return f"<EventUnion {' | '.join(map(repr, self.events))}>"
+        return f"<EventUnion {' | '.join(map(repr, attachments(self) if self.events else ()))}>"
+
+
+def _joined(*handles: EventHandle) -> EventUnion:
+    """Join events and unions. An event without a filter and a priority stays what it is."""
+    singles = [single for handle in handles for single in attachments(handle)]
+    return EventUnion(tuple(single if single.filter or single.priority else single.event for single in singles))
 
 
 def event(
@@ -355,7 +426,7 @@ def event(
     """Add a filter and a priority to any event, including one given as a string.
 
     Args:
-        handle: the event.
+        handle: the event. If it has a filter or a priority already, what is given here replaces it.
         event_filter, every, once, before, after: see :class:`Filter`.
         priority: handlers with a higher priority run first. Equal priorities run in the order of attachment.
 
@@ -367,6 +438,8 @@ def event(
     """
     options = (event_filter, every, once, before, after)
     filter = Filter(*options) if any(option is not None for option in options) else None
+    if isinstance(handle, FilteredEvent):
+        return FilteredEvent(handle.event, filter or handle.filter, priority or handle.priority)
     return FilteredEvent(handle, filter, priority)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from camshaft import Engine, Phase, event, every
+from camshaft import Engine, Loop, Phase, event, every
 from camshaft.events import event_key
 from support.engines import ClipEvents, E, collect, legal
 from support.steps import echo, fires, no_op
@@ -42,7 +42,33 @@ def test_a_filter_counts_what_its_event_counts():
     skips = collect(engine, E.ITERATION_SKIPPED(once=5))
     engine.add_event_handler(E.ITERATION_STARTED(every=5), lambda engine: engine.skip_iteration())
     engine.run([1, 2, 3], max_epochs=4)
-    assert (epochs, fetches, skips) == ([2, 4], [4, 8], [5])
+    assert (epochs, fetches, skips) == ([2, 4], [0, 4, 8], [5])
+
+
+def test_filters_at_the_ends_of_a_run_count_the_outermost_loop():
+    engine, counts = Engine(Loop("EPISODE", Phase("ACT", no_op))), []
+
+    def note(engine, count):
+        counts.append(count)
+        return True
+
+    seen = collect(engine, E.STARTED(event_filter=note) | E.COMPLETED(event_filter=note), lambda engine: "any")
+    ends = collect(engine, E.COMPLETED(every=3) | E.COMPLETED(once=5), lambda engine: engine.state.episode)
+    starts = collect(engine, E.STARTED(every=2) | E.STARTED(after=2), lambda engine: engine.state.episode)
+    for limit in (3, 5, 6):
+        legal(engine, max_epochs=limit)
+    assert counts == [0, 3, 3, 5, 5, 6]
+    assert (len(seen), ends, starts) == (6, [3, 5, 6], [0, 3, 5])
+
+
+def test_every_is_due_before_anything_is_counted():
+    engine = Engine(echo)
+    every = collect(engine, E.GET_BATCH_STARTED(every=2))
+    others = [{"every": 2, "before": 5}, {"every": 2, "after": 0}, {"before": 2}, {"after": 0}, {"once": 1}]
+    others = [collect(engine, E.GET_BATCH_STARTED(**other)) for other in others]
+    engine.run(range(5))
+    assert every == [0, 2, 4]
+    assert others == [[2, 4], [1, 3], [1], [1, 2, 3, 4], [1]]
 
 
 def test_unions_attach_one_handler_to_each_of_their_events():
@@ -116,8 +142,8 @@ def test_own_firings_are_saved_with_the_state():
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (lambda: E.STARTED(every=2), "STARTED"),
-        (lambda: E.COMPLETED(once=2), "COMPLETED"),
+        (lambda: E.TERMINATE(every=2), "TERMINATE"),
+        (lambda: E.EXCEPTION_RAISED(once=2), "EXCEPTION_RAISED"),
         (lambda: E.ITERATION_STARTED(every=0), "every must be an integer of 1 or more, got 0"),
         (lambda: E.ITERATION_STARTED(after=5, before=5), "never due"),
         (lambda: E.ITERATION_STARTED(once=2, every=2), "mixes"),

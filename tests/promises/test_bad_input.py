@@ -144,8 +144,8 @@ def test_a_handler_that_is_no_callable_is_an_error(handler):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: E.STARTED(every=2), r"STARTED\(every=2\).*once in a run.*leave the filter out"),
-        (lambda: E.COMPLETED(once=3), r"COMPLETED\(once=3\).*once in a run"),
+        (lambda: E.TERMINATE(every=2), r"TERMINATE\(every=2\).*once in a run.*leave the filter out"),
+        (lambda: E.EXCEPTION_RAISED(once=3), r"EXCEPTION_RAISED\(once=3\).*once in a run"),
         (lambda: E.EXCEPTION_RAISED(after=1), r"EXCEPTION_RAISED\(after=1\).*once in a run"),
         (lambda: E.EPOCH_STARTED(after=4, before=5), r"after=4.*never due"),
         (lambda: E.EPOCH_STARTED(every=9, before=9), r"every=9.*never due"),

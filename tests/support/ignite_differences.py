@@ -18,7 +18,8 @@ IN_ITERATION = {f"get_batch_{role}" for role in ("started", "completed")}
 IN_ITERATION |= {"iteration_started", "iteration_completed", "dataloader_stop_iteration"}
 
 
-COUNTED = {"epoch_started", "epoch_completed", *COUNTED_BY, *IN_ITERATION} - {"dataloader_stop_iteration"}
+COUNTED = {"started", "epoch_started", "epoch_completed", "completed", *COUNTED_BY, *IN_ITERATION}
+COUNTED -= {"dataloader_stop_iteration"}
 """The events whose filters have a counter on ignite."""
 
 
@@ -115,20 +116,6 @@ def max_iters_with_data_of_unknown_length(side: Side) -> bool:
     """ignite sets max_epochs when it learns the length."""
     records = [record for run in side.runs for record in run.trace.runs]
     return any(record.limits["max_iters"] and learned_length(record) for record in records)
-
-
-@differs
-def every_before_anything_was_counted(side: Side) -> bool:
-    """GET_BATCH_STARTED at iteration 0 is due for every ``every`` on ignite, and for none on camshaft."""
-    return any(
-        handler.key in ("get_batch_started", "get_batch_completed")
-        and handler.filter is not None
-        and handler.filter.every is not None
-        and handler.filter.after is None
-        and any((event.engine, event.event, event.count) == (name, handler.key, 0) for event in all_events(side))
-        for name, scenario in side.scenarios()
-        for handler in scenario.handlers
-    )
 
 
 @differs

@@ -36,8 +36,8 @@ class Ended(Exception):
 def is_due(filter: Filter | None, count: int) -> bool:
     if filter is None:
         return True
-    if count == 0:
-        return False  # nothing has been counted yet
+    if count == 0:  # nothing has been counted yet
+        return filter.every is not None and filter.after is None and filter.before is None
     if filter.once is not None:
         return count in filter.once
     if (filter.after is not None and count <= filter.after) or (filter.before is not None and count >= filter.before):

@@ -20,7 +20,7 @@ class AttachmentHost(Protocol):
     def handlers(self, event: EventHandle) -> tuple[Handler, ...]:
         """Return the handlers of an event."""
 
-    def has_event_handler(self, handler: Callable[..., Any], event: EventHandle | None = None) -> bool:
+    def has_event_handler(self, handler: Callable[..., Any], event_name: EventHandle | None = None) -> bool:
         """Return whether a handler is attached."""
 
 

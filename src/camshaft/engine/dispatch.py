@@ -241,11 +241,12 @@ class EventDispatcher:
 
     Attributes:
         yields_all: True while the loop yields every event, with or without handlers.
+        counters: the attribute of the state that filters on an event count, by key; the others count firings.
     """
 
     def __init__(self) -> None:
         self.yields_all = False
-        self._counters: dict[str, str] = {}
+        self.counters: dict[str, str] = {}
         self._disabled: frozenset[str] = frozenset()
         self._events: dict[str, EngineEvent] = {}
         self._names: dict[str, str] = {}
@@ -254,7 +255,7 @@ class EventDispatcher:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_counters": self._counters, "_events": self._events}
+        return {"counters": self.counters, "_events": self._events}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]
@@ -274,14 +275,14 @@ class EventDispatcher:
     def count_by(self, counter_by_event: dict[str, str]) -> None:
         """Make filters of an event count an attribute of the state, instead of the firings of the event."""
         with self._lock:
-            self._counters |= counter_by_event
+            self.counters |= counter_by_event
             for key, event in self._events.items():
-                event.count_by(self._counters.get(key))
+                event.count_by(self.counters.get(key))
 
     def event(self, key: str) -> EngineEvent:
         """Return the event of a key, and create it if necessary."""
         if key not in self._events:
-            self._events[key] = EngineEvent(key, self._counters.get(key))
+            self._events[key] = EngineEvent(key, self.counters.get(key))
         return self._events[key]
 
     def known(self) -> list[EngineEvent]:

@@ -36,7 +36,7 @@ from camshaft.engine.starting import RunStarter, refuse_if_executing
 from camshaft.engine.state import State
 from camshaft.events import (
     LAST_EVENTS,
-    EventEnum,
+    CallableEvent,
     EventHandle,
     FilteredEvent,
     HandlerEvents,
@@ -44,7 +44,7 @@ from camshaft.events import (
     event_key,
     event_name,
 )
-from camshaft.loop.counting import counter_attribute_by_event
+from camshaft.loop.counting import attribute_by_event, counter_attribute_by_event
 from camshaft.loop.loop import Loop, as_loop
 from camshaft.loop.registration import register
 from camshaft.loop.states import DATA, LoopItem, Nested, Path
@@ -60,14 +60,15 @@ class Engine:
     """An engine that runs a loop over data, fires the events of the loop, and calls their handlers.
 
     Args:
-        process: a step function ``(engine, batch) -> output``, a list of phases that make up an iteration, or a whole
-            :class:`~camshaft.Loop`.
+        process_function: a step function ``(engine, batch) -> output``, a list of phases that make up an iteration, or
+            a whole :class:`~camshaft.Loop`.
         name: the name of the engine in traces and error messages.
         strict: check every event against the machine as it fires, and raise an error at the first illegal one.
 
     Attributes:
         name: see above.
-        state: the :class:`~camshaft.State`. It stays the same object for the life of the engine.
+        state: the :class:`~camshaft.State`. It stays the same object until you assign another one, which is possible
+            without an unfinished run only. The next run then starts from the beginning.
         strict: see above. A change takes effect at the next run.
         logger: the standard logger ``camshaft.<name>``.
         state_dict_user_keys: names of further attributes of the state to save in :meth:`state_dict`.
@@ -78,7 +79,7 @@ class Engine:
         current_run: the run that is executing or paused, or None. Read :attr:`where` or :attr:`place` instead.
 
     Raises:
-        TypeError: ``process`` is of another type, or ``name`` is not a string.
+        TypeError: ``process_function`` is of another type, or ``name`` is not a string.
         LoopError: the loop cannot run as declared.
 
     Example:
@@ -96,9 +97,13 @@ class Engine:
     """
 
     def __init__(
-        self, process: Callable[..., Any] | Sequence[LoopItem] | Loop, name: str = "engine", *, strict: bool = False
+        self,
+        process_function: Callable[..., Any] | Sequence[LoopItem] | Loop,
+        name: str = "engine",
+        *,
+        strict: bool = False,
     ) -> None:
-        loop = as_loop(process)
+        loop = as_loop(process_function)
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}: traces and errors show it")
         self.name = name
@@ -124,6 +129,38 @@ class Engine:
         self._install_loop(loop.evolve(nested=()) if loop.nested else loop)
         for nested in loop.nested:
             self._nest(nested)
+
+    if not TYPE_CHECKING:  # otherwise type checkers would accept every name
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # not a property: reading the state would cost more, in every handler and step
+            if name == "state" and "state" in self.__dict__:
+                self._change_state(value)
+            object.__setattr__(self, name, value)
+
+    def _change_state(self, state: State) -> None:
+        """Prepare another state for this engine, whose next run starts from the beginning.
+
+        Raises:
+            TypeError: ``state`` is not a State of camshaft.
+            RuntimeError: a run is executing or paused.
+        """
+        if not isinstance(state, State):
+            raise TypeError(f"{self.name}.state must be a State of camshaft, got {state!r}: assign camshaft.State()")
+        if state is self.state:
+            return
+        if self.current_run is not None:
+            raise RuntimeError(
+                f"{self.name} has a run that is not over: assign another state before run(), or after close()"
+            )
+        self._connect(state)
+        self._start_anew()
+
+    def _connect(self, state: State) -> None:
+        """Give a state the counters of the loop, and tell it which attribute numbers each event."""
+        loop, data_loop = self._loop, self._loop.data_loop
+        attributes = attribute_by_event(loop) | self._dispatcher.counters
+        state.count_by(loop.name.lower(), data_loop.name.lower() if data_loop else None, attributes)
 
     def __del__(self) -> None:
         # Nothing is done if __init__ failed before current_run was set. A paused run still needs the namespace: its
@@ -215,11 +252,8 @@ class Engine:
         self._set_loop(loop)
         self._program = program
         self.__dict__.pop("_namespace", {}).clear()
-        for counter in loop.counters:
-            if not hasattr(self.state, counter):
-                setattr(self.state, counter, 0)
-        self.state.count_by(loop.name.lower(), loop.data_loop.name.lower() if loop.data_loop else None)
         self._dispatcher.count_by(counter_attribute_by_event(loop))
+        self._connect(self.state)
         self._namespace = self._new_namespace()
 
     # A copy makes these two when they are needed: not before, because parts of its loop may not be copied yet.
@@ -245,7 +279,7 @@ class Engine:
 
     def register_events(
         self,
-        *events: EventHandle,
+        *event_names: EventHandle,
         after: str | None = None,
         before: str | None = None,
         within: str | None = None,
@@ -259,26 +293,29 @@ class Engine:
         handle then refers to that event.
 
         Args:
-            events: members of an EventEnum or Enum, or strings.
+            event_names: members of an EventEnum or Enum, or strings.
             after: a state. The engine fires the events after it, in the order given.
             before: a state. The engine fires the events before it, in the order given. Without ``after`` and
                 ``before``, your own code fires the events with :meth:`fire_event`.
             within: the loop in which the events fire, by default ITERATION; or a phase, if its function fires them; or
                 ``"RUN"`` for events outside of all loops, which is the default of events that handlers fire.
             order: ``"free"``; or ``"declared"`` to allow the events in the order given only, each at most once a pass.
-            event_to_attr: for an event, the attribute of the state that its filters count. By default they count how
-                often the event has fired.
+            event_to_attr: for an event, the attribute of the state that its filters count, and that
+                ``state.get_event_attrib_value(event)`` returns. Your own code sets it; it begins with 0. By default
+                filters count how often the event has fired.
 
         Raises:
-            TypeError: one of ``events`` is not an event.
+            TypeError: one of ``event_names`` is not an event.
             ValueError: an event has the value of a built-in event or a name that cannot be used, ``order`` is
-                unknown, or ``event_to_attr`` names an event that is not registered in this call, or an attribute that
-                is no count.
+                unknown, or ``event_to_attr`` is not a dictionary, or names an event that is not registered in this
+                call, or an attribute that is no count.
             LoopError: the loop has no state of the name given as ``after``, ``before`` or ``within``.
         """
+        if event_to_attr is not None and not isinstance(event_to_attr, dict):
+            raise ValueError(f"event_to_attr must be a dictionary from events to attributes, got {event_to_attr!r}")
         attributes = {event_key(event): attribute for event, attribute in (event_to_attr or {}).items()}
-        keys = [event_key(event) for event in events]
-        if after is before is within is None and all(isinstance(event, HandlerEvents) for event in events):
+        keys = [event_key(event) for event in event_names]
+        if after is before is within is None and all(isinstance(event, HandlerEvents) for event in event_names):
             within = "RUN"
         if unregistered := sorted(set(attributes) - set(keys)):
             raise ValueError(
@@ -289,14 +326,12 @@ class Engine:
             count = getattr(self.state, attribute, 0)
             if not is_integer(count):
                 raise ValueError(f"event_to_attr: state.{attribute} is no count, but {count!r}; name another attribute")
-        loop = register(self._loop, events, after=after, before=before, within=within, order=order)
+        loop = register(self._loop, event_names, after=after, before=before, within=within, order=order)
         if loop is not self._loop:
             self._install_loop(loop)
-        for attribute in attributes.values():
-            if not hasattr(self.state, attribute):
-                setattr(self.state, attribute, 0)
         self._dispatcher.count_by(attributes)
-        for event, key in zip(events, keys, strict=True):
+        self._connect(self.state)
+        for event, key in zip(event_names, keys, strict=True):
             self._custom_events.add_handle(event, key)
 
     def has_registered_events(self, event: EventHandle) -> bool:
@@ -304,11 +339,11 @@ class Engine:
         known = self._loop.event_keys
         return all(single.key in known for single in attachments(event))
 
-    def fire_event(self, event: EventHandle) -> None:
+    def fire_event(self, event_name: EventHandle) -> None:
         """Fire a registered event: call its handlers that are due.
 
         Args:
-            event: an event registered without ``after`` and ``before``.
+            event_name: an event registered without ``after`` and ``before``.
 
         Raises:
             ValueError: the event is not registered, or the engine fires it itself.
@@ -317,38 +352,40 @@ class Engine:
         """
         __tracebackhide__ = True
         try:
-            engine_event = self._by_hand[event]
+            engine_event = self._by_hand[event_name]
         except (KeyError, TypeError):
-            engine_event = self._custom_events.find(self, event)
+            engine_event = self._custom_events.find(self, event_name)
         if engine_event.handlers:
             self._location.dispatch(self, engine_event)
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
-    def on(self, event: EventHandle, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def on(
+        self, event_name: EventHandle, *args: Any, **kwargs: Any
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that attaches its function as a handler of an event.
 
         Args and errors are those of :meth:`add_event_handler`.
         """
-        for single in attachments(event):
+        for single in attachments(event_name):
             self._register_if_of_handler(single)
             check_known(self, single.key)
-        if args and isinstance(args[0], (EventEnum, FilteredEvent)):
-            raise TypeError(f"on() takes one event, got {event!r} and {args[0]!r}: join events with |")
+        if args and isinstance(args[0], CallableEvent):
+            raise TypeError(f"on() takes one event, got {event_name!r} and {args[0]!r}: join events with |")
 
         def attach(handler: Callable[..., Any]) -> Callable[..., Any]:
-            self.add_event_handler(event, handler, *args, **kwargs)
+            self.add_event_handler(event_name, handler, *args, **kwargs)
             return handler
 
         return attach
 
     def add_event_handler(
-        self, event: EventHandle, handler: Callable[..., Any], *args: Any, **kwargs: Any
+        self, event_name: EventHandle, handler: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> RemovableEventHandle:
         """Attach a handler to an event, a filtered event, or a union of events.
 
         Args:
-            event: an event such as ``Events.EPOCH_COMPLETED``, a filtered one such as
+            event_name: an event such as ``Events.EPOCH_COMPLETED``, a filtered one such as
                 ``Events.ITERATION_COMPLETED(every=100)``, or several joined by ``|``.
             handler: called with the engine, then ``args`` and ``kwargs``. The engine is left out if the signature does
                 not accept it, and where it would replace a default: ``lambda i=i: print(i)`` prints ``i``. Only a
@@ -368,7 +405,7 @@ class Engine:
                 signature does not fit, or does not tell whether it takes the engine; or a call would not run it, as
                 with ``async def`` and generator functions.
         """
-        attached, singles = [], attachments(event)
+        attached, singles = [], attachments(event_name)
         # everything is checked first, so that an error leaves no handler attached
         for single in singles:
             key = single.key
@@ -397,26 +434,26 @@ class Engine:
         check_known(self, key)
         return self._dispatcher.event(key).attached
 
-    def has_event_handler(self, handler: Callable[..., Any], event: EventHandle | None = None) -> bool:
-        """Return whether ``handler`` is attached to ``event``; without ``event``, to any event of this engine."""
-        keys = self._loop.event_keys if event is None else [single.key for single in attachments(event)]
+    def has_event_handler(self, handler: Callable[..., Any], event_name: EventHandle | None = None) -> bool:
+        """Return whether a handler is attached to an event; without ``event_name``, to any event of this engine."""
+        keys = self._loop.event_keys if event_name is None else [single.key for single in attachments(event_name)]
         return any(made.function == handler for key in keys for made in self.handlers(key))
 
-    def remove_event_handler(self, handler: Callable[..., Any], event: EventHandle) -> None:
+    def remove_event_handler(self, handler: Callable[..., Any], event_name: EventHandle) -> None:
         """Detach a handler from an event, or from all events of a union.
 
         Args:
             handler: the function given to :meth:`add_event_handler`.
-            event: the event. A filter is ignored.
+            event_name: the event. A filter is ignored.
 
         Raises:
             ValueError: the handler is not attached to one of the events. No handler is removed then.
         """
         found = []
-        for key in (single.key for single in attachments(event)):
-            here = [(key, made) for made in self.handlers(key) if made.function == handler]
+        for single in attachments(event_name):
+            here = [(single.key, made) for made in self.handlers(single) if made.function == handler]
             if not here:
-                raise ValueError(f"{handler!r} is not attached to {event_name(key)} of {self.name}")
+                raise ValueError(f"{handler!r} is not attached to {single.name} of {self.name}")
             found += here
         for key, made in found:
             self._dispatcher.detach(key, made)
@@ -610,7 +647,7 @@ class Engine:
     @should_terminate.setter
     def should_terminate(self, value: bool | str) -> None:
         if value:
-            called = f"should_terminate was set {caller_outside(sys._getframe(1))}".strip()
+            called = f"should_terminate was set {caller_outside(sys._getframe(2))}".strip()  # 1 is __setattr__()
             self.terminate(value == "skip_completed", reason=called)
         else:
             self._withdraw(Terminate)
@@ -730,11 +767,16 @@ class Engine:
             refuse_if_executing(self, "end it from inside with terminate()")
         for counter in self._loop.counters:
             setattr(self.state, counter, 0)
-        self._starter.saved, self._starter.has_started, self.state.resumed = None, False, False
-        if self.snapshot is not None:
-            self.snapshot.forget()
+        self.state.resumed = False
+        self._start_anew()
         if self.current_run is not None:
             self.current_run.discard()
+
+    def _start_anew(self) -> None:
+        """Make the next run start from the beginning."""
+        self._starter.saved, self._starter.has_started = None, False
+        if self.snapshot is not None:
+            self.snapshot.forget()
 
     def _on_run_ended(self, outcome: str, finished: bool) -> None:
         """Record that the run has ended, how it ended, and whether it reached its limits."""

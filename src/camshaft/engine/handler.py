@@ -21,7 +21,7 @@ from camshaft._functions import (
     refusing_signature,
     taking_parameters,
 )
-from camshaft.events import ONCE_A_RUN, Filter, FilteredEvent, event_name
+from camshaft.events import FACTS, ONCE_A_RUN, Filter, FilteredEvent, event_name
 
 __all__ = ["Handler", "Stopwatch", "check_filter", "takes_engine"]
 
@@ -131,10 +131,11 @@ def check_filter(filter: Filter, event: str) -> None:
         event: the key of the event.
 
     Raises:
-        ValueError: the event fires at most once in a run, and the filter is not due at the first count.
+        ValueError: the event fires at most once in a run, its filters count that, and this one is not due then.
         TypeError: ``event_filter`` does not accept (engine, count).
     """
-    if event in ONCE_A_RUN and filter.event_filter is None and filter.next_due(1) != 1:
+    fires_once = event in ONCE_A_RUN and not FACTS[event].counts_passes
+    if fires_once and filter.event_filter is None and filter.next_due(1) != 1:
         raise ValueError(
             f"{event_name(event)}{filter} can never be due: the event fires once in a run; leave the filter out"
         )

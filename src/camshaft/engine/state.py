@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator, Mapping
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Protocol
 
 from camshaft.engine.data import check_data, has_certain_length, length_of
+from camshaft.events import BUILT_IN, EventHandle, Events, event_key, event_name
+from camshaft.loop.counting import attribute_by_event
+from camshaft.loop.loop import Loop
+from camshaft.loop.states import DATA, OpaqueStep
 
 __all__ = ["State"]
 
@@ -18,6 +24,43 @@ class ConnectedRun(Protocol):
 
     def limits_changed(self) -> None:
         """Apply changed limits before the next batch is fetched."""
+
+
+class EventAttributes(Mapping[EventHandle, str]):
+    """The attribute of a state that numbers each event. An event may be given as any of its handles.
+
+    Args:
+        attributes: the attributes, by the key of the event.
+    """
+
+    def __init__(self, attributes: dict[str, str]) -> None:
+        self._attributes = attributes
+
+    def __getitem__(self, event: EventHandle) -> str:
+        try:
+            return self._attributes[event_key(event)]
+        except (TypeError, ValueError):
+            raise KeyError(event) from None
+
+    def __iter__(self) -> Iterator[EventHandle]:
+        return (Events(key) if key in BUILT_IN else key for key in self._attributes)
+
+    def __len__(self) -> int:
+        return len(self._attributes)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class _OfClassOrState:
+    """The attribute ``event_to_attr``: of the class for the standard loop, of a state for the loop of its engine."""
+
+    def __get__(self, state: State | None, kind: type[State]) -> EventAttributes:
+        return EventAttributes(_STANDARD if state is None else state._attributes)
+
+
+_STANDARD = attribute_by_event(Loop("EPOCH", Loop("ITERATION", OpaqueStep(), over=DATA)))
+"""The attribute that numbers each event of the standard loop, by key."""
 
 
 class State:
@@ -47,12 +90,17 @@ class State:
         dataloader: the data of the run. Assigning to it is the same as :meth:`camshaft.Engine.set_data`; but in
             an epoch of unknown length, the present data is read to its end before, which sets the length. Without a
             run, the assigned data is for the next ``run()`` that is given none.
+        seed: for programs written for pytorch-ignite. camshaft does not read it: seed torch yourself.
         resumed: True while a resumed run fires STARTED and EPOCH_STARTED again.
+        event_to_attr: the attribute of the state that numbers each event: that of ``event_to_attr`` in
+            :meth:`camshaft.Engine.register_events`, or else the counter of the event's loop. TERMINATE and others that
+            do not belong to one pass have none.
     """
 
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_attributes",
         "_data_counter",
         "_dataloader",
         "_given_metrics",
@@ -71,6 +119,7 @@ class State:
         "metrics",
         "output",
         "resumed",
+        "seed",
         "times",
     )
 
@@ -80,7 +129,10 @@ class State:
 
         def __setattr__(self, name: str, value: Any) -> None: ...
 
+    event_to_attr = _OfClassOrState()
+
     def __init__(self, **attributes: Any) -> None:
+        self._attributes = _STANDARD
         self._outer_counter = "epoch"
         self._data_counter: str | None = "iteration"
         self._dataloader: Any = None
@@ -99,6 +151,7 @@ class State:
         self.output: Any = None
         self.metrics: dict[str, Any] = {}
         self.times: dict[str, float] = {}
+        self.seed: int | None = None
         self.resumed: bool = False
         for name, value in attributes.items():
             setattr(self, name, value)
@@ -184,14 +237,32 @@ class State:
         self.has_new_data = False  # first: another thread may keep further data from here on
         return self._dataloader
 
-    def count_by(self, outer: str, data: str | None) -> None:
-        """Set the counters that the limits apply to.
+    def count_by(self, outer: str, data: str | None, attributes: dict[str, str]) -> None:
+        """Set the counters that the limits apply to, and the attributes that number events.
 
         Args:
             outer: the attribute that counts the outermost loop.
             data: the attribute that counts the loop over data; None without such a loop.
+            attributes: the attribute that numbers each event, by key. One that is missing begins with 0.
         """
-        self._outer_counter, self._data_counter = outer, data
+        self._outer_counter, self._data_counter, self._attributes = outer, data, attributes
+        for name in attributes.values():
+            if not hasattr(self, name):
+                setattr(self, name, 0)
+
+    def get_event_attrib_value(self, event_name: EventHandle) -> Any:
+        """Return the present number of an event: the value of the attribute that :attr:`event_to_attr` names for it.
+
+        Raises:
+            RuntimeError: the event has no number.
+        """
+        attributes = self.event_to_attr
+        if event_name not in attributes:
+            raise RuntimeError(
+                f"{event_name!r} has no number in this state, which numbers {', '.join(map(_name, attributes))}: "
+                f"register events of your own with the engine first, with register_events()"
+            )
+        return getattr(self, attributes[event_name])
 
     def within_limits(self) -> bool:
         """Return whether the limits allow another pass of the outermost loop, or a resumed run has to finish one."""
@@ -203,10 +274,24 @@ class State:
         return self.max_epochs is None or getattr(self, self._outer_counter) < self.max_epochs
 
     def __repr__(self) -> str:
-        names = ("iteration", "epoch", "epoch_length", "max_epochs", "max_iters", "batch", "output", "metrics", "times")
-        lines = [f"\t{name}: {_brief(getattr(self, name))}" for name in names]
-        lines += [f"\t{name}: {_brief(value)}" for name, value in self.__dict__.items()]
-        return "State:\n" + "\n".join(lines) + "\n"
+        values = {name: getattr(self, name) for name in _SHOWN} | self.__dict__
+        return "State:\n" + "".join(f"\t{name}: {_brief(value)}\n" for name, value in values.items())
+
+
+_SHOWN = (
+    "iteration",
+    "epoch",
+    "epoch_length",
+    "max_epochs",
+    "max_iters",
+    "output",
+    "batch",
+    "metrics",
+    "dataloader",
+    "seed",
+    "times",
+)
+"""The attributes that ``repr()`` shows before those of users."""
 
 
 _WITHOUT_VALUE: weakref.WeakKeyDictionary[State, set[str]] = weakref.WeakKeyDictionary()
@@ -234,9 +319,10 @@ def lacks_value(name: object, state: State | None = None) -> bool:
     return any(name in _WITHOUT_VALUE.get(one, ()) and name not in one.metrics for one in states)
 
 
-def _brief(value: Any) -> str:
-    if value is None or isinstance(value, (int, float, str, bool)):
-        return repr(value)
-    if isinstance(value, dict) and all(isinstance(inner, (int, float)) for inner in value.values()):
-        return repr(value)
-    return f"<{type(value).__module__}.{type(value).__qualname__}>"
+def _brief(value: Any) -> Any:
+    """Return a number or a string, or the class of another value: tensors and batches would be too long."""
+    return value if isinstance(value, (Number, str)) else type(value)
+
+
+def _name(event: EventHandle) -> str:
+    return event_name(event_key(event))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from camshaft.events import FACTS, OF_A_BATCH
+from camshaft.events import FACTS, OF_A_BATCH, OF_THE_RUN
 from camshaft.loop.states import DATA, RUN
 from camshaft.loop.tree import LoopTree
 
-__all__ = ["counter_loop_by_event", "counter_attribute_by_event"]
+__all__ = ["attribute_by_event", "counter_loop_by_event", "counter_attribute_by_event"]
 
 
 def counter_loop_by_event(loop: LoopTree) -> dict[str, str]:
@@ -33,7 +33,7 @@ def counter_attribute_by_event(loop: LoopTree) -> dict[str, str]:
 
     Filters on events that are missing here count the firings of the event itself.
     """
-    found: dict[str, str] = {}
+    found = {key: loop.name.lower() for key in OF_THE_RUN if FACTS[key].counts_passes}
     for _, item in loop.walk():
         if isinstance(item, LoopTree):
             counter = item.name.lower()
@@ -41,3 +41,12 @@ def counter_attribute_by_event(loop: LoopTree) -> dict[str, str]:
             if item.over is DATA:
                 found |= {key: counter for key in OF_A_BATCH if FACTS[key].counts_passes}
     return found
+
+
+def attribute_by_event(loop: LoopTree) -> dict[str, str]:
+    """Return, for each event key, the attribute of ``engine.state`` that numbers the event, for example in a log.
+
+    Built-in events that do not belong to one pass, such as TERMINATE, have none.
+    """
+    counted = counter_loop_by_event(loop)
+    return {key: name.lower() for key, name in counted.items() if key not in FACTS or FACTS[key].counts_passes}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import unicodedata
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -273,7 +274,7 @@ class Nested:
     """
 
     engine: Any
-    on: FilteredEvent = attrs.field(converter=_as_filtered)
+    on: FilteredEvent = attrs.field(converter=_as_filtered, eq=attrgetter("parts"))
     data: Any = attrs.field(default=None, eq=False)
     max_epochs: int | None = None
     max_iters: int | None = None

@@ -80,7 +80,8 @@ def is_due(filter: Filter | None, count: int) -> bool:
     """Return whether a filter lets a count through, computed from its fields and not by its own code."""
     if filter is None or filter.once is not None:
         return filter is None or count in (filter.once or ())
-    first = filter.after + 1 if filter.after is not None else filter.every or 1
+    counts_from_0 = filter.every is not None and filter.after is None and filter.before is None
+    first = 0 if counts_from_0 else filter.every or 1 if filter.after is None else filter.after + 1
     is_multiple = count >= first and (count - first) % (filter.every or 1) == 0
     return is_multiple and (filter.before is None or count < filter.before)
 

@@ -15,7 +15,7 @@ import attrs
 from camshaft._checks import check_integer
 from camshaft.control import CONTROLS
 from camshaft.engine.engine import Engine
-from camshaft.events import FilteredEvent
+from camshaft.events import FilteredEvent, parts_of
 from camshaft.loop.loop import Loop
 from camshaft.loop.states import OpaqueStep, Phase
 from camshaft.testing.callables import Batches, PrintableCallable
@@ -169,7 +169,7 @@ class Scenario:
     data: Data | None = None
     limits: dict[str, int] = attrs.field(factory=dict)
     calls: tuple[Call, ...] = ()
-    handlers: tuple[FilteredEvent, ...] = ()
+    handlers: tuple[FilteredEvent, ...] = attrs.field(default=(), eq=parts_of)
     nested: tuple[tuple[tuple[str, ...], Scenario], ...] = ()
     swallow: bool = False
     resumes: int = 2

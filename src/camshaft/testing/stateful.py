@@ -454,7 +454,8 @@ class EngineStateMachine(RuleBasedStateMachine):
     def _expected_calls(self, index: int, fired: TraceEvent) -> Iterator[str]:
         """Yield the calls of recording handlers that an event must make, in order."""
         loops = [item for _, item in self.engine.loop.walk() if isinstance(item, Loop)]
-        counts_passes = {"iteration_skipped", *(key for loop in loops for key in (loop.started, loop.completed))}
+        counts_passes = {"started", "iteration_skipped", "completed"}
+        counts_passes |= {key for loop in loops for key in (loop.started, loop.completed)}
         attached = [handler for handler in self._attached if handler.on.key == fired.event and handler.since <= index]
         for handler in sorted(attached, key=lambda handler: handler.turn):
             if handler.until is not None and (index, handler.turn) > handler.until:
