@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from camshaft.engine.engine import Engine
-from camshaft.engine.state import State
-from camshaft.events import Events
+from camshaft.events import CallableEvent, EventUnion
 
 __all__ = ["as_ignite"]
 
@@ -18,7 +18,7 @@ def as_ignite(engine: E) -> E:
     """Make an engine acceptable to handlers of pytorch-ignite that require its own class of engine.
 
     Afterwards ``isinstance(engine, ignite.engine.Engine)`` is True. The loggers and ``global_step_from_engine`` of
-    pytorch-ignite know the built-in events of camshaft, and ``engine.state`` has ``get_event_attrib_value()``. The
+    pytorch-ignite take every event that ``engine.state.event_to_attr`` numbers, filtered and joined ones too. The
     event of pytorch-ignite's ``Checkpoint`` is registered now, because a loop cannot change while it runs. The
     behaviour of the engine does not change, and it inherits nothing from pytorch-ignite.
 
@@ -41,18 +41,39 @@ def as_ignite(engine: E) -> E:
     if not isinstance(engine, Engine):
         raise TypeError(f"as_ignite: engine must be an Engine of camshaft, got {engine!r}")
     try:
-        import ignite.engine
+        _present_events()
         from ignite.handlers.checkpoint import CheckpointEvents
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError("as_ignite needs pytorch-ignite: pip install pytorch-ignite") from missing
     if not engine.has_registered_events(CheckpointEvents.SAVED_CHECKPOINT):
         engine.register_events(CheckpointEvents.SAVED_CHECKPOINT, within="RUN")
-    counted: dict[Any, str] = ignite.engine.State.event_to_attr
-    counted.update({Events(event.value): counted[event] for event in ignite.engine.Events if event in counted})
     if not isinstance(engine, _PresentedAsIgnite):
         engine.__class__ = _presented_as_ignite(type(engine))  # type: ignore[assignment, arg-type]
-        engine.state.__class__ = _CountingState
+    _PRESENTED.add(engine)
     return engine
+
+
+_PRESENTED: WeakSet[Engine] = WeakSet()
+"""The engines presented as those of pytorch-ignite."""
+
+
+class _EventToAttr(dict[Any, str]):
+    """What pytorch-ignite's ``State.event_to_attr`` was, with the events that presented engines number."""
+
+    def __contains__(self, event: object) -> bool:
+        return super().__contains__(event) or any(event in engine.state.event_to_attr for engine in list(_PRESENTED))
+
+
+def _present_events() -> None:
+    """Make the loggers of pytorch-ignite accept the events of camshaft."""
+    from ignite.engine import CallableEventWithFilter, EventsList, State
+    from ignite.handlers import base_logger, tqdm_logger
+
+    if not isinstance(State.event_to_attr, _EventToAttr):
+        State.event_to_attr = _EventToAttr(State.event_to_attr)
+    # They ask with isinstance() whether an event is joined or filtered, and isinstance() takes a tuple of classes.
+    vars(base_logger)["EventsList"] = (EventsList, EventUnion)
+    vars(tqdm_logger)["CallableEventWithFilter"] = (CallableEventWithFilter, CallableEvent)
 
 
 class _PresentedAsIgnite(Engine):
@@ -64,13 +85,14 @@ class _PresentedAsIgnite(Engine):
 
         return ignite.engine.Engine
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        _PRESENTED.add(self)
+
     @property
     def _allowed_events(self) -> list[Any]:
-        """The engine's events, and pytorch-ignite's events with the same keys, because its ProgressBar needs them."""
-        import ignite.engine
-
-        keys = self.loop.event_keys
-        return [*map(self.event_object, keys), *(event for event in ignite.engine.Events if event.value in keys)]
+        """The engine's events, for pytorch-ignite's ProgressBar."""
+        return list(map(self.event_object, self.loop.event_keys))
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
@@ -78,18 +100,6 @@ class _PresentedAsIgnite(Engine):
             f"presents as one of pytorch-ignite; code that needs private attributes of pytorch-ignite does not work "
             f"with it"
         )
-
-
-class _CountingState(State):
-    """A state with the method by which pytorch-ignite's loggers get the count of an event."""
-
-    __slots__ = ()
-
-    def get_event_attrib_value(self, event_name: Any) -> Any:
-        """Return pytorch-ignite's count of an event."""
-        import ignite.engine
-
-        return getattr(self, ignite.engine.State.event_to_attr[event_name])
 
 
 @cache
