@@ -1,14 +1,15 @@
 """The names of ``ignite.engine``, with engines for handlers that require pytorch-ignite's own class of engine.
 
 A program that was written for pytorch-ignite, with its handlers and loggers, needs no further change than
-``from camshaft.compat import ...`` in place of ``from ignite.engine import ...``.
+``from camshaft.compat import ...`` in place of ``from ignite.engine import ...``. Trainers and evaluators also take the
+arguments that only pytorch-ignite's have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
+
+import torch
 
 from camshaft.adapters.as_ignite import as_ignite
 from camshaft.engine import engine as plain
@@ -33,9 +34,6 @@ __all__ = [
     "create_supervised_trainer",
 ]
 
-P = ParamSpec("P")
-E = TypeVar("E", bound=plain.Engine)
-
 
 class _AnyEngine(type):
     """The class of :class:`Engine`, of which every engine of camshaft is an instance."""
@@ -52,15 +50,77 @@ class Engine(plain.Engine, metaclass=_AnyEngine):
         as_ignite(self)
 
 
-def _presenting(make: Callable[P, E]) -> Callable[P, E]:
-    @wraps(make)
-    def made(*args: P.args, **kwargs: P.kwargs) -> E:
-        __tracebackhide__ = True
-        return as_ignite(make(*args, **kwargs))
+TRAINER = (
+    *("device", "non_blocking", "prepare_batch", "model_transform", "output_transform"),
+    *("deterministic", "amp_mode", "scaler", "gradient_accumulation_steps", "model_fn"),
+)
+"""The arguments of pytorch-ignite's ``create_supervised_trainer`` after the first three, in its order."""
 
-    return made
+EVALUATOR = (
+    *("metrics", "device", "non_blocking", "prepare_batch", "model_transform", "output_transform", "amp_mode"),
+    "model_fn",
+)
+"""The arguments of pytorch-ignite's ``create_supervised_evaluator`` after the first one, in its order."""
 
 
-create_supervised_trainer = _presenting(supervised.create_supervised_trainer)
-create_supervised_evaluator = _presenting(supervised.create_supervised_evaluator)
-create_supervised_tbptt_trainer = _presenting(tbptt.create_supervised_tbptt_trainer)
+def create_supervised_trainer(model: Any, optimizer: Any, loss_fn: Any, *args: Any, **kwargs: Any) -> plain.Engine:
+    """Return what :func:`camshaft.create_supervised_trainer` does, for the arguments of pytorch-ignite.
+
+    Args:
+        model, optimizer, loss_fn: as there.
+        args, kwargs: further arguments of either function. ``amp_mode="amp"`` becomes ``autocast``, and ``scaler=True``
+            a ``torch.amp.GradScaler``.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid, or is not available here.
+    """
+    __tracebackhide__ = True
+    options = _options(TRAINER, args, kwargs)
+    if options.pop("deterministic", False):
+        raise ValueError("deterministic=True is not available: a Snapshot resumes a run exactly, with any engine")
+    kind = _precision(options)
+    scaler = options.pop("scaler", None)
+    if scaler and "autocast" not in options:
+        raise ValueError('scaler needs mixed precision: give amp_mode="amp" too')
+    if scaler:
+        options["scaler"] = torch.amp.GradScaler(kind) if scaler is True else scaler
+    return as_ignite(supervised.create_supervised_trainer(model, optimizer, loss_fn, **options))
+
+
+def create_supervised_evaluator(model: Any, *args: Any, **kwargs: Any) -> plain.Engine:
+    """Return what :func:`camshaft.create_supervised_evaluator` does, for the arguments of pytorch-ignite.
+
+    Args:
+        model: as there.
+        args, kwargs: further arguments of either function. ``amp_mode="amp"`` becomes ``autocast``.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid, or is not available here.
+    """
+    __tracebackhide__ = True
+    options = _options(EVALUATOR, args, kwargs)
+    _precision(options)
+    return as_ignite(supervised.create_supervised_evaluator(model, **options))
+
+
+def create_supervised_tbptt_trainer(*args: Any, **kwargs: Any) -> plain.Engine:
+    """Return what :func:`camshaft.create_supervised_tbptt_trainer` does."""
+    __tracebackhide__ = True
+    return as_ignite(tbptt.create_supervised_tbptt_trainer(*args, **kwargs))
+
+
+def _options(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments by name."""
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def _precision(options: dict[str, Any]) -> str:
+    """Replace ``amp_mode`` by ``autocast``, and return the type of the device."""
+    mode, device = options.pop("amp_mode", None), options.get("device")
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = default if device is None else torch.device(device).type
+    if mode == "amp":
+        options["autocast"] = torch.autocast(kind)
+    elif mode is not None:
+        raise ValueError(f'amp_mode={mode!r} is not available: give "amp" or None')
+    return kind

@@ -14,6 +14,7 @@ from ignite.engine.deterministic import DeterministicEngine
 from torch import nn
 from torch.utils.data import DataLoader
 
+import camshaft.compat
 import camshaft.metrics
 from camshaft import Engine, Events
 from camshaft.metrics import Accuracy, Loss, RunningAverage
@@ -191,3 +192,48 @@ def test_a_device_is_given_to_the_metric(kind):
     assert {state.device.type for state in metric.metric_state.values()} == {"meta"}
     with pytest.raises(TypeError, match="output_transform must be a function of state.output, got 3"):
         kind(output_transform=3)
+
+
+# -- arguments that camshaft.compat translates -------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler")
+@pytest.mark.parametrize("library", [ignite.engine, camshaft.compat])
+def test_arguments_of_trainers_and_evaluators_are_those_of_pytorch_ignite(library):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss_fn = nn.CrossEntropyLoss()
+
+    def prepare(batch, device, non_blocking):
+        return batch
+
+    trainer = library.create_supervised_trainer(
+        model, optimizer, loss_fn, "cpu", False, prepare, lambda y: y, lambda x, y, p, loss: (p.dtype, loss.item()),
+        False, "amp", True, 2, lambda model, x: model(x),
+    )  # fmt: skip
+    state = trainer.run(BATCHES, max_epochs=2)
+    evaluator = library.create_supervised_evaluator(
+        model, {"loss": ignite.metrics.Loss(loss_fn)}, "cpu", False, prepare, lambda y: y.float(),
+        lambda x, y, p: (p, y), "amp", lambda model, x: model(x),
+    )  # fmt: skip
+    found = [state.output[0], evaluator.run(BATCHES).metrics["loss"]]
+    assert found[0] is torch.bfloat16
+    assert found[1] == pytest.approx(1.2, abs=0.5)
+    if library is camshaft.compat:
+        assert isinstance(trainer, ignite.engine.Engine)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"deterministic": True}, "a Snapshot resumes a run exactly"),
+        ({"amp_mode": "apex"}, "amp_mode='apex' is not available: give \"amp\" or None"),
+        ({"scaler": True}, 'give amp_mode="amp" too'),
+    ],
+)
+def test_arguments_that_have_no_counterpart_say_so(arguments, words):
+    model = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=words):
+        camshaft.compat.create_supervised_trainer(model, optimizer, nn.CrossEntropyLoss(), **arguments)
