@@ -282,7 +282,7 @@ def test_wrong_limits_leave_a_completed_run_unchanged():
 
 @pytest.mark.parametrize("process", [5, None, "step"])
 def test_a_step_that_is_no_callable_is_an_error(process):
-    with pytest.raises(TypeError, match=rf"process must be a function \(engine, batch\).*, got {process!r}"):
+    with pytest.raises(TypeError, match=rf"process_function must be a function \(engine, batch\).*, got {process!r}"):
         Engine(process)
 
 

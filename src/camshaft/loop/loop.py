@@ -267,7 +267,8 @@ def as_loop(process: Any) -> Loop:
         raise TypeError(f"process is the class {process.__name__}: give an instance, or a function (engine, batch)")
     if not callable(process):
         raise TypeError(
-            f"process must be a function (engine, batch) -> output, a list of phases, or a Loop, got {process!r}"
+            f"process_function must be a function (engine, batch) -> output, a list of phases, or a Loop, "
+            f"got {process!r}"
         )
     forward = getattr(process, "forward", None)
     if inspect.ismethod(forward):  # a model: its call takes any arguments, and passes them on
