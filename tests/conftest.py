@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 from browser import browser, graphviz, mermaid, page
 from support import learning
 
+collect_ignore_glob = ["promises/programs_from_ignite/*.py"]  # otherwise the search for doctests would run them
+
 __all__ = ["browser", "dataset", "graphviz", "mermaid", "page"]
 
 

@@ -43,4 +43,5 @@ class EnumOfEvents(enum.EnumMeta):
 def _other_enums(cls: enum.EnumMeta) -> list[type[enum.Enum]]:
     """Return the other enums of the same base. The enums of loops have one name, and say nothing about another loop."""
     base: Any = cls.__base__
-    return [other for other in base.__subclasses__() if other.__name__ != cls.__name__]
+    others = (other for other in base.__subclasses__() if isinstance(other, enum.EnumMeta))
+    return [other for other in others if other.__name__ != cls.__name__]
