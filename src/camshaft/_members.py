@@ -40,7 +40,7 @@ class EnumOfEvents(enum.EnumMeta):
         return f"{cls.__name__} has no member {name}: {fix}"
 
 
-def _other_enums(cls: enum.EnumMeta) -> list[type[enum.Enum]]:
+def _other_enums(cls: enum.EnumMeta) -> list[enum.EnumMeta]:
     """Return the other enums of the same base. The enums of loops have one name, and say nothing about another loop."""
     base: Any = cls.__base__
     others = (other for other in base.__subclasses__() if isinstance(other, enum.EnumMeta))

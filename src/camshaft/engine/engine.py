@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -158,9 +158,13 @@ class Engine:
 
     def _connect(self, state: State) -> None:
         """Give a state the counters of the loop, and tell it which attribute numbers each event."""
-        loop, data_loop = self._loop, self._loop.data_loop
-        attributes = attribute_by_event(loop) | self._dispatcher.counters
-        state.count_by(loop.name.lower(), data_loop.name.lower() if data_loop else None, attributes)
+        loop, data_loop, counters = self._loop, self._loop.data_loop, self._dispatcher.counters
+        state.count_by(
+            loop.name.lower(),
+            data_loop.name.lower() if data_loop else None,
+            {*loop.counters, *counters.values()},
+            partial(attribute_by_event, loop, dict(counters)),
+        )
 
     def __del__(self) -> None:
         # Nothing is done if __init__ failed before current_run was set. A paused run still needs the namespace: its

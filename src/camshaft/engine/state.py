@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,7 +56,7 @@ class _OfClassOrState:
     """The attribute ``event_to_attr``: of the class for the standard loop, of a state for the loop of its engine."""
 
     def __get__(self, state: State | None, kind: type[State]) -> EventAttributes:
-        return EventAttributes(_STANDARD if state is None else state._attributes)
+        return EventAttributes(_STANDARD if state is None else state._numbered())
 
 
 _STANDARD = attribute_by_event(Loop("EPOCH", Loop("ITERATION", OpaqueStep(), over=DATA)))
@@ -132,7 +132,7 @@ class State:
     event_to_attr = _OfClassOrState()
 
     def __init__(self, **attributes: Any) -> None:
-        self._attributes = _STANDARD
+        self._attributes: dict[str, str] | Callable[[], dict[str, str]] = _STANDARD
         self._outer_counter = "epoch"
         self._data_counter: str | None = "iteration"
         self._dataloader: Any = None
@@ -158,6 +158,7 @@ class State:
 
     def __getstate__(self) -> Any:
         """Return the attributes for a copy. A copy is not connected to a run."""
+        self._numbered()
         whole: Any = object.__getstate__(self)  # the attributes of users, and the slots
         return whole[0], whole[1] | {"_run": None}
 
@@ -237,16 +238,26 @@ class State:
         self.has_new_data = False  # first: another thread may keep further data from here on
         return self._dataloader
 
-    def count_by(self, outer: str, data: str | None, attributes: dict[str, str]) -> None:
+    def _numbered(self) -> dict[str, str]:
+        """Return the attribute that numbers each event, by key."""
+        if callable(self._attributes):
+            self._attributes = self._attributes()
+        return self._attributes
+
+    def count_by(
+        self, outer: str, data: str | None, counters: Iterable[str], attributes: Callable[[], dict[str, str]]
+    ) -> None:
         """Set the counters that the limits apply to, and the attributes that number events.
 
         Args:
             outer: the attribute that counts the outermost loop.
             data: the attribute that counts the loop over data; None without such a loop.
-            attributes: the attribute that numbers each event, by key. One that is missing begins with 0.
+            counters: the attributes that count. One that is missing begins with 0.
+            attributes: a function that returns the attribute that numbers each event, by key. It is called when
+                somebody asks, as few programs do.
         """
         self._outer_counter, self._data_counter, self._attributes = outer, data, attributes
-        for name in attributes.values():
+        for name in counters:
             if not hasattr(self, name):
                 setattr(self, name, 0)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from camshaft.events import FACTS, OF_A_BATCH, OF_THE_RUN
 from camshaft.loop.states import DATA, RUN
 from camshaft.loop.tree import LoopTree
@@ -43,10 +46,15 @@ def counter_attribute_by_event(loop: LoopTree) -> dict[str, str]:
     return found
 
 
-def attribute_by_event(loop: LoopTree) -> dict[str, str]:
+def attribute_by_event(loop: LoopTree, counters: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Return, for each event key, the attribute of ``engine.state`` that numbers the event, for example in a log.
 
     Built-in events that do not belong to one pass, such as TERMINATE, have none.
+
+    Args:
+        loop: the loop.
+        counters: the attributes of events that have one of their own.
     """
     counted = counter_loop_by_event(loop)
-    return {key: name.lower() for key, name in counted.items() if key not in FACTS or FACTS[key].counts_passes}
+    found = {key: name.lower() for key, name in counted.items() if key not in FACTS or FACTS[key].counts_passes}
+    return found | dict(counters)
