@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import time
 
 import ignite.engine
 import ignite.metrics
@@ -90,6 +91,18 @@ def test_a_run_that_is_not_over_starts_over_too(left):
     trainer.state.max_epochs = None
     assert trainer.run([1], max_epochs=2).iteration == 2
     assert started == [0]
+
+
+@pytest.mark.parametrize("library", [ignite.engine, camshaft])
+def test_times_include_the_handlers_of_the_event_itself(library):
+    trainer, seen = library.Engine(no_op), []
+    for event in (library.Events.EPOCH_COMPLETED, library.Events.COMPLETED):
+        trainer.add_event_handler(event, lambda engine, name: seen.append(engine.state.times[name]), event.name)
+        trainer.add_event_handler(event, lambda engine: time.sleep(0.1))
+    times = trainer.run([1]).times
+    assert 0 < seen[0] < times["EPOCH_COMPLETED"] - 0.09
+    assert seen[1] < times["COMPLETED"] - 0.09
+    assert times["COMPLETED"] > 0.19
 
 
 # -- states that pytorch-ignite has saved ------------------------------------------------------------------------------
