@@ -404,6 +404,7 @@ def run(make, folder, stop=None, resume=None, epochs=3):
     if stop is not None:
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=stop), lambda: (snapshot(), engine.interrupt()))
     engine.run(make(), max_epochs=epochs, resume=resume)
+    engine.close()  # its workers would otherwise end only when it is collected, which takes seconds
     return seen
 
 

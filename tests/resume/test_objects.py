@@ -405,3 +405,29 @@ def test_all_differences_are_told_at_once(tmp_path):
     (message,) = (str(warning.message) for warning in told)
     for name in ("Counting 2 is in the file", "Other is not in the file", "extra is in the file"):
         assert name in message
+
+
+def test_a_nested_evaluation_begins_without_the_metrics_of_the_last_one_in_a_resumed_run_too(tmp_path):
+    def build(folder):
+        trainer, evaluator = Engine(lambda engine, batch: None, name="trainer"), Engine(lambda engine, batch: None)
+        seen = []
+
+        @evaluator.on(Events.STARTED)
+        def look(engine):
+            seen.append(dict(engine.state.metrics))
+
+        @evaluator.on(Events.COMPLETED)
+        def write(engine):
+            engine.state.metrics["epoch"] = trainer.state.epoch
+
+        trainer.nest(evaluator, on=Events.EPOCH_COMPLETED, data=[1])
+        trainer.state.metrics["given"] = 1
+        return trainer, seen, Snapshot(trainer, folder, evaluator=evaluator)
+
+    trainer, seen, snapshot = build(tmp_path)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: (snapshot(), trainer.interrupt()))
+    trainer.run([1, 2], max_epochs=3)
+    trainer, rest, _ = build(tmp_path)
+    state = trainer.run([1, 2], max_epochs=3, resume="latest")
+    assert seen + rest == [{}, {}, {}]
+    assert state.metrics == {"given": 1}

@@ -246,6 +246,7 @@ class SavedObjects:
         """Load what only a run needs: values of metrics, gradients, modes, and the data of nested engines."""
         for name, engine in self.known_engines().items():
             engine.state.metrics.update(state["metrics"].get(name, {}))
+            engine.state.note_metrics_of_run()  # so that its next run forgets them, as it would have without a restart
         modules = self._module_states(self.parts())
         for name in modules.keys() & state["modules"].keys():
             modules[name].load_state_dict(state["modules"][name])
