@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from camshaft import Engine, Events, Loop, Phase, Snapshot
+from camshaft import DATA, Engine, Events, Loop, Phase, Snapshot
 from camshaft.handlers import EarlyStopping, TerminateOnNan, TimeLimit
 from support.steps import no_op
 
@@ -146,3 +146,22 @@ def test_nothing_is_printed_unless_logging_is_set_up():
         "terminate() was called at <string>:1 in <lambda>, in EPOCH 1 / ITERATION 1\n",
         "",
     )
+
+
+def test_iterations_of_a_loop_without_epochs_are_not_logged(lines):
+    Engine(Loop("ITERATION", Phase("ACT", no_op), over=DATA)).run([1, 2, 3])
+    assert lines() == ["run starts with epoch_length=3", "run completed in _ s, after iteration 3"]
+
+
+@pytest.mark.parametrize("event", [Events.COMPLETED, Events.TERMINATE, Events.EXCEPTION_RAISED])
+def test_a_call_without_effect_is_no_reason(lines, event):
+    engine = Engine(lambda engine, batch: 1 / batch)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda: engine.terminate(reason="first"))
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda: engine.terminate(reason="second"))
+    engine.add_event_handler(event, lambda *_: engine.terminate(reason="late") or True)
+    engine.run([0 if event is Events.EXCEPTION_RAISED else 1, 1])
+    reason = None if event is Events.EXCEPTION_RAISED else "first, in EPOCH 1 / ITERATION 1"
+    assert engine.end_reason == reason
+    assert not any("second" in line or "late" in line for line in lines())
+    engine.terminate(reason="outside")
+    assert engine.end_reason == reason and engine.should_terminate is True

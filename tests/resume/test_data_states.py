@@ -1,5 +1,6 @@
 """States inside of data resume exactly, wherever they are, or a warning names them."""
 
+import copy
 import functools
 import itertools
 import random
@@ -669,6 +670,32 @@ def test_configuration_is_not_taken_from_the_file(tmp_path):
     with pytest.warns(UserWarning, match="sampler.size is 3, and was 1"):
         run(lambda: made, tmp_path, resume="latest", epochs=2)
     assert (made.sampler.size, made.sampler.epochs) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"),
+        np.array([object()]),
+        np.array(["a", "b"]),
+        np.float32(2),
+        [float("nan")],
+        {"a": {1, 2}},
+        {"b", "c"},
+    ],
+)
+def test_a_setting_that_is_the_same_is_not_told(tmp_path, value):
+    class Configured(Own):
+        def __init__(self):
+            self.value = copy.deepcopy(value)
+
+        def __iter__(self):
+            return iter(range(8))
+
+    run(lambda: loader(sampler=Configured()), tmp_path, 5, epochs=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(lambda: loader(sampler=Configured()), tmp_path, resume="latest", epochs=2)
 
 
 def test_the_epoch_of_a_distributed_sampler_is_a_state(tmp_path):

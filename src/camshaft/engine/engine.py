@@ -565,10 +565,9 @@ class Engine:
         """
         skips = not isinstance(skip_completed, Engine) and bool(skip_completed)  # it may be attached as a handler
         self._asked_to_terminate = "skip_completed" if skips else True
-        called = f"terminate() was called {caller_outside(sys._getframe(1))}".strip()
-        self.end_reason = f"{reason or called}, in {self.place}"
-        self._request(Terminate(skips))
-        if self.current_run is not None:
+        if self._request(Terminate(skips)):  # of several calls, the first one ends the run
+            called = f"terminate() was called {caller_outside(sys._getframe(1))}".strip()
+            self.end_reason = f"{reason or called}, in {self.place}"
             self.logger.info("the run is to end: %s", self.end_reason)
 
     def terminate_epoch(self, skip_epoch_completed: bool = False) -> None:
@@ -636,9 +635,9 @@ class Engine:
             raise RuntimeError(f"{self.name} has no run that takes data: give the data to run()")
         self.current_run.set_data(data)
 
-    def _request(self, control: Control) -> None:
-        if self.current_run is not None:
-            self.current_run.request(control)
+    def _request(self, control: Control) -> bool:
+        """Make a control call. Returns whether it is to take effect."""
+        return self.current_run is not None and self.current_run.request(control)
 
     @property
     def should_terminate(self) -> bool | str:

@@ -134,6 +134,11 @@ def load_progress(state: State, loop: Loop, saved: Mapping[str, Any], user_keys:
             f"the state dict has {', '.join(sorted(map(str, unknown)))}, unknown to the loop {loop.name}; "
             f"add them to state_dict_user_keys"
         )
+    if random_states is not None and not (isinstance(random_states, (list, tuple)) and len(random_states) in (2, 3)):
+        raise ValueError(
+            f"the state dict has rng_states={random_states!r}: give those that a DeterministicEngine has saved, "
+            f"the states of Python, torch and NumPy"
+        )
     for name in counters:
         if not _is_count(saved[name]):
             raise ValueError(f"the state dict has {name}={saved[name]!r}, which must be an integer of 0 or more")

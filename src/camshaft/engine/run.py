@@ -122,19 +122,23 @@ class Run:
 
     # -- control -----------------------------------------------------------------------------------------------------
 
-    def request(self, control: Control) -> None:
+    def request(self, control: Control) -> bool:
         """Record a control call. It takes effect when the handlers of the event, or the phase, have finished.
 
         Of several calls, the one with the highest rank is kept. Any thread and any signal handler may call this.
+
+        Returns:
+            Whether this call is the one that is kept.
         """
         line = self.line()
         with self._request_lock:
             if self.status != RUNNING or (line is not None and line.event in ENDS_A_RUN):
-                return  # there is nothing left to control
+                return False  # there is nothing left to control
             if self.control is None or control.rank > self.control.rank:
                 self.control = control
             self.engine._namespace["PENDING_CALL"] = PENDING_CALL
             self.engine._dispatcher.yield_all_events(True)
+            return self.control is control
 
     def withdraw(self, kind: type[Control]) -> None:
         """Take a pending control call back, if it is of this kind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -14,7 +15,7 @@ from camshaft.events import event_name
 
 __all__ = ["RunLog", "caller_outside", "is_logged"]
 
-PACKAGE = str(Path(__file__).parents[1])
+PACKAGE = os.path.join(Path(__file__).parents[1], "")
 
 
 class RunLog:
@@ -35,6 +36,8 @@ class RunLog:
             self._ended_pass = f"{loop.name} {getattr(engine.state, loop.name.lower())}"
 
         functions = {loop.completed: note} | dict.fromkeys((loop.started, "terminate", "completed"), self._log_pass)
+        if loop is loop.data_loop:  # its passes are iterations: a line for each would be too many
+            functions.clear()
         return functions.get
 
     def _log_pass(self, engine: Any) -> None:
@@ -78,7 +81,7 @@ def caller_outside(frame: FrameType | None) -> str:
     Args:
         frame: the frame that called a method of an engine.
     """
-    file = PACKAGE if frame is None else frame.f_code.co_filename
+    file = PACKAGE if frame is None else os.path.abspath(frame.f_code.co_filename)
     return "" if file.startswith(PACKAGE) else f"at {code_site(frame)}"
 
 

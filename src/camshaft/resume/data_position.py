@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset,
 from camshaft.engine.data import length_of
 from camshaft.engine.data_fetcher import can_begin_anew, open_data
 from camshaft.resume.data_states import Configuration, DataStates, settings
+from camshaft.resume.plain import is_equal
 from camshaft.resume.rng import load_rng_states, rng_states
 from camshaft.resume.search import has_state
 
@@ -136,7 +137,7 @@ class DataPosition:
             found += [
                 f"{path}.{name}".lstrip(".") + f" is {here[name]}, and was {saved[name]}"
                 for name in here
-                if name in saved and name not in states and here[name] != saved[name]
+                if name in saved and name not in states and not is_equal(here[name], saved[name])
             ]
         return found
 
